@@ -1,0 +1,1 @@
+"""Data: pairing, patches, degradations, the LightningDataModule."""

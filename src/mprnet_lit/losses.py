@@ -1,0 +1,85 @@
+"""Training losses of MPRNet (arXiv 2102.02808, equations 2 and 3)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-3
+"""The Charbonnier loss's epsilon: 1e-3 in the paper, for images in [0, 1]."""
+
+
+class CharbonnierLoss(nn.Module):
+    """Mean of sqrt((prediction - target)^2 + eps^2) over all pixels (Charbonnier et al., 1994)."""
+
+    def __init__(self, eps: float = EPS) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compare two tensors of one shape; returns a scalar."""
+        return torch.sqrt((prediction - target).square() + self.eps**2).mean()
+
+
+class EdgeLoss(nn.Module):
+    """Charbonnier loss between the Laplacians of two images (equation 3).
+
+    The Laplacian is the image minus its reconstruction from a Gaussian pyramid one level deep,
+    with the 5x5 binomial-like kernel [.05 .25 .4 .25 .05] and replicated borders.
+    """
+
+    def __init__(self, eps: float = EPS) -> None:
+        super().__init__()
+        self.charbonnier = CharbonnierLoss(eps)
+        taps = torch.tensor([0.05, 0.25, 0.4, 0.25, 0.05])
+        self.kernel: Tensor
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compare two images (B, C, H, W); returns a scalar."""
+        return self.charbonnier(self._laplacian(prediction), self._laplacian(target))  # type: ignore[no-any-return]
+
+    def _laplacian(self, image: Tensor) -> Tensor:
+        blurred = self._blur(image)
+        kept = torch.zeros_like(blurred)
+        kept[..., ::2, ::2] = 4 * blurred[..., ::2, ::2]
+        return image - self._blur(kept)
+
+    def _blur(self, image: Tensor) -> Tensor:
+        channels = image.shape[1]
+        kernel = self.kernel.to(image).expand(channels, 1, 5, 5)
+        padded = F.pad(image, (2, 2, 2, 2), mode="replicate")
+        return F.conv2d(padded, kernel, groups=channels)
+
+
+class MultiStageLoss(nn.Module):
+    """Sum over the stages of Charbonnier + ``edge_weight`` * Edge (equation 2).
+
+    Computed in float32 whatever the precision of the predictions.
+
+    Args:
+        edge_weight: weight of the edge loss: 0.05 for deblurring and deraining, 0 to leave it out
+            for denoising.
+        clamp: clamp the predictions to [0, 1] first, as the denoising recipe does.
+        eps: the Charbonnier loss's epsilon.
+    """
+
+    def __init__(self, edge_weight: float = 0.05, clamp: bool = False, eps: float = EPS) -> None:
+        super().__init__()
+        self.edge_weight = edge_weight
+        self.clamp = clamp
+        self.charbonnier = CharbonnierLoss(eps)
+        self.edge = EdgeLoss(eps)
+
+    def forward(self, stages: Sequence[Tensor], target: Tensor) -> Tensor:
+        """Compare each stage's (B, C, H, W) with ``target`` of that shape; returns a scalar."""
+        target = target.float()
+        total = target.new_zeros(())
+        with torch.autocast(target.device.type, enabled=False):
+            for stage in stages:
+                prediction = stage.float().clamp(0, 1) if self.clamp else stage.float()
+                total = total + self.charbonnier(prediction, target)
+                if self.edge_weight:
+                    total = total + self.edge_weight * self.edge(prediction, target)
+        return total

@@ -1,0 +1,121 @@
+"""MPRNet: multi-stage progressive image restoration (Zamir et al., CVPR 2021)."""
+
+from dataclasses import asdict
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from mprnet_lit.models.blocks import CAB, SAM, conv
+from mprnet_lit.models.sizes import SIZES, Size, SizeName
+from mprnet_lit.models.stages import Decoder, Encoder, ORSNet
+
+SIZE_MULTIPLE = 8
+"""Height and width must be multiples of this: quadrants (2) of a U-Net with two Downs (4)."""
+
+
+def split(x: Tensor, dim: int) -> Tensor:
+    """Cut ``x`` in two along ``dim`` and put the parts on the batch axis: (B, ...) -> (2B, ...)."""
+    return torch.cat(x.chunk(2, dim))
+
+
+def join(x: Tensor, dim: int) -> Tensor:
+    """Undo :func:`split`: (2B, ...) -> (B, ...)."""
+    return torch.cat(x.chunk(2), dim)
+
+
+class MPRNet(nn.Module):
+    """Three-stage restoration network of arXiv 2102.02808.
+
+    Stage 1 works on four quadrants, stage 2 on two halves, stage 3 on the whole image; each
+    predicts a residual that is added to the degraded image.
+
+    Args:
+        width: channels C of the finest level; at least ``reduction``.
+        unet_step: channels U that each encoder level adds.
+        orsnet_step: channels O that the original-resolution network adds.
+        cabs_per_orb: channel attention blocks K in each original-resolution block.
+        reduction: factor r by which channel attention narrows.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        unet_step: int,
+        orsnet_step: int,
+        cabs_per_orb: int,
+        reduction: int = 4,
+    ) -> None:
+        super().__init__()
+        self.size = Size(width, unet_step, orsnet_step, cabs_per_orb, reduction)
+        activation = nn.PReLU()  # one learned scalar, shared by every block
+        unet = (width, unet_step, reduction, activation)
+
+        def shallow() -> nn.Sequential:
+            return nn.Sequential(conv(3, width), CAB(width, reduction, activation))
+
+        self.shallow1, self.shallow2, self.shallow3 = shallow(), shallow(), shallow()
+        self.encoder1 = Encoder(*unet, fusion=False)
+        self.decoder1 = Decoder(*unet)
+        self.sam1 = SAM(width)
+        self.merge1 = conv(2 * width, width)
+        self.encoder2 = Encoder(*unet, fusion=True)
+        self.decoder2 = Decoder(*unet)
+        self.sam2 = SAM(width)
+        self.merge2 = conv(2 * width, width + orsnet_step)
+        self.orsnet = ORSNet(width, unet_step, orsnet_step, cabs_per_orb, reduction, activation)
+        self.tail = conv(width + orsnet_step, 3)
+
+    @classmethod
+    def from_size(cls, name: SizeName) -> Self:
+        """Build one of the named sizes: ``tiny``, ``small``, ``base``, ``large``.
+
+        Raises:
+            ValueError: no such size.
+        """
+        if name not in SIZES:
+            raise ValueError(f"unknown model size '{name}': choose one of {', '.join(SIZES)}")
+        return cls(**asdict(SIZES[name]))
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Trade time for memory: keep only each CAB's input for the backward pass."""
+        for module in self.modules():
+            if isinstance(module, CAB):
+                module.checkpointing = enabled
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Restore a batch.
+
+        Args:
+            x: degraded images (B, 3, H, W) in [0, 1]; H and W multiples of 8.
+
+        Returns:
+            The restored images of stages 1, 2 and 3, each (B, 3, H, W) and not clamped; the last
+            is the restoration.
+
+        Raises:
+            ValueError: the shape is not (B, 3, H, W) with H and W multiples of 8.
+        """
+        if x.dim() != 4 or x.shape[1] != 3 or x.shape[2] % 8 or x.shape[3] % 8 or 0 in x.shape:
+            raise ValueError(
+                f"MPRNet takes (B, 3, H, W) with H and W multiples of {SIZE_MULTIPLE}, "
+                f"but got {tuple(x.shape)}: pad the image first"
+            )
+        # On the batch axis: [top, bottom], and [top left, bottom left, top right, bottom right].
+        halves = split(x, 2)
+        quadrants = split(halves, 3)
+
+        encoded = self.encoder1(self.shallow1(quadrants))
+        encoder1 = join(encoded[0], 3), join(encoded[1], 3), join(encoded[2], 3)
+        decoder1 = self.decoder1(encoder1)
+        gated, restored1 = self.sam1(decoder1[0], halves)
+
+        features = self.merge1(torch.cat((self.shallow2(halves), gated), 1))
+        encoded = self.encoder2(features, (encoder1, decoder1))
+        encoder2 = join(encoded[0], 2), join(encoded[1], 2), join(encoded[2], 2)
+        decoder2 = self.decoder2(encoder2)
+        gated, restored2 = self.sam2(decoder2[0], x)
+
+        features = self.merge2(torch.cat((self.shallow3(x), gated), 1))
+        restored3 = self.tail(self.orsnet(features, encoder2, decoder2)) + x
+        return join(restored1, 2), restored2, restored3

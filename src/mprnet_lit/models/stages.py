@@ -1,0 +1,122 @@
+"""The sub-networks of MPRNet: encoder, decoder and original-resolution network.
+
+``Levels`` are the three scales of a U-Net, finest first: (B, C, H, W), (B, C+U, H/2, W/2),
+(B, C+2U, H/4, W/4), where C is ``width`` and U is ``unet_step``.
+"""
+
+from torch import Tensor, nn
+
+from mprnet_lit.models.blocks import CAB, Down, Up, conv
+
+Levels = tuple[Tensor, Tensor, Tensor]
+
+
+def _two_cabs(channels: int, reduction: int, activation: nn.PReLU) -> nn.Sequential:
+    return nn.Sequential(*(CAB(channels, reduction, activation) for _ in range(2)))
+
+
+class Encoder(nn.Module):
+    """Three levels of two CABs with ``Down`` between them (section 3.1).
+
+    With ``fusion`` (cross-stage feature fusion, section 3.4) each level adds 1x1 convolutions of
+    the previous stage's encoder and decoder levels.
+    """
+
+    def __init__(
+        self, width: int, unet_step: int, reduction: int, activation: nn.PReLU, fusion: bool
+    ) -> None:
+        super().__init__()
+        c1, c2, c3 = (width + i * unet_step for i in range(3))
+        self.level1 = _two_cabs(c1, reduction, activation)
+        self.level2 = _two_cabs(c2, reduction, activation)
+        self.level3 = _two_cabs(c3, reduction, activation)
+        self.down1 = Down(c1, c2)
+        self.down2 = Down(c2, c3)
+        channels = (c1, c2, c3) if fusion else ()
+        self.fuse_encoder = nn.ModuleList(conv(c, c, 1) for c in channels)
+        self.fuse_decoder = nn.ModuleList(conv(c, c, 1) for c in channels)
+
+    def forward(self, x: Tensor, previous: tuple[Levels, Levels] | None = None) -> Levels:
+        """Encode ``x``: (B, C, H, W); ``previous`` holds stage 1's encoder and decoder levels."""
+        level1 = self._fuse(self.level1(x), 0, previous)
+        level2 = self._fuse(self.level2(self.down1(level1)), 1, previous)
+        level3 = self._fuse(self.level3(self.down2(level2)), 2, previous)
+        return level1, level2, level3
+
+    def _fuse(self, x: Tensor, level: int, previous: tuple[Levels, Levels] | None) -> Tensor:
+        if previous is None:
+            return x
+        encoder, decoder = previous
+        fused: Tensor = self.fuse_encoder[level](encoder[level])
+        return x + fused + self.fuse_decoder[level](decoder[level])
+
+
+class Decoder(nn.Module):
+    """The U-Net's way back up, with a CAB on each skip connection (section 3.1)."""
+
+    def __init__(self, width: int, unet_step: int, reduction: int, activation: nn.PReLU) -> None:
+        super().__init__()
+        c1, c2, c3 = (width + i * unet_step for i in range(3))
+        self.level1 = _two_cabs(c1, reduction, activation)
+        self.level2 = _two_cabs(c2, reduction, activation)
+        self.level3 = _two_cabs(c3, reduction, activation)
+        self.skip1 = CAB(c1, reduction, activation)
+        self.skip2 = CAB(c2, reduction, activation)
+        self.up1 = Up(c2, c1)
+        self.up2 = Up(c3, c2)
+
+    def forward(self, encoder: Levels) -> Levels:
+        """Decode the encoder's levels into levels of the same shapes, finest first."""
+        level3 = self.level3(encoder[2])
+        level2 = self.level2(self.up2(level3) + self.skip2(encoder[1]))
+        level1 = self.level1(self.up1(level2) + self.skip1(encoder[0]))
+        return level1, level2, level3
+
+
+class ORB(nn.Module):
+    """Original-resolution block: CABs, a convolution, plus the input (section 3.2)."""
+
+    def __init__(self, channels: int, cabs: int, reduction: int, activation: nn.PReLU) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(CAB(channels, reduction, activation) for _ in range(cabs)))
+        self.conv = conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C+O, H, W) -> (B, C+O, H, W)."""
+        out: Tensor = self.conv(self.blocks(x))
+        return out + x
+
+
+class ORSNet(nn.Module):
+    """Original-resolution subnetwork (section 3.2): three ORBs fed with stage 2's levels."""
+
+    def __init__(
+        self,
+        width: int,
+        unet_step: int,
+        orsnet_step: int,
+        cabs_per_orb: int,
+        reduction: int,
+        activation: nn.PReLU,
+    ) -> None:
+        super().__init__()
+        c1, c2, c3 = (width + i * unet_step for i in range(3))
+        channels = width + orsnet_step
+        self.orbs = nn.ModuleList(
+            ORB(channels, cabs_per_orb, reduction, activation) for _ in range(3)
+        )
+        self.up_encoder2, self.up_decoder2 = Up(c2, c1), Up(c2, c1)
+        self.up_encoder3 = nn.Sequential(Up(c3, c2), Up(c2, c1))
+        self.up_decoder3 = nn.Sequential(Up(c3, c2), Up(c2, c1))
+        self.fuse_encoder = nn.ModuleList(conv(c1, channels, 1) for _ in range(3))
+        self.fuse_decoder = nn.ModuleList(conv(c1, channels, 1) for _ in range(3))
+
+    def forward(self, x: Tensor, encoder: Levels, decoder: Levels) -> Tensor:
+        """Refine ``x``: (B, C+O, H, W) with stage 2's levels; the shape is kept."""
+        encoders = (encoder[0], self.up_encoder2(encoder[1]), self.up_encoder3(encoder[2]))
+        decoders = (decoder[0], self.up_decoder2(decoder[1]), self.up_decoder3(decoder[2]))
+        for level, orb in enumerate(self.orbs):
+            x = orb(x)
+            x = x + self.fuse_encoder[level](encoders[level])
+            x = x + self.fuse_decoder[level](decoders[level])
+        return x

@@ -1,0 +1,1 @@
+"""Weights: the published names and ours."""

@@ -1,0 +1,105 @@
+"""The published weights' names, mapped to ours and back.
+
+The published checkpoints hold a state dict, by itself or under ``state_dict``, whose keys may carry
+the prefix ``module.``. The shapes alone give the hyperparameters.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from mprnet_lit.models import Size
+
+_PREFIX = "module."
+_CAB = {
+    "conv1": "body.0",
+    "activation": "body.1",
+    "conv2": "body.2",
+    "attention.reduce": "CA.conv_du.0",
+    "attention.expand": "CA.conv_du.2",
+}
+
+
+def name_map(cabs_per_orb: int) -> dict[str, str]:
+    """Return our parameter name -> published parameter name, for every parameter."""
+    cabs: dict[str, str] = {}
+    convs: dict[str, str] = {"merge1": "concat12", "merge2": "concat23", "tail": "tail"}
+    for stage in (1, 2, 3):
+        convs[f"shallow{stage}.0"] = f"shallow_feat{stage}.0"
+        cabs[f"shallow{stage}.1"] = f"shallow_feat{stage}.1"
+    for stage, sam in ((1, "sam12"), (2, "sam23")):
+        convs[f"sam{stage}.to_features"] = f"{sam}.conv1"
+        convs[f"sam{stage}.to_image"] = f"{sam}.conv2"
+        convs[f"sam{stage}.to_mask"] = f"{sam}.conv3"
+        encoder, decoder = f"stage{stage}_encoder", f"stage{stage}_decoder"
+        for level in (1, 2, 3):
+            for block in (0, 1):
+                cabs[f"encoder{stage}.level{level}.{block}"] = (
+                    f"{encoder}.encoder_level{level}.{block}"
+                )
+                cabs[f"decoder{stage}.level{level}.{block}"] = (
+                    f"{decoder}.decoder_level{level}.{block}"
+                )
+        for level in (1, 2):
+            below = level + 1
+            convs[f"encoder{stage}.down{level}.conv"] = f"{encoder}.down{level}{below}.down.1"
+            convs[f"decoder{stage}.up{level}.conv"] = f"{decoder}.up{below}{level}.up.1"
+            cabs[f"decoder{stage}.skip{level}"] = f"{decoder}.skip_attn{level}"
+    for side, short in (("encoder", "enc"), ("decoder", "dec")):
+        for level in (1, 2, 3):
+            convs[f"encoder2.fuse_{side}.{level - 1}"] = f"stage2_encoder.csff_{short}{level}"
+            convs[f"orsnet.fuse_{side}.{level - 1}"] = f"stage3_orsnet.conv_{short}{level}"
+        convs[f"orsnet.up_{side}2.conv"] = f"stage3_orsnet.up_{short}1.up.1"
+        for step in (0, 1):
+            convs[f"orsnet.up_{side}3.{step}.conv"] = f"stage3_orsnet.up_{short}2.{step}.up.1"
+    for orb in (1, 2, 3):
+        ours, official = f"orsnet.orbs.{orb - 1}", f"stage3_orsnet.orb{orb}.body"
+        convs[f"{ours}.conv"] = f"{official}.{cabs_per_orb}"
+        for block in range(cabs_per_orb):
+            cabs[f"{ours}.blocks.{block}"] = f"{official}.{block}"
+    for ours, official in cabs.items():
+        convs |= {f"{ours}.{a}": f"{official}.{b}" for a, b in _CAB.items()}
+    return {f"{ours}.weight": f"{official}.weight" for ours, official in convs.items()}
+
+
+def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the ``module.`` that data-parallel training puts before every key."""
+    return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
+
+
+def size_of(official: Mapping[str, Tensor]) -> Size:
+    """Read the hyperparameters off the shapes of published weights.
+
+    Raises:
+        KeyError: a weight that fixes a hyperparameter is missing.
+    """
+    state = strip_prefix(official)
+    width = state["shallow_feat1.0.weight"].shape[0]
+    orbs = {name.split(".")[3] for name in state if name.startswith("stage3_orsnet.orb1.body.")}
+    return Size(
+        width=width,
+        unet_step=state["stage1_encoder.down12.down.1.weight"].shape[0] - width,
+        orsnet_step=state["tail.weight"].shape[1] - width,
+        cabs_per_orb=len(orbs) - 1,
+        reduction=width // state["shallow_feat1.1.CA.conv_du.0.weight"].shape[0],
+    )
+
+
+def from_official(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename published weights to ours.
+
+    Raises:
+        KeyError: a weight is missing.
+    """
+    state = strip_prefix(official)
+    names = name_map(size_of(state).cabs_per_orb)
+    return {ours: state[theirs] for ours, theirs in names.items()}
+
+
+def to_official(state: Mapping[str, Tensor], cabs_per_orb: int) -> dict[str, Tensor]:
+    """Rename our weights to the published names.
+
+    Raises:
+        KeyError: a weight is missing.
+    """
+    return {theirs: state[ours] for ours, theirs in name_map(cabs_per_orb).items()}
