@@ -10,9 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 def conv(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Conv2d:
     """Return a bias-free convolution that keeps height and width."""
-    return nn.Conv2d(
-        in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False
-    )
+    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
 
 
 class ChannelAttention(nn.Module):
@@ -29,7 +27,8 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` times its per-channel gate in (0, 1)."""
         pooled = x.mean((2, 3), keepdim=True)
-        return x * self.expand(F.relu(self.reduce(pooled))).sigmoid()
+        gate: Tensor = self.expand(F.relu(self.reduce(pooled))).sigmoid()
+        return x * gate
 
 
 class CAB(nn.Module):

@@ -47,8 +47,9 @@ class Encoder(nn.Module):
         if previous is None:
             return x
         encoder, decoder = previous
-        fused: Tensor = self.fuse_encoder[level](encoder[level])
-        return x + fused + self.fuse_decoder[level](decoder[level])
+        from_encoder: Tensor = self.fuse_encoder[level](encoder[level])
+        from_decoder: Tensor = self.fuse_decoder[level](decoder[level])
+        return x + from_encoder + from_decoder
 
 
 class Decoder(nn.Module):

@@ -1,1 +1,5 @@
-"""Weights: the published names and ours."""
+"""Weights: reading files, the published names and ours."""
+
+from mprnet_lit.weights.files import load
+
+__all__ = ["load"]

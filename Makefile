@@ -1,0 +1,35 @@
+# `make demo` and `make test` do all the set-up on a fresh machine.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# torch first and pinned: left to itself, pip takes a newer build of several GB.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(INSTALLED)  ## train a tiny network on real photographs and look at the result (minutes)
+	$(BIN)/python -m mprnet_lit experiment=quickstart
+
+test: $(INSTALLED)  ## run all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(INSTALLED)  ## format check, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)  ## measure speed, as ratios (minutes)
+	$(BIN)/python benchmarks/training_step.py
+
+clean:  ## remove the environment and caches; runs are kept
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

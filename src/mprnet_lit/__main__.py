@@ -1,0 +1,65 @@
+"""The command line: compose the configuration, then run the mode that it names."""
+
+import importlib
+import os
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import hydra
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from mprnet_lit.config import CONFIG_DIR, explain, register_resolvers
+from mprnet_lit.errors import UserError
+
+
+def main() -> None:
+    """Run ``python -m mprnet_lit``."""
+    # Hydra then raises what goes wrong while composing, rather than printing its own report.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register_resolvers()
+    try:
+        hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")(_run)()
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(_sentence(error) or str(error).strip())
+
+
+def _run(config: DictConfig) -> Any:
+    """Run the mode; a mistake of the user's ends the process with one sentence."""
+    mode = importlib.import_module(f"mprnet_lit.modes.{config.mode.name}")
+    try:
+        return mode.run(config)
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:  # a bug of ours
+            traceback.print_exc()
+            raise SystemExit(1) from None
+        _fail(sentence)
+
+
+def _sentence(error: BaseException | None) -> str | None:
+    """Return what to tell the user, from the error or from what caused it."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return str(error).rpartition("UserError: ")[2].strip()  # worker processes wrap it
+        if type(error).__name__ == "MisconfigurationException":  # Lightning's own
+            return str(error)
+        if isinstance(error, HydraException | OmegaConfBaseException):
+            if sentence := explain(error):
+                return sentence
+            if isinstance(error, InstantiationException) and error.__cause__ is None:
+                return str(error)
+        error = error.__cause__
+    return None
+
+
+def _fail(sentence: str) -> NoReturn:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # once, not once per process
+        print(f"Error: {sentence}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Writing checkpoints whole or not at all, and reading them without running code."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from mprnet_lit.errors import UserError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes next to the destination first, then renames: a reader never sees half a file."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Save a checkpoint.
+
+        Raises:
+            UserError: it can't be written, for want of space, say; an earlier one stays as it was.
+        """
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
+            partial.unlink(missing_ok=True)
+            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            raise UserError(
+                f"can't write the checkpoint {path}: {reason}; "
+                "free some space or set paths.runs to another disk, then add resume=auto"
+            ) from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a training checkpoint; only tensors and plain values, so that no code runs.
+
+    Raises:
+        UserError: there is no such file, or it is not a checkpoint of ours.
+    """
+    try:
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint["state_dict"], checkpoint["mprnet_lit"]["size"], checkpoint["loops"]
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint {path}: check the path in resume") from error
+    except Exception as error:  # torch.load fails in as many ways as a file can be wrong
+        raise UserError(
+            f"{path} is not a training checkpoint of mprnet_lit, or it is damaged; "
+            "to start from other weights use weights=PATH"
+        ) from error
+    return dict(checkpoint)

@@ -1,0 +1,137 @@
+"""The configuration: where it lies, its resolvers, what it may instantiate, what a typo meant."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from mprnet_lit.errors import UserError
+from mprnet_lit.runs import find_run, run_stamp
+
+_PACKAGE = Path(__file__).resolve().parent
+CONFIG_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
+"""Inside the package where it was installed from a wheel, at the top of a source checkout."""
+
+ALLOWED = ("mprnet_lit.", "torch.", "lightning.", "torchmetrics.", "albumentations.")
+"""Where the classes that a configuration may instantiate live."""
+
+
+def register_resolvers() -> None:
+    """Register the resolvers that the configuration uses."""
+    OmegaConf.register_new_resolver("by_machine", by_machine, replace=True)
+    OmegaConf.register_new_resolver("size", _size, replace=True)
+    OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
+    OmegaConf.register_new_resolver("stamp", run_stamp, replace=True, use_cache=True)
+
+
+def by_machine(with_gpu: Any, without: Any, *, _root_: DictConfig) -> Any:
+    """Return the first value where training has an accelerator, else the second."""
+    import torch
+
+    on_cpu = _root_.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
+    return without if on_cpu else with_gpu
+
+
+def _size(name: str, hyperparameter: str) -> int:
+    from mprnet_lit.models import SIZES
+
+    if name not in SIZES:
+        raise UserError(f"model.size={name} is none of {', '.join(SIZES)}")
+    return int(getattr(SIZES[name], hyperparameter))
+
+
+def _run_dir(new: str, *, _root_: DictConfig) -> str:
+    """Return the folder of this run: the one that ``resume=auto`` continues, or ``new``."""
+    found = find_run(_root_) if _root_.resume == "auto" else None
+    return str(new if found is None else found)
+
+
+def instantiate(config: DictConfig, **kwargs: Any) -> Any:
+    """Build the object that ``_target_`` names, and those inside it.
+
+    Raises:
+        UserError: a target is not one of the classes that may be instantiated.
+    """
+    for key, target in _targets(OmegaConf.to_container(config, resolve=True)):
+        _check_target(key, target)
+    return hydra.utils.instantiate(config, _convert_="all", **kwargs)
+
+
+def _targets(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    children: Any = ()
+    if isinstance(node, dict):
+        children = node.items()
+    elif isinstance(node, list):
+        children = enumerate(node)
+    for key, child in children:
+        if key == "_target_":
+            yield f"{path}{key}", str(child)
+        yield from _targets(child, f"{path}{key}.")
+
+
+def _check_target(key: str, target: str) -> None:
+    refusal = (
+        f"{key}={target} can't be instantiated: only classes of "
+        f"{', '.join(a.rstrip('.') for a in ALLOWED)} may be"
+    )
+    if not target.startswith(ALLOWED):
+        raise UserError(refusal)
+    try:
+        found = hydra.utils.get_object(target)
+    except Exception as error:
+        raise UserError(f"{key}={target} does not exist: {error}".splitlines()[0]) from error
+    # Defined there, too: a module's own imports (torch.os.system) must not be a way out.
+    if not isinstance(found, type) or not f"{found.__module__}.".startswith(ALLOWED):
+        raise UserError(refusal)
+
+
+def explain(error: Exception) -> str | None:
+    """Return one sentence on what is wrong with the configuration; ``None`` for another error."""
+    text = str(error)
+    if found := re.search(r"Could not override '(.+?)'|Key '(.+?)' is not in struct", text):
+        key = found[1] or found[2]
+        return f"there is no key '{key}' in the configuration{_did_you_mean(key, valid_keys())}"
+    if found := re.search(r"Could not find '(.+?)'", text):
+        group, _, option = found[1].rpartition("/")
+        options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+        if not options:
+            return f"there is no configuration group '{group or option}'" + _did_you_mean(
+                group or option, valid_keys()
+            )
+        return (
+            f"'{option}' is not an option of {group}{_did_you_mean(option, options)} "
+            f"(options: {', '.join(o for o in options if not o.startswith('_'))})"
+        )
+    if found := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{found[1]} is not set: add {found[1]}=VALUE to the command"
+    return None
+
+
+def _did_you_mean(wrong: str, valid: list[str]) -> str:
+    near = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
+    return f": did you mean '{near[0]}'?" if near else ""
+
+
+def valid_keys() -> list[str]:
+    """Return every key that can be overridden, groups included, dotted."""
+    GlobalHydra.instance().clear()
+    keys = [path.name for path in CONFIG_DIR.iterdir() if path.is_dir()]
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        for data in ("photos", "paired", "clean"):
+            config = hydra.compose("config", overrides=[f"data={data}"])
+            keys += _dotted(OmegaConf.to_container(config, resolve=False))
+    return sorted(set(keys))
+
+
+def _dotted(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    keys = []
+    for key, child in node.items():
+        keys += [f"{prefix}{key}", *_dotted(child, f"{prefix}{key}.")]
+    return keys

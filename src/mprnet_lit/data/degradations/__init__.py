@@ -1,0 +1,15 @@
+"""Degradations of clean photographs: seeded, and honest to how each one arises."""
+
+from mprnet_lit.data.degradations.base import Degradation, RandomChoice
+from mprnet_lit.data.degradations.motion import MotionBlur
+from mprnet_lit.data.degradations.noise import CameraNoise, GaussianNoise
+from mprnet_lit.data.degradations.rain import RainStreaks
+
+__all__ = [
+    "CameraNoise",
+    "Degradation",
+    "GaussianNoise",
+    "MotionBlur",
+    "RainStreaks",
+    "RandomChoice",
+]

@@ -1,0 +1,72 @@
+"""What all degradations share: the interface and the ranges that they draw from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mprnet_lit.errors import UserError
+
+Image = NDArray[np.float32]
+Range = float | Sequence[float]
+"""A (low, high) pair to draw from, or one number."""
+
+
+class Degradation(ABC):
+    """Makes a degraded image out of a clean one.
+
+    All randomness comes from the generator: the same state gives the same image, bit for bit.
+    """
+
+    margin: int = 0
+    """Pixels of surroundings wanted on each side of what is kept."""
+
+    @abstractmethod
+    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+        """Degrade an sRGB image (H, W, 3) float32 in [0, 1]; returns a new one of that shape."""
+
+
+class RandomChoice(Degradation):
+    """Applies one of several degradations, picked for each image.
+
+    Args:
+        choices: to pick from.
+        weights: relative frequencies; equal by default.
+
+    Raises:
+        UserError: no choices, or weights that don't fit them.
+    """
+
+    def __init__(
+        self, choices: Sequence[Degradation], weights: Sequence[float] | None = None
+    ) -> None:
+        shares = np.ones(len(choices)) if weights is None else np.asarray(weights, dtype=float)
+        if not choices or len(shares) != len(choices) or shares.min() < 0 or not shares.sum():
+            raise UserError(
+                "RandomChoice needs choices, and as many weights, none negative, not all zero"
+            )
+        self.choices = choices
+        self.shares = shares / shares.sum()
+        self.margin = max(choice.margin for choice in choices)
+
+    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+        """Degrade the image by one of the choices."""
+        return self.choices[rng.choice(len(self.choices), p=self.shares)](image, rng)
+
+
+def checked_range(
+    owner: Degradation, name: str, value: Range, low: float = 0.0, high: float = np.inf
+) -> tuple[float, float]:
+    """Return a range as (low, high).
+
+    Raises:
+        UserError: it is not one number, or two in order, within [low, high].
+    """
+    numbers = (value, value) if isinstance(value, int | float) else tuple(value)
+    if len(numbers) != 2 or not low <= numbers[0] <= numbers[1] <= high:
+        within = f"from {low:g}" + (f" to {high:g}" if np.isfinite(high) else "")
+        raise UserError(
+            f"{type(owner).__name__} {name}={value} must be a number or a pair [low, high] {within}"
+        )
+    return float(numbers[0]), float(numbers[1])

@@ -1,0 +1,74 @@
+"""Which items a process reads, in which order: a pure function of the seed and the position."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch.utils.data import DataLoader, Sampler
+
+
+class ItemKey(NamedTuple):
+    """What a dataset is asked for: all that its random draws depend on, beside its seed."""
+
+    epoch: int
+    item: int
+    weight: float = 1.0
+    """0 for an item that only evens out the processes' shares and must not count."""
+
+
+class EpochSampler(Sampler[ItemKey]):
+    """One process's share of an epoch.
+
+    The epoch's order is cut into shares such that the processes' k-th batches together are the
+    k-th batch that one process alone would read at the total batch size. Shares of one length are
+    had by repeating the first items, with weight 0.
+
+    Args:
+        length: items in the data set.
+        seed: of the order.
+        shuffle: read in random order, another in each epoch.
+        rank: this process.
+        world_size: number of processes.
+        position: called when an iteration starts; returns the epoch and the number of items of
+            this process's share that a resumed run has already seen.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
+        self.length = length
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.position = position
+
+    def __len__(self) -> int:
+        return -(-self.length // self.world_size)
+
+    def __iter__(self) -> Iterator[ItemKey]:
+        epoch, seen = self.position()
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+        for place in range(self.rank, len(self) * self.world_size, self.world_size)[seen:]:
+            weight = 1.0 if place < self.length else 0.0
+            yield ItemKey(epoch, int(order[place % self.length]), weight)
+
+
+class LazyLoader(DataLoader[Any]):
+    """A DataLoader that starts when its first batch is asked for.
+
+    Lightning makes the iterator before it restores the position of a resumed run; workers that
+    started then would read the wrong items.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()

@@ -1,0 +1,27 @@
+"""Reflect padding of images of any size to the network's multiple of 8, and the crop back."""
+
+import torch
+from torch import Tensor
+
+from mprnet_lit.models import SIZE_MULTIPLE
+
+
+def _reflected(length: int, padded: int, device: torch.device) -> Tensor:
+    """Return the source index of each of ``padded`` positions: 0 1 2 3 2 1 0 1 2 ... for 4."""
+    period = max(2 * (length - 1), 1)
+    index = torch.arange(padded, device=device) % period
+    return torch.where(index < length, index, period - index)
+
+
+def pad_to_multiple(image: Tensor, multiple: int = SIZE_MULTIPLE) -> Tensor:
+    """Reflect-pad (..., H, W) on the right and bottom to multiples of ``multiple``.
+
+    An image too small to reflect once is reflected back and forth; a single pixel is repeated.
+    Undo it with ``padded[..., :H, :W]``.
+    """
+    for dim in (-2, -1):
+        length = image.shape[dim]
+        padded = -(-length // multiple) * multiple
+        if padded != length:
+            image = image.index_select(dim, _reflected(length, padded, image.device))
+    return image

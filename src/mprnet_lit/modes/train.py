@@ -1,0 +1,157 @@
+"""``mode=train``: fit a network and return the best validation PSNR."""
+
+import json
+import logging
+import subprocess
+import sys
+import warnings
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning import Callback, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig
+
+from mprnet_lit import runs, weights
+from mprnet_lit.checkpoints import AtomicCheckpointIO, read_checkpoint
+from mprnet_lit.config import instantiate
+from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.errors import UserError
+from mprnet_lit.models import MPRNet, Size
+from mprnet_lit.module import RestorationModule
+from mprnet_lit.tracking.provenance import save_provenance
+
+
+def run(config: DictConfig) -> float | None:
+    """Train as configured; returns the best validation PSNR in dB, ``None`` without validation."""
+    _quieten()
+    folder = Path(config.paths.run).resolve()
+    seed_everything(config.seed, workers=True, verbose=False)
+    trainer = build_trainer(config)
+    if _starts_processes(trainer) and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return _run_alone(folder)
+
+    model = build_model(config)
+    data: RestorationDataModule = instantiate(config.data)
+    module: RestorationModule = instantiate(
+        config.module,
+        model=model,
+        loss=instantiate(config.task.loss),
+        optimizer=instantiate(config.optimizer),
+    )
+    checkpoint = resume_from(config, folder, model.size)
+    if trainer.is_global_zero:
+        runs.record(config, folder)
+        save_provenance(config, folder)
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except SIGTERMException:
+        print(f"Stopped by SIGTERM and saved {folder / runs.LAST}: add resume=auto to go on")
+        raise SystemExit(143) from None
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the GPU's memory is too small ({str(error).splitlines()[0]}): set "
+            "module.gradient_checkpointing=true, trainer.accumulate_grad_batches=2 or more (the "
+            "total batch stays the same), or a smaller data.patch_size"
+        ) from error
+    return _best_psnr(folder)
+
+
+def build_trainer(config: DictConfig) -> Trainer:
+    """Return the trainer with its callbacks and loggers."""
+    callbacks: list[Callback] = [instantiate(c) for c in config.callbacks.values()]
+    loggers: list[Logger] = [instantiate(logger) for logger in config.logger.values()]
+    trainer: Trainer = instantiate(
+        config.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()]
+    )
+    return trainer
+
+
+def build_model(config: DictConfig) -> MPRNet:
+    """Return the network, new or as ``weights`` holds it.
+
+    Raises:
+        UserError: the weights can't be read, or are of another size than ``model``.
+    """
+    size = Size(**{field.name: config.model[field.name] for field in fields(Size)})
+    if config.weights is None:
+        return MPRNet(**asdict(size))
+    model = weights.load(config.weights)
+    _check_size(config.weights, model.size, size)
+    return model
+
+
+def resume_from(config: DictConfig, folder: Path, size: Size) -> Path | None:
+    """Return the checkpoint to go on from, having checked that it fits; ``None`` for a new run.
+
+    Raises:
+        UserError: it can't be read, or holds a network of another size.
+    """
+    if config.resume is None:
+        return None
+    path = folder / runs.LAST if config.resume == "auto" else Path(config.resume)
+    if config.resume == "auto" and not path.is_file():
+        return None
+    _check_size(path, Size(**read_checkpoint(path)["mprnet_lit"]["size"]), size)
+    return path
+
+
+def _check_size(path: str | Path, found: Size, wanted: Size) -> None:
+    if found != wanted:
+        held, asked = (
+            ", ".join(f"{name}={value}" for name, value in asdict(size).items())
+            for size in (found, wanted)
+        )
+        raise UserError(
+            f"{path} holds a network of another size ({held}) than model ({asked}): "
+            "choose the model that it was trained with"
+        )
+
+
+def _starts_processes(trainer: Trainer) -> bool:
+    launcher = trainer.strategy.launcher
+    return (
+        isinstance(launcher, _SubprocessScriptLauncher)
+        and not launcher.cluster_environment.creates_processes_externally
+    )
+
+
+def _run_alone(folder: Path) -> float | None:
+    """Run one job of a multirun as a command of its own.
+
+    Lightning starts the other processes of a job with the command line of this one, and here that
+    is the whole sweep's.
+    """
+    hydra = HydraConfig.get()
+    command = [sys.executable, "-m", "mprnet_lit"]
+    for source in hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            command += ["--config-dir", source.path]
+    command += [*hydra.overrides.task, f'hydra.run.dir="{folder}"']
+    status = subprocess.run(command, check=False).returncode
+    if status:
+        raise SystemExit(status)
+    return _best_psnr(folder)
+
+
+def _best_psnr(folder: Path) -> float | None:
+    path = folder / "summary.json"
+    return float(json.loads(path.read_text())["psnr"]) if path.is_file() else None
+
+
+def _quieten() -> None:
+    """Keep from the terminal what Lightning says of itself: the plan says what matters."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*LeafSpec.*",
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*number of training batches.*is smaller than the logging interval.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,61 @@
+"""Folders of runs: their names, and the newest one of the same configuration."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from omegaconf import DictConfig, OmegaConf
+
+RECORD = "run.json"
+LAST = Path("checkpoints") / "last.ckpt"
+_NOT_THE_RUN = ("hydra", "paths", "resume", "logger")
+"""Top-level keys that change nothing in what a run computes."""
+
+
+def fingerprint(config: DictConfig) -> str:
+    """Return a digest of all in the configuration that decides what a run computes."""
+    values: Any = OmegaConf.to_container(config, resolve=False)
+    kept = {key: value for key, value in values.items() if key not in _NOT_THE_RUN}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def record(config: DictConfig, folder: Path) -> None:
+    """Write into a run's folder what ``resume=auto`` finds it by."""
+    (folder / RECORD).write_text(json.dumps({"fingerprint": fingerprint(config)}) + "\n")
+
+
+def find_run(config: DictConfig) -> Path | None:
+    """Return the folder of the newest run of this configuration that has a checkpoint."""
+    wanted = fingerprint(config)
+    found = [
+        path.parent
+        for path in Path(config.paths.runs).glob(f"**/{RECORD}")
+        if (path.parent / LAST).is_file() and _fingerprint_in(path) == wanted
+    ]
+    newest = max(found, key=lambda folder: (folder / LAST).stat().st_mtime, default=None)
+    return None if newest is None else newest.resolve()
+
+
+def _fingerprint_in(path: Path) -> str | None:
+    try:
+        return str(json.loads(path.read_text())["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):  # half-written or not ours
+        return None
+
+
+def run_stamp() -> str:
+    """Return the name of a new run's folder, the same in every process of one launch."""
+    env = os.environ
+    if env.get("SLURM_JOB_ID") and int(env.get("SLURM_NTASKS", 1)) > 1:
+        return f"slurm-{env['SLURM_JOB_ID']}"
+    started = time.time()
+    if run_id := env.get("TORCHELASTIC_RUN_ID"):
+        if run_id != "none":
+            return f"torchrun-{run_id}"
+        # torchrun with no --rdzv-id: its processes on one machine share a parent.
+        started = psutil.Process(os.getppid()).create_time()
+    return time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(started))

@@ -1,0 +1,80 @@
+"""One progress line for the whole training: loss, PSNR and the time left."""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress(ProgressBar):
+    """A bar over all steps on a terminal; elsewhere (a log file, a batch job) a line an epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.console = Console()
+        self.bar: Bar | None = None
+        self.task: TaskID | None = None
+
+    def disable(self) -> None:
+        """Show nothing: Lightning calls this on all processes but the first."""
+        self.console.quiet = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        if self.console.quiet or not self.console.is_terminal:
+            return
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self.console,
+        )
+        self.task = self.bar.add_task(
+            "starting",
+            total=int(trainer.estimated_stepping_batches),
+            completed=trainer.global_step,
+        )
+        self.bar.start()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Move the bar."""
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=trainer.global_step, description=_line(trainer))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print a line where there is no terminal."""
+        if self.bar is None:
+            self.console.print(_line(trainer), highlight=False, soft_wrap=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, *_: Any) -> None:
+        """Close the bar, so that the message has the terminal to itself."""
+        self._close()
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def _line(trainer: Trainer) -> str:
+    """Return epoch, loss and PSNR in one line."""
+    metrics = trainer.callback_metrics
+    total = trainer.max_epochs if trainer.max_steps == -1 else None
+    line = f"epoch {trainer.current_epoch + 1}" + (f"/{total}" if total and total > 0 else "")
+    if "train/loss" in metrics:
+        line += f"  loss {metrics['train/loss']:.4f}"
+    if "val/psnr" in metrics:
+        line += f"  PSNR {metrics['val/psnr']:.2f} dB ({metrics['val/psnr_gain']:+.2f})"
+    elif "train/psnr" in metrics:
+        line += f"  train PSNR {metrics['train/psnr']:.2f} dB"
+    return line

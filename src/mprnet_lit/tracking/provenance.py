@@ -1,0 +1,76 @@
+"""What a run was made of: the resolved configuration, versions, code revision, machine."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+_PACKAGES = (
+    "mprnet_lit",
+    "torch",
+    "lightning",
+    "hydra-core",
+    "omegaconf",
+    "torchmetrics",
+    "albumentations",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "scikit-image",
+)
+
+
+def save_provenance(config: DictConfig, folder: Path) -> None:
+    """Write ``config.yaml`` (resolved) and ``environment.json`` into the run's folder."""
+    values = OmegaConf.to_container(config, resolve=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
+    (folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """Return command, code revision, package versions and machine."""
+    return {
+        "command": shlex.join(sys.orig_argv),
+        "git": _git_revision(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "machine": {
+            "system": platform.platform(),
+            "cpu_cores": os.cpu_count(),
+            "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> dict[str, Any] | None:
+    """Return the revision of the source checkout that this package runs from, if it is one."""
+
+    def git(*arguments: str) -> str:
+        folder = str(Path(__file__).parent)
+        command = ["git", "-C", folder, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", __file__)  # not some repository that we lie in by chance
+        return {"revision": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

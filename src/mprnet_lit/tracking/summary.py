@@ -1,0 +1,109 @@
+"""What a run will do, said first, and what came of it, said last."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.module import RESTORATIONS, RestorationModule
+
+_ROWS = dict(zip(RESTORATIONS, ("degraded input", "stage 1", "stage 2", "stage 3"), strict=True))
+
+
+class Summary(Callback):
+    """Opens with the plan, keeps the best validation, closes with a table and ``summary.json``.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.best: dict[str, float] = {}
+        self.console = Console()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best validation so far, for the checkpoint."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best validation so far."""
+        self.best = state_dict["best"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what will be done."""
+        if trainer.is_global_zero:
+            for line in plan(trainer):
+                self.console.print(line, highlight=False, soft_wrap=True)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Have a run that reaches ``max_steps`` in mid-epoch validated before it ends."""
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the metrics if they are the best so far."""
+        metrics = {
+            name.removeprefix("val/"): value.item()
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        if metrics["psnr"] > self.best.get("psnr", float("-inf")):
+            self.best = metrics | {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``summary.json`` and print the table."""
+        if not trainer.is_global_zero:
+            return
+        if not self.best:
+            self.console.print(f"No validation was run. The run is in {self.folder}")
+            return
+        path = self.folder / "summary.json"
+        path.write_text(json.dumps(self.best, indent=2) + "\n")
+        self.console.print(table(self.best))
+        places = {
+            "best weights": self.folder / "checkpoints" / "best.ckpt",
+            "last state": self.folder / "checkpoints" / "last.ckpt",
+            "panel": self.folder / "panels" / "latest.png",
+            "everything": self.folder,
+        }
+        for name, place in places.items():
+            self.console.print(f"{name:>13}  {place}", highlight=False, soft_wrap=True)
+
+
+def plan(trainer: Trainer) -> list[str]:
+    """Return what the training will do, in lines for people."""
+    module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(module, RestorationModule) and isinstance(data, RestorationDataModule)
+    size = module.model.size
+    parameters = sum(p.numel() for p in module.model.parameters())
+    patches = len(data.train_samples) * data.crops_per_image
+    if trainer.max_steps != -1:
+        budget = f"{trainer.max_steps} steps"
+    else:
+        budget = f"{trainer.max_epochs} epochs of {patches} patches"
+    device = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
+    done = f", going on after step {trainer.global_step}" if trainer.global_step else ""
+    return [
+        f"Training MPRNet to {module.task}: {parameters:,} parameters (width {size.width}), "
+        f"on {device}, precision {trainer.precision}",
+        f"  {len(data.train_samples)} training and {len(data.val_samples)} validation images; "
+        f"patches of {data.patch_size}x{data.patch_size}, batch {data.batch_size}",
+        f"  {budget}{done}",
+    ]
+
+
+def table(best: dict[str, float]) -> Table:
+    """Return the best validation as a table: PSNR and SSIM of the input and of each stage."""
+    out = Table(title=f"Best validation: epoch {best['epoch']:.0f}")
+    for column in ("", "PSNR", "gain", "SSIM"):
+        out.add_column(column, justify="right" if column else "left")
+    for name, label in _ROWS.items():
+        value = best[f"psnr_{name}"]
+        gain = "" if name == "degraded" else f"{value - best['psnr_degraded']:+.2f}"
+        out.add_row(label, f"{value:.2f} dB", gain, f"{best[f'ssim_{name}']:.4f}")
+    return out

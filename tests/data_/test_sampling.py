@@ -1,0 +1,53 @@
+"""The order of items: exact shares, the same total batch on any number of devices, resumable."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mprnet_lit.data.sampling import EpochSampler
+
+
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(0, 3), st.booleans())
+def test_every_item_counts_once_whatever_the_number_of_processes(length, world, epoch, shuffle):
+    shares = [
+        list(
+            EpochSampler(
+                length, seed=3, shuffle=shuffle, rank=rank, world_size=world,
+                position=lambda: (epoch, 0),
+            )
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    assert len({len(share) for share in shares}) == 1
+    counted = [key.item for share in shares for key in share if key.weight]
+    assert sorted(counted) == list(range(length))
+    assert all(key.epoch == epoch for share in shares for key in share)
+
+
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 4))
+def test_processes_together_read_the_batches_of_one(batches, world, per_device):
+    total = world * per_device
+    length = batches * total
+    alone = [k.item for k in EpochSampler(length, seed=1, shuffle=True)]
+    shares = [
+        [k.item for k in EpochSampler(length, seed=1, shuffle=True, rank=r, world_size=world)]
+        for r in range(world)
+    ]
+    for b in range(batches):
+        together = {i for s in shares for i in s[b * per_device : (b + 1) * per_device]}
+        assert together == set(alone[b * total : (b + 1) * total])
+
+
+@given(st.integers(1, 40), st.integers(1, 3), st.data())
+def test_a_resumed_epoch_goes_on_where_it_stopped(length, world, data):
+    options = {"seed": 5, "shuffle": True, "rank": world - 1, "world_size": world}
+    whole = list(EpochSampler(length, position=lambda: (7, 0), **options))
+    seen = data.draw(st.integers(0, len(whole)))
+    assert list(EpochSampler(length, position=lambda: (7, seen), **options)) == whole[seen:]
+
+
+def test_epochs_differ():
+    first, second = (
+        [k.item for k in EpochSampler(50, seed=0, shuffle=True, position=lambda e=e: (e, 0))]
+        for e in (0, 1)
+    )
+    assert first != second

@@ -1,0 +1,48 @@
+"""PSNR and SSIM against scikit-image on a real photograph."""
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from mprnet_lit.metrics import psnr, ssim
+
+
+@pytest.fixture(scope="module")
+def pair():
+    target = data.astronaut()[:128, :160].astype(np.float32) / 255
+    noise = np.random.default_rng(0).normal(0, 0.1, target.shape).astype(np.float32)
+    return target, target + noise
+
+
+def batch(*images):
+    return torch.stack([torch.from_numpy(i.transpose(2, 0, 1)) for i in images])
+
+
+def test_each_image_has_its_own_value(pair):
+    target, noisy = pair
+    milder = target + 0.1 * (noisy - target)
+    ours = psnr(batch(noisy, milder), batch(target, target))
+    expected = [
+        peak_signal_noise_ratio(target, np.clip(i, 0, 1), data_range=1) for i in (noisy, milder)
+    ]
+    assert ours.tolist() == pytest.approx(expected, abs=1e-4)
+
+    ours = ssim(batch(noisy, milder), batch(target, target))
+    wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = [
+        structural_similarity(target, np.clip(i, 0, 1), data_range=1, channel_axis=2, **wang)
+        for i in (noisy, milder)
+    ]
+    assert ours.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_equal_images_are_finite(pair):
+    target = batch(pair[0])
+    assert psnr(target, target).item() == pytest.approx(100)
+    assert ssim(target, target).item() == pytest.approx(1)
+
+
+def test_an_image_below_the_window_has_no_ssim():
+    assert ssim(torch.rand(2, 3, 10, 40), torch.rand(2, 3, 10, 40)).isnan().all()

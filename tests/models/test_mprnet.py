@@ -1,0 +1,86 @@
+"""The network against the reference implementation's golden data."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from mprnet_lit.losses import MultiStageLoss
+from mprnet_lit.models import SIZES, MPRNet
+from mprnet_lit.weights.official import from_official, name_map, size_of
+
+
+@pytest.fixture
+def model(golden):
+    model = MPRNet(**asdict(size_of(golden.weights)))
+    model.load_state_dict(from_official(golden.weights))
+    return model
+
+
+def test_outputs_of_all_stages_agree_with_the_reference(model, golden):
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        model.to(memory_format=memory_format)
+        outputs = model(golden.tensor("input").contiguous(memory_format=memory_format))
+        for stage, output in enumerate(outputs, start=1):
+            expected = golden.tensor(f"stage{stage}")
+            torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_agree_with_the_reference(model, golden, checkpointing):
+    model.set_gradient_checkpointing(checkpointing)
+    loss = MultiStageLoss()(model(golden.tensor("input")), golden.tensor("target"))
+    loss.backward()
+    published = name_map(model.size.cabs_per_orb)
+    expected = golden.group("gradnorm/")
+    ours = {published[name]: p.grad.norm().item() for name, p in model.named_parameters()}
+    assert ours.keys() == expected.keys()
+    for name, norm in ours.items():
+        assert norm == pytest.approx(float(expected[name]), rel=1e-4, abs=1e-9), name
+
+
+def test_gradient_checkpointing_stores_less(model, golden):
+    def stored(enabled: bool) -> int:
+        model.set_gradient_checkpointing(enabled)
+        kept: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: kept.append(t.nbytes) or t, lambda t: t
+        ):
+            model(golden.tensor("input"))
+        return sum(kept)
+
+    assert stored(True) < 0.5 * stored(False)
+
+
+def test_five_adam_steps_give_the_reference_losses(model, golden):
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
+    loss_fn, losses = MultiStageLoss(), []
+    for _ in range(5):
+        loss = loss_fn(model(golden.tensor("input")), golden.tensor("target"))
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses == pytest.approx(golden.arrays["adam_losses"].tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters"),
+    [("large", 20_127_073), ("base", 15_741_025), ("small", 3_637_249), ("tiny", 427_033)],
+)
+def test_number_of_parameters(size, parameters):
+    with torch.device("meta"):
+        model = MPRNet.from_size(size)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert model.size == SIZES[size]
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 12, 16), (1, 3, 16, 20), (1, 1, 16, 16), (3, 16, 16)])
+def test_other_shapes_are_refused_with_the_shape(model, shape):
+    with pytest.raises(ValueError, match=r"multiples of 8.*" + str(shape[-1])):
+        model(torch.zeros(shape))
+
+
+def test_unknown_size_names_the_sizes():
+    with pytest.raises(ValueError, match=r"huge.*large, base, small, tiny"):
+        MPRNet.from_size("huge")

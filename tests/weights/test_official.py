@@ -1,0 +1,35 @@
+"""The map between the published weights' names and ours, on all three published key lists."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from mprnet_lit.models import SIZES, MPRNet
+from mprnet_lit.weights.official import from_official, size_of, to_official
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("size", ["small", "base", "large"])
+def test_published_names_and_shapes_round_trip(published_shapes, size, prefix):
+    shapes = published_shapes[size]["tensors"]
+    published = {
+        prefix + name: torch.full(shape, float(k)) for k, (name, shape) in enumerate(shapes.items())
+    }
+    assert size_of(published) == SIZES[size]
+    ours = from_official(published)
+    with torch.device("meta"):
+        model = MPRNet(**asdict(SIZES[size]))
+    assert {n: list(p.shape) for n, p in model.state_dict().items()} == {
+        n: list(t.shape) for n, t in ours.items()
+    }
+    back = to_official(ours, SIZES[size].cabs_per_orb)
+    assert back.keys() == shapes.keys()
+    assert all(torch.equal(back[name], published[prefix + name]) for name in shapes)
+
+
+def test_a_missing_weight_is_named(golden):
+    weights = golden.weights
+    del weights["sam12.conv2.weight"]
+    with pytest.raises(KeyError, match=r"sam12\.conv2\.weight"):
+        from_official(weights)
