@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,7 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 
 _ORIENTATION = 0x0112
-_BITS_PER_SAMPLE = 258
-_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    2: lambda i: i[:, ::-1],
-    3: lambda i: i[::-1, ::-1],
-    4: lambda i: i[::-1],
-    5: lambda i: i.swapaxes(0, 1),
-    6: lambda i: i.swapaxes(0, 1)[:, ::-1],
-    7: lambda i: i.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda i: i.swapaxes(0, 1)[::-1],
-}
-"""What puts an image of that EXIF orientation upright."""
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS = 256, 257, 258
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -65,8 +55,7 @@ def read_image(path: Path) -> Pixels:
     """
     with _reading(path) as image:
         if _is_16_bit(image):
-            orientation = image.getexif().get(_ORIENTATION, 1)
-            return np.ascontiguousarray(_turn(_read_16_bit(path), orientation))
+            return _read_16_bit(path)
         if image.mode == "F":
             raise ValueError("its pixels are floating point; save it with 8 or 16 bits")
         upright = ImageOps.exif_transpose(image)
@@ -82,9 +71,7 @@ def probe_image(path: Path) -> tuple[int, int]:
         UserError: the file is missing, cut short, or no image.
     """
     with _reading(path) as image:
-        width, height = image.size
-        if image.getexif().get(_ORIENTATION, 1) >= 5:
-            width, height = height, width
+        height, width = _upright_size(image)
         _check_whole(path, image)
         return height, width
 
@@ -134,7 +121,7 @@ def _reading(path: Path) -> Iterator[Image.Image]:
 
 def _is_16_bit(image: Image.Image) -> bool:
     if image.format == "TIFF":
-        return 16 in image.tag_v2.get(_BITS_PER_SAMPLE, ())  # type: ignore[attr-defined]
+        return 16 in image.tag_v2.get(_TIFF_BITS, ())  # type: ignore[attr-defined]
     if image.format == "PNG":
         # Pillow turns colour of 16 bits into 8, but tells what it decodes from.
         return any(
@@ -145,21 +132,29 @@ def _is_16_bit(image: Image.Image) -> bool:
 
 def _read_16_bit(path: Path) -> NDArray[np.uint16]:
     encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(encoded, flags)
+    image = cv2.imdecode(encoded, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)  # upright
     if image is None or image.dtype != np.uint16:
         raise ValueError("its 16-bit pixels can't be decoded")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint16)
 
 
-def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    return _TURNS[orientation](image) if orientation in _TURNS else image
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return (height, width) after the EXIF orientation."""
+    width, height = image.size
+    if image.format == "TIFF":  # Pillow may have turned the size already
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        width, height = tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT]
+    # Asking a PNG without EXIF for it would decode the whole image.
+    known = image.format != "PNG" or "exif" in image.info
+    turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
+    return (width, height) if turned else (height, width)
 
 
 def _check_whole(path: Path, image: Image.Image) -> None:
     size = path.stat().st_size
     if image.format == "PNG":
-        image.verify()  # reads every chunk's checksum
+        with Image.open(path) as unread:
+            unread.verify()  # reads every chunk's checksum
     elif image.format in ("JPEG", "MPO"):
         with path.open("rb") as file:
             file.seek(-min(size, 4096), os.SEEK_END)

@@ -37,8 +37,8 @@ def add_sensor_noise(light: Image, shot: float, read: float, rng: np.random.Gene
     stands for the Poisson one, as is usual for more than a few photons.
     """
     variance = np.float32(shot) * np.clip(light, 0, None) + np.float32(read**2)
-    noise = np.sqrt(variance) * rng.standard_normal(light.shape, dtype=np.float32)
-    return np.add(light, noise, dtype=np.float32)
+    noisy: Image = light + np.sqrt(variance) * rng.standard_normal(light.shape, dtype=np.float32)
+    return noisy
 
 
 class CameraNoise(Degradation):
