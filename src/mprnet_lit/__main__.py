@@ -7,7 +7,7 @@ import traceback
 from typing import Any, NoReturn
 
 import hydra
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -39,19 +39,18 @@ def _run(config: DictConfig) -> Any:
         _fail(sentence)
 
 
-def _sentence(error: BaseException | None) -> str | None:
-    """Return what to tell the user, from the error or from what caused it."""
-    while error is not None:
-        if isinstance(error, UserError):
-            return str(error).rpartition("UserError: ")[2].strip()  # worker processes wrap it
-        if type(error).__name__ == "MisconfigurationException":  # Lightning's own
-            return str(error)
-        if isinstance(error, HydraException | OmegaConfBaseException):
-            if sentence := explain(error):
-                return sentence
-            if isinstance(error, InstantiationException) and error.__cause__ is None:
-                return str(error)
-        error = error.__cause__
+def _sentence(error: Exception) -> str | None:
+    """Return what to tell the user, from the error or from what caused it; ``None`` for a bug."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    for link in chain:
+        if isinstance(link, UserError):
+            return str(link).rpartition("UserError: ")[2].strip()  # worker processes wrap it
+        if type(link).__name__ == "MisconfigurationException":  # Lightning's own
+            return str(link)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain(error)
     return None
 
 

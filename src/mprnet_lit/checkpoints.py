@@ -1,6 +1,7 @@
 """Writing checkpoints whole or not at all, and reading them without running code."""
 
 import os
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         partial = path.with_name(f"{path.name}.part")
+        content = BytesIO()  # first, as torch's own writer hides why writing failed
+        torch.save(checkpoint, content)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
-                torch.save(checkpoint, file)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-        except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
+        except OSError as error:
             partial.unlink(missing_ok=True)
-            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
             raise UserError(
-                f"can't write the checkpoint {path}: {reason}; "
+                f"can't write the checkpoint {path}: {error.strerror}; "
                 "free some space or set paths.runs to another disk, then add resume=auto"
             ) from error
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.errors import UserError
@@ -58,7 +59,7 @@ def instantiate(config: DictConfig, **kwargs: Any) -> Any:
         UserError: a target is not one of the classes that may be instantiated.
     """
     for key, target in _targets(OmegaConf.to_container(config, resolve=True)):
-        _check_target(key, target)
+        _check_target(config._get_full_key(key), target)
     return hydra.utils.instantiate(config, _convert_="all", **kwargs)
 
 
@@ -107,6 +108,11 @@ def explain(error: Exception) -> str | None:
             f"'{option}' is not an option of {group}{_did_you_mean(option, options)} "
             f"(options: {', '.join(o for o in options if not o.startswith('_'))})"
         )
+    if found := re.search(r"raised while resolving interpolation: (.+)", text):
+        return found[1]
+    if isinstance(error, InstantiationException):
+        where = re.search(r"full_key: (\S+)", text)
+        return f"{where[1] if where else 'the configuration'}: {error.__cause__ or text}"
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found[1]} is not set: add {found[1]}=VALUE to the command"
     return None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
+from mprnet_lit.errors import UserError
 from mprnet_lit.inference.padding import pad_to_multiple
 from mprnet_lit.losses import MultiStageLoss
 from mprnet_lit.metrics import psnr, ssim
@@ -132,8 +133,15 @@ class RestorationModule(LightningModule):
             self._mean(name).reset()
 
     def configure_optimizers(self) -> Any:
-        """Return the optimiser and the warm-up cosine schedule."""
-        optimizer = self.make_optimizer(self.model.parameters())
+        """Return the optimiser and the warm-up cosine schedule.
+
+        Raises:
+            UserError: the optimiser refuses its settings.
+        """
+        try:
+            optimizer = self.make_optimizer(self.model.parameters())
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the settings under optimizer can't be used: {error}") from error
         steps = int(self.trainer.estimated_stepping_batches)
         per_epoch = -(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
         schedule = build_schedule(

@@ -1,0 +1,165 @@
+"""Bad input to the command line: one sentence, exit status 1, nothing half-written."""
+
+import resource
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from tests.conftest import PHOTOS
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Three good pairs in ``in`` and ``gt``."""
+    photo = Image.open(PHOTOS / "chelsea.png").convert("RGB")
+    for side in ("in", "gt"):
+        (tmp_path / side).mkdir()
+        for k in range(3):
+            photo.crop((40 * k, 0, 40 * k + 64, 64)).save(tmp_path / side / f"{k}.png")
+    return tmp_path
+
+
+PAIRED = ("data=paired", "data.train.degraded=in", "data.train.target=gt", "trainer.max_steps=1")
+
+
+def complaint(outcome):
+    """The error message: all that the command printed on standard error."""
+    assert "Traceback" not in outcome.output + outcome.errors
+    lines = [line for line in outcome.errors.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, outcome.errors
+    return outcome.errors[outcome.errors.index("Error: ") :]
+
+
+def test_missing_folder(cli, pairs):
+    shutil.rmtree(pairs / "gt")
+    assert "the folder gt does not exist" in complaint(cli(*PAIRED, status=1))
+
+
+def test_empty_folder(cli, pairs):
+    for path in (pairs / "in").iterdir():
+        path.unlink()
+    assert "the folder in holds no image (.bmp" in complaint(cli(*PAIRED, status=1))
+
+
+def test_folder_not_given(cli):
+    message = complaint(cli("data=paired", "data.train.degraded=in", status=1))
+    assert "data.train.target is not set: add data.train.target=VALUE" in message
+
+
+def test_unmatched_unreadable_and_unequal_files_are_named_together(cli, pairs):
+    (pairs / "in" / "0.png").rename(pairs / "in" / "zero.png")
+    cut = pairs / "gt" / "1.png"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    (pairs / "in" / "2.png").write_text("hello")
+    Image.new("RGB", (64, 48)).save(pairs / "in" / "3.png")
+    Image.new("RGB", (64, 64)).save(pairs / "gt" / "3.png")
+    message = complaint(cli(*PAIRED, status=1))
+    assert "in/zero.png: no partner" in message
+    assert "gt/0.png: no partner" in message
+    assert "gt/1.png can't be read" in message
+    assert "in/2.png is not an image" in message
+    assert "in/3.png: 64x48, but its target gt/3.png is 64x64" in message
+
+
+def test_skipping_bad_pairs_trains_on_the_rest_and_lists_them(cli, pairs):
+    (pairs / "in" / "2.png").write_text("hello")
+    outcome = cli(*PAIRED, "data.on_error=skip", "trainer.limit_val_batches=0")
+    assert "Left out: in/2.png is not an image" in outcome.output
+    assert "1 training and 1 validation images" in outcome.output
+
+
+def test_a_file_that_breaks_after_the_check_is_named(cli, pairs):
+    """Damage that only decoding shows: the checksums of a PNG are right, its data are not."""
+    import struct
+    import zlib
+
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)), (b"IDAT", b"nonsense")]
+    body = b"".join(
+        struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d))
+        for n, d in [*chunks, (b"IEND", b"")]
+    )
+    for k in range(3):
+        (pairs / "in" / f"{k}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    for workers in (0, 1):
+        message = complaint(cli(*PAIRED, f"data.num_workers={workers}", status=1))
+        assert "in/" in message and "can't be read" in message and "replace or remove it" in message
+
+
+def test_patch_larger_than_every_image(cli, pairs):
+    message = complaint(cli(*PAIRED, "data.patch_size=128", status=1))
+    assert "data.patch_size=128 is larger than every training image" in message
+    assert "set data.patch_size=64 or smaller" in message
+
+
+def test_patch_not_a_multiple_of_eight(cli):
+    assert "data.patch_size=20 must be a positive multiple of 8" in complaint(
+        cli("data.patch_size=20", status=1)
+    )
+
+
+def test_batch_that_cannot_be_shared_out(cli):
+    message = complaint(cli("data.batch_size=3", "trainer.accumulate_grad_batches=2", status=1))
+    assert "data.batch_size=3" in message and "multiple of 2" in message
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("task=deblurr", "'deblurr' is not an option of task: did you mean 'deblur'?"),
+        (
+            "optimizer.rl=1",
+            "no key 'optimizer.rl' in the configuration: did you mean 'optimizer.lr'?",
+        ),
+        ("taks=deblur", "no key 'taks' in the configuration: did you mean 'task'?"),
+        ("data.train.degradedd=x", "did you mean 'data.train.degraded'?"),
+        ("model.size=huge", "model.size=huge is none of large, base, small, tiny"),
+        ("trainer.devices=none", "trainer: "),
+        ("optimizer._target_=os.system", "optimizer._target_=os.system can't be instantiated"),
+        ("optimizer._target_=torch.os.system", "can't be instantiated"),
+        ("optimizer._target_=torch.optim.Adamm", "torch.optim.Adamm does not exist"),
+        ("optimizer.lr=fast", "the settings under optimizer can't be used"),
+        ("task.degradation.choices.0.sigma=[50,0]", "GaussianNoise sigma=[50, 0]"),
+        ("weights=gone.pth", "there is no weights file gone.pth"),
+        ("resume=gone.ckpt", "there is no checkpoint gone.ckpt"),
+    ],
+)
+def test_mistakes_in_the_configuration(cli, argument, expected):
+    assert expected in complaint(cli(argument, status=1))
+
+
+def test_checkpoint_and_weights_of_another_size(cli):
+    first = cli("trainer.max_steps=1", "data.val_crop_size=32")
+    last = first.file("last.ckpt")
+    for use in ("resume", "weights"):
+        message = complaint(cli(f"{use}={last}", "model.width=24", status=1))
+        assert "holds a network of another size (width=16" in message
+        assert "model (width=24" in message
+
+
+def test_weights_that_run_code_are_refused(cli, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
+    assert "wants to run code" in complaint(cli("weights=evil.pth", status=1))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_disk_full_on_a_checkpoint(shell):
+    """A limit on the size of files stands for a full disk: the same failing write."""
+    first = shell("trainer.max_epochs=1")
+    last = first.file("last.ckpt")
+    before = last.read_bytes()
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2,) * 2)
+
+    outcome = shell(
+        "trainer.max_epochs=1", f"hydra.run.dir={last.parents[1]}", status=1, preexec_fn=limit
+    )
+    message = complaint(outcome)
+    assert "can't write the checkpoint" in message and "File too large" in message
+    assert last.read_bytes() == before
+    assert not list(last.parent.glob("*.part"))

@@ -1,0 +1,231 @@
+"""Training from the command line, end to end on the embedded photographs."""
+
+import csv
+import json
+import signal
+import time
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tests.conftest import PHOTOS, start_cli
+
+
+def weights(outcome, name="last.ckpt"):
+    return torch.load(outcome.file(name), weights_only=True)["state_dict"]
+
+
+def test_a_run_leaves_everything_that_a_user_looks_for(cli):
+    outcome = cli("task=derain", "trainer.max_epochs=2", "logger=many", "callbacks=ema")
+    assert "Training MPRNet to derain: 427,033 parameters" in outcome.output
+    assert "5 training and 3 validation images" in outcome.output
+    for row in ("degraded input", "stage 1", "stage 2", "stage 3"):
+        assert row in outcome.output
+
+    best = outcome.json("summary.json")
+    with outcome.file("metrics.csv").open() as file:
+        curve = [float(row["val/psnr"]) for row in csv.DictReader(file) if row["val/psnr"]]
+    assert len(curve) == 2
+    assert best["psnr"] == pytest.approx(max(curve), abs=1e-3) == best["psnr_stage3"]
+    assert best["psnr_gain"] == pytest.approx(best["psnr"] - best["psnr_degraded"], abs=1e-4)
+
+    config = yaml.safe_load(outcome.file("config.yaml").read_text())
+    assert config["data"]["patch_size"] == 32 and config["model"]["width"] == 16
+    environment = outcome.json("environment.json")
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["machine"]["cpu_cores"] and len(environment["git"]["revision"]) == 40
+
+    panel = Image.open(outcome.file("latest.png"))
+    assert panel.size == (5 * 64 + 6 * 6, 3 * (64 + 24 + 6) + 6)
+    offline = outcome.file("*.wandb").parent
+    assert list(offline.glob("**/media/images/val/panel*.png"))
+    assert outcome.file("events.out.tfevents*")
+
+
+@pytest.mark.parametrize("task", ["deblur", "denoise", "derain"])
+def test_two_devices_train_as_one_and_share_a_folder(shell, task):
+    two = shell(f"task={task}", "trainer.devices=2", "trainer.max_steps=4", "paths.runs=runs/two")
+    assert "on 2 x cpu" in two.output
+    assert two.json("summary.json")["step"] == 4
+    assert len(list(two.folder.glob("runs/two/*/*"))) == 1
+    if task == "denoise":  # exactly the same items, whoever reads them
+        one = shell(f"task={task}", "trainer.max_steps=4", "paths.runs=runs/one")
+        first, second = (
+            torch.load(next(one.folder.glob(f"runs/{k}/**/last.ckpt")), weights_only=True)
+            for k in ("one", "two")
+        )
+        for name, expected in first["state_dict"].items():
+            torch.testing.assert_close(second["state_dict"][name], expected, rtol=0, atol=2e-5)
+        scores = [
+            json.loads(next(one.folder.glob(f"runs/{k}/**/summary.json")).read_text())
+            for k in ("one", "two")
+        ]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+def test_multirun_of_sizes_and_tasks(cli):
+    outcome = cli("-m", "model=tiny,small", "task=denoise,derain", "trainer.max_steps=2")
+    paths = outcome.folder.glob("runs/multirun/*/*/config.yaml")
+    configs = [yaml.safe_load(path.read_text()) for path in paths]
+    found = {(config["model"]["size"], config["task"]["name"]) for config in configs}
+    assert found == {(m, t) for m in ("tiny", "small") for t in ("denoise", "derain")}
+    assert len(list(outcome.folder.glob("runs/multirun/*/*/summary.json"))) == 4
+
+
+def test_multirun_on_two_devices_runs_each_job_once(shell):
+    outcome = shell(
+        "-m", "seed=1,2", "trainer.devices=2", "trainer.max_steps=1", "data.val_crop_size=32"
+    )
+    runs = sorted(outcome.folder.glob("runs/**/summary.json"))
+    assert [path.parent.name for path in runs] == ["0", "1"]
+    assert len(list(outcome.folder.glob("runs/multirun/*"))) == 1
+    assert outcome.output.count("on 2 x cpu") == 2
+
+
+RESUMABLE = (
+    "callbacks=ema",
+    "module.mixup_after_epoch=0",
+    "module.schedule_per_step=true",
+    "data.crops_per_image=4",
+    "data.val_crop_size=32",
+    "trainer.max_epochs=3",
+    "logger=csv",
+)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The checkpoint of a run of three epochs of ten steps that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    process = start_cli(folder, *RESUMABLE)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, output + errors
+    return torch.load(next(folder.glob("runs/**/last.ckpt")), weights_only=True)
+
+
+def start_and_stop(folder, stop, when, *arguments):
+    """Start the run, send ``stop`` once ``when`` holds, and return what it printed."""
+    process = start_cli(folder, *RESUMABLE, *arguments)
+    deadline = time.monotonic() + 200
+    while not when(folder):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(stop)
+    output, errors = process.communicate(timeout=120)
+    return process.returncode, output + errors
+
+
+def steps_done(folder):
+    """Optimiser steps logged so far."""
+    for path in folder.glob("runs/**/metrics.csv"):
+        rows = list(csv.DictReader(path.open()))
+        return max((int(row["step"]) for row in rows if row["step"]), default=0)
+    return 0
+
+
+def same(first, second):
+    """Weights, their average, optimiser and schedule: equal, bit for bit."""
+    for part in ("state_dict", "current_model_state"):
+        assert first[part].keys() == second[part].keys()
+        assert all(torch.equal(first[part][name], second[part][name]) for name in first[part])
+    for ours, theirs in zip(first["optimizer_states"], second["optimizer_states"], strict=True):
+        for key, state in ours["state"].items():
+            assert all(torch.equal(state[k], theirs["state"][key][k]) for k in state)
+    assert first["lr_schedulers"] == second["lr_schedulers"]
+    assert first["global_step"] == second["global_step"]
+
+
+def resumed(folder, *arguments):
+    process = start_cli(folder, *RESUMABLE, "resume=auto", *arguments)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, output + errors
+    assert len(list(folder.glob("runs/*/*"))) == 1, "went on in another folder"
+    assert "going on after step" in output
+    return torch.load(next(folder.glob("runs/**/last.ckpt")), weights_only=True)
+
+
+def test_killed_after_an_epoch_and_resumed_is_bit_for_bit_the_same(tmp_path, uninterrupted):
+    status, _ = start_and_stop(
+        tmp_path, signal.SIGKILL, lambda folder: list(folder.glob("runs/**/last.ckpt"))
+    )
+    assert status == -signal.SIGKILL
+    same(resumed(tmp_path), uninterrupted)
+    # Both processes' metrics are there.
+    assert len(list(tmp_path.glob("runs/**/metrics.csv"))) == 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sigterm_in_mid_epoch_saves_and_the_resumed_run_is_the_same(
+    tmp_path, uninterrupted, workers
+):
+    often = ("trainer.log_every_n_steps=1", f"data.num_workers={workers}")
+    status, output = start_and_stop(
+        tmp_path, signal.SIGTERM, lambda folder: list(folder.glob("runs/**/epoch_0001.png")), *often
+    )
+    assert status == 143, output
+    assert "Stopped by SIGTERM and saved" in output and "resume=auto" in output
+    saved = torch.load(next(tmp_path.glob("runs/**/last.ckpt")), weights_only=True)
+    assert 10 <= saved["global_step"] < 30
+    same(resumed(tmp_path, *often), uninterrupted)
+
+
+def test_resuming_a_finished_run_changes_nothing(cli):
+    arguments = ("trainer.max_epochs=1", "data.val_crop_size=32")
+    first = cli(*arguments)
+    before, summary = weights(first), first.json("summary.json")
+    again = cli(*arguments, "resume=auto")
+    assert all(torch.equal(before[name], value) for name, value in weights(again).items())
+    assert again.json("summary.json") == summary
+
+
+def test_another_configuration_is_another_run(cli):
+    cli("trainer.max_steps=1", "data.val_crop_size=32")
+    outcome = cli("trainer.max_steps=1", "data.val_crop_size=32", "resume=auto", "seed=7")
+    assert len(list(outcome.folder.glob("runs/denoise/*"))) >= 1
+    assert "going on" not in outcome.output
+    assert len(list(outcome.folder.glob("runs/**/run.json"))) == 2
+
+
+def test_finetuning_on_own_pairs_starts_from_the_given_weights(cli, tmp_path, golden):
+    photo = Image.open(PHOTOS / "coffee.png").convert("RGB")
+    for side in ("in", "gt"):
+        for k in range(4):
+            path = tmp_path / side / f"{k}.png"
+            path.parent.mkdir(exist_ok=True)
+            photo.crop((100 * k, 100, 100 * k + 80, 180)).save(path)
+    torch.save({"state_dict": golden.weights}, tmp_path / "published.pth")
+    outcome = cli(
+        "experiment=finetune", "weights=published.pth", "data.train.degraded=in",
+        "data.train.target=gt", "model.width=8", "model.unet_step=4", "model.orsnet_step=4",
+        "trainer.max_epochs=1", "optimizer.lr=1e-12", "data.holdout=0.25",
+    )  # fmt: skip
+    assert "3 training and 1 validation images" in outcome.output
+    found = weights(outcome)["model.tail.weight"]
+    torch.testing.assert_close(found, golden.tensor("weight/tail.weight"), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "trainer.precision=bf16-mixed",
+        "module.gradient_checkpointing=true",
+        "module.channels_last=false",
+        "trainer.gradient_clip_val=0.5",
+        "deterministic=true",
+        "data.num_workers=2",
+    ],
+)
+def test_options_train(cli, option):
+    outcome = cli(option, "trainer.max_steps=2", "data.val_crop_size=32", "logger=none")
+    assert outcome.json("summary.json")["step"] == 2
+
+
+def test_a_seed_gives_the_same_weights_and_another_seed_others(cli, tmp_path):
+    found = []
+    for k, seed in enumerate((1, 1, 2)):
+        cli(f"seed={seed}", "trainer.max_steps=2", "data.val_crop_size=32", f"paths.runs=runs/{k}")
+        path = next(tmp_path.glob(f"runs/{k}/**/last.ckpt"))
+        found.append(torch.load(path, weights_only=True)["state_dict"]["model.tail.weight"])
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
