@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,16 @@ QUICK = (
 Cli = Callable[..., Outcome]
 
 
+def quick(arguments: Sequence[str]) -> list[str]:
+    """Put the quick settings between the flags, which Hydra wants first, and the overrides."""
+    flags = [a for a in arguments if a.startswith("-")]
+    return [*flags, *QUICK, *(a for a in arguments if not a.startswith("-"))]
+
+
 def start_cli(folder: Path, *arguments: str, **popen: Any) -> subprocess.Popen[str]:
     """Start ``python -m mprnet_lit`` with the quick settings in ``folder``, as a user would."""
     return subprocess.Popen(
-        [sys.executable, "-m", "mprnet_lit", *QUICK, *arguments],
+        [sys.executable, "-m", "mprnet_lit", *quick(arguments)],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
         stdout=subprocess.PIPE,
@@ -120,7 +126,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: str, status: int = 0) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["mprnet_lit", *QUICK, *arguments])
+        monkeypatch.setattr(sys, "argv", ["mprnet_lit", *quick(arguments)])
         capfd.readouterr()
         ended = 0
         try:

@@ -109,6 +109,7 @@ class RestorationModule(LightningModule):
             quality = psnr(stages[-1], target).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(target))
         self.log("train/psnr", quality, prog_bar=True, batch_size=len(target))
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import center_of_mass
+from scipy.ndimage import center_of_mass, label
 from scipy.spatial.distance import pdist
 from tests.conftest import PHOTOS
 
@@ -14,10 +14,10 @@ from mprnet_lit.data.degradations import (
     MotionBlur,
     RainStreaks,
     RandomChoice,
+    motion_kernel,
 )
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
-from mprnet_lit.data.degradations.motion import motion_kernel
-from mprnet_lit.data.degradations.noise import add_sensor_noise
+from mprnet_lit.data.degradations.noise import add_sensor_noise, typical_read_noise
 from mprnet_lit.data.images import read_image, to_float
 from mprnet_lit.errors import UserError
 
@@ -48,6 +48,9 @@ def test_a_function_of_image_and_seed_alone(name, photo):
     np.testing.assert_array_equal(photo, before)
     assert first.shape == photo.shape and first.dtype == np.float32
     assert np.abs(first - photo).mean() > 1e-3
+    fortran = ALL[name](np.asfortranarray(photo), rng(1))
+    assert fortran.flags.c_contiguous
+    np.testing.assert_array_equal(fortran, first)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -67,8 +70,8 @@ def test_gaussian_noise_has_its_sigma_and_is_not_clipped(photo):
 
 
 def test_blind_gaussian_noise_covers_its_range():
-    grey = np.full((64, 64, 3), 0.5, np.float32)
-    sigmas = [(GaussianNoise((10, 40))(grey, rng(s)) - grey).std() * 255 for s in range(60)]
+    black = np.zeros((64, 64, 3), np.float32)
+    sigmas = [GaussianNoise((10, 40))(black, rng(s)).std() * 255 for s in range(60)]
     assert 9 < min(sigmas) < 14 and 36 < max(sigmas) < 41
 
 
@@ -81,6 +84,27 @@ def test_sensor_noise_grows_linearly_with_light():
     slope, offset = np.polyfit(levels, measured, 1)
     assert slope == pytest.approx(0.01, rel=0.03)
     assert offset == pytest.approx(0.02**2, rel=0.1)
+
+
+def test_camera_noise_is_made_before_white_balance():
+    light = np.linspace(0.1, 0.5, 5)  # far from both ends, so that nothing is clipped
+    noise = CameraNoise(shot=2e-4, read=0.004)
+    greys = [linear_to_srgb(np.full((200, 200, 3), level, np.float32)) for level in light]
+    variances = [srgb_to_linear(noise(grey, rng(4))).var(axis=(0, 1)) for grey in greys]
+    slopes, offsets = np.polyfit(light, variances, 1)
+    assert slopes[1] == pytest.approx(2e-4, rel=0.05)  # green has no gain
+    assert 1.8 < slopes[0] / 2e-4 < 2.5 and 1.4 < slopes[2] / 2e-4 < 2.0  # red, blue
+    assert offsets[1] == pytest.approx(0.004**2, rel=0.2)
+    # A gain multiplies the read noise's standard deviation, and the shot noise's variance.
+    assert offsets[0] / offsets[1] == pytest.approx((slopes[0] / slopes[1]) ** 2, rel=0.3)
+
+
+def test_read_noise_goes_with_shot_noise_as_measured_on_cameras():
+    # Brooks et al. 2019: log variance = 2.18 log shot + 1.20, with a spread of 0.26.
+    for shot in (1e-4, 1e-2):
+        drawn = 2 * np.log([typical_read_noise(shot, rng(s)) for s in range(500)])
+        assert drawn.mean() == pytest.approx(2.18 * np.log(shot) + 1.20, abs=0.05)
+        assert drawn.std() == pytest.approx(0.26, rel=0.1)
 
 
 def test_transfer_function_is_srgbs_and_inverts(photo):
@@ -114,6 +138,12 @@ def test_motion_paths_are_straight_without_shake_and_curved_with_it():
     assert np.median([straightness(1, s) for s in range(20)]) > 0.05
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_long_motion_kernels_have_no_gaps(seed):
+    kernel = motion_kernel(rng(seed), length=200, shake=1)
+    assert label(kernel, np.ones((3, 3)))[1] == 1
+
+
 def test_blur_adds_up_light_not_srgb_values():
     blur = MotionBlur(length=12, noise=0)
     dark = np.zeros((64, 64, 3), np.float32)
@@ -133,20 +163,51 @@ def test_a_crop_with_its_margin_is_blurred_as_in_the_whole(photo):
     np.testing.assert_allclose(part, whole, atol=1e-5)
 
 
-def test_rain_only_brightens_and_its_amount_goes_with_the_area(photo):
-    rain = RainStreaks()
-    assert (rain(photo, rng()) >= photo - 1e-6).all()
-    one = RainStreaks(layers=1, density=2000, length=30, brightness=0.8)
-    wet = [
-        np.mean([one(np.zeros((s, s, 3), np.float32), rng(k)).mean() for k in range(20)])
-        for s in (64, 256)
-    ]
-    assert wet[0] == pytest.approx(wet[1], rel=0.2)
-    twice = RainStreaks(layers=1, density=4000, length=30, brightness=0.8)
-    doubled = np.mean(
-        [twice(np.zeros((256, 256, 3), np.float32), rng(k)).mean() for k in range(20)]
+def rain_alone(rain, side=256, seeds=range(20)):
+    return np.stack(
+        [rain(np.zeros((side, side, 3), np.float32), rng(seed))[..., 0] for seed in seeds]
     )
-    assert 1.5 < doubled / wet[1] < 2.1
+
+
+def test_rain_only_brightens_and_never_beyond_white(photo):
+    for seed in range(5):
+        rainy = RainStreaks()(photo, rng(seed))
+        assert (rainy >= photo - 1e-6).all() and rainy.max() <= 1
+
+
+def test_the_amount_of_rain_goes_with_density_and_area():
+    def amount(density, side):
+        rain = RainStreaks(layers=1, density=density, length=30, brightness=0.8)
+        return rain_alone(rain, side).mean()
+
+    assert amount(1000, 64) == pytest.approx(amount(1000, 256), rel=0.2)
+    assert 1.5 < amount(2000, 256) / amount(1000, 256) < 2.1
+
+
+def test_rain_is_as_dense_at_the_borders_as_within():
+    rain = RainStreaks(layers=1, density=4000, length=15, width=4, angle=45, brightness=0.8)
+    mean = rain_alone(rain, 200, range(300)).mean(0)  # to about 1 %
+    for border in (mean[0], mean[-1], mean[:, 0], mean[:, -1]):
+        assert border.mean() == pytest.approx(mean[20:-20, 20:-20].mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("width", [2, 6])
+def test_rain_streaks_are_as_wide_and_bright_as_asked(width):
+    rain = RainStreaks(layers=1, density=40, length=120, width=width, angle=0, brightness=0.6)
+    wet = rain_alone(rain)
+    assert 0.5 < wet.max() <= 0.6
+    widths = []
+    for image in wet:
+        row, column = np.unravel_index(image.argmax(), image.shape)
+        across = image[row, max(column - 15, 0) : column + 16]
+        widths.append((across > across.max() / 2).sum())
+    assert np.median(widths) == pytest.approx(width, abs=1)  # some lie side by side
+
+
+def test_haze_veils_what_is_behind_the_rain(photo):
+    veiled = RainStreaks(density=0, haze=0.2)(photo, rng())
+    assert veiled.std() == pytest.approx(0.8 * photo.std(), rel=1e-3)
+    assert veiled.mean() > photo.mean()
 
 
 @pytest.mark.parametrize("angle", [0, 30, 60])
@@ -174,8 +235,14 @@ def test_random_choice_uses_all_by_their_weights():
         (lambda: GaussianNoise(sigma=-1), "GaussianNoise sigma=-1"),
         (lambda: MotionBlur(shake=[0, 2]), r"MotionBlur shake=\[0, 2\].*from 0 to 1"),
         (lambda: RainStreaks(angle=[1, 2, 3]), "RainStreaks angle"),
+        (lambda: GaussianNoise(sigma=None), "GaussianNoise sigma=None"),
+        (lambda: GaussianNoise(sigma=(0, np.inf)), "GaussianNoise sigma=.*inf"),
+        (lambda: MotionBlur(length="far"), "MotionBlur length=far"),
         (lambda: CameraNoise(shot=0), "CameraNoise shot=0"),
+        (lambda: CameraNoise(read=-1), "CameraNoise read=-1"),
         (lambda: RandomChoice([]), "RandomChoice needs choices"),
+        (lambda: RandomChoice([GaussianNoise()], [1, 2]), "RandomChoice needs choices"),
+        (lambda: RandomChoice([GaussianNoise()], [np.nan]), "RandomChoice needs choices"),
     ],
 )
 def test_bad_arguments_are_named(make, message):

@@ -1,6 +1,8 @@
 """Reading and writing image files of every kind that the issue of one's own data brings."""
 
-import os
+import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -43,6 +45,26 @@ def with_alpha(image):
     return np.concatenate((bgr(image), alpha), 2)
 
 
+def write_chunks(path, image, before=(), after=()):
+    """Write a 16-bit PNG, with chunks before and after its pixels."""
+    height, width = image.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in image)
+    chunks = (
+        (
+            b"IHDR",
+            struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2}[image.shape[2]], 0, 0, 0),
+        ),
+        *before,
+        (b"IDAT", zlib.compress(rows)),
+        *after,
+        (b"IEND", b""),
+    )
+    body = (
+        struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp", ".bmp", ".PNG"])
 def test_eight_bits_without_loss(tmp_path, photo, suffix):
     path = tmp_path / f"photo{suffix}"
@@ -69,6 +91,11 @@ def test_sixteen_bits_without_loss(tmp_path, deep, suffix, kind):
     assert probe_image(path) == deep.shape[:2]
 
 
+def test_sixteen_bits_of_grey_with_alpha(tmp_path, deep):
+    write_chunks(tmp_path / "deep.png", deep[..., :2])
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), deep[..., [0, 0, 0]])
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
 def test_other_kinds_of_pixels_become_rgb(tmp_path, photo, mode):
     path = tmp_path / ("photo.tiff" if mode == "CMYK" else "photo.png")
@@ -81,56 +108,113 @@ def test_other_kinds_of_pixels_become_rgb(tmp_path, photo, mode):
 def test_exif_orientation_is_applied(tmp_path, photo, deep, orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    for suffix in (".jpg", ".png", ".tiff"):
+    for suffix in (".jpg", ".png", ".tiff", ".webp"):
         path = tmp_path / f"photo{suffix}"
         Image.fromarray(photo).save(path, exif=exif)
         upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))
         np.testing.assert_array_equal(read_image(path), upright)
         assert probe_image(path) == upright.shape[:2]
 
-    path = tmp_path / "deep.tiff"
-    tifffile.imwrite(path, deep, extratags=[(ORIENTATION, "H", 1, orientation, True)])
+    tifffile.imwrite(
+        tmp_path / "deep.tiff",
+        deep,
+        photometric="rgb",
+        extratags=[(ORIENTATION, "H", 1, orientation, True)],
+    )
+    tag = (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    xmp = f'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="{orientation}"/>'
+    write_chunks(tmp_path / "first.png", deep, before=[tag])
+    write_chunks(tmp_path / "last.png", deep, after=[tag])
+    write_chunks(tmp_path / "xmp.png", deep, before=[(b"iTXt", xmp.encode())])
     expected = {
         1: deep, 2: deep[:, ::-1], 3: deep[::-1, ::-1], 4: deep[::-1], 5: deep.swapaxes(0, 1),
         6: np.rot90(deep, -1), 7: np.rot90(deep, 2).swapaxes(0, 1), 8: np.rot90(deep),
     }[orientation]  # fmt: skip
-    np.testing.assert_array_equal(read_image(path), expected)
-    assert probe_image(path) == expected.shape[:2]
+    for name in ("deep.tiff", "first.png", "last.png", "xmp.png"):
+        np.testing.assert_array_equal(read_image(tmp_path / name), expected, name)
+        assert probe_image(tmp_path / name) == expected.shape[:2]
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.98])
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff"])
-def test_files_cut_short_are_noticed_without_decoding_and_when_read(tmp_path, photo, suffix, share):
-    path = tmp_path / f"cut{suffix}"
-    Image.fromarray(photo).save(path)
+@pytest.mark.parametrize("kind", ["a.png", "a.jpg", "a.webp", "a.tiff", "deep.png", "deep.tiff"])
+def test_files_cut_short_are_noticed_without_decoding_and_when_read(tmp_path, photo, deep, kind):
+    path = tmp_path / kind
+    if kind.startswith("deep"):
+        cv2.imwrite(str(path), bgr(deep))
+    else:
+        Image.fromarray(photo).save(path)
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
+    shares = (int(share * len(whole)) for share in (0.01, 0.1, 0.5, 0.9, 0.98))
+    for length in (*shares, *range(len(whole) - 16, len(whole))):
+        path.write_bytes(whole[:length])
+        for look in (read_image, probe_image):
+            with pytest.raises(UserError, match=f"{kind}.*replace or remove it"):
+                look(path)
+
+
+@pytest.mark.parametrize("format", ["jpeg", "mpo"])
+def test_jpegs_from_cameras(tmp_path, photo, format):
+    """A thumbnail has an end marker of its own; a film may follow the photograph's."""
+    small, large = io.BytesIO(), io.BytesIO()
+    Image.fromarray(photo[:24, :24]).save(small, "jpeg")
+    Image.fromarray(photo).save(large, format)
+    thumbnail = b"Exif\0\0" + small.getvalue()
+    head = struct.pack(">HHH", 0xFFD8, 0xFFE1, len(thumbnail) + 2) + thumbnail
+    whole = head + large.getvalue()[2:]
+    path = tmp_path / "photo.jpg"
+    for appended in (b"", bytes(10_000)):
+        path.write_bytes(whole + appended)
+        assert read_image(path).shape == photo.shape
+        assert probe_image(path) == photo.shape[:2]
+    path.write_bytes(whole[:-100])
     for look in (read_image, probe_image):
-        with pytest.raises(UserError, match=f"cut{suffix}.*replace or remove it"):
+        with pytest.raises(UserError, match=r"photo\.jpg.*cut short"):
             look(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
+NO_IMAGES = (b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"GIF89a")
+
+
+@pytest.mark.parametrize("content", NO_IMAGES)
 def test_what_is_no_image_is_named(tmp_path, content):
     path = tmp_path / "text.png"
     path.write_bytes(content)
     for look in (read_image, probe_image):
         with pytest.raises(UserError, match=r"text\.png"):
             look(path)
-    with pytest.raises(UserError, match=r"there is no image .*gone\.png"):
-        read_image(tmp_path / "gone.png")
+        with pytest.raises(UserError, match=r"there is no image .*gone\.png"):
+            look(tmp_path / "gone.png")
+        with pytest.raises(UserError, match="can't be read"):
+            look(tmp_path)
 
 
-def test_floating_point_tiff_says_what_to_do(tmp_path):
-    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(UserError, match=r"float\.tiff.*8 or 16 bits"):
-        read_image(tmp_path / "float.tiff")
+@pytest.mark.parametrize("kind", [np.float32, np.int32, np.uint32, np.int16, np.int8])
+def test_tiffs_of_other_numbers_say_what_to_do(tmp_path, kind):
+    tifffile.imwrite(tmp_path / "odd.tiff", np.zeros((4, 4), kind))
+    for look in (read_image, probe_image):
+        with pytest.raises(UserError, match=r"odd\.tiff.*8 or 16 bits"):
+            look(tmp_path / "odd.tiff")
+
+
+@pytest.mark.parametrize(
+    ("options", "axes"),
+    [
+        ({"photometric": "rgb", "planarconfig": "separate"}, (2, 0, 1)),
+        ({"photometric": "cielab"}, (0, 1, 2)),
+    ],
+)
+def test_tiffs_that_would_be_read_wrongly_are_refused(tmp_path, deep, options, axes):
+    tifffile.imwrite(tmp_path / "odd.tiff", deep.transpose(axes), **options)
+    for look in (read_image, probe_image):
+        with pytest.raises(UserError, match=r"odd\.tiff.*save it as plain RGB"):
+            look(tmp_path / "odd.tiff")
 
 
 def test_listing(tmp_path, photo):
     for name in ("b.png", "sub/a.JPG", ".hidden.png", ".cache/c.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path)
     assert list_images(tmp_path) == [tmp_path / "b.png", tmp_path / "sub/a.JPG"]
     for path, message in (
         (tmp_path / "gone", "does not exist"),
@@ -160,7 +244,8 @@ def test_writing_is_whole_or_not_at_all(tmp_path, photo, deep, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(UserError, match=r"can't write the image .*out\.png/below\.png"):
+        write_png(path / "below.png", photo)
     monkeypatch.setattr("pathlib.Path.replace", fail)
     with pytest.raises(UserError, match=r"out\.png: No space left on device"):
         write_png(path, photo)

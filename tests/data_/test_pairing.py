@@ -1,6 +1,8 @@
 """Pairing by name in the layouts that people have."""
 
 import shutil
+import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -56,6 +58,14 @@ def test_affixes(tmp_path):
     assert names(found) == [("rain-1.png", "norain-1.png"), ("rain-2.png", "norain-2.png")]
 
 
+def test_two_stars_match_any_text(tmp_path):
+    for name in ("a.png", "sub/a.png", "sub/sub/b.png"):
+        draw(tmp_path / "gt" / name)
+        draw(tmp_path / "in" / name)
+    found = find_pairs(tmp_path, tmp_path, "in/**", "gt/**")
+    assert [p.name for p in found.pairs] == ["in/a", "in/sub/a", "in/sub/sub/b"]
+
+
 def spoil(folder):
     """One of each fault beside one good pair."""
     for side in ("in", "gt"):
@@ -77,6 +87,7 @@ FAULTS = (
     r"gt/cut\.png can't be read",
     r"in/size\.png: 16x12, but its target .*gt/size\.png is 20x12",
     r"gt/twice\.jpg, .*gt/twice\.png: ambiguous",
+    r"in/twice\.png: more than one partner in .*gt",
 )
 
 
@@ -92,7 +103,7 @@ def test_skip_leaves_the_faulty_out_and_lists_them(tmp_path):
     spoil(tmp_path)
     found = find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
     assert [p.name for p in found.pairs] == ["good"]
-    assert len(found.left_out) == 6  # the five, and the partner of the ambiguous ones
+    assert len(found.left_out) == len(FAULTS)
     clean = find_images(tmp_path / "gt", on_error="skip")
     assert [i.name for i in clean.images] == ["good", "lonely", "size"]
     with pytest.raises(UserError, match="cut"):
@@ -102,14 +113,29 @@ def test_skip_leaves_the_faulty_out_and_lists_them(tmp_path):
 def test_nothing_left_is_an_error_even_with_skip(tmp_path):
     draw(tmp_path / "in" / "a.png")
     draw(tmp_path / "gt" / "b.png")
-    with pytest.raises(UserError, match="none is left"):
+    with pytest.raises(UserError, match="2 problems .*: mend them, as no pair is left"):
         find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
+
+
+def test_an_image_is_not_its_own_target(tmp_path):
+    draw(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: both patterns match it"):
+        find_pairs(tmp_path, tmp_path)
+
+
+def test_probing_leaves_the_warnings_of_the_process_alone(tmp_path):
+    for k in range(40):
+        draw(tmp_path / f"{k}.png")
+    before = list(warnings.filters)
+    find_images(tmp_path)
+    assert warnings.filters == before
 
 
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
         (("*/blur/*", "*/sharp/*"), r"no image in .* matches the pattern '\*/blur/\*'"),
+        (("*.png", "*.png"), r"'\*\.png': make it match names there, without .* such as 'a'"),
         (("**/*", "*"), "different numbers of wildcards"),
     ],
 )
@@ -144,4 +170,8 @@ def test_pairs_are_the_intersection_of_the_names_in_any_order(tmp_path, left, ri
         draw(tmp_path / side / f"{name}{random.choice(['.png', '.bmp', '.JPG'])}", (8, 8))
     found = find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
     assert [p.name for p in found.pairs] == sorted((left & right) | {"both"})
-    assert len(found.left_out) == len(left ^ right)
+    alone = {Path(line.split(": no partner")[0]).stem for line in found.left_out}
+    assert alone == (left ^ right) - {"both"} and len(found.left_out) == len(alone)
+    if alone:
+        with pytest.raises(UserError, match=f"^{len(alone)} problem"):
+            find_pairs(tmp_path / "in", tmp_path / "gt")

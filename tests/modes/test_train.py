@@ -30,7 +30,7 @@ def test_a_run_leaves_everything_that_a_user_looks_for(cli):
     assert best["psnr"] == pytest.approx(max(curve), abs=1e-3) == best["psnr_stage3"]
     assert best["psnr_gain"] == pytest.approx(best["psnr"] - best["psnr_degraded"], abs=1e-4)
 
-    config = yaml.safe_load(outcome.file("config.yaml").read_text())
+    config = yaml.safe_load(outcome.file("summary.json").with_name("config.yaml").read_text())
     assert config["data"]["patch_size"] == 32 and config["model"]["width"] == 16
     environment = outcome.json("environment.json")
     assert environment["packages"]["torch"] == torch.__version__

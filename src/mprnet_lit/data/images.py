@@ -1,9 +1,7 @@
 """Reading and writing image files: 8 and 16 bits, grey, alpha, EXIF orientation."""
 
-import os
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from mprnet_lit.errors import UserError
 
@@ -18,12 +18,23 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 
+# No others, whatever the suffix: for some of them Pillow starts programs.
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _ORIENTATION = 0x0112
-_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS = 256, 257, 258
+_PNG_END = b"IEND\xaeB`\x82"
+_JPEG_END = b"\xff\xd9"
+# TIFF: tags, and the values of them that are read.
+_WIDTH, _HEIGHT, _BITS, _COLOURS, _PLANES, _NUMBERS = 256, 257, 258, 262, 284, 339
+_STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES = 273, 279, 324, 325
+_UNSIGNED = {1, 4}
+_GREY_RGB = {1, 2}
+_GREY_RGB_PALETTE_CMYK_YCC = {0, 1, 2, 3, 5, 6}
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the image files in a folder and its subfolders, sorted; hidden ones are left out.
+    """Return the image files in a folder and its subfolders, sorted.
+
+    What is hidden is left out, and folders that are links are not entered.
 
     Raises:
         UserError: there is no such folder, or no image in it.
@@ -36,6 +47,7 @@ def list_images(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in IMAGE_SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.is_dir()
     ]
     if not found:
         raise UserError(
@@ -51,29 +63,29 @@ def read_image(path: Path) -> Pixels:
     Grey is repeated in three channels; alpha is dropped; of several frames the first is taken.
 
     Raises:
-        UserError: the file is missing, cut short, or no image.
+        UserError: the file is missing, cut short, no image, or of an unsupported kind.
     """
     with _reading(path) as image:
-        if _is_16_bit(image):
-            return _read_16_bit(path)
-        if image.mode == "F":
-            raise ValueError("its pixels are floating point; save it with 8 or 16 bits")
-        upright = ImageOps.exif_transpose(image)
-        return np.array(upright.convert("RGB"), dtype=np.uint8)
+        deep = _is_16_bit(path, image)
+        _check_whole(path, image)
+        if deep:
+            return _read_16_bit(path, image)
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.uint8)
 
 
 def probe_image(path: Path) -> tuple[int, int]:
     """Return an upright image's (height, width) without decoding its pixels.
 
-    A file that is cut short is noticed by its checksums (PNG), end marker (JPEG) or lengths.
+    A file that is cut short is noticed by its checksums (PNG), end marker (JPEG) or lengths; only
+    a BMP is decoded.
 
     Raises:
-        UserError: the file is missing, cut short, or no image.
+        UserError: the file is missing, cut short, no image, or of an unsupported kind.
     """
     with _reading(path) as image:
-        height, width = _upright_size(image)
+        _is_16_bit(path, image)
         _check_whole(path, image)
-        return height, width
+        return _upright_size(path, image)
 
 
 def to_float(image: Pixels) -> NDArray[np.float32]:
@@ -99,76 +111,127 @@ def write_png(path: Path, image: Pixels) -> None:
         partial.write_bytes(encoded.tobytes())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"can't write the image {path}: {error.strerror}") from error
+        raise UserError(
+            f"can't write the image {path}: {error.strerror or error}; "
+            "make room there or choose a folder that can be written"
+        ) from error
+    finally:
+        with suppress(OSError):  # it is gone if all went well
+            partial.unlink()
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Image.Image]:
     """Open an image; whatever goes wrong with it becomes one sentence."""
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")
+        with Image.open(path, formats=_FORMATS) as image:
             yield image
     except FileNotFoundError as error:
         raise UserError(f"there is no image {path}: check the path") from error
+    except PermissionError as error:
+        raise UserError(f"{path} can't be read (permission denied): allow it") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image: replace or remove it") from error
+        raise UserError(
+            f"{path} is not an image of a supported kind (PNG, JPEG, WebP, TIFF, BMP with 8 bits; "
+            "PNG, TIFF with 16): replace or remove it"
+        ) from error
     except Exception as error:  # a damaged file can fail anywhere in its decoder
-        reason = " ".join(str(error).split()) or type(error).__name__
+        said = getattr(error, "strerror", None) or str(error)
+        reason = " ".join(said.split()) or type(error).__name__
         raise UserError(f"{path} can't be read ({reason}): replace or remove it") from error
 
 
-def _is_16_bit(image: Image.Image) -> bool:
-    if image.format == "TIFF":
-        return 16 in image.tag_v2.get(_TIFF_BITS, ())  # type: ignore[attr-defined]
+def _is_16_bit(path: Path, image: Image.Image) -> bool:
+    """Tell 16 bits, which Pillow may turn into 8, and refuse what no reader gets right."""
+    if isinstance(image, TiffImageFile):
+        tags = image.tag_v2
+        bits, numbers = set(tags.get(_BITS, (1,))), set(tags.get(_NUMBERS, (1,)))
+        if not (bits <= {1, 2, 4, 8, 16} and numbers <= _UNSIGNED):
+            raise ValueError("its pixels are not unsigned 8 or 16 bits; save it with 8 or 16 bits")
+        deep = 16 in bits
+        colours = _GREY_RGB if deep else _GREY_RGB_PALETTE_CMYK_YCC
+        if tags.get(_COLOURS, 0) not in colours or (deep and tags.get(_PLANES, 1) != 1):
+            raise ValueError("its colours are stored in an unsupported way; save it as plain RGB")
+        return deep
     if image.format == "PNG":
-        # Pillow turns colour of 16 bits into 8, but tells what it decodes from.
-        return any(
-            "16" in str(tile[3]) for tile in getattr(image, "tile", ())
-        ) or image.mode.startswith("I")
+        with path.open("rb") as file:
+            return file.read(25)[24] == 16
     return False
 
 
-def _read_16_bit(path: Path) -> NDArray[np.uint16]:
-    encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)  # upright
-    if image is None or image.dtype != np.uint16:
+def _read_16_bit(path: Path, image: Image.Image) -> NDArray[np.uint16]:
+    """Read with OpenCV, as Pillow keeps only 8 bits of 16-bit colour."""
+    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR
+    if image.format == "PNG":  # OpenCV knows fewer ways to give a PNG's orientation than Pillow
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)
+    if pixels is None or pixels.dtype != np.uint16:
         raise ValueError("its 16-bit pixels can't be decoded")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint16)
+    pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    if image.format == "PNG":
+        pixels = _turn(pixels, _orientation(path, image))
+    return np.ascontiguousarray(pixels, dtype=np.uint16)
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def _turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Make upright by the EXIF orientation: 5 to 8 are 1 to 4 after exchanging the axes."""
+    if orientation > 4:
+        pixels, orientation = pixels.swapaxes(0, 1), orientation - 4
+    rows, columns = (-1 if orientation in flipped else 1 for flipped in ((3, 4), (2, 3)))
+    return pixels[::rows, ::columns]
+
+
+def _orientation(path: Path, image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8, of which 1 is upright."""
+    if image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes():
+        image.load()  # it follows the pixels
+    # A PNG's own method would decode the pixels to look for it.
+    orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _upright_size(path: Path, image: Image.Image) -> tuple[int, int]:
     """Return (height, width) after the EXIF orientation."""
     width, height = image.size
-    if image.format == "TIFF":  # Pillow may have turned the size already
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        width, height = tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT]
-    # Asking a PNG without EXIF for it would decode the whole image.
-    known = image.format != "PNG" or "exif" in image.info
-    turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
-    return (width, height) if turned else (height, width)
+    if isinstance(image, TiffImageFile):  # Pillow may have turned the size already
+        width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
+    return (width, height) if _orientation(path, image) > 4 else (height, width)
 
 
 def _check_whole(path: Path, image: Image.Image) -> None:
+    """Raise if the file is cut short."""
     size = path.stat().st_size
-    if image.format == "PNG":
+    whole = True
+    if isinstance(image, TiffImageFile):
+        tags = image.tag_v2
+        starts = tags.get(_STRIPS) or tags.get(_TILES) or ()
+        lengths = tags.get(_STRIP_SIZES) or tags.get(_TILE_SIZES) or (0,) * len(starts)
+        ends = [start + length for start, length in zip(starts, lengths, strict=False)]
+        # Pillow goes on if the directory is cut; it then hasn't got to where the next one starts.
+        whole = bool(ends) and max(ends) <= size and tags.next != tags.offset
+    elif image.format == "PNG":
         with Image.open(path) as unread:
-            unread.verify()  # reads every chunk's checksum
-    elif image.format in ("JPEG", "MPO"):
-        with path.open("rb") as file:
-            file.seek(-min(size, 4096), os.SEEK_END)
-            if b"\xff\xd9" not in file.read():
-                raise ValueError("cut short: it has no end marker")
+            unread.verify()  # reads every chunk's checksum but the last
+        whole = _PNG_END in path.read_bytes()
     elif image.format == "WEBP":
         with path.open("rb") as file:
-            if size < int.from_bytes(file.read(8)[4:], "little") + 8:
-                raise ValueError("cut short")
-    elif image.format == "TIFF":
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        starts = tags.get(273) or tags.get(324) or ()
-        lengths = tags.get(279) or tags.get(325) or ()
-        if max((s + n for s, n in zip(starts, lengths, strict=False)), default=0) > size:
-            raise ValueError("cut short")
+            whole = size >= int.from_bytes(file.read(8)[4:], "little") + 8
+    elif image.format in ("JPEG", "MPO"):
+        whole = _jpeg_ends(path, size)
     else:
         image.load()
+    if not whole:
+        raise ValueError("cut short")
+
+
+def _jpeg_ends(path: Path, size: int) -> bool:
+    """Look for the end marker in the file's last bytes, then before what a camera appended."""
+    with JpegImageFile(path) as image:  # stands at the pixels now, past any thumbnail
+        file = image.fp
+        assert file is not None
+        pixels = file.tell()
+        for start in (max(pixels, size - 4096), pixels):
+            file.seek(start)
+            if _JPEG_END in file.read():
+                return True
+    return False

@@ -1,8 +1,9 @@
 """Pairing files by name: two are a pair if the wildcards of their patterns match the same text."""
 
 import re
+import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class CleanImage:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What was found, sorted by name, and what was left out, in words."""
+    """What was found, sorted by what the wildcards match, and what was left out, in words."""
 
     pairs: tuple[Pair, ...]
     left_out: tuple[str, ...]
@@ -48,7 +49,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class CleanImages:
-    """What was found, sorted by name, and what was left out, in words."""
+    """What was found, sorted by what the wildcards match, and what was left out, in words."""
 
     images: tuple[CleanImage, ...]
     left_out: tuple[str, ...]
@@ -63,8 +64,9 @@ def find_pairs(
 ) -> Pairs:
     """Find the pairs in two folders, or in one by two patterns.
 
-    Patterns are globs (``*``, ``?``, ``**/``) relative to the folder, without the file's suffix: a
-    ``.png`` may pair with a ``.jpg``.
+    Patterns are globs relative to the folder, without the file's suffix: a ``.png`` may pair with a
+    ``.jpg``. ``*`` stands for any text within a name, ``?`` for one character, ``**/`` for any
+    folders or none, ``**`` for any text at all. Upper and lower case differ.
 
     Args:
         degraded_folder: folder of the degraded images.
@@ -75,72 +77,89 @@ def find_pairs(
 
     Raises:
         UserError: a folder is missing or nothing in it matches; with ``raise`` also files that are
-            unmatched, unreadable, ambiguous, or of different sizes; with ``skip`` if no pair is
-            left.
+            unmatched, unreadable, ambiguous, their own target, or of different sizes; with
+            ``skip`` if no pair is left.
     """
-    degraded, problems = _by_key(degraded_folder, degraded_pattern)
-    target, more = _by_key(target_folder, target_pattern)
-    problems += more
-    if _wildcards(degraded_pattern) != _wildcards(target_pattern):
+    if _expression(degraded_pattern).groups != _expression(target_pattern).groups:
         raise UserError(
             f"the patterns '{degraded_pattern}' and '{target_pattern}' have different numbers of "
             "wildcards: give them the same, as what those match is what pairs the files"
         )
-    for here, there, folder, pattern in (
-        (degraded, target, target_folder, target_pattern),
-        (target, degraded, degraded_folder, degraded_pattern),
-    ):
-        problems += [
-            f"{here[key]}: no partner in {folder} (pattern {pattern})"
-            for key in sorted(here.keys() - there.keys())
-        ]
-    keys = sorted(degraded.keys() & target.keys())
-    sizes, unreadable = _probe([d[key] for key in keys for d in (degraded, target)])
+    degraded = _Side.scan(degraded_folder, degraded_pattern)
+    target = _Side.scan(target_folder, target_pattern)
+    problems: list[str] = []
+    candidates: list[tuple[Path, Path]] = []
+    for key in sorted(degraded.files.keys() | target.files.keys()):
+        faults = [*degraded.faults(key, target), *target.faults(key, degraded)]
+        problems += faults
+        if not faults:
+            candidates.append((degraded.files[key][0], target.files[key][0]))
+    sizes, unreadable = _probe([path for pair in candidates for path in pair])
     problems += unreadable
     pairs = []
-    for key in keys:
-        first, second = sizes.get(degraded[key]), sizes.get(target[key])
-        if first and second and first == second:
-            name = _name(degraded[key], degraded_folder)
-            pairs.append(Pair(name, degraded[key], target[key], *first))
-        elif first and second:
+    for image, partner in candidates:
+        first, second = sizes.get(image), sizes.get(partner)
+        if image == partner:
+            problems.append(f"{image}: both patterns match it, so it would be its own target")
+        elif first and second and first != second:
             problems.append(
-                f"{degraded[key]}: {first[1]}x{first[0]}, but its target {target[key]} is "
+                f"{image}: {first[1]}x{first[0]}, but its target {partner} is "
                 f"{second[1]}x{second[0]}"
             )
+        elif first and second:
+            pairs.append(Pair(_name(image, degraded_folder), image, partner, *first))
     _judge(problems, on_error, left=len(pairs), what="pair")
     return Pairs(tuple(pairs), tuple(problems))
 
 
 def find_images(folder: Path, pattern: str = "**/*", on_error: OnError = "raise") -> CleanImages:
     """Find the images in a folder; arguments and errors as for :func:`find_pairs`."""
-    found, problems = _by_key(folder, pattern)
-    sizes, unreadable = _probe(list(found.values()))
+    side = _Side.scan(folder, pattern)
+    keys = sorted(side.files)
+    problems = [fault for key in keys for fault in side.faults(key)]
+    sizes, unreadable = _probe([side.files[key][0] for key in keys if len(side.files[key]) == 1])
     problems += unreadable
-    images = tuple(
-        CleanImage(_name(path, folder), path, *sizes[path])
-        for path in sorted(found.values())
-        if path in sizes
-    )
+    images = tuple(CleanImage(_name(path, folder), path, *size) for path, size in sizes.items())
     _judge(problems, on_error, left=len(images), what="image")
     return CleanImages(images, tuple(problems))
 
 
-def _by_key(folder: Path, pattern: str) -> tuple[dict[Key, Path], list[str]]:
-    """Return the files by the text that the wildcards match, and those that share it."""
-    expression = _expression(pattern)
-    found: defaultdict[Key, list[Path]] = defaultdict(list)
-    for path in list_images(folder):
-        if match := expression.fullmatch(_name(path, folder)):
-            found[match.groups()].append(path)
-    if not found:
-        raise UserError(f"no image in {folder} matches the pattern '{pattern}': check it")
-    problems = [
-        f"{', '.join(map(str, paths))}: ambiguous, the pattern {pattern} takes them for one image"
-        for paths in found.values()
-        if len(paths) > 1
-    ]
-    return {key: paths[0] for key, paths in found.items() if len(paths) == 1}, problems
+@dataclass(frozen=True)
+class _Side:
+    """The files in a folder that match a pattern, by the text that its wildcards match."""
+
+    folder: Path
+    pattern: str
+    files: dict[Key, list[Path]]
+
+    @classmethod
+    def scan(cls, folder: Path, pattern: str) -> "_Side":
+        """Find the files; raise UserError if there is none."""
+        expression = _expression(pattern)
+        files: defaultdict[Key, list[Path]] = defaultdict(list)
+        paths = list_images(folder)
+        for path in paths:
+            if match := expression.fullmatch(_name(path, folder)):
+                files[match.groups()].append(path)
+        if not files:
+            raise UserError(
+                f"no image in {folder} matches the pattern '{pattern}': make it match names there, "
+                f"without their suffix, such as '{_name(paths[0], folder)}'"
+            )
+        return cls(folder, pattern, dict(files))
+
+    def faults(self, key: Key, other: "_Side | None" = None) -> list[str]:
+        """Say what is wrong with the key's files on this side, in at most one line."""
+        paths = self.files.get(key, [])
+        if len(paths) > 1:
+            names = ", ".join(map(str, paths))
+            return [f"{names}: ambiguous, the pattern {self.pattern} takes them for one image"]
+        if not paths or other is None:
+            return []
+        partners = len(other.files.get(key, []))
+        lack = "no partner" if not partners else "more than one partner"
+        where = f"{lack} in {other.folder} (pattern {other.pattern})"
+        return [] if partners == 1 else [f"{paths[0]}: {where}"]
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -149,13 +168,9 @@ def _name(path: Path, folder: Path) -> str:
 
 def _expression(pattern: str) -> re.Pattern[str]:
     """Turn a glob into an expression with a group for each wildcard."""
-    groups = {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "([^/])"}
-    parts = re.split(r"(\*\*/|\*|\?)", pattern)
-    return re.compile("".join(groups.get(part, re.escape(part)) for part in parts))
-
-
-def _wildcards(pattern: str) -> int:
-    return _expression(pattern).groups
+    groups = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    return re.compile("".join(groups.get(part, re.escape(part)) for part in parts), re.DOTALL)
 
 
 def _probe(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], list[str]]:
@@ -167,20 +182,25 @@ def _probe(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], list[str
         except UserError as error:
             return str(error)
 
-    with ThreadPoolExecutor(8) as pool:
+    # Pillow's warnings would only add to what is said of the files. The filter is the whole
+    # process's, so it is set here rather than in the threads.
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(8) as pool:
         results = dict(zip(paths, pool.map(probe, paths), strict=True))
     sizes = {path: r for path, r in results.items() if not isinstance(r, str)}
     return sizes, [r for r in results.values() if isinstance(r, str)]
 
 
-def _judge(problems: Iterable[str], on_error: OnError, left: int, what: str) -> None:
-    lines = list(problems)
-    if lines and (on_error == "raise" or not left):
-        advice = (
-            "mend them, or set data.on_error=skip to leave them out" if left else "none is left"
-        )
-        shown = [f"  {line}" for line in lines[:_SHOWN]]
-        if len(lines) > _SHOWN:
-            shown.append(f"  and {len(lines) - _SHOWN} more")
-        count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
-        raise UserError("\n".join([f"{count} with the {what}s: {advice}", *shown]))
+def _judge(problems: Sequence[str], on_error: OnError, left: int, what: str) -> None:
+    """Raise one error that names the problems, unless they may be skipped."""
+    if not problems or (on_error == "skip" and left):
+        return
+    advice = (
+        "mend them, or set data.on_error=skip to leave them out"
+        if left
+        else f"mend them, as no {what} is left without them"
+    )
+    shown = [f"  {line}" for line in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        shown.append(f"  and {len(problems) - _SHOWN} more")
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    raise UserError("\n".join([f"{count} with the {what}s: {advice}", *shown]))

@@ -34,7 +34,7 @@ class Summary(Callback):
         """Restore the best validation so far."""
         self.best = state_dict["best"]
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what will be done."""
         if trainer.is_global_zero:
             for line in plan(trainer):

@@ -1,7 +1,7 @@
 """Degradations of clean photographs: seeded, and honest to how each one arises."""
 
 from mprnet_lit.data.degradations.base import Degradation, RandomChoice
-from mprnet_lit.data.degradations.motion import MotionBlur
+from mprnet_lit.data.degradations.motion import MotionBlur, motion_kernel
 from mprnet_lit.data.degradations.noise import CameraNoise, GaussianNoise
 from mprnet_lit.data.degradations.rain import RainStreaks
 
@@ -12,4 +12,5 @@ __all__ = [
     "MotionBlur",
     "RainStreaks",
     "RandomChoice",
+    "motion_kernel",
 ]

@@ -24,7 +24,11 @@ class Degradation(ABC):
 
     @abstractmethod
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Degrade an sRGB image (H, W, 3) float32 in [0, 1]; returns a new one of that shape."""
+        """Degrade an sRGB image (H, W, 3) float32 in [0, 1], H and W from 1 up.
+
+        Returns:
+            a new image (H, W, 3) float32, C-contiguous.
+        """
 
 
 class RandomChoice(Degradation):
@@ -42,11 +46,15 @@ class RandomChoice(Degradation):
         self, choices: Sequence[Degradation], weights: Sequence[float] | None = None
     ) -> None:
         shares = np.ones(len(choices)) if weights is None else np.asarray(weights, dtype=float)
-        if not choices or len(shares) != len(choices) or shares.min() < 0 or not shares.sum():
+        if (
+            not choices
+            or shares.shape != (len(choices),)
+            or not (shares.min() >= 0 and 0 < shares.sum() < np.inf)
+        ):
             raise UserError(
                 "RandomChoice needs choices, and as many weights, none negative, not all zero"
             )
-        self.choices = choices
+        self.choices = tuple(choices)
         self.shares = shares / shares.sum()
         self.margin = max(choice.margin for choice in choices)
 
@@ -61,10 +69,19 @@ def checked_range(
     """Return a range as (low, high).
 
     Raises:
-        UserError: it is not one number, or two in order, within [low, high].
+        UserError: it is not one finite number, or two in order, within [low, high].
     """
-    numbers = (value, value) if isinstance(value, int | float) else tuple(value)
-    if len(numbers) != 2 or not low <= numbers[0] <= numbers[1] <= high:
+    try:
+        numbers = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    if numbers.ndim == 0:
+        numbers = np.repeat(numbers, 2)
+    if (
+        numbers.shape != (2,)
+        or not np.isfinite(numbers).all()
+        or not low <= numbers[0] <= numbers[1] <= high
+    ):
         within = f"from {low:g}" + (f" to {high:g}" if np.isfinite(high) else "")
         raise UserError(
             f"{type(owner).__name__} {name}={value} must be a number or a pair [low, high] {within}"

@@ -6,40 +6,41 @@ from numpy.typing import NDArray
 
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
-from mprnet_lit.data.degradations.noise import add_sensor_noise
+from mprnet_lit.data.degradations.noise import add_sensor_noise, typical_read_noise
 
 _STEPS = 200
+_SPACING = 0.5
+"""Pixels between the points that a kernel is drawn from, at most."""
 
 
-def camera_path(rng: np.random.Generator, shake: float) -> NDArray[np.float64]:
-    """Draw the path that a shaken camera takes during an exposure: (steps, 2), of any scale.
+def camera_path(rng: np.random.Generator, shake: float) -> NDArray[np.complex128]:
+    """Draw the path that a shaken camera takes during an exposure: (steps,) x + iy, of any scale.
 
     A particle with inertia, pushed at random, pulled back towards where it started, and now and
     then jerked (after Boracchi and Foi, "Modeling the Performance of Image Restoration from Motion
-    Blur", IEEE TIP 2012, section III).
+    Blur", IEEE TIP 2012). Unlike theirs it is not held to one speed, so that the kernel is
+    brighter where the camera lingers and turns.
 
     Args:
         rng: source of all randomness.
         shake: 0 for a straight, even path; 1 for an erratic one.
     """
-    angle = rng.uniform(0, 2 * np.pi)
-    velocity = np.array([np.cos(angle), np.sin(angle)])
-    pushes = 0.25 * shake * rng.standard_normal((_STEPS, 2))
-    jerks = rng.random(_STEPS) < 0.02 * shake
-    jerked_by = rng.uniform(0, 2 * np.pi, _STEPS)
-    pull = 0.02 * shake * rng.random()
-    position = np.zeros((_STEPS, 2))
-    for step in range(1, _STEPS):
-        velocity = velocity + pushes[step] - pull * position[step - 1]
-        if jerks[step]:
-            turn = jerked_by[step]
-            velocity = 1.5 * np.array([np.cos(turn), np.sin(turn)])
-        velocity = velocity / max(float(np.hypot(*velocity)), 1e-6)
-        position[step] = position[step - 1] + velocity
-    return position
+    velocity = complex(np.exp(2j * np.pi * rng.random()))
+    pushes = 0.1 * shake * (rng.standard_normal(_STEPS) + 1j * rng.standard_normal(_STEPS))
+    jerked = rng.random(_STEPS) < 0.01 * shake
+    pushes += 1.5 * jerked * np.exp(2j * np.pi * rng.random(_STEPS))
+    pull = 0.002 * shake * rng.random()
+    position, path = 0j, []
+    for push in pushes.tolist():
+        path.append(position)
+        velocity += push - pull * position
+        position += velocity
+    return np.array(path)
 
 
-def motion_kernel(rng: np.random.Generator, length: float, shake: float) -> NDArray[np.float32]:
+def motion_kernel(
+    rng: np.random.Generator, length: float, shake: float = 0.5
+) -> NDArray[np.float32]:
     """Draw a blur kernel (k, k), k odd, that sums to 1 and has its centroid at its centre.
 
     Args:
@@ -48,19 +49,20 @@ def motion_kernel(rng: np.random.Generator, length: float, shake: float) -> NDAr
         shake: how erratic the path is, 0 to 1.
     """
     path = camera_path(rng, shake)
-    gaps = path[::3, None] - path[None, ::3]
-    path = (path - path.mean(0)) * (length / np.linalg.norm(gaps, axis=-1).max())
-    radius = int(np.ceil(np.abs(path).max())) + 1
+    path *= length / np.abs(path[:, None] - path).max()
+    between = max(1, int(np.ceil(np.abs(np.diff(path)).max() / _SPACING)))
+    steps = np.arange(_STEPS)
+    path = np.interp(np.linspace(0, _STEPS - 1, (_STEPS - 1) * between + 1), steps, path)
+    path -= path.mean()
+    radius = int(np.ceil(max(np.abs(path.real).max(), np.abs(path.imag).max()))) + 1
     size = 2 * radius + 1
-    kernel = np.zeros(size * size)
-    corner = np.floor(path).astype(int)
-    inside = path - corner
-    for right in (0, 1):  # each point is shared by its four nearest pixels
-        for down in (0, 1):
-            share = np.abs(1 - right - inside[:, 0]) * np.abs(1 - down - inside[:, 1])
-            at = (corner[:, 1] + down + radius) * size + corner[:, 0] + right + radius
-            kernel += np.bincount(at, share, minlength=size * size)
-    kernel /= kernel.sum()
+    left, top = np.floor(path.real).astype(int), np.floor(path.imag).astype(int)
+    x, y = path.real - left, path.imag - top
+    corner = (top + radius) * size + left + radius
+    # Each point is shared by its four nearest pixels.
+    at = np.concatenate((corner, corner + 1, corner + size, corner + size + 1))
+    share = np.concatenate(((1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y))
+    kernel = np.bincount(at, share, minlength=size * size) / len(path)
     return kernel.reshape(size, size).astype(np.float32)
 
 
@@ -70,19 +72,19 @@ class MotionBlur(Degradation):
     Args:
         length: extent of the camera's path in pixels.
         shake: how erratic the path is, from 0 (straight) to 1.
-        noise: variance of the shot noise at full light.
+        noise: variance of the shot noise at full light; the read noise goes with it.
 
     Raises:
         UserError: a range is out of order or out of bounds.
     """
 
     def __init__(
-        self, length: Range = (6, 24), shake: Range = (0, 1), noise: Range = (1e-5, 2e-4)
+        self, length: Range = (5, 20), shake: Range = (0, 1), noise: Range = (1e-5, 2e-4)
     ) -> None:
         self.length = checked_range(self, "length", length, high=255)
         self.shake = checked_range(self, "shake", shake, high=1)
         self.noise = checked_range(self, "noise", noise, high=1)
-        self.margin = int(np.ceil(self.length[1])) + 2
+        self.margin = int(np.ceil(self.length[1])) + 1
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Blur the image; the result is clipped to [0, 1]."""
@@ -92,4 +94,4 @@ class MotionBlur(Degradation):
             cv2.filter2D(light, -1, kernel, borderType=cv2.BORDER_REFLECT_101), dtype=np.float32
         ).reshape(light.shape)
         shot = rng.uniform(*self.noise)
-        return linear_to_srgb(add_sensor_noise(blurred, shot, shot, rng))
+        return linear_to_srgb(add_sensor_noise(blurred, shot, typical_read_noise(shot, rng), rng))

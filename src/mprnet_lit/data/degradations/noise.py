@@ -25,8 +25,10 @@ class GaussianNoise(Degradation):
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Add the noise."""
         sigma = np.float32(rng.uniform(*self.sigma) / 255)
-        noisy = image + sigma * rng.standard_normal(image.shape, dtype=np.float32)
-        return np.clip(noisy, 0, 1, dtype=np.float32) if self.clip else noisy
+        noisy = rng.standard_normal(image.shape, dtype=np.float32)
+        noisy *= sigma
+        noisy += image
+        return np.clip(noisy, 0, 1) if self.clip else noisy
 
 
 def add_sensor_noise(light: Image, shot: float, read: float, rng: np.random.Generator) -> Image:
@@ -37,8 +39,20 @@ def add_sensor_noise(light: Image, shot: float, read: float, rng: np.random.Gene
     stands for the Poisson one, as is usual for more than a few photons.
     """
     variance = np.float32(shot) * np.clip(light, 0, None) + np.float32(read**2)
-    noisy: Image = light + np.sqrt(variance) * rng.standard_normal(light.shape, dtype=np.float32)
+    noisy = rng.standard_normal(light.shape, dtype=np.float32)
+    noisy *= np.sqrt(variance)
+    noisy += light
     return noisy
+
+
+def typical_read_noise(shot: float, rng: np.random.Generator) -> float:
+    """Draw the standard deviation of the read noise that goes with a variance of the shot noise.
+
+    A sensor at a high gain has more of both: over the Darmstadt data set's cameras, the logarithms
+    of the variances lie along a line, with a spread (Brooks et al., CVPR 2019, section 3.1).
+    """
+    variance = np.exp(1.20 + rng.normal(0, 0.26)) * shot**2.18
+    return float(np.sqrt(variance))
 
 
 class CameraNoise(Degradation):
@@ -49,20 +63,22 @@ class CameraNoise(Degradation):
     white balance gains, section 3.4. Demosaicking and the camera's own denoising are left out.
 
     Args:
-        shot: range of the shot noise's variance at full light, drawn from evenly on a log scale.
+        shot: variance of the shot noise at full light, drawn from evenly on a log scale.
+        read: standard deviation of the read noise as a share of full light, drawn from evenly;
+            ``None`` for what typically goes with the shot noise.
 
     Raises:
-        UserError: the range is out of order or not above 0.
+        UserError: a range is out of order or out of bounds; ``shot`` must be above 0.
     """
 
-    def __init__(self, shot: Range = (1e-4, 1.2e-2)) -> None:
+    def __init__(self, shot: Range = (1e-4, 1.2e-2), read: Range | None = None) -> None:
         self.shot = checked_range(self, "shot", shot, low=1e-9, high=1.0)
+        self.read = None if read is None else checked_range(self, "read", read, high=1.0)
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Add the noise; the result is clipped to [0, 1], as a file would be."""
         shot = float(np.exp(rng.uniform(*np.log(self.shot))))
-        # Read variance follows shot noise along a line in log-log, with a spread of 0.26.
-        read = float(np.exp(0.5 * (2.18 * np.log(shot) + 1.20 + rng.normal(0, 0.26))))
+        read = typical_read_noise(shot, rng) if self.read is None else rng.uniform(*self.read)
         gains = np.array([rng.uniform(1.9, 2.4), 1.0, rng.uniform(1.5, 1.9)], np.float32)
         raw = srgb_to_linear(image) / gains
         return linear_to_srgb(add_sensor_noise(raw, shot, read, rng) * gains)
