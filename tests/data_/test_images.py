@@ -115,12 +115,8 @@ def test_exif_orientation_is_applied(tmp_path, photo, deep, orientation):
         np.testing.assert_array_equal(read_image(path), upright)
         assert probe_image(path) == upright.shape[:2]
 
-    tifffile.imwrite(
-        tmp_path / "deep.tiff",
-        deep,
-        photometric="rgb",
-        extratags=[(ORIENTATION, "H", 1, orientation, True)],
-    )
+    extra = [(ORIENTATION, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "deep.tiff", deep, photometric="rgb", extratags=extra)
     tag = (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
     xmp = f'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="{orientation}"/>'
     write_chunks(tmp_path / "first.png", deep, before=[tag])
@@ -195,18 +191,17 @@ def test_tiffs_of_other_numbers_say_what_to_do(tmp_path, kind):
             look(tmp_path / "odd.tiff")
 
 
-@pytest.mark.parametrize(
-    ("options", "axes"),
-    [
-        ({"photometric": "rgb", "planarconfig": "separate"}, (2, 0, 1)),
-        ({"photometric": "cielab"}, (0, 1, 2)),
-    ],
-)
-def test_tiffs_that_would_be_read_wrongly_are_refused(tmp_path, deep, options, axes):
-    tifffile.imwrite(tmp_path / "odd.tiff", deep.transpose(axes), **options)
-    for look in (read_image, probe_image):
-        with pytest.raises(UserError, match=r"odd\.tiff.*save it as plain RGB"):
-            look(tmp_path / "odd.tiff")
+def test_tiffs_that_would_be_read_wrongly_are_refused(tmp_path, deep):
+    path = tmp_path / "odd.tiff"
+    for image, options in (
+        (deep.transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}),
+        (deep[..., 0], {"photometric": "miniswhite"}),
+        ((deep >> 8).astype(np.uint8), {"photometric": "cielab"}),
+    ):
+        tifffile.imwrite(path, image, **options)
+        for look in (read_image, probe_image):
+            with pytest.raises(UserError, match=r"odd\.tiff.*save it as plain RGB"):
+                look(path)
 
 
 def test_listing(tmp_path, photo):

@@ -210,7 +210,7 @@ def _check_whole(path: Path, image: Image.Image) -> None:
         # Pillow goes on if the directory is cut; it then hasn't got to where the next one starts.
         whole = bool(ends) and max(ends) <= size and tags.next != tags.offset
     elif image.format == "PNG":
-        with Image.open(path) as unread:
+        with Image.open(path, formats=("PNG",)) as unread:
             unread.verify()  # reads every chunk's checksum but the last
         whole = _PNG_END in path.read_bytes()
     elif image.format == "WEBP":

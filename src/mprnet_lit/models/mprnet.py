@@ -77,6 +77,14 @@ class MPRNet(nn.Module):
             raise ValueError(f"unknown model size '{name}': choose one of {', '.join(SIZES)}")
         return cls(**asdict(SIZES[name]))
 
+    def start_from_identity(self) -> None:
+        """Zero the convolutions that make the images, so that every stage returns its input.
+
+        Not in the paper: it spares a short training the steps that undo the random start.
+        """
+        for layer in (self.sam1.to_image, self.sam2.to_image, self.tail):
+            nn.init.zeros_(layer.weight)
+
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Trade time for memory: keep only each CAB's input for the backward pass."""
         for module in self.modules():

@@ -80,7 +80,10 @@ def build_model(config: DictConfig) -> MPRNet:
     """
     size = Size(**{field.name: config.model[field.name] for field in fields(Size)})
     if config.weights is None:
-        return MPRNet(**asdict(size))
+        model = MPRNet(**asdict(size))
+        if config.model.start_from_identity:
+            model.start_from_identity()
+        return model
     model = weights.load(config.weights)
     _check_size(config.weights, model.size, size)
     return model
