@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = "1"  # the tests run side by side; before torch is imported
+
 import numpy as np
 import pytest
 import skimage
@@ -98,7 +100,7 @@ def start_cli(folder: Path, *arguments: str, **popen: Any) -> subprocess.Popen[s
     return subprocess.Popen(
         [sys.executable, "-m", "mprnet_lit", *quick(arguments)],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        env=os.environ | {"COLUMNS": "200"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
