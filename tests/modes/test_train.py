@@ -229,3 +229,16 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others(cli, tmp_path):
         found.append(torch.load(path, weights_only=True)["state_dict"]["model.tail.weight"])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+def test_quickstart_learns(tmp_path):
+    """A tenth of what `make demo` runs already takes much of the noise off unseen photographs."""
+    process = start_cli(
+        tmp_path, "experiment=quickstart", "trainer.max_epochs=1", "data.patch_size=64",
+        "data.batch_size=4", "data.crops_per_image=64", "data.val_crop_size=128",
+    )  # fmt: skip
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, output + errors
+    best = json.loads(next(tmp_path.glob("runs/**/summary.json")).read_text())
+    assert best["psnr_degraded"] == pytest.approx(20.3, abs=0.5)  # sigma 25
+    assert best["psnr_gain"] > 2
