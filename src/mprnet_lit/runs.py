@@ -58,4 +58,5 @@ def run_stamp() -> str:
             return f"torchrun-{run_id}"
         # torchrun with no --rdzv-id: its processes on one machine share a parent.
         started = psutil.Process(os.getppid()).create_time()
-    return time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(started))
+    milliseconds = int(started % 1 * 1000)  # runs may start in one second
+    return time.strftime(f"%Y-%m-%d_%H-%M-%S-{milliseconds:03d}", time.localtime(started))

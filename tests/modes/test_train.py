@@ -66,6 +66,7 @@ def test_two_devices_train_as_one_and_share_a_folder(shell, task):
 
 def test_multirun_of_sizes_and_tasks(cli):
     outcome = cli("-m", "model=tiny,small", "task=denoise,derain", "trainer.max_steps=2")
+    assert len(list(outcome.folder.glob("runs/multirun/*"))) == 1
     paths = outcome.folder.glob("runs/multirun/*/*/config.yaml")
     configs = [yaml.safe_load(path.read_text()) for path in paths]
     found = {(config["model"]["size"], config["task"]["name"]) for config in configs}
@@ -182,7 +183,6 @@ def test_resuming_a_finished_run_changes_nothing(cli):
 def test_another_configuration_is_another_run(cli):
     cli("trainer.max_steps=1", "data.val_crop_size=32")
     outcome = cli("trainer.max_steps=1", "data.val_crop_size=32", "resume=auto", "seed=7")
-    assert len(list(outcome.folder.glob("runs/denoise/*"))) >= 1
     assert "going on" not in outcome.output
     assert len(list(outcome.folder.glob("runs/**/run.json"))) == 2
 
