@@ -176,7 +176,7 @@ class RestorationModule(LightningModule):
         )
         share = rng.beta(self.mixup_alpha, self.mixup_alpha, size=(len(target), 1, 1, 1))
         other = torch.from_numpy(rng.permutation(len(target))).to(target.device)
-        own = torch.from_numpy(share).to(target)
+        own = torch.from_numpy(share).float().to(target.device)
         return (
             own * degraded + (1 - own) * degraded[other],
             own * target + (1 - own) * target[other],

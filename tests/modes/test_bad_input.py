@@ -115,6 +115,7 @@ def test_batch_that_cannot_be_shared_out(cli):
         ("data.train.degradedd=x", "did you mean 'data.train.degraded'?"),
         ("model.size=huge", "model.size=huge is none of large, base, small, tiny"),
         ("trainer.devices=none", "trainer: "),
+        ("trainer.max_epochs=many", "trainer: "),
         ("optimizer._target_=os.system", "optimizer._target_=os.system can't be instantiated"),
         ("optimizer._target_=torch.os.system", "can't be instantiated"),
         ("optimizer._target_=torch.optim.Adamm", "torch.optim.Adamm does not exist"),

@@ -122,7 +122,7 @@ class CropDataset(Dataset[dict[str, Any]]):
             "degraded": _to_tensor(degraded[inner]),
             "target": _to_tensor(target[inner]),
             "name": sample.name,
-            "weight": key.weight,
+            "weight": torch.tensor(key.weight),
         }
 
     def _place(self, sample: Sample, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -51,7 +51,8 @@ def run(config: DictConfig) -> float | None:
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException:
-        print(f"Stopped by SIGTERM and saved {folder / runs.LAST}: add resume=auto to go on")
+        if trainer.is_global_zero:
+            print(f"Stopped by SIGTERM and saved {folder / runs.LAST}: add resume=auto to go on")
         raise SystemExit(143) from None
     except torch.OutOfMemoryError as error:
         raise UserError(
@@ -66,8 +67,15 @@ def build_trainer(config: DictConfig) -> Trainer:
     """Return the trainer with its callbacks and loggers."""
     callbacks: list[Callback] = [instantiate(c) for c in config.callbacks.values()]
     loggers: list[Logger] = [instantiate(logger) for logger in config.logger.values()]
+    every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
+    if isinstance(every, int) and isinstance(epochs, int) and epochs > 0:
+        every = min(every, epochs)  # a training of fewer epochs is validated at its end
     trainer: Trainer = instantiate(
-        config.trainer, callbacks=callbacks, logger=loggers, plugins=[AtomicCheckpointIO()]
+        config.trainer,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        check_val_every_n_epoch=every,
     )
     return trainer
 
@@ -153,6 +161,7 @@ def _quieten() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in (
         ".*LeafSpec.*",
+        ".*sync_dist=True.*",  # the metrics are reduced by then
         ".*does not have many workers.*",
         ".*exists and is not empty.*",
         ".*number of training batches.*is smaller than the logging interval.*",
