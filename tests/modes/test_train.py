@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import time
 
@@ -105,24 +106,23 @@ def uninterrupted(tmp_path_factory):
     return torch.load(next(folder.glob("runs/**/last.ckpt")), weights_only=True)
 
 
+TWO_DEVICES = ("trainer.devices=2", "data.crops_per_image=8", "data.val_crop_size=32", "logger=csv")
+
+
+def wait_for(process, when):
+    deadline = time.monotonic() + 200
+    while not when():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+
+
 def start_and_stop(folder, stop, when, *arguments):
     """Start the run, send ``stop`` once ``when`` holds, and return what it printed."""
     process = start_cli(folder, *RESUMABLE, *arguments)
-    deadline = time.monotonic() + 200
-    while not when(folder):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.01)
+    wait_for(process, lambda: when(folder))
     process.send_signal(stop)
     output, errors = process.communicate(timeout=120)
     return process.returncode, output + errors
-
-
-def steps_done(folder):
-    """Optimiser steps logged so far."""
-    for path in folder.glob("runs/**/metrics.csv"):
-        rows = list(csv.DictReader(path.open()))
-        return max((int(row["step"]) for row in rows if row["step"]), default=0)
-    return 0
 
 
 def same(first, second):
@@ -154,6 +154,28 @@ def test_killed_after_an_epoch_and_resumed_is_bit_for_bit_the_same(tmp_path, uni
     same(resumed(tmp_path), uninterrupted)
     # Both processes' metrics are there.
     assert len(list(tmp_path.glob("runs/**/metrics.csv"))) == 2
+
+
+@pytest.mark.parametrize("everyone", [False, True], ids=["first process", "all processes"])
+def test_two_devices_stop_together_and_go_on(tmp_path, everyone):
+    options = (*TWO_DEVICES, "trainer.max_epochs=40")
+    process = start_cli(tmp_path, *options, start_new_session=True)
+    wait_for(process, lambda: list(tmp_path.glob("runs/**/epoch_0002.png")))
+    if everyone:
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, output + errors
+    assert output.count("Stopped by SIGTERM and saved") == 1
+    assert "Traceback" not in output + errors
+    saved = torch.load(next(tmp_path.glob("runs/**/last.ckpt")), weights_only=True)
+    process = start_cli(tmp_path, *options, "resume=auto", start_new_session=True)
+    wait_for(process, lambda: list(tmp_path.glob("runs/**/epoch_0004.png")))
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, output + errors
+    assert f"going on after step {saved['global_step']}" in output
 
 
 @pytest.mark.parametrize("workers", [0, 2])

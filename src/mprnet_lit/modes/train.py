@@ -14,7 +14,6 @@ from hydra.types import RunMode
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from mprnet_lit import runs, weights
@@ -24,6 +23,7 @@ from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.errors import UserError
 from mprnet_lit.models import MPRNet, Size
 from mprnet_lit.module import RestorationModule
+from mprnet_lit.stopping import StopOnSignal
 from mprnet_lit.tracking.provenance import save_provenance
 
 
@@ -32,7 +32,7 @@ def run(config: DictConfig) -> float | None:
     _quieten()
     folder = Path(config.paths.run).resolve()
     seed_everything(config.seed, workers=True, verbose=False)
-    trainer = build_trainer(config)
+    trainer = build_trainer(config, folder)
     if _starts_processes(trainer) and HydraConfig.get().mode == RunMode.MULTIRUN:
         return _run_alone(folder)
 
@@ -50,10 +50,6 @@ def run(config: DictConfig) -> float | None:
         save_provenance(config, folder)
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    except SIGTERMException:
-        if trainer.is_global_zero:
-            print(f"Stopped by SIGTERM and saved {folder / runs.LAST}: add resume=auto to go on")
-        raise SystemExit(143) from None
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"the GPU's memory is too small ({str(error).splitlines()[0]}): set "
@@ -63,9 +59,10 @@ def run(config: DictConfig) -> float | None:
     return _best_psnr(folder)
 
 
-def build_trainer(config: DictConfig) -> Trainer:
+def build_trainer(config: DictConfig, folder: Path) -> Trainer:
     """Return the trainer with its callbacks and loggers."""
     callbacks: list[Callback] = [instantiate(c) for c in config.callbacks.values()]
+    callbacks.append(StopOnSignal(folder / runs.LAST))  # after whatever else a batch brings
     loggers: list[Logger] = [instantiate(logger) for logger in config.logger.values()]
     every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
     if isinstance(every, int) and isinstance(epochs, int) and epochs > 0:
@@ -162,6 +159,7 @@ def _quieten() -> None:
     for message in (
         ".*LeafSpec.*",
         ".*sync_dist=True.*",  # the metrics are reduced by then
+        ".*dataloader is not resumable.*",  # it is, by its sampler's position
         ".*does not have many workers.*",
         ".*exists and is not empty.*",
         ".*number of training batches.*is smaller than the logging interval.*",
