@@ -24,6 +24,8 @@ def main() -> None:
         hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")(_run)()
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_sentence(error) or str(error).strip())
+    except OSError as error:  # Hydra makes the run's folder
+        _fail(f"{_sentence(error) or error}: set paths.runs to a folder that can be written")
 
 
 def _run(config: DictConfig) -> Any:
@@ -47,6 +49,8 @@ def _sentence(error: Exception) -> str | None:
     for link in chain:
         if isinstance(link, UserError):
             return str(link).rpartition("UserError: ")[2].strip()  # worker processes wrap it
+        if isinstance(link, OSError) and link.filename is not None:
+            return f"can't use {link.filename}: {link.strerror}"
         if type(link).__name__ == "MisconfigurationException":  # Lightning's own
             return str(link)
     if isinstance(error, HydraException | OmegaConfBaseException):

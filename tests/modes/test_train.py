@@ -227,6 +227,46 @@ def test_finetuning_on_own_pairs_starts_from_the_given_weights(cli, tmp_path, go
     torch.testing.assert_close(found, golden.tensor("weight/tail.weight"), rtol=0, atol=1e-6)
 
 
+LAYOUTS = {
+    "deblur": (
+        "gopro",
+        ["train/GOPR0372_07_00/{}/000047.png", "train/GOPR0372_07_00/{}/000048.png",
+         "test/GOPR0384_11_00/{}/000001.png"],
+        ("blur", "sharp"),
+    ),
+    "denoise": (
+        "sidd",
+        ["Data/0001_001_S6_00100_00060_3200_L/0001_{}_SRGB_010.PNG",
+         "Data/0002_001_S6_00100_00020_3200_N/0002_{}_SRGB_010.PNG",
+         "Data/0002_001_S6_00100_00020_3200_N/0002_{}_SRGB_011.PNG"],
+        ("NOISY", "GT"),
+    ),
+    "derain": (
+        "rain13k",
+        ["{}/1.jpg", "{}/2.jpg", "val/{}/norain-1.png"],
+        ("input", "target"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", LAYOUTS)
+def test_the_papers_recipes_train_on_the_published_layouts(cli, tmp_path, task):
+    name, files, sides = LAYOUTS[task]
+    photo = Image.open(PHOTOS / "coffee.png").convert("RGB")
+    for k, file in enumerate(files):
+        for side in sides:
+            path = tmp_path / "set" / file.format(side)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            photo.crop((100 * k, 100, 100 * k + 80, 180)).save(path)
+    outcome = cli(
+        f"experiment=paper_{task}", f"paths.{name}=set", "paths.rain100l=set/val",
+        "trainer.max_epochs=1", "data.crops_per_image=2",
+    )  # fmt: skip
+    assert "2 training and 1 validation images" in outcome.output
+    best = outcome.json("summary.json")
+    assert best["psnr_degraded"] > 40  # both images of a pair are the same photograph here
+
+
 @pytest.mark.parametrize(
     "option",
     [

@@ -26,6 +26,8 @@ from mprnet_lit.module import RestorationModule
 from mprnet_lit.stopping import StopOnSignal
 from mprnet_lit.tracking.provenance import save_provenance
 
+_COUNTS = ("max_epochs", "max_steps", "accumulate_grad_batches", "check_val_every_n_epoch")
+
 
 def run(config: DictConfig) -> float | None:
     """Train as configured; returns the best validation PSNR in dB, ``None`` without validation."""
@@ -60,12 +62,19 @@ def run(config: DictConfig) -> float | None:
 
 
 def build_trainer(config: DictConfig, folder: Path) -> Trainer:
-    """Return the trainer with its callbacks and loggers."""
+    """Return the trainer with its callbacks and loggers.
+
+    Raises:
+        UserError: a count is not a whole number.
+    """
     callbacks: list[Callback] = [instantiate(c) for c in config.callbacks.values()]
     callbacks.append(StopOnSignal(folder / runs.LAST))  # after whatever else a batch brings
     loggers: list[Logger] = [instantiate(logger) for logger in config.logger.values()]
+    for key in _COUNTS:  # Lightning would stumble over them late, and with a traceback
+        if not isinstance(config.trainer[key], int):
+            raise UserError(f"trainer.{key}={config.trainer[key]} must be a whole number")
     every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
-    if isinstance(every, int) and isinstance(epochs, int) and epochs > 0:
+    if epochs > 0:
         every = min(every, epochs)  # a training of fewer epochs is validated at its end
     trainer: Trainer = instantiate(
         config.trainer,
