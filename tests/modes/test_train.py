@@ -38,7 +38,7 @@ def test_a_run_leaves_everything_that_a_user_looks_for(cli):
     assert environment["machine"]["cpu_cores"] and len(environment["git"]["revision"]) == 40
 
     panel = Image.open(outcome.file("latest.png"))
-    assert panel.size == (5 * 64 + 6 * 6, 3 * (64 + 24 + 6) + 6)
+    assert panel.size == (5 * 150 + 6 * 6, 3 * (64 + 24 + 6) + 6)
     offline = outcome.file("*.wandb").parent
     assert list(offline.glob("**/media/images/val/panel*.png"))
     assert outcome.file("events.out.tfevents*")

@@ -17,6 +17,8 @@ from mprnet_lit.module import Batch
 
 TITLES = ("degraded", "stage 1", "stage 2", "stage 3", "target")
 _GAP, _CAPTION, _TILE = 6, 24, 256
+_COLUMN = 150
+"""At least as wide as a caption."""
 
 
 class Panels(Callback):
@@ -74,7 +76,7 @@ def draw_panel(rows: Sequence[tuple[Tensor, ...]]) -> NDArray[np.uint8]:
     Returns (H, W, 3).
     """
     tiles = [[_tile(image) for image in row] for row in rows]
-    widths = [max(row[k].shape[1] for row in tiles) for k in range(len(TITLES))]
+    widths = [max(_COLUMN, *(row[k].shape[1] for row in tiles)) for k in range(len(TITLES))]
     heights = [row[0].shape[0] + _CAPTION + _GAP for row in tiles]
     canvas = Image.new(
         "RGB", (sum(widths) + _GAP * (len(widths) + 1), sum(heights) + _GAP), "white"
