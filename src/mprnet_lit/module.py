@@ -17,6 +17,7 @@ from mprnet_lit.losses import MultiStageLoss
 from mprnet_lit.metrics import psnr, ssim
 from mprnet_lit.models import MPRNet
 from mprnet_lit.schedule import build_schedule
+from mprnet_lit.weights import Info
 
 RESTORATIONS = ("degraded", "stage1", "stage2", "stage3")
 """What validation compares with the target: the input, then each stage."""
@@ -49,6 +50,7 @@ class RestorationModule(LightningModule):
         gradient_checkpointing: trade time for memory.
         seed: of MixUp's draws, which depend on nothing else but the step and the rank.
         task: name of the task, kept with the weights.
+        crop: side of the training patches, kept with the weights.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class RestorationModule(LightningModule):
         gradient_checkpointing: bool = False,
         seed: int = 0,
         task: str = "",
+        crop: int = 256,
     ) -> None:
         super().__init__()
         self.model = model
@@ -81,6 +84,8 @@ class RestorationModule(LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.seed = seed
         self.task = task
+        self.crop = crop
+        self.training_config: dict[str, Any] = {}
         model.set_gradient_checkpointing(gradient_checkpointing)
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         if compile:
@@ -161,8 +166,14 @@ class RestorationModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep with the weights what they are: the size and the task."""
-        checkpoint["mprnet_lit"] = {"size": asdict(self.model.size), "task": self.task}
+        """Keep with the weights what they are: size, task, patch size, metrics, configuration."""
+        metrics = {
+            name: value.item()
+            for name, value in self.trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        info = Info(self.task, self.crop, metrics=metrics, config=self.training_config)
+        checkpoint["mprnet_lit"] = {"size": asdict(self.model.size), **info.as_dict()}
 
     def _mean(self, name: str) -> MeanMetric:
         return cast(MeanMetric, self.quality[name])

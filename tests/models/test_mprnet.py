@@ -1,20 +1,17 @@
 """The network against the reference implementation's golden data."""
 
-from dataclasses import asdict
-
 import pytest
 import torch
 
 from mprnet_lit.losses import MultiStageLoss
 from mprnet_lit.models import SIZES, MPRNet
-from mprnet_lit.weights.official import from_official, name_map, size_of
+from mprnet_lit.weights.official import from_official, name_map
+from mprnet_lit.weights.shapes import build
 
 
 @pytest.fixture
 def model(golden):
-    model = MPRNet(**asdict(size_of(golden.weights)))
-    model.load_state_dict(from_official(golden.weights))
-    return model
+    return build(from_official(golden.weights))
 
 
 def test_outputs_of_all_stages_agree_with_the_reference(model, golden):

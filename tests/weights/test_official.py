@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mprnet_lit.models import SIZES, MPRNet
-from mprnet_lit.weights.official import from_official, size_of, to_official
+from mprnet_lit.weights.official import from_official, is_official, to_official
+from mprnet_lit.weights.shapes import build, size_of
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -16,8 +17,9 @@ def test_published_names_and_shapes_round_trip(published_shapes, size, prefix):
     published = {
         prefix + name: torch.full(shape, float(k)) for k, (name, shape) in enumerate(shapes.items())
     }
-    assert size_of(published) == SIZES[size]
+    assert is_official(published)
     ours = from_official(published)
+    assert size_of(ours) == SIZES[size]
     with torch.device("meta"):
         model = MPRNet(**asdict(SIZES[size]))
     assert {n: list(p.shape) for n, p in model.state_dict().items()} == {
@@ -31,5 +33,5 @@ def test_published_names_and_shapes_round_trip(published_shapes, size, prefix):
 def test_a_missing_weight_is_named(golden):
     weights = golden.weights
     del weights["sam12.conv2.weight"]
-    with pytest.raises(KeyError, match=r"sam12\.conv2\.weight"):
-        from_official(weights)
+    with pytest.raises(ValueError, match=r"1 weight is missing \(sam1\.to_image\.weight\)"):
+        build(from_official(weights))

@@ -7,6 +7,7 @@ import sys
 import warnings
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +15,7 @@ from hydra.types import RunMode
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit import runs, weights
 from mprnet_lit.checkpoints import AtomicCheckpointIO, read_checkpoint
@@ -46,6 +47,7 @@ def run(config: DictConfig) -> float | None:
         loss=instantiate(config.task.loss),
         optimizer=instantiate(config.optimizer),
     )
+    module.training_config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     checkpoint = resume_from(config, folder, model.size)
     if trainer.is_global_zero:
         runs.record(config, folder)

@@ -1,5 +1,6 @@
-"""Weights: reading files, the published names and ours."""
+"""Weights: reading and writing files, the published names and ours."""
 
-from mprnet_lit.weights.files import load
+from mprnet_lit.weights.files import Weights, load, read, save
+from mprnet_lit.weights.info import Info
 
-__all__ = ["load"]
+__all__ = ["Info", "Weights", "load", "read", "save"]

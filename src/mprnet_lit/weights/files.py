@@ -1,57 +1,143 @@
-"""Reading weights files: published ``.pth`` and our ``.ckpt``."""
+"""Reading and writing weights files: published ``.pth``, our ``.ckpt``, ``.safetensors``."""
 
-from dataclasses import asdict
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from safetensors import safe_open
+from torch import Tensor
 
 from mprnet_lit.errors import UserError
-from mprnet_lit.models import MPRNet, Size
-from mprnet_lit.weights.official import from_official, size_of
+from mprnet_lit.files import write_whole
+from mprnet_lit.models import MPRNet
+from mprnet_lit.weights.info import PUBLISHED_LICENCE, Info
+from mprnet_lit.weights.official import from_official, is_official, to_official
+from mprnet_lit.weights.shapes import ACTIVATION, build
 
+SUFFIXES = (".safetensors", ".ckpt", ".pth")
 _OURS = "model."
 """What stands before the network's parameters in a checkpoint of ours."""
+_RECORD = "mprnet_lit"
+"""Under what key our files keep the size and the :class:`Info`."""
+_PUBLISHED_CROP = {80: 128}
+"""Training patches of the published weights, by width: the denoiser's; the others had 256."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network and what its file says of it."""
+
+    model: MPRNet
+    info: Info = field(default_factory=Info)
 
 
 def load(path: str | Path) -> MPRNet:
-    """Read a network from a weights file, its hyperparameters included.
+    """Read a network from a weights file; as :func:`read`, without what else the file says."""
+    return read(path).model
+
+
+def read(path: str | Path) -> Weights:
+    """Read a network from a weights file, its hyperparameters off the shapes.
 
     Takes published weights (a state dict, by itself or under ``state_dict``, with or without
-    ``module.``) and our training checkpoints. Only tensors and plain values are unpickled, so no
-    code in the file is run.
+    ``module.``), our training checkpoints and ``.safetensors``. Only tensors and plain values are
+    read, so that no code in the file is run.
 
     Raises:
         UserError: there is no such file, it is damaged, holds no MPRNet, or holds values that are
             not finite.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the weights file in it")
+    if path.suffix == ".onnx":
+        raise UserError(f"{path} is an exported network: only mode=restore and evaluate take it")
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state, record = _read_safetensors(path) if path.suffix == ".safetensors" else _read(path)
     except FileNotFoundError as error:
         raise UserError(f"there is no weights file {path}: check weights") from error
-    except Exception as error:  # torch.load fails in as many ways as a file can be wrong
+    except Exception as error:  # readers fail in as many ways as a file can be wrong
         raise UserError(
             f"{path} is not a weights file, is damaged, or wants to run code when read: "
             "get it again from where it was published"
         ) from error
     try:
-        if "mprnet_lit" in content:
-            size = Size(**content["mprnet_lit"]["size"])
-            state = {
-                name.removeprefix(_OURS): tensor
-                for name, tensor in content["state_dict"].items()
-                if name.startswith(_OURS)
-            }
-        else:
-            published = content.get("state_dict", content)
-            size, state = size_of(published), from_official(published)
-        model = MPRNet(**asdict(size))
-        model.load_state_dict(state)
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        reason = str(error).replace("\n", " ")[:300]
+        published = is_official(state)
+        model = build(from_official(state) if published else state)
+        if published and not record:
+            crop = _PUBLISHED_CROP.get(model.size.width, 256)
+            return Weights(model, Info(crop=crop, licence=PUBLISHED_LICENCE))
+        return Weights(model, Info.of(record))
+    except (
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+    ) as error:
+        reason = " ".join(str(error).split())[:400]
         raise UserError(f"{path} does not hold the weights of an MPRNet: {reason}") from error
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise UserError(f"{path} is damaged: {name} has values that are not finite")
-    return model
+
+
+def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
+    """Write a network whole or not at all; the suffix is the format.
+
+    ``.safetensors`` holds the shared PReLU once and :class:`Info` in its metadata; ``.pth`` has the
+    published names; ``.ckpt`` is what ``weights=`` takes to train on from.
+
+    Raises:
+        UserError: the suffix is another, or the file can't be written.
+    """
+    path, info = Path(path), info or Info()
+    record = {"size": asdict(model.size), **info.as_dict()}
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    if path.suffix == ".safetensors":
+        once = {name: t for name, t in state.items() if not name.endswith(ACTIVATION)}
+        once[ACTIVATION] = next(t for name, t in state.items() if name.endswith(ACTIVATION))
+        metadata = {name: json.dumps(value) for name, value in record.items()}
+        write_whole(path, safetensors.torch.save(once, {"format": "pt", **metadata}))
+    elif path.suffix == ".pth":
+        named = to_official(state, model.size.cabs_per_orb)
+        _save_torch({"state_dict": named, _RECORD: record}, path)
+    elif path.suffix == ".ckpt":
+        named = {f"{_OURS}{name}": tensor for name, tensor in state.items()}
+        _save_torch({"state_dict": named, _RECORD: record}, path)
+    else:
+        raise UserError(f"{path}: weights are written as {', '.join(SUFFIXES)}: choose one of them")
+
+
+def _save_torch(content: Mapping[str, Any], path: Path) -> None:
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the state dict, under whichever names, and our record if there is one."""
+    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    state = content.get("state_dict", content)
+    record = content.get(_RECORD, {})
+    if not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise TypeError("not a state dict")
+    if record and not is_official(state):  # the losses' and metrics' own tensors are not ours
+        state = {n.removeprefix(_OURS): t for n, t in state.items() if n.startswith(_OURS)}
+    return state, dict(record)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with path.open("rb"), safe_open(path, framework="pt") as file:
+        record = {n: json.loads(v) for n, v in (file.metadata() or {}).items() if n != "format"}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if ACTIVATION in state:
+        shared = state.pop(ACTIVATION)
+        convolutions = [n for n in state if n.endswith(".conv1.weight")]
+        state |= {n.removesuffix("conv1.weight") + ACTIVATION: shared for n in convolutions}
+    return state, record

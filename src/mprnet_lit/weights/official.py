@@ -8,8 +8,6 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mprnet_lit.models import Size
-
 _PREFIX = "module."
 _CAB = {
     "conv1": "body.0",
@@ -67,33 +65,21 @@ def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
 
 
-def size_of(official: Mapping[str, Tensor]) -> Size:
-    """Read the hyperparameters off the shapes of published weights.
-
-    Raises:
-        KeyError: a weight that fixes a hyperparameter is missing.
-    """
-    state = strip_prefix(official)
-    width = state["shallow_feat1.0.weight"].shape[0]
-    orbs = {name.split(".")[3] for name in state if name.startswith("stage3_orsnet.orb1.body.")}
-    return Size(
-        width=width,
-        unet_step=state["stage1_encoder.down12.down.1.weight"].shape[0] - width,
-        orsnet_step=state["tail.weight"].shape[1] - width,
-        cabs_per_orb=len(orbs) - 1,
-        reduction=width // state["shallow_feat1.1.CA.conv_du.0.weight"].shape[0],
-    )
+def is_official(state: Mapping[str, Tensor]) -> bool:
+    """Tell whether a state dict carries the published names."""
+    return any(name.removeprefix(_PREFIX).startswith("shallow_feat1.") for name in state)
 
 
 def from_official(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename published weights to ours.
+    """Rename published weights to ours; unknown ones keep their names.
 
-    Raises:
-        KeyError: a weight is missing.
+    Every alias of the shared PReLU becomes a name of its own, as in ``MPRNet.state_dict``.
     """
     state = strip_prefix(official)
-    names = name_map(size_of(state).cabs_per_orb)
-    return {ours: state[theirs] for ours, theirs in names.items()}
+    block = "stage3_orsnet.orb1.body."
+    children = {name.removeprefix(block).split(".")[0] for name in state if name.startswith(block)}
+    ours = {theirs: name for name, theirs in name_map(len(children) - 1).items()}
+    return {ours.get(name, name): tensor for name, tensor in state.items()}
 
 
 def to_official(state: Mapping[str, Tensor], cabs_per_orb: int) -> dict[str, Tensor]:

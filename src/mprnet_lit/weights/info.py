@@ -1,0 +1,39 @@
+"""What is known of weights besides their values."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+PUBLISHED_LICENCE = "academic and non-commercial (published MPRNet weights)"
+
+
+@dataclass(frozen=True)
+class Info:
+    """Kept in the weights file, whatever its format.
+
+    Attributes:
+        task: ``deblur``, ``denoise``, ``derain`` or empty if unknown.
+        crop: side of the training patches in pixels; test-time local conversion needs it.
+        licence: of the weights' origin; empty if nobody said.
+        metrics: what validation measured, such as ``{"val/psnr": 31.1}``.
+        config: the training's resolved configuration.
+    """
+
+    task: str = ""
+    crop: int = 256
+    licence: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.crop, int) or self.crop < 8:
+            raise ValueError(f"the training crop is {self.crop!r}, not a number of pixels")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Take the known fields of a mapping; what is absent keeps its default."""
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values that ``of`` takes."""
+        return asdict(self)
