@@ -1,0 +1,98 @@
+"""Test-time local converter (TLC): channel attention from local instead of global averages.
+
+Chu et al., Improving Image Restoration by Revisiting Global Information Aggregation,
+arXiv 2112.04491. Trained on small patches, channel attention meets other statistics in the global
+average of a large image; TLC gives it windows of about the patches' size again. Weights stay as
+they are.
+"""
+
+import copy
+from dataclasses import asdict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
+from mprnet_lit.models.blocks import ChannelAttention
+
+WINDOW = 1.5
+"""Side of the window, as a multiple of the feature's size at the training crop (384/256)."""
+
+
+def window_mean(x: Tensor, height: int, width: int) -> Tensor:
+    """Return the mean in each whole window: (B, C, H, W) -> (B, C, H-h+1, W-w+1), in float32.
+
+    ``h`` and ``w`` are ``height`` and ``width``, at most H and W. Computed from running sums, one
+    direction after the other, so that the cost does not depend on the window and float32 keeps
+    its digits.
+    """
+    for dim, length in ((2, min(height, x.shape[2])), (3, min(width, x.shape[3]))):
+        if length == x.shape[dim]:
+            x = x.mean(dim, keepdim=True, dtype=torch.float32)
+            continue
+        sums = x.cumsum(dim, dtype=torch.float32)
+        upper = sums.narrow(dim, length - 1, x.shape[dim] - length + 1).clone()
+        upper.narrow(dim, 1, x.shape[dim] - length).sub_(sums.narrow(dim, 0, x.shape[dim] - length))
+        x = upper.div_(length)
+    return x
+
+
+class LocalChannelAttention(ChannelAttention):
+    """Channel attention whose average is taken in a sliding window, replicated at the borders.
+
+    Args:
+        attention: whose weights it takes.
+        window: (height, width) of the window in pixels of the feature.
+    """
+
+    def __init__(self, attention: ChannelAttention, window: tuple[int, int]) -> None:
+        nn.Module.__init__(self)
+        self.reduce, self.expand = attention.reduce, attention.expand
+        self.window = window
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` times its gate in (0, 1), one per channel and pixel."""
+        pooled = window_mean(x, *self.window).to(x.dtype)
+        gate: Tensor = self.expand(F.relu(self.reduce(pooled))).sigmoid()
+        missing = [x.shape[dim] - gate.shape[dim] for dim in (2, 3)]
+        if gate.shape[2:] != (1, 1) and any(missing):
+            (top, left), (tall, wide) = (m // 2 for m in missing), missing
+            gate = F.pad(gate, (left, wide - left, top, tall - top), mode="replicate")
+        return x * gate
+
+
+def with_tlc(model: MPRNet, crop: int) -> MPRNet:
+    """Return a copy of the network with local channel attention; weights are shared.
+
+    Args:
+        model: the network.
+        crop: side of its training patches in pixels, a multiple of 8.
+
+    Raises:
+        ValueError: the crop is no positive multiple of 8.
+    """
+    if crop <= 0 or crop % SIZE_MULTIPLE:
+        raise ValueError(f"TLC's training crop {crop} must be a positive multiple of 8")
+    sizes = _feature_sizes(model, crop)
+    shared = {id(parameter): parameter for parameter in model.parameters()}
+    local = copy.deepcopy(model, shared)
+    for name, (height, width) in sizes.items():
+        block = local.get_submodule(name.rpartition(".")[0])
+        window = int(height * WINDOW), int(width * WINDOW)
+        block.attention = LocalChannelAttention(local.get_submodule(name), window)  # type: ignore[arg-type]
+    return local
+
+
+def _feature_sizes(model: MPRNet, crop: int) -> dict[str, tuple[int, int]]:
+    """Return each channel attention's feature size at the training crop, by running no numbers."""
+    with torch.device("meta"):
+        outline = MPRNet(**asdict(model.size))
+        sizes: dict[str, tuple[int, int]] = {}
+        for name, module in outline.named_modules():
+            if isinstance(module, ChannelAttention):
+                module.register_forward_pre_hook(
+                    lambda _, inputs, name=name: sizes.update({name: tuple(inputs[0].shape[2:])})
+                )
+        outline(torch.empty(1, 3, crop, crop))
+    return sizes

@@ -1,0 +1,94 @@
+"""Tiling: any size, exact where the receptive field allows it."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mprnet_lit.inference.tiling import blending, run_tiled, starts
+from mprnet_lit.models.blocks import Down, Up
+
+eights = st.integers(1, 40).map(lambda n: 8 * n)
+
+
+@settings(deadline=None)
+@given(length=eights, tile=eights, overlap=st.integers(0, 64))
+def test_tiles_cover_overlap_and_blend_to_one(length, tile, overlap):
+    if tile < -(-overlap // 8) * 8 + 8:
+        return
+    begins = starts(length, tile, overlap)
+    tile = min(tile, length)
+    assert begins[0] == 0 and begins[-1] + tile == length
+    assert all(begin % 8 == 0 for begin in begins)
+    for one, two in pairwise(begins):
+        assert one < two <= one + tile - overlap
+    total = torch.zeros(length)
+    for begin, weight in zip(begins, blending(length, tile, overlap), strict=True):
+        total[begin : begin + tile] += weight
+        margin = overlap // 4
+        if begin > 0:
+            assert not weight[:margin].any()
+        if begin + tile < length:
+            assert not weight[tile - margin :].any()
+    torch.testing.assert_close(total, torch.ones(length))
+
+
+class Plain(nn.Module):
+    """Like the network without channel attention: convolutions over two scales, two outputs.
+
+    It sees 3 pixels at full size (1 of them before Down), and 3 at half size: under 12.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+        self.down, self.inner, self.up = Down(3, 6), nn.Conv2d(6, 6, 3, padding=1), Up(6, 3)
+
+    def forward(self, x):
+        features = self.first(x).relu()
+        deep = self.up(self.inner(self.down(features)).relu())
+        return features, self.last(features + deep) + x
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    tile=st.sampled_from([56, 64, 96]),
+    batch_size=st.integers(1, 4),
+    images=st.integers(1, 2),
+)
+def test_without_channel_attention_tiles_equal_the_whole(height, width, tile, batch_size, images):
+    torch.manual_seed(0)
+    network = Plain()
+    image = torch.rand(images, 3, 8 * height, 8 * width)
+    with torch.inference_mode():
+        for expected, found in zip(
+            network(image), run_tiled(network, image, tile, 48, batch_size), strict=True
+        ):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_too_little_overlap_does_not_equal_the_whole():
+    """So the test above can fail."""
+    torch.manual_seed(0)
+    network, image = Plain(), torch.rand(1, 3, 128, 128)
+    with torch.inference_mode():
+        difference = network(image)[-1] - run_tiled(network, image, 64, 0)[-1]
+    assert difference.abs().max() > 1e-3
+
+
+def test_progress_counts_the_tiles():
+    told = []
+    run_tiled(lambda x: [x], torch.rand(1, 3, 64, 128), 64, 16, 2, lambda *p: told.append(p))
+    assert told == [(2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("overlap", [0, 16])
+def test_an_image_within_one_tile_is_untouched(overlap):
+    image = torch.rand(2, 3, 40, 24)
+    (found,) = run_tiled(lambda x: [x], image, 64, overlap)
+    assert torch.equal(found, image)
