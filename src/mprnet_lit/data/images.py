@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from mprnet_lit.data.exif import ORIENTATION, without_orientation
 from mprnet_lit.errors import UserError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -20,7 +21,9 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", "
 
 # No others, whatever the suffix: for some of them Pillow starts programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-_ORIENTATION = 0x0112
+_MOST_PIXELS = 2**29
+# Pillow warns above this, which would by itself be 89 megapixels, and refuses above its double.
+Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 # TIFF: tags, and the values of them that are read.
@@ -31,7 +34,7 @@ _GREY_RGB = {1, 2}
 _GREY_RGB_PALETTE_CMYK_YCC = {0, 1, 2, 3, 5, 6}
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Return the image files in a folder and its subfolders, sorted.
 
     What is hidden is left out, and folders that are links are not entered.
@@ -45,14 +48,13 @@ def list_images(folder: Path) -> list[Path]:
     found = [
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
+        if path.suffix.lower() in suffixes
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not path.is_dir()
     ]
     if not found:
         raise UserError(
-            f"the folder {folder} holds no image ({' '.join(sorted(IMAGE_SUFFIXES))}): "
-            "check the path"
+            f"the folder {folder} holds no image ({' '.join(sorted(suffixes))}): check the path"
         )
     return sorted(found)
 
@@ -65,11 +67,9 @@ def read_image(path: Path) -> Pixels:
     Raises:
         UserError: the file is missing, cut short, no image, or of an unsupported kind.
     """
-    with _reading(path) as image:
-        deep = _is_16_bit(path, image)
-        _check_whole(path, image)
+    with open_image(path) as (image, deep):
         if deep:
-            return _read_16_bit(path, image)
+            return read_16_bit(path, image)
         return np.array(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.uint8)
 
 
@@ -82,9 +82,7 @@ def probe_image(path: Path) -> tuple[int, int]:
     Raises:
         UserError: the file is missing, cut short, no image, or of an unsupported kind.
     """
-    with _reading(path) as image:
-        _is_16_bit(path, image)
-        _check_whole(path, image)
+    with open_image(path) as (image, _):
         return _upright_size(path, image)
 
 
@@ -121,11 +119,18 @@ def write_png(path: Path, image: Pixels) -> None:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever goes wrong with it becomes one sentence."""
+def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
+    """Open an image that is whole and of a supported kind; also tells whether it has 16 bits.
+
+    Whatever goes wrong with it inside the ``with`` becomes one sentence.
+    """
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            yield image
+            deep = _is_16_bit(path, image)
+            _check_whole(path, image)
+            yield image, deep
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"there is no image {path}: check the path") from error
     except PermissionError as error:
@@ -134,6 +139,11 @@ def _reading(path: Path) -> Iterator[Image.Image]:
         raise UserError(
             f"{path} is not an image of a supported kind (PNG, JPEG, WebP, TIFF, BMP with 8 bits; "
             "PNG, TIFF with 16): replace or remove it"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"{path} says that it has over {_MOST_PIXELS / 1e6:.0f} megapixels, which is too many: "
+            "cut it up, or remove it if it is a trap"
         ) from error
     except Exception as error:  # a damaged file can fail anywhere in its decoder
         said = getattr(error, "strerror", None) or str(error)
@@ -159,18 +169,30 @@ def _is_16_bit(path: Path, image: Image.Image) -> bool:
     return False
 
 
-def _read_16_bit(path: Path, image: Image.Image) -> NDArray[np.uint16]:
-    """Read with OpenCV, as Pillow keeps only 8 bits of 16-bit colour."""
-    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR
-    if image.format == "PNG":  # OpenCV knows fewer ways to give a PNG's orientation than Pillow
-        flags |= cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)
-    if pixels is None or pixels.dtype != np.uint16:
-        raise ValueError("its 16-bit pixels can't be decoded")
-    pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+def read_16_bit(path: Path, image: Image.Image, alpha: bool = False) -> NDArray[np.uint16]:
+    """Read (H, W, 3) RGB, or with alpha (H, W, 4), upright, from an image of 16 bits.
+
+    With OpenCV, as Pillow keeps only 8 bits of 16-bit colour.
+
+    Raises:
+        ValueError: it can't be decoded.
+    """
+    content = path.read_bytes()
+    orientation = _orientation(path, image)
+    flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR
+    # OpenCV fails to turn a TIFF with alpha, and knows fewer ways to give a PNG's orientation
+    # than Pillow.
     if image.format == "PNG":
-        pixels = _turn(pixels, _orientation(path, image))
-    return np.ascontiguousarray(pixels, dtype=np.uint16)
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    elif not alpha:
+        orientation = 1  # it is applied below
+    elif orientation != 1:
+        content = without_orientation(content)
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
+        raise ValueError("its 16-bit pixels can't be decoded")
+    pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if alpha else cv2.COLOR_BGR2RGB)
+    return np.ascontiguousarray(_turn(pixels, orientation), dtype=np.uint16)
 
 
 def _turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -186,7 +208,7 @@ def _orientation(path: Path, image: Image.Image) -> int:
     if image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes():
         image.load()  # it follows the pixels
     # A PNG's own method would decode the pixels to look for it.
-    orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
+    orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
     return orientation if orientation in range(1, 9) else 1
 
 

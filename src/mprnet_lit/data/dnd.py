@@ -1,0 +1,90 @@
+"""The Darmstadt Noise Dataset (Ploetz and Roth, CVPR 2017): its files and its submissions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
+from mprnet_lit.errors import UserError
+from mprnet_lit.files import write_whole
+
+EVAL_VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class DndImage:
+    """One noisy photograph and the boxes in it that are scored.
+
+    Attributes:
+        name: its file's, without the suffix: 0001 to 0050.
+        path: a MATLAB file of version 7.3 with ``InoisySRGB``.
+        boxes: first row, first column, last row, last column, from 1, as MATLAB counts.
+    """
+
+    name: str
+    path: Path
+    boxes: tuple[tuple[int, int, int, int], ...]
+
+    def read(self) -> list[NDArray[np.float32]]:
+        """Return the boxes' crops, (H, W, 3) RGB in [0, 1].
+
+        Raises:
+            UserError: the file can't be read.
+        """
+        with _opened(self.path) as file:
+            image = np.asarray(_member(file, self.path, "InoisySRGB"), dtype=np.float32).T
+        return [
+            image[top - 1 : bottom, left - 1 : right] for top, left, bottom, right in self.boxes
+        ]
+
+
+def find_dnd_images(info_file: Path, folder: Path) -> list[DndImage]:
+    """Return the images that ``info.mat`` lists boxes for.
+
+    Raises:
+        UserError: a file is missing, or is not as it should be.
+    """
+    images = []
+    with _opened(info_file) as file:
+        references = _member(file, info_file, "info")["boundingboxes"]
+        for number, reference in enumerate(np.asarray(references).ravel(), 1):
+            boxes = np.asarray(file[reference]).T.astype(int)
+            path = folder / f"{number:04d}.mat"
+            if not path.is_file():
+                raise UserError(f"there is no file {path}: unpack the whole set")
+            images.append(DndImage(path.stem, path, tuple(map(tuple, boxes.tolist()))))
+    return images
+
+
+def write_submission(path: Path, crops: Sequence[NDArray[np.float32]]) -> None:
+    """Write one image's restored crops, (H, W, 3) RGB in [0, 1], as the server takes them.
+
+    Variables: ``Idenoised`` (a cell array of the crops), ``israw`` (false), ``eval_version``.
+    """
+    cells = np.empty(len(crops), dtype=object)
+    for index, crop in enumerate(crops):
+        cells[index] = crop.astype(np.float32)
+    content = BytesIO()
+    scipy.io.savemat(content, {"Idenoised": cells, "israw": False, "eval_version": EVAL_VERSION})
+    write_whole(path, content.getvalue())
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be read as a MATLAB file of version 7.3: download it again"
+        ) from error
+
+
+def _member(file: Any, path: Path, name: str) -> Any:
+    if name not in file:
+        raise UserError(f"{path} holds no variable {name}: download it again")
+    return file[name]

@@ -1,0 +1,79 @@
+"""Which files to restore, and where each result goes."""
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+
+from mprnet_lit.data.images import IMAGE_SUFFIXES, list_images
+from mprnet_lit.data.video import VIDEO_SUFFIXES
+from mprnet_lit.errors import UserError
+
+SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo or video, its name relative to the input, and the file to write."""
+
+    source: Path
+    name: str
+    destination: Path
+
+    @property
+    def is_video(self) -> bool:
+        """Tell by the suffix."""
+        return self.source.suffix.lower() in VIDEO_SUFFIXES
+
+
+def find_jobs(source: str, output: str) -> list[Job]:
+    """Return what is to be restored.
+
+    Args:
+        source: a file, a folder (searched with its subfolders) or a glob such as ``in/**/*.jpg``.
+        output: a file, if ``source`` is one and this has the suffix of an image or video; else a
+            folder, in which names and subfolders are kept.
+
+    Raises:
+        UserError: there is no such file, or nothing in the folder, or a result would overwrite what
+            it is made of.
+    """
+    path, target = Path(source), Path(output)
+    if path.is_dir():
+        names = list_images(path, SUFFIXES)
+        if path.resolve() in target.resolve().parents:  # results of an earlier run
+            names = [name for name in names if target.resolve() not in name.resolve().parents]
+        jobs = [_job(name, path, target) for name in names]
+    elif path.is_file():
+        _check_kind(path)
+        is_file = target.suffix.lower() in SUFFIXES and not target.is_dir()
+        jobs = [Job(path, path.name, target) if is_file else _job(path, path.parent, target)]
+    elif any(sign in source for sign in "*?["):
+        fixed = Path(*_before_wildcards(path.parts))
+        found = sorted(Path(p) for p in glob.glob(source, recursive=True))  # noqa: PTH207
+        jobs = [_job(p, fixed, target) for p in found if p.suffix.lower() in SUFFIXES]
+    else:
+        raise UserError(f"there is no file or folder {source}: check input")
+    if not jobs:
+        raise UserError(f"nothing matches {source} that is an image or a video: check input")
+    for job in jobs:
+        if job.destination.resolve() == job.source.resolve():
+            raise UserError(f"{job.source} would be overwritten: set output to another folder")
+    return jobs
+
+
+def _job(path: Path, root: Path, output: Path) -> Job:
+    name = path.relative_to(root)
+    return Job(path, name.as_posix(), output / name)
+
+
+def _check_kind(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path} is not an image or a video ({' '.join(sorted(SUFFIXES))})")
+
+
+def _before_wildcards(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the folders of a glob that have no wildcard; what follows is kept in the output."""
+    for count, part in enumerate(parts):
+        if any(sign in part for sign in "*?["):
+            return parts[:count]
+    return parts[:-1]
