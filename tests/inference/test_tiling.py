@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mprnet_lit.inference.tiling import blending, run_tiled, starts
-from mprnet_lit.models.blocks import Down, Up
+from mprnet_lit.inference.tlc import LocalChannelAttention
+from mprnet_lit.models.blocks import CAB, Down, Up
 
 eights = st.integers(1, 40).map(lambda n: 8 * n)
 
@@ -92,3 +93,24 @@ def test_an_image_within_one_tile_is_untouched(overlap):
     image = torch.rand(2, 3, 40, 24)
     (found,) = run_tiled(lambda x: [x], image, 64, overlap)
     assert torch.equal(found, image)
+
+
+def test_tlc_takes_the_seams_that_global_averages_make():
+    """With windows that lie within a quarter of the overlap, tiles equal the whole again."""
+    torch.manual_seed(0)
+    activation = nn.PReLU()
+    blocks = nn.Sequential(*(CAB(8, 4, activation) for _ in range(2)))
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), blocks, nn.Conv2d(8, 3, 3, padding=1))
+    for block in blocks:
+        block.attention.expand.weight.data *= 20  # as sensitive as a trained one
+    image = torch.rand(1, 3, 96, 256) * torch.linspace(0, 1, 256)  # brighter to the right
+
+    def seams():
+        with torch.inference_mode():
+            (tiled,) = run_tiled(lambda x: [network(x)], image, 128, 96)
+            return (tiled - network(image)).abs().max().item()
+
+    with_global = seams()
+    for block in blocks:
+        block.attention = LocalChannelAttention(block.attention, (16, 16))
+    assert seams() < 1e-6 < 1e-3 < with_global

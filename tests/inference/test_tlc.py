@@ -62,7 +62,7 @@ def test_at_the_training_size_it_is_the_plain_network_and_above_it_is_not(model)
         at, above = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 96)
         for expected, found in zip(model(at), local(at), strict=True):
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-        assert (model(above)[-1] - local(above)[-1]).abs().max() > 1e-4  # brighter to the right
+        assert (model(above)[-1] - local(above)[-1]).abs().max() > 2e-5  # brighter to the right
     assert not any("Local" in type(m).__name__ for m in model.modules())
     assert all(a is b for a, b in zip(model.parameters(), local.parameters(), strict=True))
 

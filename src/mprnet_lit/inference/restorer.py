@@ -163,7 +163,7 @@ class Restorer:
             return tuple(stage[..., :height, :width] for stage in stages)
 
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 x = x.to("cpu", torch.float32)
                 return self_ensemble(run, x) if self.self_ensemble else run(x)
         except torch.OutOfMemoryError as error:

@@ -27,14 +27,15 @@ def window_mean(x: Tensor, height: int, width: int) -> Tensor:
     direction after the other, so that the cost does not depend on the window and float32 keeps
     its digits.
     """
-    for dim, length in ((2, min(height, x.shape[2])), (3, min(width, x.shape[3]))):
+    x = x.float().contiguous()  # running sums over NHWC in low precision are many times slower
+    for dim, length in ((3, min(width, x.shape[3])), (2, min(height, x.shape[2]))):
         if length == x.shape[dim]:
-            x = x.mean(dim, keepdim=True, dtype=torch.float32)
+            x = x.mean(dim, keepdim=True)
             continue
-        sums = x.cumsum(dim, dtype=torch.float32)
-        upper = sums.narrow(dim, length - 1, x.shape[dim] - length + 1).clone()
-        upper.narrow(dim, 1, x.shape[dim] - length).sub_(sums.narrow(dim, 0, x.shape[dim] - length))
-        x = upper.div_(length)
+        windows = x.shape[dim] - length + 1
+        sums = x.cumsum(dim)
+        x = sums.narrow(dim, length - 1, windows).div(length)
+        x.narrow(dim, 1, windows - 1).sub_(sums.narrow(dim, 0, windows - 1), alpha=1 / length)
     return x
 
 

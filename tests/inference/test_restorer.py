@@ -1,0 +1,148 @@
+"""The Restorer: the same kind back, at any size, with every option."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mprnet_lit
+from mprnet_lit import weights
+from mprnet_lit.errors import UserError
+from mprnet_lit.inference.memory import budget, free_bytes, largest_tile
+from mprnet_lit.models import SIZES, MPRNet
+from mprnet_lit.weights import Info
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return MPRNet(8, 4, 4, 1)
+
+
+@pytest.fixture(scope="module")
+def identity():
+    network = MPRNet(8, 4, 4, 1)
+    network.start_from_identity()
+    return network
+
+
+sides = st.integers(1, 90)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    height=sides,
+    width=sides,
+    dtype=st.sampled_from([np.uint8, np.uint16, np.float32, np.float64]),
+    tile=st.sampled_from([None, "auto", 48]),
+    ensemble=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_an_identity_gives_every_image_back(identity, height, width, dtype, tile, ensemble, seed):
+    """Of any size and kind, through padding, tiles, turns and quantisation."""
+    rng = np.random.default_rng(seed)
+    image = rng.random((height, width, 3))
+    integer = np.issubdtype(dtype, np.integer)
+    image = (image * np.iinfo(dtype).max if integer else image).astype(dtype)
+    restorer = mprnet_lit.Restorer(identity, tile=tile, self_ensemble=ensemble, device="cpu")
+    found = restorer(image)
+    assert found.dtype == image.dtype
+    np.testing.assert_allclose(found, image, rtol=0, atol=0 if integer else 1e-6)
+
+
+def test_the_largest_size_named(identity):
+    image = np.random.default_rng(0).integers(0, 256, (1031, 2047, 3), dtype=np.uint8)
+    found = mprnet_lit.Restorer(identity, tile=512, device="cpu")(image)
+    assert np.array_equal(found, image)
+
+
+def test_tensors_come_back_as_tensors(model):
+    restorer = mprnet_lit.Restorer(model, device="cpu")
+    x = torch.rand(2, 3, 20, 28)
+    batch = restorer(x)
+    assert batch.shape == x.shape and batch.dtype == torch.float32
+    torch.testing.assert_close(restorer(x[1]), batch[1], rtol=0, atol=1e-6)
+    array = restorer(x[1].permute(1, 2, 0).numpy())
+    np.testing.assert_allclose(array, batch[1].permute(1, 2, 0), rtol=0, atol=1e-6)
+    assert batch.min() >= 0 and batch.max() <= 1
+    for wrong in (np.zeros((4, 4)), np.zeros((4, 4, 4)), np.zeros((0, 4, 3)), torch.zeros(1, 4, 4)):
+        with pytest.raises(ValueError, match="must be"):
+            restorer(wrong)
+    with pytest.raises(ValueError, match="int64"):
+        restorer(np.zeros((4, 4, 3), dtype=np.int64))
+
+
+def test_stages_are_the_networks_and_the_callers_network_is_left_alone(model):
+    model.train()
+    x = torch.rand(1, 3, 24, 40)
+    stages = mprnet_lit.Restorer(model, tlc=True, crop=8, device="cpu").restore(x)
+    assert len(stages) == 3
+    assert model.training and all(p.requires_grad for p in model.parameters())
+    model.eval()
+    plain = mprnet_lit.Restorer(model, device="cpu")
+    with torch.no_grad():
+        for expected, found in zip(model(x), plain.restore(x), strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert len(plain.restore(x, last_only=True)) == 1
+
+
+def test_self_ensemble_is_the_mean_of_eight(model):
+    x = torch.rand(1, 3, 16, 24)
+    plain = mprnet_lit.Restorer(model, device="cpu")
+    total = torch.zeros_like(x)
+    for transposed in (False, True):
+        for flips in ((), (2,), (3,), (2, 3)):
+            turned = (x.mT if transposed else x).flip(flips)
+            back = plain.restore(turned)[-1].flip(flips)
+            total += (back.mT if transposed else back) / 8
+    found = mprnet_lit.Restorer(model, self_ensemble=True, device="cpu").restore(x)[-1]
+    torch.testing.assert_close(found, total, rtol=0, atol=1e-6)
+    assert (found - plain.restore(x)[-1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("precision", ["bf16", "16"])
+@pytest.mark.parametrize("tlc", [False, True])
+def test_mixed_precision_stays_close(model, precision, tlc):
+    x = torch.rand(1, 3, 64, 64)
+    options = {"tlc": tlc, "crop": 32 if tlc else None, "device": "cpu"}
+    exact = mprnet_lit.Restorer(model, **options).restore(x)[-1]
+    mixed = mprnet_lit.Restorer(model, precision=precision, **options).restore(x)[-1]
+    assert mixed.dtype == torch.float32
+    assert 0 < (mixed - exact).abs().mean() < 0.01
+
+
+def test_tlc_takes_the_crop_from_the_file(model, tmp_path):
+    weights.save(model, tmp_path / "w.safetensors", Info("denoise", 64))
+    restorer = mprnet_lit.Restorer(tmp_path / "w.safetensors", tlc=True)
+    assert restorer.settings["TLC"] == "on, training crop 64"
+    assert restorer.settings["task"] == "denoise"
+    windows = [m.window for m in restorer.network.modules() if hasattr(m, "window")]
+    assert max(windows) == (96, 96)
+
+
+def test_auto_tiles_keep_within_the_memory_given(model):
+    restorer = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.01, device="cpu")
+    assert restorer._tile(4000, 6000) == largest_tile(model.size, 0.01e9, False) < 256
+    assert mprnet_lit.Restorer(model, tile="auto", device="cpu")._tile(64, 80) == 80
+    cpu = torch.device("cpu")
+    assert 0 < budget(cpu, None) <= 1.5e9
+    assert free_bytes(cpu) > 1e8
+    assert largest_tile(SIZES["large"], 1, True) == 64
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"tile": 100}, "tile=100 must be auto, null, or a multiple of 8 of at least 40"),
+        ({"tile": 32, "overlap": 32}, "tile=32 must be .* at least 40"),
+        ({"overlap": -1}, "overlap=-1 must be"),
+        ({"batch_size": 0}, "tile_batch=0 must be"),
+        ({"precision": "64"}, "precision=64 is none of 32, bf16, 16"),
+        ({"device": "cuda:99"}, "device=cuda:99 can't be used here"),
+        ({"tlc": True, "crop": 100}, "crop=100 must be a multiple of 8"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(model, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        mprnet_lit.Restorer(model, **options)
