@@ -1,0 +1,103 @@
+"""The report page: one HTML file with everything in it, to look at results before and after."""
+
+import base64
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mprnet_lit.files import write_whole
+
+_LARGEST = 2048
+"""Longest side in pixels of an embedded picture; of larger ones the centre is shown."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of the page; without pictures, a row of its table alone.
+
+    Attributes:
+        name: of the image.
+        degraded, restored, target: (H, W, 3) RGB.
+        stages: the network's stages, each (H, W, 3) RGB.
+        scores: what was measured, such as ``{"PSNR": 31.2}``; a column each.
+    """
+
+    name: str
+    degraded: NDArray[np.uint8] | None = None
+    restored: NDArray[np.uint8] | None = None
+    target: NDArray[np.uint8] | None = None
+    stages: tuple[NDArray[np.uint8], ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def write_report(
+    path: Path,
+    title: str,
+    settings: Mapping[str, str],
+    summary: Sequence[Sequence[str]],
+    entries: Sequence[Entry],
+    omitted: int = 0,
+) -> None:
+    """Write the page, whole or not at all; it needs no network and no other file.
+
+    Args:
+        path: the HTML file.
+        title: the page's heading.
+        settings: what was in force, in words.
+        summary: rows of a small table, the first of them its header.
+        entries: the images, in the order in which they are first shown.
+        omitted: number of images of which no picture is embedded.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    data = {
+        "settings": dict(settings),
+        "summary": [list(row) for row in summary],
+        "omitted": omitted,
+        "entries": [_describe(entry) for entry in entries],
+    }
+    # Inside a script element only "<" could end it, whatever a file's name holds.
+    embedded = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    page = (files("mprnet_lit.tracking") / "report.html").read_text(encoding="utf-8")
+    page = page.replace("{{title}}", html.escape(title)).replace("{{data}}", embedded)
+    write_whole(path, page.encode())
+
+
+def _describe(entry: Entry) -> dict[str, Any]:
+    pictures = {"degraded": entry.degraded}
+    pictures |= {f"stage {k}": stage for k, stage in enumerate(entry.stages, start=1)}
+    pictures |= {"restored": entry.restored, "target": entry.target}
+    shown = {name: _centre(pixels) for name, pixels in pictures.items() if pixels is not None}
+    whole = next((p.shape[:2] for p in pictures.values() if p is not None), None)
+    height, width = next((p.shape[:2] for p in shown.values()), (0, 0))
+    return {
+        "name": entry.name,
+        "scores": {k: float(v) if math.isfinite(v) else None for k, v in entry.scores.items()},
+        "pictures": {name: _embed(pixels) for name, pixels in shown.items()},
+        "width": width,
+        "height": height,
+        "cropped": f"{whole[1]} x {whole[0]}" if whole not in (None, (height, width)) else None,
+    }
+
+
+def _centre(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    top, left = (max(side - _LARGEST, 0) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + _LARGEST, left : left + _LARGEST]
+
+
+def _embed(pixels: NDArray[np.uint8]) -> str:
+    """Return a data URI of the picture without loss, so that zooming in shows true pixels."""
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=2)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
