@@ -1,5 +1,17 @@
-"""Image quality metrics."""
+"""Image quality metrics, and the published evaluation protocols made of them."""
 
-from mprnet_lit.metrics.quality import psnr, ssim
+from mprnet_lit.metrics.color import luma
+from mprnet_lit.metrics.protocols import PROTOCOLS, Protocol, mean_scores
+from mprnet_lit.metrics.quality import psnr, ssim, ssim_volume
+from mprnet_lit.metrics.realblur import realblur_scores
 
-__all__ = ["psnr", "ssim"]
+__all__ = [
+    "PROTOCOLS",
+    "Protocol",
+    "luma",
+    "mean_scores",
+    "psnr",
+    "realblur_scores",
+    "ssim",
+    "ssim_volume",
+]

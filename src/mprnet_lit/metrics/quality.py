@@ -1,10 +1,12 @@
 """PSNR and SSIM of each image of a batch."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_WINDOW, _SIGMA = 11, 1.5
+WINDOW, _SIGMA = 11, 1.5
 
 
 def psnr(prediction: Tensor, target: Tensor) -> Tensor:
@@ -14,7 +16,12 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
     so that a mean over images stays finite.
     """
     error = (prediction.float().clamp(0, 1) - target.float()).square().mean((1, 2, 3))
-    return -10 * torch.log10(error.clamp(min=1e-10))
+    return decibels(error)
+
+
+def decibels(squared_error: Tensor) -> Tensor:
+    """Turn mean squared errors of images with peak 1 into PSNR in dB, at most 100."""
+    return -10 * torch.log10(squared_error.clamp(min=1e-10))
 
 
 def ssim(prediction: Tensor, target: Tensor) -> Tensor:
@@ -25,23 +32,56 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
     Images of under 11 pixels hold no whole window: NaN.
     """
     prediction, target = prediction.float().clamp(0, 1), target.float()
-    if min(target.shape[-2:]) < _WINDOW:
+    if min(target.shape[-2:]) < WINDOW:
         return torch.full((len(target),), torch.nan, device=target.device)
-    both = torch.stack((prediction, target))
-    products = torch.stack((prediction * prediction, target * target, prediction * target))
-    x, y = _local_mean(both)
-    xx, yy, xy = _local_mean(products) - torch.stack((x * x, y * y, x * y))
-    c1, c2 = 0.01**2, 0.03**2
-    index = (2 * x * y + c1) * (2 * xy + c2) / ((x * x + y * y + c1) * (xx + yy + c2))
-    mean: Tensor = index.mean((1, 2, 3))
-    return mean
+    return ssim_map(prediction, target).mean((1, 2, 3))
 
 
-def _local_mean(images: Tensor) -> Tensor:
+def ssim_volume(prediction: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity as MATLAB's ``ssim`` has it, with peak 1: (B, 3, H, W) x 2 -> (B,).
+
+    Given H x W x 3 arrays, ``ssim`` takes the colours for a third axis: an 11x11x11 Gaussian of
+    sigma 1.5 (radius ceil(3 sigma)), edges replicated on all three axes, the mean over the whole
+    volume; K1 0.01, K2 0.03. The prediction is clamped to [0, 1] first.
+    """
+    prediction, target = prediction.float().clamp(0, 1), target.float()
+    return ssim_map(prediction, target, _volume_mean).mean((1, 2, 3))
+
+
+def local_mean(images: Tensor) -> Tensor:
     """Return the Gaussian-weighted mean in each whole window: (..., H, W) -> (..., H-10, W-10)."""
-    offset = torch.arange(_WINDOW, device=images.device) - _WINDOW // 2
-    weights = torch.exp(-offset.square() / (2 * _SIGMA**2))
-    weights = weights / weights.sum()
+    weights = _gaussian(images.device)
     planes = images.reshape(-1, 1, *images.shape[-2:])
     planes = F.conv2d(F.conv2d(planes, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
     return planes.view(*images.shape[:-2], *planes.shape[-2:])
+
+
+def ssim_map(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor] = local_mean) -> Tensor:
+    """Return the similarity in each window, by the windows' ``mean``; values of peak 1."""
+    first, second = mean(torch.stack((x, y)))
+    xx, yy, xy = mean(torch.stack((x * x, y * y, x * y)))
+    xx, yy, xy = xx - first * first, yy - second * second, xy - first * second
+    c1, c2 = 0.01**2, 0.03**2
+    similarity: Tensor = ((2 * first * second + c1) * (2 * xy + c2)) / (
+        (first * first + second * second + c1) * (xx + yy + c2)
+    )
+    return similarity
+
+
+def _volume_mean(images: Tensor) -> Tensor:
+    """Return the 3-D Gaussian-weighted mean, edges replicated: (..., C, H, W), same size back."""
+    channels, radius = images.shape[-3], WINDOW // 2
+    # Along the few channels the window, edges replicated, is a C x C matrix.
+    taps = torch.arange(-radius, radius + 1, device=images.device)
+    source = (torch.arange(channels, device=images.device)[:, None] + taps).clamp(0, channels - 1)
+    mixing = images.new_zeros(channels, channels)
+    mixing.scatter_add_(1, source, _gaussian(images.device).expand(channels, -1))
+    mixed = torch.einsum("oc,...chw->...ohw", mixing, images)
+    padded = F.pad(mixed.flatten(0, -4), (radius,) * 4, mode="replicate")
+    return local_mean(padded).view_as(images)
+
+
+def _gaussian(device: torch.device) -> Tensor:
+    offset = torch.arange(WINDOW, device=device) - WINDOW // 2
+    weights = torch.exp(-offset.square() / (2 * _SIGMA**2))
+    return weights / weights.sum()

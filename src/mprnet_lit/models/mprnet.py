@@ -16,12 +16,17 @@ SIZE_MULTIPLE = 8
 
 def split(x: Tensor, dim: int) -> Tensor:
     """Cut ``x`` in two along ``dim`` and put the parts on the batch axis: (B, ...) -> (2B, ...)."""
-    return torch.cat(x.chunk(2, dim))
+    return torch.cat(_halves(x, dim))
 
 
 def join(x: Tensor, dim: int) -> Tensor:
     """Undo :func:`split`: (2B, ...) -> (B, ...)."""
-    return torch.cat(x.chunk(2), dim)
+    return torch.cat(_halves(x, 0), dim)
+
+
+def _halves(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    half = x.shape[dim] // 2  # chunk would fix the batch size of an exported network
+    return x.narrow(dim, 0, half), x.narrow(dim, half, half)
 
 
 class MPRNet(nn.Module):

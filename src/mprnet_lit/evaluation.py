@@ -1,0 +1,197 @@
+"""The evaluation loop: restore the images of test sets, on one or several devices, and score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from mprnet_lit.data.benchmarks import EvaluationImage
+from mprnet_lit.data.dnd import DndImage, write_submission
+from mprnet_lit.data.images import Pixels, to_float
+from mprnet_lit.data.sampling import EpochSampler, ItemKey
+from mprnet_lit.inference import Restorer
+from mprnet_lit.metrics import Protocol, mean_scores
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A test set, and what is published of it.
+
+    Attributes:
+        name: its own.
+        images: those found.
+        published: figures: ``psnr``, ``ssim``, the ``weights`` they are of, ``tlc`` if it was on.
+        expected: how many images the published figures are of; ``None`` for one's own pairs.
+    """
+
+    name: str
+    images: Sequence[EvaluationImage]
+    published: Sequence[dict[str, Any]] = ()
+    expected: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image and its scores: ``psnr``, ``ssim``; ``psnr_degraded``, ``ssim_degraded``; ..."""
+
+    name: str
+    set_name: str
+    image: EvaluationImage
+    scores: Scores
+
+
+class Evaluation(LightningModule):
+    """Scores every image of test sets; ``Trainer.test`` shares them out over its devices.
+
+    After it, ``rows`` is the same table on every process, whatever their number.
+
+    Args:
+        restorer: what restores an image.
+        sets: the test sets.
+        measures: the metrics; each is computed of the restorations and of the degraded images.
+    """
+
+    def __init__(
+        self, restorer: Restorer, sets: Sequence[TestSet], measures: Sequence[type[Protocol]]
+    ) -> None:
+        super().__init__()
+        self.restorer = restorer
+        self.places = [(s.name, image) for s in sets for image in s.images]
+        self.restored = nn.ModuleList(measure() for measure in measures)
+        self.degraded = nn.ModuleList(measure() for measure in measures)
+        self.rows: list[Row] = []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return this process's share of the images, one at a time."""
+        return _loader(_Samples([image for _, image in self.places]), self)
+
+    def test_step(self, batch: dict[str, Tensor], _: int) -> None:
+        """Restore and measure an image."""
+        index, degraded, target = batch["index"], batch["degraded"], batch["target"]
+        restored = self.restorer.restore(degraded, last_only=True)[-1]
+        if self.device.type == "cuda":  # measured there; elsewhere on the CPU
+            restored, degraded = restored.to(self.device), degraded.to(self.device)
+        for metrics, images in ((self.restored, restored), (self.degraded, degraded)):
+            for metric in metrics:
+                assert isinstance(metric, Protocol)
+                metric.update(index, images, target)
+
+    def on_test_epoch_end(self) -> None:
+        """Gather the scores of all processes."""
+        parts: list[tuple[str, dict[int, Scores]]] = []
+        for suffix, metrics in (("", self.restored), ("_degraded", self.degraded)):
+            for metric in metrics:
+                assert isinstance(metric, Protocol)
+                parts.append((suffix, metric.compute()))
+        self.rows = [
+            Row(
+                image.name,
+                set_name,
+                image,
+                {f"{k}{suffix}": v for suffix, table in parts for k, v in table[place].items()},
+            )
+            for place, (set_name, image) in enumerate(self.places)
+        ]
+
+    def transfer_batch_to_device(self, batch: Any, *_: Any) -> Any:
+        """Leave it on the CPU: the Restorer moves what it needs, tile by tile."""
+        return batch
+
+
+class Submission(LightningModule):
+    """Restores DND's crops and writes the bundle that its server takes.
+
+    Args:
+        restorer: what restores a crop.
+        images: those of the set.
+        folder: gets a file for each image.
+    """
+
+    def __init__(self, restorer: Restorer, images: Sequence[DndImage], folder: Path) -> None:
+        super().__init__()
+        self.restorer = restorer
+        self.images = images
+        self.folder = folder
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return this process's share of the images, one at a time."""
+        return _loader(_Places(len(self.images)), self)
+
+    def test_step(self, index: Tensor, _: int) -> None:
+        """Restore an image's crops, each by itself."""
+        image = self.images[int(index)]
+        crops = []
+        for crop in image.read():
+            x = torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))[None]
+            restored = self.restorer.restore(x, last_only=True)[-1][0].clamp(0, 1)
+            crops.append(restored.permute(1, 2, 0).numpy())
+        write_submission(self.folder / f"{image.name}.mat", crops)
+
+
+def means(rows: Sequence[Row]) -> dict[str, Scores]:
+    """Return the mean scores of each set, over its images."""
+    names = dict.fromkeys(row.set_name for row in rows)
+    return {name: mean_scores(row.scores for row in rows if row.set_name == name) for name in names}
+
+
+def differences(
+    measured: Scores, published: Sequence[dict[str, Any]], tlc: bool
+) -> list[dict[str, Any]]:
+    """Add to published figures, where TLC was as now, what is measured minus them."""
+    return [
+        figure
+        | {
+            "difference": {k: measured[k] - figure[k] for k in ("psnr", "ssim") if k in figure}
+            if bool(figure.get("tlc")) == tlc
+            else None
+        }
+        for figure in published
+    ]
+
+
+class _Samples(Dataset[dict[str, Any]]):
+    def __init__(self, images: Sequence[EvaluationImage]) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: ItemKey) -> dict[str, Any]:
+        degraded, target = self.images[key.item].read()
+        return {
+            "index": key.item,
+            "degraded": _batch(to_float(degraded)),
+            "target": _batch(target),
+        }
+
+
+class _Places(Dataset[int]):
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: ItemKey) -> int:
+        return key.item
+
+
+def _batch(image: Pixels | NDArray[np.float32]) -> Tensor:
+    """Turn (H, W, 3) into (1, 3, H, W) of the same type."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+
+
+def _loader(dataset: Dataset[Any], module: LightningModule) -> DataLoader[Any]:
+    trainer = module.trainer
+    length = len(dataset)  # type: ignore[arg-type]
+    sampler = EpochSampler(length, rank=trainer.global_rank, world_size=trainer.world_size)
+    return DataLoader(dataset, batch_size=None, sampler=sampler)

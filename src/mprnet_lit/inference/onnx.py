@@ -1,0 +1,63 @@
+"""Running an exported network with onnxruntime."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mprnet_lit.errors import UserError
+from mprnet_lit.models import Size
+from mprnet_lit.weights import Info
+
+RECORD = "mprnet_lit"
+"""The key of the file's metadata that holds size and :class:`Info`."""
+
+
+class OnnxNetwork:
+    """An exported network, called as :class:`MPRNet` is; it returns its last stage alone.
+
+    Args:
+        path: an ``.onnx`` file that ``mode=export`` wrote.
+        device: ``cuda`` runs on the GPU if onnxruntime can; all else on the CPU.
+
+    Raises:
+        UserError: onnxruntime is not installed; the file is missing, damaged, or no export of ours.
+    """
+
+    def __init__(self, path: str | Path, device: str = "cpu") -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UserError(
+                f"{path} needs onnxruntime, which is not installed: pip install 'mprnet_lit[onnx]'"
+            ) from error
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"there is no file {path}: check weights")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4
+        wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
+        providers = [p for p in wanted if p in onnxruntime.get_available_providers()]
+        try:
+            # From memory, so that the file can't name others to be read.
+            self.session = onnxruntime.InferenceSession(
+                path.read_bytes(), options, providers=[*providers, "CPUExecutionProvider"]
+            )
+            (self.input,), (self.output,) = self.session.get_inputs(), self.session.get_outputs()
+            metadata = self.session.get_modelmeta().custom_metadata_map
+            record: dict[str, Any] = json.loads(metadata[RECORD])
+            self.size, self.info = Size(**record.pop("size")), Info.of(record)
+        except Exception as error:  # the runtime has many kinds of its own
+            raise UserError(
+                f"{path} is not a network that mode=export wrote, or it is damaged: export it again"
+            ) from error
+
+    def __call__(self, x: Tensor) -> tuple[Tensor]:
+        """Restore (B, 3, H, W) in [0, 1], H and W multiples of 8; float32, not clamped."""
+        degraded = np.ascontiguousarray(x.detach().float().cpu().numpy())
+        (restored,) = self.session.run([self.output.name], {self.input.name: degraded})
+        return (torch.from_numpy(restored).to(x.device),)

@@ -1,0 +1,179 @@
+"""What a published figure means: one metric per evaluation protocol.
+
+Each keeps the scores of every image by its index, so that those which a distributed sampler
+repeats count once; the figure is the mean over the images (never the PSNR of a pooled error).
+"""
+
+import importlib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from mprnet_lit.errors import UserError
+from mprnet_lit.metrics.color import luma
+from mprnet_lit.metrics.quality import psnr, ssim, ssim_volume
+from mprnet_lit.metrics.realblur import realblur_scores
+
+Scores = dict[int, dict[str, float]]
+"""Each image's scores by its index, in its order."""
+
+
+class Protocol(Metric):
+    """Scores of each image; ``compute`` returns :data:`Scores` of all processes together.
+
+    Subclasses say how a batch is measured. Images are rounded to the 8 bits that a published
+    evaluation reads from files.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    columns: tuple[str, ...] = ("psnr", "ssim")
+    index: list[Tensor]
+    scores: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("index", [], dist_reduce_fx="cat")
+        self.add_state("scores", [], dist_reduce_fx="cat")
+
+    def update(self, index: Tensor | int, restored: Tensor, target: Tensor) -> None:
+        """Measure a batch.
+
+        Args:
+            index: (B,) the images' places in the data set.
+            restored: (B, 3, H, W) RGB, float; clamped to [0, 1].
+            target: (B, 3, H, W) RGB: float in [0, 1], uint8 or uint16.
+        """
+        images = torch.stack((restored.float(), _to_float(target).to(restored.device))).clamp(0, 1)
+        if levels := self.levels(target):
+            images = (images * levels).round() / levels
+        scores = self.measure(*images).float()
+        self.index.append(torch.as_tensor(index).reshape(-1).to(self.device))
+        self.scores.append(scores.to(self.device))
+
+    def levels(self, target: Tensor) -> int | None:
+        """Return the number that 1 stands for in what is compared; ``None`` for not rounding."""
+        return 255
+
+    def measure(self, restored: Tensor, target: Tensor) -> Tensor:
+        """Return (B, columns) of two batches in [0, 1]."""
+        raise NotImplementedError
+
+    def compute(self) -> Scores:
+        """Return the scores of each image."""
+        index, scores = dim_zero_cat(self.index), dim_zero_cat(self.scores)
+        table = dict(zip(index.tolist(), scores.tolist(), strict=True))
+        return {
+            place: dict(zip(self.columns, table[place], strict=True)) for place in sorted(table)
+        }
+
+
+class RgbProtocol(Protocol):
+    """PSNR and SSIM (Wang et al., the mean of the colours) in the target's own depth.
+
+    The restoration is rounded to the levels of a uint8 or uint16 target; not for a float one.
+    """
+
+    def levels(self, target: Tensor) -> int | None:
+        """Return the highest value of the target's type."""
+        return None if target.is_floating_point() else torch.iinfo(target.dtype).max
+
+    def measure(self, restored: Tensor, target: Tensor) -> Tensor:
+        """Return (B, columns) of two batches in [0, 1]."""
+        return torch.stack((psnr(restored, target), ssim(restored, target)), 1)
+
+
+class DeblurProtocol(Protocol):
+    """GoPro and HIDE: 8-bit RGB, SSIM as MATLAB's on H x W x 3."""
+
+    def measure(self, restored: Tensor, target: Tensor) -> Tensor:
+        """Return (B, columns) of two batches in [0, 1]."""
+        return torch.stack((psnr(restored, target), ssim_volume(restored, target)), 1)
+
+
+class DerainProtocol(Protocol):
+    """Rain100H/L, Test100, Test1200, Test2800: Y of 8-bit images, PSNR with peak 255, SSIM."""
+
+    def measure(self, restored: Tensor, target: Tensor) -> Tensor:
+        """Return (B, columns) of two batches in [0, 1]."""
+        return torch.stack([score(luma(restored), luma(target)) for score in (psnr, ssim)], 1)
+
+
+class SiddProtocol(DeblurProtocol):
+    """SIDD validation: as GoPro, but of the float output, not rounded."""
+
+    def levels(self, target: Tensor) -> int | None:
+        """Round nothing."""
+        return None
+
+
+class RealBlurProtocol(Protocol):
+    """RealBlur: 8-bit RGB after alignment with the target, on the CPU."""
+
+    def measure(self, restored: Tensor, target: Tensor) -> Tensor:
+        """Return (B, columns) of two batches in [0, 1]."""
+        arrays = (i.cpu().permute(0, 2, 3, 1).numpy() for i in (restored, target))
+        return torch.tensor([realblur_scores(*pair) for pair in zip(*arrays, strict=True)])
+
+
+PROTOCOLS: dict[str, type[Protocol]] = {
+    "rgb": RgbProtocol,
+    "deblur": DeblurProtocol,
+    "derain": DerainProtocol,
+    "realblur": RealBlurProtocol,
+    "sidd": SiddProtocol,
+}
+
+
+class PerceptualScores(Protocol):
+    """LPIPS (AlexNet) and DISTS of 8-bit RGB: lower is better.
+
+    Raises:
+        UserError: torchvision, whose networks these use, is not installed.
+    """
+
+    columns = ("lpips", "dists")
+    higher_is_better = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not _installed("torchvision"):
+            raise UserError("perceptual=true needs torchvision: pip install mprnet_lit[perceptual]")
+        from torchmetrics import image
+
+        self.lpips = image.LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+        self.dists = image.DeepImageStructureAndTextureSimilarity()
+
+    def measure(self, restored: Tensor, target: Tensor) -> Tensor:
+        """Return (B, columns) of two batches in [0, 1]."""
+        pairs = zip(restored[:, None], target[:, None], strict=True)
+        return torch.stack([torch.stack((self.lpips(*p), self.dists(*p))) for p in pairs])
+
+
+def mean_scores(rows: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each column over the images that have it (SSIM needs 11 pixels)."""
+    rows = list(rows)
+    means = {}
+    for column in rows[0]:
+        values = [row[column] for row in rows if not math.isnan(row[column])]
+        means[column] = math.fsum(values) / len(values) if values else math.nan
+    return means
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
+
+
+def _to_float(target: Tensor) -> Tensor:
+    if target.is_floating_point():
+        return target.float()
+    return target.float() / torch.iinfo(target.dtype).max

@@ -1,0 +1,159 @@
+"""``mode=evaluate``: score a network on a published test set or on one's own pairs."""
+
+import logging
+import math
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+from lightning import Trainer
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+
+from mprnet_lit.config import instantiate
+from mprnet_lit.data.benchmarks import ImageFiles, choose_layout, find_test_images
+from mprnet_lit.data.dnd import find_dnd_images
+from mprnet_lit.data.pairing import find_pairs
+from mprnet_lit.errors import UserError
+from mprnet_lit.evaluation import Evaluation, Submission, TestSet
+from mprnet_lit.inference import Restorer, from_config
+from mprnet_lit.metrics.protocols import PROTOCOLS, PerceptualScores, Protocol
+from mprnet_lit.tracking.provenance import save_provenance
+from mprnet_lit.tracking.scores import Result, write_result
+
+
+def run(config: DictConfig) -> float | None:
+    """Evaluate as configured; returns the mean PSNR in dB, ``None`` where there are no targets."""
+    _quieten()
+    benchmark, folder = config.get("benchmark"), Path(config.output).resolve()
+    if benchmark is not None and benchmark.protocol is None:  # it has no targets
+        _submit(config, folder)
+        return None
+    protocol = "rgb" if benchmark is None else str(benchmark.protocol)
+    if protocol not in PROTOCOLS:
+        raise UserError(f"benchmark.protocol={protocol} is none of {', '.join(PROTOCOLS)}")
+    measures: list[type[Protocol]] = [PROTOCOLS[protocol]]
+    if config.perceptual:
+        measures.append(PerceptualScores)
+    trainer = _trainer(config)
+    restorer = _restorer(config, trainer)  # before the files are gone through, which takes a while
+    sets = _sets(config)
+    evaluation = Evaluation(restorer, sets, measures)
+    trainer.test(evaluation, verbose=False)
+    published = [] if benchmark is None else _published(benchmark)
+    result = Result(
+        name="your pairs" if benchmark is None else str(benchmark.name),
+        protocol=protocol,
+        sets=sets,
+        published=published,
+        rows=evaluation.rows,
+        settings=restorer.settings,
+        tlc=bool(config.tlc),
+    )
+    if trainer.is_global_zero:
+        save_provenance(config, folder)
+        write_result(result, folder, restorer, Console())
+    psnr = result.mean["psnr"]
+    return None if math.isnan(psnr) else psnr
+
+
+def _sets(config: DictConfig) -> list[TestSet]:
+    """Find the images of the benchmark, or of ``input`` and ``target``."""
+    on_error, benchmark = config.data.on_error, config.get("benchmark")
+    if benchmark is not None:
+        if config.input is not None or config.target is not None:
+            raise UserError(
+                "benchmark and input/target are both set: give either (a benchmark's folder is "
+                "benchmark.root)"
+            )
+        nodes = [benchmark] if "sets" not in benchmark else list(benchmark.sets.values())
+        return [
+            TestSet(
+                str(node.name),
+                find_test_images(
+                    str(node.name),
+                    Path(node.root),
+                    cast(Any, OmegaConf.to_container(node.layouts)),
+                    on_error,
+                ),
+                _published(node),
+                node.images,
+            )
+            for node in nodes
+        ]
+    if config.input is None or config.target is None:
+        raise UserError(
+            "there is nothing to evaluate on: add benchmark=NAME, or input=FOLDER and "
+            "target=FOLDER (without targets use mode=restore)"
+        )
+    found = find_pairs(
+        Path(config.input),
+        Path(config.target),
+        config.input_pattern,
+        config.target_pattern,
+        on_error,
+    )
+    for line in found.left_out:
+        print(f"left out: {line}")
+    pairs = [ImageFiles(pair.name, pair.degraded, pair.target) for pair in found.pairs]
+    return [TestSet("your pairs", pairs)]
+
+
+def _submit(config: DictConfig, folder: Path) -> None:
+    """Write DND's submission bundle."""
+    node = config.benchmark
+    root = Path(node.root)
+    layouts = cast(list[dict[str, str]], OmegaConf.to_container(node.layouts))
+    layout = choose_layout(str(node.name), root, layouts)
+    images = find_dnd_images(root / layout["info"], root / layout["scenes"])
+    trainer = _trainer(config)
+    restorer = _restorer(config, trainer)
+    bundle = folder / "bundled"
+    trainer.test(Submission(restorer, images, bundle), verbose=False)
+    if not trainer.is_global_zero:
+        return
+    save_provenance(config, folder)
+    console = Console()
+    for name, value in restorer.settings.items():
+        console.print(f"{name:>13}  {value}", highlight=False, soft_wrap=True)
+    crops = sum(len(image.boxes) for image in images)
+    lines = [
+        f"Restored {crops} crops of {len(images)} images; there are no targets, so no scores.",
+        f"Send the files in {bundle} to the benchmark's server.",
+        *(f"Published: PSNR {p['psnr']:.2f}, SSIM {p['ssim']:.3f}" for p in _published(node)),
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _trainer(config: DictConfig) -> Trainer:
+    # The Restorer has its own precision; Lightning's would run all of a step in it.
+    trainer: Trainer = instantiate(
+        config.trainer,
+        precision="32-true",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=Console().is_terminal,
+    )
+    return trainer
+
+
+def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
+    """Build the Restorer on this process's own device, unless ``device`` names one."""
+    if config.device == "auto":
+        config = config.copy()
+        with open_dict(config):
+            config.device = str(trainer.strategy.root_device)
+    return from_config(config)
+
+
+def _published(node: DictConfig) -> list[dict[str, Any]]:
+    return cast(list[dict[str, Any]], OmegaConf.to_container(node.published, resolve=True))
+
+
+def _quieten() -> None:
+    """Keep from the terminal what Lightning says of itself."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*DistributedSampler.*"):
+        warnings.filterwarnings("ignore", message=message)

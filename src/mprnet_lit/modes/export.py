@@ -1,0 +1,111 @@
+"""``mode=export``: write a network for other runtimes, having checked that it is the same."""
+
+import tempfile
+from collections.abc import Callable
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from torch import Tensor
+
+from mprnet_lit import weights
+from mprnet_lit.config import instantiate
+from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.errors import UserError
+from mprnet_lit.export import check, to_onnx, trace
+from mprnet_lit.files import write_whole
+from mprnet_lit.inference.onnx import OnnxNetwork
+from mprnet_lit.inference.padding import pad_to_multiple
+from mprnet_lit.metrics import psnr
+from mprnet_lit.models import MPRNet
+
+_BATCHES = 16
+"""Of four crops each, to calibrate int8 with."""
+
+
+def run(config: DictConfig) -> None:
+    """Write ``output`` from ``weights``.
+
+    Raises:
+        UserError: an option can't be used, the weights can't be read, the exported network is not
+            the same, or ``output`` is there already or can't be written.
+    """
+    if config.weights is None:
+        raise UserError("weights is not set: add weights=FILE (.ckpt, .pth or .safetensors)")
+    output = Path(config.output)
+    if output.suffix not in (".onnx", ".pt2"):
+        raise UserError(f"output={output} must end in .onnx, or in .pt2 for a torch.export program")
+    if config.int8 and output.suffix != ".onnx":
+        raise UserError(f"int8=true is for .onnx files: change output={output}")
+    if output.exists() and not config.overwrite:
+        raise UserError(f"{output} is there already: choose another output or add overwrite=true")
+    say = _Say()
+    read = weights.read(config.weights)
+    if output.suffix == ".pt2":
+        content = _program(read.model, say)
+    else:
+        content = to_onnx(read)
+        network = _runner(content)
+        say.differences(check(network, read.model))
+        if config.int8:
+            content = _int8(content, network, config, say)
+    write_whole(output, content)
+    say(f"written  {output} ({len(content) / 1e6:.2f} MB)")
+
+
+class _Say:
+    def __init__(self) -> None:
+        self.console = Console()
+
+    def __call__(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def differences(self, found: dict[str, float]) -> None:
+        for shape, difference in found.items():
+            self(f"checked  {shape}: differs from torch by at most {difference:.1e}")
+
+
+def _program(model: MPRNet, say: _Say) -> bytes:
+    buffer = BytesIO()
+    torch.export.save(trace(model), buffer)
+    buffer.seek(0)
+    say.differences(check(torch.export.load(buffer).module(), model))
+    return buffer.getvalue()
+
+
+def _runner(content: bytes) -> Callable[[Tensor], Tensor]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(content)
+        network = OnnxNetwork(path)
+    return lambda x: network(x)[0]
+
+
+def _int8(
+    content: bytes, original: Callable[[Tensor], Tensor], config: DictConfig, say: _Say
+) -> bytes:
+    """Quantise, and say what it costs on photos that calibration did not see."""
+    from mprnet_lit.export.quantise import to_int8
+
+    data: RestorationDataModule = instantiate(
+        config.data, patch_size=128, batch_size=4, num_workers=0, val_crop_size=256
+    )
+    data.setup()
+    batches = islice(data.train_dataloader(), _BATCHES)
+    quantised = to_int8(content, [batch["degraded"].numpy() for batch in batches])
+    network = _runner(quantised)
+    scores: list[Tensor] = []
+    for batch in data.val_dataloader():
+        degraded, target = batch["degraded"], batch["target"]
+        height, width = degraded.shape[-2:]
+        padded = pad_to_multiple(degraded)
+        images = (degraded, *(run(padded)[..., :height, :width] for run in (original, network)))
+        scores.append(torch.stack([psnr(image, target)[0] for image in images]))
+    before, whole, coarse = torch.stack(scores).mean(0).tolist()
+    say(f"photos   {len(scores)} held out, degraded: {before:.2f} dB")
+    say(f"float32  {whole:.2f} dB, {len(content) / 1e6:.2f} MB")
+    say(f"int8     {coarse:.2f} dB, {len(quantised) / 1e6:.2f} MB: {whole - coarse:+.3f} dB lost")
+    return quantised
