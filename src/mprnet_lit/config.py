@@ -128,8 +128,9 @@ def valid_keys() -> list[str]:
     GlobalHydra.instance().clear()
     keys = [path.name for path in CONFIG_DIR.iterdir() if path.is_dir()]
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        for data in ("photos", "paired", "clean"):
-            config = hydra.compose("config", overrides=[f"data={data}"])
+        modes = [f"mode={path.stem}" for path in (CONFIG_DIR / "mode").glob("[!_]*.yaml")]
+        for override in ("data=paired", "data=clean", "benchmark=gopro", *modes):
+            config = hydra.compose("config", overrides=[override])
             keys += _dotted(OmegaConf.to_container(config, resolve=False))
     return sorted(set(keys))
 

@@ -132,8 +132,17 @@ def test_damaged_and_foreign_files_say_what_is_wrong(model, tmp_path):
     assert "1 weight is not finite (tail.weight)" in nan
     with pytest.raises(UserError, match="there is no weights file"):
         weights.load(tmp_path / "none.pth")
-    with pytest.raises(UserError, match="is a folder"):
+    with pytest.raises(UserError, match="is a folder without runs"):
         weights.load(tmp_path)
+
+
+def test_a_folder_of_runs_means_the_newest(model, tmp_path):
+    for age, run in enumerate(("new", "old")):
+        path = tmp_path / run / "checkpoints" / "best.ckpt"
+        weights.save(model, path, Info(run))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    read = weights.read(tmp_path)
+    assert read.info.task == "new" and read.path == tmp_path / "new" / "checkpoints" / "best.ckpt"
 
 
 def test_an_unwritable_place_keeps_what_is_there(model, tmp_path, monkeypatch):

@@ -26,8 +26,8 @@ class Restorer:
     """Restores images of any size with a trained network.
 
     Args:
-        model_or_path: the network, or a weights file: ``.pth``, ``.ckpt``, ``.safetensors`` or an
-            exported ``.onnx``.
+        model_or_path: the network, or a weights file: ``.pth``, ``.ckpt``, ``.safetensors``, an
+            exported ``.onnx``; or a folder of runs, for the newest one's best checkpoint.
         tile: side of the tiles in pixels, a multiple of 8; ``"auto"``: as large as memory allows,
             the whole image if it fits; ``None``: the whole image at once.
         overlap: pixels by which neighbouring tiles overlap and fade into each other.
@@ -76,7 +76,7 @@ class Restorer:
                 self._use_onnx(Path(model_or_path), tlc)
                 return
             weights = read(model_or_path)
-            model, self.info = weights.model, weights.info
+            model, self.info, self.source = weights.model, weights.info, str(weights.path)
         self.size = model.size
         self.crop = (crop or self.info.crop) if tlc else None
         if self.crop is not None:

@@ -1,8 +1,6 @@
 """``mode=evaluate``: score a network on a published test set or on one's own pairs."""
 
-import logging
 import math
-import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,12 +17,13 @@ from mprnet_lit.evaluation import Evaluation, Submission, TestSet
 from mprnet_lit.inference import Restorer, from_config
 from mprnet_lit.metrics.protocols import PROTOCOLS, PerceptualScores, Protocol
 from mprnet_lit.tracking.provenance import save_provenance
+from mprnet_lit.tracking.quiet import quieten
 from mprnet_lit.tracking.scores import Result, write_result
 
 
 def run(config: DictConfig) -> float | None:
     """Evaluate as configured; returns the mean PSNR in dB, ``None`` where there are no targets."""
-    _quieten()
+    quieten()
     benchmark, folder = config.get("benchmark"), Path(config.output).resolve()
     if benchmark is not None and benchmark.protocol is None:  # it has no targets
         _submit(config, folder)
@@ -149,11 +148,3 @@ def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
 
 def _published(node: DictConfig) -> list[dict[str, Any]]:
     return cast(list[dict[str, Any]], OmegaConf.to_container(node.published, resolve=True))
-
-
-def _quieten() -> None:
-    """Keep from the terminal what Lightning says of itself."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*DistributedSampler.*"):
-        warnings.filterwarnings("ignore", message=message)

@@ -1,10 +1,8 @@
 """``mode=train``: fit a network and return the best validation PSNR."""
 
 import json
-import logging
 import subprocess
 import sys
-import warnings
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
@@ -26,13 +24,14 @@ from mprnet_lit.models import MPRNet, Size
 from mprnet_lit.module import RestorationModule
 from mprnet_lit.stopping import StopOnSignal
 from mprnet_lit.tracking.provenance import save_provenance
+from mprnet_lit.tracking.quiet import quieten
 
 _COUNTS = ("max_epochs", "max_steps", "accumulate_grad_batches", "check_val_every_n_epoch")
 
 
 def run(config: DictConfig) -> float | None:
     """Train as configured; returns the best validation PSNR in dB, ``None`` without validation."""
-    _quieten()
+    quieten()
     folder = Path(config.paths.run).resolve()
     seed_everything(config.seed, workers=True, verbose=False)
     trainer = build_trainer(config, folder)
@@ -161,18 +160,3 @@ def _run_alone(folder: Path) -> float | None:
 def _best_psnr(folder: Path) -> float | None:
     path = folder / "summary.json"
     return float(json.loads(path.read_text())["psnr"]) if path.is_file() else None
-
-
-def _quieten() -> None:
-    """Keep from the terminal what Lightning says of itself: the plan says what matters."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for message in (
-        ".*LeafSpec.*",
-        ".*sync_dist=True.*",  # the metrics are reduced by then
-        ".*dataloader is not resumable.*",  # it is, by its sampler's position
-        ".*does not have many workers.*",
-        ".*exists and is not empty.*",
-        ".*number of training batches.*is smaller than the logging interval.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)

@@ -30,10 +30,11 @@ _PUBLISHED_CROP = {80: 128}
 
 @dataclass(frozen=True)
 class Weights:
-    """A network and what its file says of it."""
+    """A network, what its file says of it, and the file."""
 
     model: MPRNet
     info: Info = field(default_factory=Info)
+    path: Path | None = None
 
 
 def load(path: str | Path) -> MPRNet:
@@ -45,7 +46,8 @@ def read(path: str | Path) -> Weights:
     """Read a network from a weights file, its hyperparameters off the shapes.
 
     Takes published weights (a state dict, by itself or under ``state_dict``, with or without
-    ``module.``), our training checkpoints and ``.safetensors``. Only tensors and plain values are
+    ``module.``), our training checkpoints and ``.safetensors``; of a folder of runs, such as
+    ``runs/denoise``, the best checkpoint of the newest. Only tensors and plain values are
     read, so that no code in the file is run.
 
     Raises:
@@ -54,7 +56,7 @@ def read(path: str | Path) -> Weights:
     """
     path = Path(path)
     if path.is_dir():
-        raise UserError(f"{path} is a folder: give the weights file in it")
+        path = _newest(path)
     if path.suffix == ".onnx":
         raise UserError(f"{path} is an exported network: only mode=restore and evaluate take it")
     try:
@@ -71,8 +73,8 @@ def read(path: str | Path) -> Weights:
         model = build(from_official(state) if published else state)
         if published and not record:
             crop = _PUBLISHED_CROP.get(model.size.width, 256)
-            return Weights(model, Info(crop=crop, licence=PUBLISHED_LICENCE))
-        return Weights(model, Info.of(record))
+            return Weights(model, Info(crop=crop, licence=PUBLISHED_LICENCE), path)
+        return Weights(model, Info.of(record), path)
     except (
         TypeError,
         AttributeError,
@@ -112,6 +114,14 @@ def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
         _save_torch({"state_dict": named, _RECORD: record}, path)
     else:
         raise UserError(f"{path}: weights are written as {', '.join(SUFFIXES)}: choose one of them")
+
+
+def _newest(folder: Path) -> Path:
+    """Return the best checkpoint of the newest run in a folder."""
+    found = list(folder.glob("**/checkpoints/best.ckpt"))
+    if not found:
+        raise UserError(f"{folder} is a folder without runs (checkpoints/best.ckpt): check weights")
+    return max(found, key=lambda path: path.stat().st_mtime)
 
 
 def _save_torch(content: Mapping[str, Any], path: Path) -> None:
