@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test chromium lint bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -20,8 +20,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## train a tiny network on real photographs and look at the result (minutes)
 	$(BIN)/python -m mprnet_lit experiment=quickstart
 
-test: $(INSTALLED)  ## run all tests
+test: $(INSTALLED) chromium  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# A browser for the tests of the report page; where it can't be installed, those are skipped.
+chromium:
+	@command -v chromedriver >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+	  chromium chromium-driver >/dev/null; } || echo "no chromium: the report page is not tested"
 
 lint: $(INSTALLED)  ## format check, lint, types
 	$(BIN)/ruff format --check .

@@ -147,10 +147,12 @@ def _block(
 
 def _table(result: Result) -> Table:
     table = Table(title=f"{result.name}: {len(result.rows)} images, protocol {result.protocol}")
-    for column in ("", *_HEADINGS):
-        table.add_column(column, justify="right" if column else "left")
-    for line in _lines(result):
-        table.add_row(*line)
+    lines = _lines(result)
+    shown = [k for k in range(1 + len(_HEADINGS)) if k < 3 or any(line[k] for line in lines)]
+    for k in shown:
+        table.add_column(("", *_HEADINGS)[k], justify="right" if k else "left")
+    for line in lines:
+        table.add_row(*(line[k] for k in shown))
     return table
 
 
