@@ -69,7 +69,7 @@ def write_result(result: Result, folder: Path, restorer: Restorer, console: Cons
         folder / "report.html",
         f"Evaluation: {result.name}",
         result.settings,
-        [["", *_HEADINGS], *(list(line) for line in _lines(result))],
+        _summary(result),
         entries,
         omitted=sum(entry.restored is None for entry in entries),
     )
@@ -145,14 +145,20 @@ def _block(
     return lines
 
 
-def _table(result: Result) -> Table:
-    table = Table(title=f"{result.name}: {len(result.rows)} images, protocol {result.protocol}")
+def _summary(result: Result) -> list[list[str]]:
+    """Return the table with its header, less the columns that have nothing in them."""
     lines = _lines(result)
     shown = [k for k in range(1 + len(_HEADINGS)) if k < 3 or any(line[k] for line in lines)]
-    for k in shown:
-        table.add_column(("", *_HEADINGS)[k], justify="right" if k else "left")
+    return [[line[k] for k in shown] for line in [("", *_HEADINGS), *lines]]
+
+
+def _table(result: Result) -> Table:
+    table = Table(title=f"{result.name}: {len(result.rows)} images, protocol {result.protocol}")
+    header, *lines = _summary(result)
+    for column in header:
+        table.add_column(column, justify="right" if column else "left")
     for line in lines:
-        table.add_row(*(line[k] for k in shown))
+        table.add_row(*line)
     return table
 
 
