@@ -239,7 +239,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path, photo, deep, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match=r"can't write the image .*out\.png/below\.png"):
+    with pytest.raises(UserError, match=r"can't write .*out\.png/below\.png"):
         write_png(path / "below.png", photo)
     monkeypatch.setattr("pathlib.Path.replace", fail)
     with pytest.raises(UserError, match=r"out\.png: No space left on device"):

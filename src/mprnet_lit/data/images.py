@@ -1,7 +1,7 @@
 """Reading and writing image files: 8 and 16 bits, grey, alpha, EXIF orientation."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from mprnet_lit.data.exif import ORIENTATION, without_orientation
 from mprnet_lit.errors import UserError
+from mprnet_lit.files import write_whole
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -103,19 +104,7 @@ def write_png(path: Path, image: Pixels) -> None:
         UserError: it can't be written.
     """
     _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(encoded.tobytes())
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"can't write the image {path}: {error.strerror or error}; "
-            "make room there or choose a folder that can be written"
-        ) from error
-    finally:
-        with suppress(OSError):  # it is gone if all went well
-            partial.unlink()
+    write_whole(path, encoded.tobytes())
 
 
 @contextmanager
