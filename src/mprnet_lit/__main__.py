@@ -24,6 +24,8 @@ def main() -> None:
         hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")(_run)()
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_sentence(error) or str(error).strip())
+    except KeyboardInterrupt:
+        _fail("stopped by Ctrl-C; what is written is whole", status=130)
     except OSError as error:  # Hydra makes the run's folder
         _fail(f"{_sentence(error) or error}: set paths.runs to a folder that can be written")
 
@@ -58,10 +60,10 @@ def _sentence(error: Exception) -> str | None:
     return None
 
 
-def _fail(sentence: str) -> NoReturn:
+def _fail(sentence: str, status: int = 1) -> NoReturn:
     if os.environ.get("LOCAL_RANK", "0") == "0":  # once, not once per process
         print(f"Error: {sentence}", file=sys.stderr)
-    raise SystemExit(1)
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import InstantiationException
+from hydra.errors import InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.errors import UserError
@@ -94,6 +94,13 @@ def _check_target(key: str, target: str) -> None:
 def explain(error: Exception) -> str | None:
     """Return one sentence on what is wrong with the configuration; ``None`` for another error."""
     text = str(error)
+    if isinstance(error, OverrideParseException):
+        key, _, value = str(error.override).partition("=")
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        return (
+            f"can't read '{error.override}': a value with spaces, brackets, commas or the like "
+            f"needs double quotes inside the shell's single ones: '{key}=\"{quoted}\"'"
+        )
     if found := re.search(r"Could not override '(.+?)'|Key '(.+?)' is not in struct", text):
         key = found[1] or found[2]
         return f"there is no key '{key}' in the configuration{_did_you_mean(key, valid_keys())}"

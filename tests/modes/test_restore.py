@@ -143,6 +143,8 @@ def test_a_video(cli, folder):
         (("weights=w.safetensors", "input=in", "output=in"), "would be overwritten: set output"),
         (("weights=none.pth", "input=in"), "there is no weights file none.pth"),
         (("weights=w.safetensors", "input=in", "tile=100"), "tile=100 must be"),
+        (("weights=w.safetensors", "input=IMG (1).png"), """single ones: 'input="IMG (1).png"'"""),
+        (("weights=w.safetensors", "inptu=in"), "did you mean 'input'?"),
     ],
 )
 def test_mistakes_are_named(cli, folder, arguments, sentence):
@@ -169,3 +171,15 @@ def test_convert(cli, folder, model):
     assert "is there already" in complaint(cli(*again, status=1))
     shutil.rmtree(folder / "in")
     assert sorted(p.name for p in folder.iterdir()) == ["w.pth", "w.safetensors"]
+
+
+def test_ctrl_c_leaves_whole_files_and_no_traceback(cli, folder, monkeypatch):
+    from mprnet_lit.modes import restore
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(restore, "write_photo", interrupted)
+    message = complaint(cli(*RUN, "input=in", "output=out", status=130))
+    assert "stopped by Ctrl-C" in message
+    assert not (folder / "out").exists()

@@ -223,7 +223,9 @@ def from_config(config: Any) -> Restorer:
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        found = torch.accelerator.current_accelerator(check_available=True)
+        found = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        )
         return found or torch.device("cpu")
     try:
         device = torch.device(name)
