@@ -101,6 +101,7 @@ def test_files_that_are_not_ours_are_refused(folder, exported, monkeypatch):
     node = helper.make_node("Identity", ["x"], ["y"])
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy"]
     other = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]))
+    other.metadata_props.extend(onnx.load_from_string(exported).metadata_props)
     (folder / "other.onnx").write_bytes(other.SerializeToString())
     record = onnx.load_from_string(exported)
     del record.metadata_props[:]
@@ -120,6 +121,13 @@ def test_files_that_are_not_ours_are_refused(folder, exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"pip install 'mprnet_lit\[onnx\]'"):
         Restorer(folder / "w.onnx")
+
+
+def test_int8_is_not_calibrated_for_another_task(cli, folder, model):
+    weights.save(model, folder / "deblur.safetensors", Info("deblur", 64))
+    arguments = ("mode=export", "weights=deblur.safetensors", "output=i8.onnx", "int8=true")
+    assert "add task=deblur" in complaint(cli(*arguments, status=1))
+    assert not (folder / "i8.onnx").exists()
 
 
 @pytest.mark.parametrize(

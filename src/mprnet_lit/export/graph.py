@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mprnet_lit.errors import UserError
+from mprnet_lit.inference.onnx import INPUT
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
 
-INPUT, OUTPUT = "degraded", "restored"
 TOLERANCE = 1e-4
 CHECKED = ((1, 3, 64, 64), (2, 3, 72, 136), (1, 3, 256, 128))
 """Shapes at which an exported network is compared with the original."""

@@ -7,8 +7,8 @@ import torch
 
 import mprnet_lit
 from mprnet_lit.errors import UserError
-from mprnet_lit.export.graph import INPUT, OUTPUT, quiet, trace
-from mprnet_lit.inference.onnx import RECORD
+from mprnet_lit.export.graph import quiet, trace
+from mprnet_lit.inference.onnx import INPUT, OUTPUT, RECORD
 from mprnet_lit.weights import Weights
 
 _OPSET = 18

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mprnet_lit.export.graph import INPUT, quiet
+from mprnet_lit.export.graph import quiet
+from mprnet_lit.inference.onnx import INPUT
 
 Crops = NDArray[np.float32]
 """Degraded crops (B, 3, H, W) in [0, 1]."""

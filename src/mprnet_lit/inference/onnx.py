@@ -12,6 +12,7 @@ from mprnet_lit.errors import UserError
 from mprnet_lit.models import Size
 from mprnet_lit.weights import Info
 
+INPUT, OUTPUT = "degraded", "restored"
 RECORD = "mprnet_lit"
 """The key of the file's metadata that holds size and :class:`Info`."""
 
@@ -47,7 +48,9 @@ class OnnxNetwork:
             self.session = onnxruntime.InferenceSession(
                 path.read_bytes(), options, providers=[*providers, "CPUExecutionProvider"]
             )
-            (self.input,), (self.output,) = self.session.get_inputs(), self.session.get_outputs()
+            ends = self.session.get_inputs(), self.session.get_outputs()
+            if [[end.name for end in side] for side in ends] != [[INPUT], [OUTPUT]]:
+                raise ValueError("another network")
             metadata = self.session.get_modelmeta().custom_metadata_map
             record: dict[str, Any] = json.loads(metadata[RECORD])
             self.size, self.info = Size(**record.pop("size")), Info.of(record)
@@ -59,5 +62,5 @@ class OnnxNetwork:
     def __call__(self, x: Tensor) -> tuple[Tensor]:
         """Restore (B, 3, H, W) in [0, 1], H and W multiples of 8; float32, not clamped."""
         degraded = np.ascontiguousarray(x.detach().float().cpu().numpy())
-        (restored,) = self.session.run([self.output.name], {self.input.name: degraded})
+        (restored,) = self.session.run([OUTPUT], {INPUT: degraded})
         return (torch.from_numpy(restored).to(x.device),)

@@ -44,6 +44,12 @@ def run(config: DictConfig) -> None:
         raise UserError(f"{output} is there already: choose another output or add overwrite=true")
     say = _Say()
     read = weights.read(config.weights)
+    task = read.info.task
+    if config.int8 and task and task != config.task.name:  # it would be calibrated on another
+        raise UserError(
+            f"{config.weights} was trained to {task}, but int8=true is calibrated for "
+            f"task={config.task.name}: add task={task}"
+        )
     if output.suffix == ".pt2":
         content = _program(read.model, say)
     else:
