@@ -7,9 +7,11 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from mprnet_lit import weights
@@ -20,11 +22,11 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def execute(name, folder, monkeypatch):
-    """Run a notebook in a folder, with this Python; returns what it printed."""
+    """Run a notebook in a folder, with this Python; returns its text, and how many images."""
     monkeypatch.setenv("IPYTHONDIR", str(folder / ".ipython"))
     notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
     manager = AsyncKernelManager()
-    manager._kernel_spec = KernelSpec(
+    manager._kernel_spec = KernelSpec(  # installed nowhere, and surely of this environment
         argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         language="python",
     )
@@ -32,12 +34,10 @@ def execute(name, folder, monkeypatch):
         notebook, km=manager, timeout=240, resources={"metadata": {"path": str(folder)}}
     )
     client.execute(env=dict(os.environ))
-    return "".join(
-        output.get("text", "")
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-    )
+    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+    shown = [output.get("data", {}) for output in outputs]
+    text = [o.get("text", "") for o in outputs] + [d.get("text/markdown", "") for d in shown]
+    return "".join(text), sum("image/png" in data for data in shown)
 
 
 def test_restoring_a_photo(tmp_path, monkeypatch):
@@ -45,18 +45,34 @@ def test_restoring_a_photo(tmp_path, monkeypatch):
     model.start_from_identity()  # gives its input back, so that what must come out is known
     weights.save(model, tmp_path / "w.safetensors", Info("denoise", 64))
     monkeypatch.setenv("MPRNET_LIT_WEIGHTS", str(tmp_path / "w.safetensors"))
-    printed = execute("restore_a_photo.ipynb", tmp_path, monkeypatch)
-    assert printed.count("20.23 dB") == 8, "noisy, restored, three options, three stages"
+    text, images = execute("restore_a_photo.ipynb", tmp_path, monkeypatch)
+    assert text.count("20.23 dB") == 8, "before, after, three options, three stages"
+    assert images == 2, "before and after, the stages"
     noisy, restored = (np.array(Image.open(tmp_path / f"{n}.png")) for n in ("noisy", "restored"))
     assert noisy.shape == (300, 451, 3) and np.array_equal(noisy, restored)
 
 
+def test_no_weights_to_restore_with(tmp_path, monkeypatch):
+    monkeypatch.delenv("MPRNET_LIT_WEIGHTS", raising=False)
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    with pytest.raises(CellExecutionError, match=r"run `make demo` .* MPRNET_LIT_WEIGHTS"):
+        execute("restore_a_photo.ipynb", folder, monkeypatch)
+
+
 def test_training_on_own_images(tmp_path, monkeypatch):
     monkeypatch.setenv("MPRNET_LIT_QUICK", "1")
-    printed = execute("train_on_your_own_images.ipynb", tmp_path, monkeypatch)
-    assert "stage3" in printed and "dB" in printed
-    assert weights.read(tmp_path / "mine.safetensors").info.task == "denoise"
-    assert Image.open(tmp_path / "restored" / "coffee.png").size == (256, 256)
+    (tmp_path / "restored.png").write_bytes(b"of an earlier run")
+    (tmp_path / "mine.safetensors").write_bytes(b"of an earlier run")
+    text, images = execute("train_on_your_own_images.ipynb", tmp_path, monkeypatch)
+    assert all(f"| {name} |" in text for name in ("degraded", "stage1", "stage2", "stage3"))
+    assert images == 2, "the panel, before and after"
+    trained = weights.read(tmp_path / "my_run" / "checkpoints" / "best.ckpt")
+    converted = weights.read(tmp_path / "mine.safetensors")
+    assert trained.info.task == converted.info.task == "denoise"
+    for name, tensor in trained.model.state_dict().items():
+        assert torch.equal(tensor, converted.model.state_dict()[name]), name
+    assert Image.open(tmp_path / "restored.png").size == (256, 256)
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
