@@ -125,6 +125,10 @@ def test_auto_tiles_keep_within_the_memory_given(model):
     restorer = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.01, device="cpu")
     assert restorer._tile(4000, 6000) == largest_tile(model.size, 0.01e9, False) < 256
     assert mprnet_lit.Restorer(model, tile="auto", device="cpu")._tile(64, 80) == 80
+    roomy = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.1, device="cpu")
+    assert roomy._tile(4000, 6000, images=4) <= roomy._tile(4000, 6000) / 2
+    tight = mprnet_lit.Restorer(model, tile="auto", overlap=60, memory_gb=1e-6, device="cpu")
+    assert tight(np.zeros((100, 90, 3), np.uint8)).shape == (100, 90, 3)
     cpu = torch.device("cpu")
     assert 0 < budget(cpu, None) <= 1.5e9
     assert free_bytes(cpu) > 1e8
@@ -140,7 +144,9 @@ def test_auto_tiles_keep_within_the_memory_given(model):
         ({"batch_size": 0}, "tile_batch=0 must be"),
         ({"precision": "64"}, "precision=64 is none of 32, bf16, 16"),
         ({"device": "cuda:99"}, "device=cuda:99 can't be used here"),
-        ({"tlc": True, "crop": 100}, "crop=100 must be a multiple of 8"),
+        ({"tlc": True, "crop": 100}, "tlc_crop=100 must be a multiple of 8"),
+        ({"crop": -8}, "tlc_crop=-8 must be a number above 0"),
+        ({"memory_gb": "much"}, "memory_gb=much must be a number above 0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(model, options, sentence):

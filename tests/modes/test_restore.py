@@ -140,10 +140,15 @@ def test_a_video(cli, folder):
         (("weights=w.safetensors", "input=none.png"), "there is no file or folder none.png"),
         (("weights=w.safetensors", "input='in/*.gif'"), "nothing matches in/*.gif"),
         (("weights=w.safetensors", "input=w.safetensors"), "is not an image or a video"),
-        (("weights=w.safetensors", "input=in", "output=in"), "would be overwritten: set output"),
+        (
+            ("weights=w.safetensors", "input=in", "output=in"),
+            "would be overwritten, but is among the input",
+        ),
         (("weights=none.pth", "input=in"), "there is no weights file none.pth"),
         (("weights=w.safetensors", "input=in", "tile=100"), "tile=100 must be"),
         (("weights=w.safetensors", "input=IMG (1).png"), """single ones: 'input="IMG (1).png"'"""),
+        (("weights=w.safetensors", "input=2024"), "there is no file or folder 2024"),
+        (("weights=2024", "input=in"), "there is no weights file 2024"),
         (("weights=w.safetensors", "inptu=in"), "did you mean 'input'?"),
     ],
 )
@@ -151,6 +156,20 @@ def test_mistakes_are_named(cli, folder, arguments, sentence):
     before = sorted(folder.rglob("*"))
     assert sentence in complaint(cli("mode=restore", *arguments, status=1))
     assert sorted(folder.rglob("*")) == before
+
+
+def test_an_input_is_never_overwritten(cli, folder):
+    shutil.copy(folder / "in" / "cat.jpg", folder / "in" / "more")
+    before = (folder / "in" / "more" / "cat.jpg").read_bytes()
+    arguments = ("input='in/**/*.*'", "output=in/more", "overwrite=true")
+    assert "in/more/cat.jpg would be overwritten" in complaint(cli(*RUN, *arguments, status=1))
+    assert (folder / "in" / "more" / "cat.jpg").read_bytes() == before
+
+
+def test_names_that_look_like_markup(cli, folder):
+    (folder / "in" / "cat.jpg").rename(folder / "in" / "c[red]at.jpg")
+    assert "into out[/y]" in cli(*RUN, "input=in", 'output="out[/y]"').output
+    assert (folder / "out[" / "y]" / "c[red]at.jpg").is_file()
 
 
 def test_results_in_a_folder_of_the_input_are_not_restored_again(cli, folder):

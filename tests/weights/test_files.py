@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from mprnet_lit import weights
 from mprnet_lit.errors import UserError
@@ -134,6 +135,15 @@ def test_damaged_and_foreign_files_say_what_is_wrong(model, tmp_path):
         weights.load(tmp_path / "none.pth")
     with pytest.raises(UserError, match="is a folder without runs"):
         weights.load(tmp_path)
+
+
+def test_what_others_say_in_a_safetensors_file_is_left_alone(model, tmp_path):
+    state = {n: t.clone() for n, t in model.state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors", {"format": "pt", "author": "someone"})
+    assert equal(weights.load(tmp_path / "w.safetensors"), model)
+    save_file(state, tmp_path / "w.safetensors", {"metrics": '{"val/psnr": "x"}'})
+    with pytest.raises(UserError, match="what it says of the training"):
+        weights.load(tmp_path / "w.safetensors")
 
 
 def test_a_folder_of_runs_means_the_newest(model, tmp_path):

@@ -49,15 +49,19 @@ def find_jobs(source: str, output: str) -> list[Job]:
         jobs = [Job(path, path.name, target) if is_file else _job(path, path.parent, target)]
     elif any(sign in source for sign in "*?["):
         fixed = Path(*_before_wildcards(path.parts))
-        found = sorted(Path(p) for p in glob.glob(source, recursive=True))  # noqa: PTH207
-        jobs = [_job(p, fixed, target) for p in found if p.suffix.lower() in SUFFIXES]
+        matches = sorted(Path(p) for p in glob.glob(source, recursive=True))  # noqa: PTH207
+        jobs = [_job(p, fixed, target) for p in matches if p.suffix.lower() in SUFFIXES]
     else:
         raise UserError(f"there is no file or folder {source}: check input")
     if not jobs:
         raise UserError(f"nothing matches {source} that is an image or a video: check input")
+    sources = {job.source.resolve() for job in jobs}
     for job in jobs:
-        if job.destination.resolve() == job.source.resolve():
-            raise UserError(f"{job.source} would be overwritten: set output to another folder")
+        if job.destination.resolve() in sources:
+            raise UserError(
+                f"{job.destination} would be overwritten, but is among the input: "
+                "set output to another folder"
+            )
     return jobs
 
 

@@ -21,7 +21,8 @@ _SMALLEST = 64
 def free_bytes(device: torch.device) -> float:
     """Return the free memory of a device; on a CPU within what the process's group may have."""
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + idle)  # what torch keeps, it uses again
     free = float(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")  # containers; psutil sees the whole machine
     try:

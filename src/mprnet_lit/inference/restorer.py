@@ -59,6 +59,9 @@ class Restorer:
     ) -> None:
         self.device = _device(device)
         self.tile = _checked(tile, overlap, batch_size)
+        for name, value in (("memory_gb", memory_gb), ("tlc_crop", crop)):
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise UserError(f"{name}={value} must be a number above 0, or null")
         self.overlap, self.batch_size = overlap, batch_size
         if str(precision) not in _DTYPES:
             raise UserError(f"precision={precision} is none of {', '.join(_DTYPES)}: choose one")
@@ -78,10 +81,10 @@ class Restorer:
             weights = read(model_or_path)
             model, self.info, self.source = weights.model, weights.info, str(weights.path)
         self.size = model.size
-        self.crop = (crop or self.info.crop) if tlc else None
+        self.crop = (self.info.crop if crop is None else crop) if tlc else None
         if self.crop is not None:
             if self.crop % SIZE_MULTIPLE:
-                raise UserError(f"crop={self.crop} must be a multiple of 8: TLC needs it so")
+                raise UserError(f"tlc_crop={self.crop} must be a multiple of 8")
             model = with_tlc(model, self.crop)
         model.eval().requires_grad_(False)
         self.network = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -132,7 +135,7 @@ class Restorer:
             return restored if image.dim() == 4 else restored[0]
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"an array must be (H, W, 3), not {image.shape}")
-        batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        batch = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
         restored = self._restore_kind(batch, progress)[0].permute(1, 2, 0)
         return np.ascontiguousarray(restored.numpy())
 
@@ -157,7 +160,7 @@ class Restorer:
         def run(image: Tensor) -> tuple[Tensor, ...]:
             height, width = image.shape[-2:]
             padded = pad_to_multiple(image)
-            tile = self._tile(*padded.shape[-2:])
+            tile = self._tile(padded.shape[-2], padded.shape[-1], len(image))
             network = _Runner(self.network, self.device, self.dtype, keep)
             stages = run_tiled(network, padded, tile, self.overlap, self.batch_size, progress)
             return tuple(stage[..., :height, :width] for stage in stages)
@@ -172,15 +175,15 @@ class Restorer:
                 "one"
             ) from error
 
-    def _tile(self, height: int, width: int) -> int:
+    def _tile(self, height: int, width: int, images: int = 1) -> int:
         """Return the tile for a padded image; where it fits, one as large as the image."""
         if isinstance(self.tile, int):
             return self.tile
         if self.tile is None:
             return max(height, width)
-        bytes_ = budget(self.device, self.memory_gb) / self.batch_size
+        bytes_ = budget(self.device, self.memory_gb) / (self.batch_size * images)
         side = largest_tile(self.size, bytes_, self.crop is not None)
-        return max(height, width) if height * width <= side**2 else max(side, self.overlap + 8)
+        return max(height, width) if height * width <= side**2 else max(side, _least(self.overlap))
 
 
 class _Runner:
@@ -208,7 +211,7 @@ def from_config(config: Any) -> Restorer:
     if config.weights is None:
         raise UserError("weights is not set: add weights=FILE (.ckpt, .pth, .safetensors or .onnx)")
     return Restorer(
-        config.weights,
+        str(config.weights),
         tile=config.tile,
         overlap=config.overlap,
         tlc=config.tlc,
@@ -235,6 +238,11 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def _least(overlap: int) -> int:
+    """Return the smallest tile for an overlap: 8 pixels more, in whole multiples of 8."""
+    return -(-overlap // SIZE_MULTIPLE) * SIZE_MULTIPLE + SIZE_MULTIPLE
+
+
 def _checked(tile: Any, overlap: int, batch_size: int) -> int | Literal["auto"] | None:
     if not isinstance(overlap, int) or overlap < 0:
         raise UserError(f"overlap={overlap} must be a whole number of pixels, 0 or more")
@@ -242,7 +250,7 @@ def _checked(tile: Any, overlap: int, batch_size: int) -> int | Literal["auto"] 
         raise UserError(f"tile_batch={batch_size} must be a whole number, 1 or more")
     if tile is None or tile == "auto":
         return cast(Literal["auto"] | None, tile)
-    least = -(-overlap // SIZE_MULTIPLE) * SIZE_MULTIPLE + SIZE_MULTIPLE
+    least = _least(overlap)
     if not isinstance(tile, int) or tile < least or tile % SIZE_MULTIPLE:
         raise UserError(
             f"tile={tile} must be auto, null, or a multiple of 8 of at least {least} "

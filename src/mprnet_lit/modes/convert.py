@@ -18,10 +18,10 @@ def run(config: DictConfig) -> None:
     """
     if config.weights is None:
         raise UserError("weights is not set: add weights=FILE (.ckpt, .pth or .safetensors)")
-    output = Path(config.output)
+    output = Path(str(config.output))
     if output.exists() and not config.overwrite:
         raise UserError(f"{output} is there already: choose another output or add overwrite=true")
-    read = weights.read(config.weights)
+    read = weights.read(str(config.weights))
     weights.save(read.model, output, read.info)
     size = read.model.size
     name = next((name for name, known in SIZES.items() if known == size), str(size))

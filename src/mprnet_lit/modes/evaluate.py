@@ -24,7 +24,7 @@ from mprnet_lit.tracking.scores import Result, write_result
 def run(config: DictConfig) -> float | None:
     """Evaluate as configured; returns the mean PSNR in dB, ``None`` where there are no targets."""
     quieten()
-    benchmark, folder = config.get("benchmark"), Path(config.output).resolve()
+    benchmark, folder = config.get("benchmark"), Path(str(config.output)).resolve()
     if benchmark is not None and benchmark.protocol is None:  # it has no targets
         _submit(config, folder)
         return None
@@ -86,8 +86,8 @@ def _sets(config: DictConfig) -> list[TestSet]:
             "target=FOLDER (without targets use mode=restore)"
         )
     found = find_pairs(
-        Path(config.input),
-        Path(config.target),
+        Path(str(config.input)),
+        Path(str(config.target)),
         config.input_pattern,
         config.target_pattern,
         on_error,
@@ -114,7 +114,7 @@ def _submit(config: DictConfig, folder: Path) -> None:
     save_provenance(config, folder)
     console = Console()
     for name, value in restorer.settings.items():
-        console.print(f"{name:>13}  {value}", highlight=False, soft_wrap=True)
+        console.print(f"{name:>13}  {value}", highlight=False, soft_wrap=True, markup=False)
     crops = sum(len(image.boxes) for image in images)
     lines = [
         f"Restored {crops} crops of {len(images)} images; there are no targets, so no scores.",
@@ -122,7 +122,7 @@ def _submit(config: DictConfig, folder: Path) -> None:
         *(f"Published: PSNR {p['psnr']:.2f}, SSIM {p['ssim']:.3f}" for p in _published(node)),
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _trainer(config: DictConfig) -> Trainer:

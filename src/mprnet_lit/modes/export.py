@@ -35,7 +35,7 @@ def run(config: DictConfig) -> None:
     """
     if config.weights is None:
         raise UserError("weights is not set: add weights=FILE (.ckpt, .pth or .safetensors)")
-    output = Path(config.output)
+    output = Path(str(config.output))
     if output.suffix not in (".onnx", ".pt2"):
         raise UserError(f"output={output} must end in .onnx, or in .pt2 for a torch.export program")
     if config.int8 and output.suffix != ".onnx":
@@ -43,7 +43,7 @@ def run(config: DictConfig) -> None:
     if output.exists() and not config.overwrite:
         raise UserError(f"{output} is there already: choose another output or add overwrite=true")
     say = _Say()
-    read = weights.read(config.weights)
+    read = weights.read(str(config.weights))
     task = read.info.task
     if config.int8 and task and task != config.task.name:  # it would be calibrated on another
         raise UserError(

@@ -24,6 +24,8 @@ from mprnet_lit.tracking.report import Entry, write_report
 
 _PICTURES = 20
 """The most photos that a report page embeds."""
+_LARGEST = 1024
+"""Longest side in pixels of a report's picture; of larger photos the centre is shown."""
 
 
 def run(config: DictConfig) -> None:
@@ -34,7 +36,7 @@ def run(config: DictConfig) -> None:
             be restored.
     """
     console = Console()
-    jobs = find_jobs(config.input, config.output)
+    jobs = find_jobs(str(config.input), str(config.output))
     todo = [job for job in jobs if config.overwrite or not job.destination.exists()]
     if len(todo) < len(jobs):
         console.print(
@@ -44,7 +46,7 @@ def run(config: DictConfig) -> None:
         return
     restorer = from_config(config)
     for name, value in restorer.settings.items():
-        console.print(f"{name:>14}  {value}", highlight=False, soft_wrap=True)
+        console.print(f"{name:>14}  {value}", highlight=False, soft_wrap=True, markup=False)
     outputs = _Outputs(config.stages, config.compare, config.report)
     failures: list[str] = []
     started = time.perf_counter()
@@ -61,10 +63,11 @@ def run(config: DictConfig) -> None:
     console.print(
         f"{done} restored in {seconds:.1f} s ({done / seconds:.2f} a second) into {config.output}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     if config.report:
-        _report(Path(config.output), restorer, outputs)
+        _report(Path(str(config.output)), restorer, outputs)
     if failures:
         lines = "".join(f"\n  {failure}" for failure in failures)
         raise UserError(f"{len(failures)} of {len(todo)} files could not be restored:{lines}")
@@ -81,8 +84,9 @@ class _Outputs:
     photos: int = 0
 
     @property
-    def all_stages(self) -> bool:
-        return self.stages or self.report
+    def shown(self) -> bool:
+        """Whether the report has room for another photo."""
+        return self.report and len(self.entries) < _PICTURES
 
 
 def _restore(job: Job, restorer: Restorer, outputs: _Outputs, bar: "_Bar") -> None:
@@ -90,7 +94,7 @@ def _restore(job: Job, restorer: Restorer, outputs: _Outputs, bar: "_Bar") -> No
         restore_video(job.source, job.destination, restorer, bar.move)
         return
     photo = read_photo(job.source)
-    if not outputs.all_stages:
+    if not (outputs.stages or outputs.shown):
         restored = restorer(photo.pixels, bar.move)
         stages: list[NDArray[Any]] = []
     else:
@@ -104,8 +108,8 @@ def _restore(job: Job, restorer: Restorer, outputs: _Outputs, bar: "_Bar") -> No
     if outputs.compare:
         write_png(_beside(job, "compare"), np.concatenate((photo.pixels, restored), 1))
     outputs.photos += 1
-    if outputs.report and len(outputs.entries) < _PICTURES:
-        before, after, *shown = (_shallow(p) for p in (photo.pixels, restored, *stages))
+    if outputs.shown:
+        before, after, *shown = (_centre(p) for p in (photo.pixels, restored, *stages))
         outputs.entries.append(Entry(job.name, before, after, stages=tuple(shown)))
 
 
@@ -115,7 +119,10 @@ def _quantise(stage: Tensor, photo: Photo) -> NDArray[Any]:
     return (stage[0].permute(1, 2, 0).clamp(0, 1) * peak).round().numpy().astype(dtype)
 
 
-def _shallow(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def _centre(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return what a report page has room for, so that no more is held: 8 bits, 1024 pixels."""
+    top, left = (max(side - _LARGEST, 0) // 2 for side in pixels.shape[:2])
+    pixels = pixels[top : top + _LARGEST, left : left + _LARGEST].copy()
     return pixels if pixels.dtype == np.uint8 else to_uint8(to_float(pixels))
 
 
@@ -142,7 +149,7 @@ class _Bar:
 
     def __init__(self, console: Console, files: int) -> None:
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[speed]}"),

@@ -75,10 +75,12 @@ def write_result(result: Result, folder: Path, restorer: Restorer, console: Cons
     )
     console.print(_table(result))
     for line in _remarks(result):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for name, value in (*result.settings.items(), ("scores", str(folder / "scores.csv"))):
-        console.print(f"{name:>13}  {value}", highlight=False, soft_wrap=True)
-    console.print(f"{'report':>13}  {folder / 'report.html'}", highlight=False, soft_wrap=True)
+        console.print(f"{name:>13}  {value}", highlight=False, soft_wrap=True, markup=False)
+    console.print(
+        f"{'report':>13}  {folder / 'report.html'}", highlight=False, soft_wrap=True, markup=False
+    )
 
 
 def _csv(result: Result) -> str:

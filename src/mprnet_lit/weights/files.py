@@ -144,7 +144,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with path.open("rb"), safe_open(path, framework="pt") as file:
-        record = {n: json.loads(v) for n, v in (file.metadata() or {}).items() if n != "format"}
+        known = Info().as_dict().keys()  # others may say what they like
+        record = {n: json.loads(v) for n, v in (file.metadata() or {}).items() if n in known}
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if ACTIVATION in state:
         shared = state.pop(ACTIVATION)

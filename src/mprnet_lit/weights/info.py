@@ -28,6 +28,14 @@ class Info:
     def __post_init__(self) -> None:
         if not isinstance(self.crop, int) or self.crop < 8:
             raise ValueError(f"the training crop is {self.crop!r}, not a number of pixels")
+        if not (
+            isinstance(self.task, str)
+            and isinstance(self.licence, str)
+            and isinstance(self.config, Mapping)
+            and isinstance(self.metrics, Mapping)
+            and all(isinstance(value, int | float) for value in self.metrics.values())
+        ):
+            raise ValueError("what it says of the training is not of the kind that it should be")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
