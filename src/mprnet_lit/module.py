@@ -86,6 +86,8 @@ class RestorationModule(LightningModule):
         self.task = task
         self.crop = crop
         self.training_config: dict[str, Any] = {}
+        self.licence = ""
+        """Of the weights that training began with."""
         model.set_gradient_checkpointing(gradient_checkpointing)
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         if compile:
@@ -172,7 +174,7 @@ class RestorationModule(LightningModule):
             for name, value in self.trainer.callback_metrics.items()
             if name.startswith("val/")
         }
-        info = Info(self.task, self.crop, metrics=metrics, config=self.training_config)
+        info = Info(self.task, self.crop, self.licence, metrics, self.training_config)
         checkpoint["mprnet_lit"] = {"size": asdict(self.model.size), **info.as_dict()}
 
     def _mean(self, name: str) -> MeanMetric:

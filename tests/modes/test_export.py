@@ -65,6 +65,9 @@ def test_restoring_and_tiling_with_it_are_as_with_the_weights(cli, folder):
     arguments = ("mode=restore", "input=cat.png", "tile=48", "self_ensemble=true")
     cli(*arguments, "weights=w.onnx", "output=by_onnx.png")
     cli(*arguments, "weights=w.safetensors", "output=by_torch.png")
+    assert "last stage alone" in complaint(
+        cli(*arguments, "weights=w.onnx", "output=s.png", "stages=true", status=1)
+    )
     found, expected = (
         np.array(Image.open(folder / f"by_{runtime}.png")).astype(int)
         for runtime in ("onnx", "torch")

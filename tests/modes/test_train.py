@@ -12,6 +12,8 @@ import yaml
 from PIL import Image
 from tests.conftest import PHOTOS, start_cli
 
+from mprnet_lit.weights import read as read_weights
+
 
 def weights(outcome, name="last.ckpt"):
     return torch.load(outcome.file(name), weights_only=True)["state_dict"]
@@ -225,6 +227,8 @@ def test_finetuning_on_own_pairs_starts_from_the_given_weights(cli, tmp_path, go
     assert "3 training and 1 validation images" in outcome.output
     found = weights(outcome)["model.tail.weight"]
     torch.testing.assert_close(found, golden.tensor("weight/tail.weight"), rtol=0, atol=1e-6)
+    info = read_weights(outcome.file("best.ckpt")).info
+    assert "non-commercial" in info.licence and info.crop == 32
 
 
 LAYOUTS = {

@@ -41,12 +41,14 @@ class OnnxNetwork:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4
-        wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
-        providers = [p for p in wanted if p in onnxruntime.get_available_providers()]
+        providers: list[Any] = ["CPUExecutionProvider"]
+        cuda, place = "CUDAExecutionProvider", torch.device(device)
+        if place.type == "cuda" and cuda in onnxruntime.get_available_providers():
+            providers.insert(0, (cuda, {"device_id": place.index or 0}))
         try:
             # From memory, so that the file can't name others to be read.
             self.session = onnxruntime.InferenceSession(
-                path.read_bytes(), options, providers=[*providers, "CPUExecutionProvider"]
+                path.read_bytes(), options, providers=providers
             )
             ends = self.session.get_inputs(), self.session.get_outputs()
             if [[end.name for end in side] for side in ends] != [[INPUT], [OUTPUT]]:
@@ -58,6 +60,11 @@ class OnnxNetwork:
             raise UserError(
                 f"{path} is not a network that mode=export wrote, or it is damaged: export it again"
             ) from error
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it runs on the CPU, whatever was asked for."""
+        return bool(self.session.get_providers()[0] == "CPUExecutionProvider")
 
     def __call__(self, x: Tensor) -> tuple[Tensor]:
         """Restore (B, 3, H, W) in [0, 1], H and W multiples of 8; float32, not clamped."""

@@ -99,6 +99,8 @@ class Restorer:
         exported = OnnxNetwork(path, str(self.device))
         self.network, self.info, self.size = exported, exported.info, exported.size
         self.crop = None
+        if exported.on_cpu:  # tiles must fit there
+            self.device = torch.device("cpu")
 
     @property
     def settings(self) -> dict[str, str]:

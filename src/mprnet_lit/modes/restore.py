@@ -47,6 +47,8 @@ def run(config: DictConfig) -> None:
     restorer = from_config(config)
     for name, value in restorer.settings.items():
         console.print(f"{name:>14}  {value}", highlight=False, soft_wrap=True, markup=False)
+    if config.stages and str(config.weights).endswith(".onnx"):
+        raise UserError("stages=true: an exported network has its last stage alone; leave it out")
     outputs = _Outputs(config.stages, config.compare, config.report)
     failures: list[str] = []
     started = time.perf_counter()

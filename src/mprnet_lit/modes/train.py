@@ -38,7 +38,8 @@ def run(config: DictConfig) -> float | None:
     if _starts_processes(trainer) and HydraConfig.get().mode == RunMode.MULTIRUN:
         return _run_alone(folder)
 
-    model = build_model(config)
+    start = build_model(config)
+    model = start.model
     data: RestorationDataModule = instantiate(config.data)
     module: RestorationModule = instantiate(
         config.module,
@@ -47,6 +48,7 @@ def run(config: DictConfig) -> float | None:
         optimizer=instantiate(config.optimizer),
     )
     module.training_config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    module.licence = start.info.licence  # what weights are made of goes on with them
     checkpoint = resume_from(config, folder, model.size)
     if trainer.is_global_zero:
         runs.record(config, folder)
@@ -87,7 +89,7 @@ def build_trainer(config: DictConfig, folder: Path) -> Trainer:
     return trainer
 
 
-def build_model(config: DictConfig) -> MPRNet:
+def build_model(config: DictConfig) -> weights.Weights:
     """Return the network, new or as ``weights`` holds it.
 
     Raises:
@@ -98,10 +100,10 @@ def build_model(config: DictConfig) -> MPRNet:
         model = MPRNet(**asdict(size))
         if config.model.start_from_identity:
             model.start_from_identity()
-        return model
-    model = weights.load(config.weights)
-    _check_size(config.weights, model.size, size)
-    return model
+        return weights.Weights(model)
+    read = weights.read(str(config.weights))
+    _check_size(config.weights, read.model.size, size)
+    return read
 
 
 def resume_from(config: DictConfig, folder: Path, size: Size) -> Path | None:
