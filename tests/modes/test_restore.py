@@ -97,6 +97,12 @@ def test_a_file_to_a_file_with_stages_comparison_and_report(cli, folder, model):
     assert "cat.PNG" in page and "w.safetensors" in page
 
 
+def test_a_report_says_that_it_shows_the_centre_of_a_large_photo(cli, folder):
+    Image.new("RGB", (1040, 16)).save(folder / "wide.png")
+    cli(*RUN, "input=wide.png", "output=out", "report=true")
+    assert "wide.png (centre of 1040 x 16)" in (folder / "out" / "report.html").read_text()
+
+
 def test_a_glob_16_bits_and_options(cli, folder, model):
     rng = np.random.default_rng(0)
     import cv2

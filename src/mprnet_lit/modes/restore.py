@@ -112,7 +112,10 @@ def _restore(job: Job, restorer: Restorer, outputs: _Outputs, bar: "_Bar") -> No
     outputs.photos += 1
     if outputs.shown:
         before, after, *shown = (_centre(p) for p in (photo.pixels, restored, *stages))
-        outputs.entries.append(Entry(job.name, before, after, stages=tuple(shown)))
+        height, width = restored.shape[:2]
+        cut = max(height, width) > _LARGEST
+        name = f"{job.name} (centre of {width} x {height})" if cut else job.name
+        outputs.entries.append(Entry(name, before, after, stages=tuple(shown)))
 
 
 def _quantise(stage: Tensor, photo: Photo) -> NDArray[Any]:

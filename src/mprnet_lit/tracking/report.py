@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -19,6 +20,7 @@ from mprnet_lit.files import write_whole
 
 _LARGEST = 2048
 """Longest side in pixels of an embedded picture; of larger ones the centre is shown."""
+_THUMBNAIL = 128
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ def write_report(
     # Inside a script element only "<" could end it, whatever a file's name holds.
     embedded = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     page = (files("mprnet_lit.tracking") / "report.html").read_text(encoding="utf-8")
-    page = page.replace("{{title}}", html.escape(title)).replace("{{data}}", embedded)
+    parts = {"title": html.escape(title), "data": embedded}
+    # In one pass: what is put in may itself hold "{{data}}".
+    page = re.sub(r"\{\{(title|data)\}\}", lambda match: parts[match[1]], page)
     write_whole(path, page.encode())
 
 
@@ -81,10 +85,16 @@ def _describe(entry: Entry) -> dict[str, Any]:
     shown = {name: _centre(pixels) for name, pixels in pictures.items() if pixels is not None}
     whole = next((p.shape[:2] for p in pictures.values() if p is not None), None)
     height, width = next((p.shape[:2] for p in shown.values()), (0, 0))
+    face = shown.get("restored", next(iter(shown.values()), None))
     return {
         "name": entry.name,
         "scores": {k: float(v) if math.isfinite(v) else None for k, v in entry.scores.items()},
-        "pictures": {name: _embed(pixels) for name, pixels in shown.items()},
+        "thumbnail": None if face is None else _thumbnail(face),
+        # Without loss, so that zooming in shows true pixels.
+        "pictures": {
+            name: _embed(Image.fromarray(pixels), lossless=True, method=2)
+            for name, pixels in shown.items()
+        },
         "width": width,
         "height": height,
         "cropped": f"{whole[1]} x {whole[0]}" if whole not in (None, (height, width)) else None,
@@ -96,8 +106,13 @@ def _centre(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels[top : top + _LARGEST, left : left + _LARGEST]
 
 
-def _embed(pixels: NDArray[np.uint8]) -> str:
-    """Return a data URI of the picture without loss, so that zooming in shows true pixels."""
+def _thumbnail(pixels: NDArray[np.uint8]) -> str:
+    image = Image.fromarray(pixels)
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return _embed(image, quality=80)
+
+
+def _embed(image: Image.Image, **options: Any) -> str:
     buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=2)
+    image.save(buffer, "WEBP", **options)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
