@@ -34,8 +34,9 @@ lint: $(INSTALLED)  ## format check, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## measure speed, as ratios (minutes)
+bench: $(INSTALLED)  ## measure speed as ratios, and what tiles change (minutes)
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/restoring.py
 
 clean:  ## remove the environment and caches; runs are kept
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from mprnet_lit.errors import UserError
+from mprnet_lit.files import write_whole
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -22,23 +23,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             UserError: it can't be written, for want of space, say; an earlier one stays as it was.
         """
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.part")
         content = BytesIO()  # first, as torch's own writer hides why writing failed
         torch.save(checkpoint, content)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(
-                f"can't write the checkpoint {path}: {error.strerror}; "
-                "free some space or set paths.runs to another disk, then add resume=auto"
-            ) from error
+        write_whole(
+            Path(path),
+            content.getbuffer(),
+            "the checkpoint",
+            "free some space or set paths.runs to another disk, then add resume=auto",
+        )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

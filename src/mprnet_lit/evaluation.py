@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from lightning import LightningModule
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mprnet_lit.data.benchmarks import EvaluationImage
+from mprnet_lit.data.datasets import to_tensor
 from mprnet_lit.data.dnd import DndImage, write_submission
-from mprnet_lit.data.images import Pixels, to_float
+from mprnet_lit.data.images import to_float
 from mprnet_lit.data.sampling import EpochSampler, ItemKey
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import Protocol, mean_scores
@@ -129,11 +127,7 @@ class Submission(LightningModule):
     def test_step(self, index: Tensor, _: int) -> None:
         """Restore an image's crops, each by itself."""
         image = self.images[int(index)]
-        crops = []
-        for crop in image.read():
-            x = torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))[None]
-            restored = self.restorer.restore(x, last_only=True)[-1][0].clamp(0, 1)
-            crops.append(restored.permute(1, 2, 0).numpy())
+        crops = [self.restorer(crop) for crop in image.read()]
         write_submission(self.folder / f"{image.name}.mat", crops)
 
 
@@ -169,8 +163,8 @@ class _Samples(Dataset[dict[str, Any]]):
         degraded, target = self.images[key.item].read()
         return {
             "index": key.item,
-            "degraded": _batch(to_float(degraded)),
-            "target": _batch(target),
+            "degraded": to_tensor(to_float(degraded))[None],
+            "target": to_tensor(target)[None],
         }
 
 
@@ -183,11 +177,6 @@ class _Places(Dataset[int]):
 
     def __getitem__(self, key: ItemKey) -> int:
         return key.item
-
-
-def _batch(image: Pixels | NDArray[np.float32]) -> Tensor:
-    """Turn (H, W, 3) into (1, 3, H, W) of the same type."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 
 def _loader(dataset: Dataset[Any], module: LightningModule) -> DataLoader[Any]:

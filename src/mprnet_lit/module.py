@@ -1,7 +1,7 @@
 """The LightningModule: steps, metrics, optimiser and schedule, one narrow method each."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any, TypedDict, cast
 
 import numpy as np
@@ -17,7 +17,7 @@ from mprnet_lit.losses import MultiStageLoss
 from mprnet_lit.metrics import psnr, ssim
 from mprnet_lit.models import MPRNet
 from mprnet_lit.schedule import build_schedule
-from mprnet_lit.weights import Info
+from mprnet_lit.weights import RECORD, Info
 
 RESTORATIONS = ("degraded", "stage1", "stage2", "stage3")
 """What validation compares with the target: the input, then each stage."""
@@ -49,8 +49,6 @@ class RestorationModule(LightningModule):
         compile: run the network through ``torch.compile``.
         gradient_checkpointing: trade time for memory.
         seed: of MixUp's draws, which depend on nothing else but the step and the rank.
-        task: name of the task, kept with the weights.
-        crop: side of the training patches, kept with the weights.
     """
 
     def __init__(
@@ -68,8 +66,6 @@ class RestorationModule(LightningModule):
         compile: bool = False,
         gradient_checkpointing: bool = False,
         seed: int = 0,
-        task: str = "",
-        crop: int = 256,
     ) -> None:
         super().__init__()
         self.model = model
@@ -83,11 +79,8 @@ class RestorationModule(LightningModule):
         self.mixup_after_epoch = mixup_after_epoch
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.seed = seed
-        self.task = task
-        self.crop = crop
-        self.training_config: dict[str, Any] = {}
-        self.licence = ""
-        """Of the weights that training began with."""
+        self.info = Info()
+        """What is kept with the weights, besides the metrics."""
         model.set_gradient_checkpointing(gradient_checkpointing)
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         if compile:
@@ -168,14 +161,13 @@ class RestorationModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep with the weights what they are: size, task, patch size, metrics, configuration."""
+        """Keep with the weights what they are, and what validation last measured."""
         metrics = {
             name: value.item()
             for name, value in self.trainer.callback_metrics.items()
             if name.startswith("val/")
         }
-        info = Info(self.task, self.crop, self.licence, metrics, self.training_config)
-        checkpoint["mprnet_lit"] = {"size": asdict(self.model.size), **info.as_dict()}
+        checkpoint[RECORD] = replace(self.info, metrics=metrics).record(self.model.size)
 
     def _mean(self, name: str) -> MeanMetric:
         return cast(MeanMetric, self.quality[name])

@@ -76,7 +76,7 @@ def test_tensors_come_back_as_tensors(model):
 def test_stages_are_the_networks_and_the_callers_network_is_left_alone(model):
     model.train()
     x = torch.rand(1, 3, 24, 40)
-    stages = mprnet_lit.Restorer(model, tlc=True, crop=8, device="cpu").restore(x)
+    stages = mprnet_lit.Restorer(model, tlc=True, tlc_crop=8, device="cpu").restore(x)
     assert len(stages) == 3
     assert model.training and all(p.requires_grad for p in model.parameters())
     model.eval()
@@ -105,7 +105,7 @@ def test_self_ensemble_is_the_mean_of_eight(model):
 @pytest.mark.parametrize("tlc", [False, True])
 def test_mixed_precision_stays_close(model, precision, tlc):
     x = torch.rand(1, 3, 64, 64)
-    options = {"tlc": tlc, "crop": 32 if tlc else None, "device": "cpu"}
+    options = {"tlc": tlc, "tlc_crop": 32 if tlc else None, "device": "cpu"}
     exact = mprnet_lit.Restorer(model, **options).restore(x)[-1]
     mixed = mprnet_lit.Restorer(model, precision=precision, **options).restore(x)[-1]
     assert mixed.dtype == torch.float32
@@ -141,11 +141,11 @@ def test_auto_tiles_keep_within_the_memory_given(model):
         ({"tile": 100}, "tile=100 must be auto, null, or a multiple of 8 of at least 40"),
         ({"tile": 32, "overlap": 32}, "tile=32 must be .* at least 40"),
         ({"overlap": -1}, "overlap=-1 must be"),
-        ({"batch_size": 0}, "tile_batch=0 must be"),
+        ({"tile_batch": 0}, "tile_batch=0 must be"),
         ({"precision": "64"}, "precision=64 is none of 32, bf16, 16"),
         ({"device": "cuda:99"}, "device=cuda:99 can't be used here"),
-        ({"tlc": True, "crop": 100}, "tlc_crop=100 must be a multiple of 8"),
-        ({"crop": -8}, "tlc_crop=-8 must be a number above 0"),
+        ({"tlc": True, "tlc_crop": 100}, "tlc_crop=100 must be a multiple of 8"),
+        ({"tlc_crop": -8}, "tlc_crop=-8 must be a number above 0"),
         ({"memory_gb": "much"}, "memory_gb=much must be a number above 0"),
     ],
 )

@@ -1,5 +1,6 @@
 """The protocols against independent computations from their definitions, on real photographs."""
 
+import importlib
 import sys
 import types
 
@@ -14,7 +15,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.metrics import PROTOCOLS, luma, ssim_volume
-from mprnet_lit.metrics.protocols import PerceptualScores, mean_scores
+from mprnet_lit.metrics.protocols import PerceptualScores, Protocol, mean_scores
 from mprnet_lit.metrics.realblur import align
 
 
@@ -198,6 +199,23 @@ def test_perceptual_scores_without_torchvision_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(UserError, match=r"pip install mprnet_lit\[perceptual\]"):
         PerceptualScores()
+
+
+def test_a_torchvision_that_was_built_for_another_torch_says_so_too(monkeypatch):
+    def broken(_):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(UserError, match=r"pip install mprnet_lit\[perceptual\]"):
+        PerceptualScores()
+
+
+def test_a_protocol_without_a_measure_can_not_be_made():
+    class Unfinished(Protocol):
+        pass
+
+    with pytest.raises(TypeError, match="measure"):
+        Unfinished()
 
 
 def test_perceptual_scores_are_of_each_image(restored, target, monkeypatch):

@@ -100,7 +100,9 @@ def test_a_file_to_a_file_with_stages_comparison_and_report(cli, folder, model):
 def test_a_report_says_that_it_shows_the_centre_of_a_large_photo(cli, folder):
     Image.new("RGB", (1040, 16)).save(folder / "wide.png")
     cli(*RUN, "input=wide.png", "output=out", "report=true")
-    assert "wide.png (centre of 1040 x 16)" in (folder / "out" / "report.html").read_text()
+    page = (folder / "out" / "report.html").read_text()
+    assert '"name": "wide.png"' in page and '"cropped": "1040 x 16"' in page
+    assert '"width": 1024, "height": 16' in page
 
 
 def test_a_glob_16_bits_and_options(cli, folder, model):
@@ -116,7 +118,7 @@ def test_a_glob_16_bits_and_options(cli, folder, model):
         assert setting in outcome.output
     found = cv2.imread(str(folder / "out" / "more" / "deep.png"), cv2.IMREAD_UNCHANGED)
     assert found.dtype == np.uint16
-    restorer = Restorer(model, tlc=True, crop=64, self_ensemble=True, device="cpu")
+    restorer = Restorer(model, tlc=True, tlc_crop=64, self_ensemble=True, device="cpu")
     expected = restorer(deep[..., ::-1])[..., ::-1]
     np.testing.assert_allclose(found.astype(int), expected.astype(int), rtol=0, atol=1)
 

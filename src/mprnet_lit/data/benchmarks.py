@@ -10,7 +10,8 @@ import scipy.io
 from numpy.typing import NDArray
 
 from mprnet_lit.data.images import IMAGE_SUFFIXES, Pixels, read_image
-from mprnet_lit.data.pairing import OnError, find_pairs
+from mprnet_lit.data.pairing import OnError
+from mprnet_lit.data.sources import PairedFolders
 from mprnet_lit.errors import UserError
 
 Layout = Mapping[str, str]
@@ -88,8 +89,19 @@ def find_test_images(
         return _same_names(root, layout["input"], root / layout["targets"])
     if not {"input", "target"} <= layout.keys():
         raise UserError(f"benchmark.layouts: {dict(layout)} must have 'input' and 'target'")
-    pairs = find_pairs(root, root, layout["input"], layout["target"], on_error).pairs
-    return [ImageFiles(pair.name, pair.degraded, pair.target) for pair in pairs]
+    return find_image_files(root, root, layout["input"], layout["target"], on_error)
+
+
+def find_image_files(
+    degraded: str | Path,
+    target: str | Path,
+    degraded_pattern: str,
+    target_pattern: str,
+    on_error: OnError,
+) -> list[EvaluationImage]:
+    """Pair the files of two folders, as ``data=paired`` does."""
+    pairs = PairedFolders(degraded, target, degraded_pattern, target_pattern).samples(on_error)
+    return [ImageFiles(p.name, p.degraded, p.target) for p in pairs if p.degraded is not None]
 
 
 def choose_layout(name: str, root: Path, layouts: Sequence[Layout]) -> Layout:

@@ -119,8 +119,8 @@ class CropDataset(Dataset[dict[str, Any]]):
         assert degraded is not None
         inner = slice(margin, margin + height), slice(margin, margin + width)
         return {
-            "degraded": _to_tensor(degraded[inner]),
-            "target": _to_tensor(target[inner]),
+            "degraded": to_tensor(degraded[inner]),
+            "target": to_tensor(target[inner]),
             "name": sample.name,
             "weight": torch.tensor(key.weight),
         }
@@ -141,5 +141,6 @@ class CropDataset(Dataset[dict[str, Any]]):
         )
 
 
-def _to_tensor(image: NDArray[np.float32]) -> torch.Tensor:
+def to_tensor(image: Pixels | NDArray[np.float32]) -> torch.Tensor:
+    """Turn (H, W, 3) into (3, H, W) of the same type."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

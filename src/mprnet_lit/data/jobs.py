@@ -44,7 +44,8 @@ def find_jobs(source: str, output: str) -> list[Job]:
             names = [name for name in names if target.resolve() not in name.resolve().parents]
         jobs = [_job(name, path, target) for name in names]
     elif path.is_file():
-        _check_kind(path)
+        if path.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{path} is not an image or a video ({' '.join(sorted(SUFFIXES))})")
         is_file = target.suffix.lower() in SUFFIXES and not target.is_dir()
         jobs = [Job(path, path.name, target) if is_file else _job(path, path.parent, target)]
     elif any(sign in source for sign in "*?["):
@@ -68,11 +69,6 @@ def find_jobs(source: str, output: str) -> list[Job]:
 def _job(path: Path, root: Path, output: Path) -> Job:
     name = path.relative_to(root)
     return Job(path, name.as_posix(), output / name)
-
-
-def _check_kind(path: Path) -> None:
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path} is not an image or a video ({' '.join(sorted(SUFFIXES))})")
 
 
 def _before_wildcards(parts: tuple[str, ...]) -> tuple[str, ...]:

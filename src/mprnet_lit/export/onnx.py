@@ -1,15 +1,14 @@
 """ONNX: the traced network in one file, with what is known of its weights."""
 
 import json
-from dataclasses import asdict
 
 import torch
 
 import mprnet_lit
 from mprnet_lit.errors import UserError
 from mprnet_lit.export.graph import quiet, trace
-from mprnet_lit.inference.onnx import INPUT, OUTPUT, RECORD
-from mprnet_lit.weights import Weights
+from mprnet_lit.inference.onnx import INPUT, OUTPUT
+from mprnet_lit.weights import RECORD, Weights
 
 _OPSET = 18
 
@@ -43,7 +42,7 @@ def to_onnx(weights: Weights) -> bytes:
         )
     assert exported is not None
     model = exported.model_proto
-    record = {"size": asdict(weights.model.size), **weights.info.as_dict()}
+    record = weights.info.record(weights.model.size)
     model.producer_name, model.producer_version = "mprnet_lit", mprnet_lit.__version__
     model.metadata_props.add(key=RECORD, value=json.dumps(record))
     return bytes(model.SerializeToString())

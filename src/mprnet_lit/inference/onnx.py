@@ -10,34 +10,34 @@ from torch import Tensor
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.models import Size
-from mprnet_lit.weights import Info
+from mprnet_lit.weights import RECORD, Info
 
 INPUT, OUTPUT = "degraded", "restored"
-RECORD = "mprnet_lit"
-"""The key of the file's metadata that holds size and :class:`Info`."""
 
 
 class OnnxNetwork:
     """An exported network, called as :class:`MPRNet` is; it returns its last stage alone.
 
     Args:
-        path: an ``.onnx`` file that ``mode=export`` wrote.
+        source: an ``.onnx`` file that ``mode=export`` wrote, or its content.
         device: ``cuda`` runs on the GPU if onnxruntime can; all else on the CPU.
 
     Raises:
         UserError: onnxruntime is not installed; the file is missing, damaged, or no export of ours.
     """
 
-    def __init__(self, path: str | Path, device: str = "cpu") -> None:
+    def __init__(self, source: str | Path | bytes, device: str = "cpu") -> None:
+        name = "the exported network" if isinstance(source, bytes) else str(source)
         try:
             import onnxruntime
         except ImportError as error:
             raise UserError(
-                f"{path} needs onnxruntime, which is not installed: pip install 'mprnet_lit[onnx]'"
+                f"{name} needs onnxruntime, which is not installed: pip install 'mprnet_lit[onnx]'"
             ) from error
-        path = Path(path)
-        if not path.is_file():
-            raise UserError(f"there is no file {path}: check weights")
+        if not isinstance(source, bytes):
+            if not Path(source).is_file():
+                raise UserError(f"there is no file {name}: check weights")
+            source = Path(source).read_bytes()  # so that the file can't name others to be read
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4
@@ -46,10 +46,7 @@ class OnnxNetwork:
         if place.type == "cuda" and cuda in onnxruntime.get_available_providers():
             providers.insert(0, (cuda, {"device_id": place.index or 0}))
         try:
-            # From memory, so that the file can't name others to be read.
-            self.session = onnxruntime.InferenceSession(
-                path.read_bytes(), options, providers=providers
-            )
+            self.session = onnxruntime.InferenceSession(source, options, providers=providers)
             ends = self.session.get_inputs(), self.session.get_outputs()
             if [[end.name for end in side] for side in ends] != [[INPUT], [OUTPUT]]:
                 raise ValueError("another network")
@@ -58,7 +55,7 @@ class OnnxNetwork:
             self.size, self.info = Size(**record.pop("size")), Info.of(record)
         except Exception as error:  # the runtime has many kinds of its own
             raise UserError(
-                f"{path} is not a network that mode=export wrote, or it is damaged: export it again"
+                f"{name} is not a network that mode=export wrote, or it is damaged: export it again"
             ) from error
 
     @property

@@ -35,8 +35,8 @@ class Restorer:
         self_ensemble: the mean over the eight flips and rotations; eight times the work.
         precision: ``"32"``, or mixed: ``"bf16"`` or ``"16"``.
         device: ``"auto"`` (an accelerator if there is one), ``"cpu"``, ``"cuda:1"``, ...
-        batch_size: tiles that the network gets at once.
-        crop: side of the training patches for ``tlc``; ``None``: as the weights file says.
+        tile_batch: tiles that the network gets at once.
+        tlc_crop: side of the training patches for ``tlc``; ``None``: as the weights file says.
         memory_gb: what ``tile="auto"`` may use; ``None``: a share of what is free.
 
     Raises:
@@ -53,16 +53,16 @@ class Restorer:
         precision: Literal["32", "bf16", "16"] = "32",
         device: str = "auto",
         *,
-        batch_size: int = 1,
-        crop: int | None = None,
+        tile_batch: int = 1,
+        tlc_crop: int | None = None,
         memory_gb: float | None = None,
     ) -> None:
         self.device = _device(device)
-        self.tile = _checked(tile, overlap, batch_size)
-        for name, value in (("memory_gb", memory_gb), ("tlc_crop", crop)):
+        self.tile = _checked(tile, overlap, tile_batch)
+        for name, value in (("memory_gb", memory_gb), ("tlc_crop", tlc_crop)):
             if value is not None and not (isinstance(value, int | float) and value > 0):
                 raise UserError(f"{name}={value} must be a number above 0, or null")
-        self.overlap, self.batch_size = overlap, batch_size
+        self.overlap, self.tile_batch = overlap, tile_batch
         if str(precision) not in _DTYPES:
             raise UserError(f"precision={precision} is none of {', '.join(_DTYPES)}: choose one")
         self.dtype = _DTYPES[str(precision)]
@@ -81,7 +81,7 @@ class Restorer:
             weights = read(model_or_path)
             model, self.info, self.source = weights.model, weights.info, str(weights.path)
         self.size = model.size
-        self.crop = (self.info.crop if crop is None else crop) if tlc else None
+        self.crop = (self.info.crop if tlc_crop is None else tlc_crop) if tlc else None
         if self.crop is not None:
             if self.crop % SIZE_MULTIPLE:
                 raise UserError(f"tlc_crop={self.crop} must be a multiple of 8")
@@ -106,8 +106,8 @@ class Restorer:
     def settings(self) -> dict[str, str]:
         """Return what is in force, in words."""
         tile = "off" if self.tile is None else f"{self.tile}, overlap {self.overlap}"
-        if self.tile is not None and self.batch_size > 1:
-            tile += f", {self.batch_size} at once"
+        if self.tile is not None and self.tile_batch > 1:
+            tile += f", {self.tile_batch} at once"
         return {
             "weights": self.source,
             "task": self.info.task or "not said",
@@ -129,25 +129,33 @@ class Restorer:
         Raises:
             ValueError: another shape or type.
         """
+        return self.stages(image, progress, last_only=True)[-1]
+
+    def stages(
+        self, image: Image, progress: Progress | None = None, *, last_only: bool = False
+    ) -> tuple[Image, ...]:
+        """Return each stage's image, as :meth:`__call__` returns the last one's."""
         if isinstance(image, Tensor):
             if image.dim() not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
                 raise ValueError(f"a tensor must be (3, H, W) or (B, 3, H, W), not {image.shape}")
             batch = image if image.dim() == 4 else image[None]
-            restored = self._restore_kind(batch, progress).to(image.device)
-            return restored if image.dim() == 4 else restored[0]
+            restored = self._same_kind(batch, progress, last_only)
+            return tuple((r if image.dim() == 4 else r[0]).to(image.device) for r in restored)
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"an array must be (H, W, 3), not {image.shape}")
         batch = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
-        restored = self._restore_kind(batch, progress)[0].permute(1, 2, 0)
-        return np.ascontiguousarray(restored.numpy())
+        restored = self._same_kind(batch, progress, last_only)
+        return tuple(np.ascontiguousarray(r[0].permute(1, 2, 0).numpy()) for r in restored)
 
-    def _restore_kind(self, batch: Tensor, progress: Progress | None) -> Tensor:
+    def _same_kind(self, batch: Tensor, progress: Progress | None, last_only: bool) -> list[Tensor]:
+        """Restore a batch of integers or floats into batches of the same type."""
         peak = {torch.uint8: 255, torch.uint16: 65535}.get(batch.dtype)
         if peak is None and not batch.is_floating_point():
             raise ValueError(f"an image must be uint8, uint16 or floating point, not {batch.dtype}")
         x = batch.float() if peak is None else batch.float().div_(peak)
-        x = self.restore(x, last_only=True, progress=progress)[-1].clamp_(0, 1)
-        return (x if peak is None else x.mul_(peak).round_()).to(batch.dtype)
+        stages = self.restore(x, last_only=last_only, progress=progress)
+        clipped = (stage.clamp_(0, 1) for stage in stages)
+        return [(s if peak is None else s.mul_(peak).round_()).to(batch.dtype) for s in clipped]
 
     def restore(
         self, x: Tensor, *, last_only: bool = False, progress: Progress | None = None
@@ -164,7 +172,7 @@ class Restorer:
             padded = pad_to_multiple(image)
             tile = self._tile(padded.shape[-2], padded.shape[-1], len(image))
             network = _Runner(self.network, self.device, self.dtype, keep)
-            stages = run_tiled(network, padded, tile, self.overlap, self.batch_size, progress)
+            stages = run_tiled(network, padded, tile, self.overlap, self.tile_batch, progress)
             return tuple(stage[..., :height, :width] for stage in stages)
 
         try:
@@ -183,7 +191,7 @@ class Restorer:
             return self.tile
         if self.tile is None:
             return max(height, width)
-        bytes_ = budget(self.device, self.memory_gb) / (self.batch_size * images)
+        bytes_ = budget(self.device, self.memory_gb) / (self.tile_batch * images)
         side = largest_tile(self.size, bytes_, self.crop is not None)
         return max(height, width) if height * width <= side**2 else max(side, _least(self.overlap))
 
@@ -202,28 +210,6 @@ class _Runner:
         with torch.autocast(self.device.type, self.dtype, enabled=mixed):
             stages = self.network(x)
         return tuple(stage.float().cpu() for stage in stages[self.keep])
-
-
-def from_config(config: Any) -> Restorer:
-    """Build a Restorer from the keys of ``conf/mode/_inference.yaml``.
-
-    Raises:
-        UserError: ``weights`` is not set, or as :class:`Restorer` does.
-    """
-    if config.weights is None:
-        raise UserError("weights is not set: add weights=FILE (.ckpt, .pth, .safetensors or .onnx)")
-    return Restorer(
-        str(config.weights),
-        tile=config.tile,
-        overlap=config.overlap,
-        tlc=config.tlc,
-        self_ensemble=config.self_ensemble,
-        precision=config.precision,
-        device=config.device,
-        batch_size=config.tile_batch,
-        crop=config.tlc_crop,
-        memory_gb=config.memory_gb,
-    )
 
 
 def _device(name: str) -> torch.device:
@@ -245,11 +231,11 @@ def _least(overlap: int) -> int:
     return -(-overlap // SIZE_MULTIPLE) * SIZE_MULTIPLE + SIZE_MULTIPLE
 
 
-def _checked(tile: Any, overlap: int, batch_size: int) -> int | Literal["auto"] | None:
+def _checked(tile: Any, overlap: int, tile_batch: int) -> int | Literal["auto"] | None:
     if not isinstance(overlap, int) or overlap < 0:
         raise UserError(f"overlap={overlap} must be a whole number of pixels, 0 or more")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise UserError(f"tile_batch={batch_size} must be a whole number, 1 or more")
+    if not isinstance(tile_batch, int) or tile_batch < 1:
+        raise UserError(f"tile_batch={tile_batch} must be a whole number, 1 or more")
     if tile is None or tile == "auto":
         return cast(Literal["auto"] | None, tile)
     least = _least(overlap)

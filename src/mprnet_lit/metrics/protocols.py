@@ -6,6 +6,7 @@ repeats count once; the figure is the mean over the images (never the PSNR of a 
 
 import importlib
 import math
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -60,9 +61,9 @@ class Protocol(Metric):
         """Return the number that 1 stands for in what is compared; ``None`` for not rounding."""
         return 255
 
+    @abstractmethod
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
         """Return (B, columns) of two batches in [0, 1]."""
-        raise NotImplementedError
 
     def compute(self) -> Scores:
         """Return the scores of each image."""
@@ -142,8 +143,12 @@ class PerceptualScores(Protocol):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not _installed("torchvision"):
-            raise UserError("perceptual=true needs torchvision: pip install mprnet_lit[perceptual]")
+        try:
+            importlib.import_module("torchvision")
+        except (ImportError, RuntimeError) as error:  # the latter: it was built for another torch
+            raise UserError(
+                "perceptual=true needs torchvision: pip install mprnet_lit[perceptual]"
+            ) from error
         from torchmetrics import image
 
         self.lpips = image.LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
@@ -163,14 +168,6 @@ def mean_scores(rows: Iterable[dict[str, float]]) -> dict[str, float]:
         values = [row[column] for row in rows if not math.isnan(row[column])]
         means[column] = math.fsum(values) / len(values) if values else math.nan
     return means
-
-
-def _installed(package: str) -> bool:
-    try:
-        importlib.import_module(package)
-    except ImportError:
-        return False
-    return True
 
 
 def _to_float(target: Tensor) -> Tensor:

@@ -1,13 +1,12 @@
 """``mode=convert``: turn weights of any format into another, and say what they are."""
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 from rich.console import Console
 
 from mprnet_lit import weights
-from mprnet_lit.errors import UserError
 from mprnet_lit.models import SIZES
+from mprnet_lit.modes.arguments import new_file, weights_file
+from mprnet_lit.tracking.terminal import say_facts
 
 
 def run(config: DictConfig) -> None:
@@ -16,17 +15,13 @@ def run(config: DictConfig) -> None:
     Raises:
         UserError: one can't be read, the other can't be written or is there already.
     """
-    if config.weights is None:
-        raise UserError("weights is not set: add weights=FILE (.ckpt, .pth or .safetensors)")
-    output = Path(str(config.output))
-    if output.exists() and not config.overwrite:
-        raise UserError(f"{output} is there already: choose another output or add overwrite=true")
-    read = weights.read(str(config.weights))
+    path, output = weights_file(config), new_file(config)
+    read = weights.read(path)
     weights.save(read.model, output, read.info)
     size = read.model.size
     name = next((name for name, known in SIZES.items() if known == size), str(size))
     parameters = sum(p.numel() for p in read.model.parameters())
-    rows = {
+    facts = {
         "written": f"{output} ({output.stat().st_size / 1e6:.2f} MB)",
         "model": f"{name}, {parameters:,} parameters",
         "task": read.info.task or "not said",
@@ -39,6 +34,4 @@ def run(config: DictConfig) -> None:
         or "not said",
         "licence": read.info.licence or "not said",
     }
-    console = Console()
-    for label, value in rows.items():
-        console.print(f"{label:>10}  {value}", highlight=False, soft_wrap=True, markup=False)
+    say_facts(Console(), facts)

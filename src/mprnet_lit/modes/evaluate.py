@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning import Trainer
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mprnet_lit.config import instantiate
-from mprnet_lit.data.benchmarks import ImageFiles, choose_layout, find_test_images
+from mprnet_lit.data.benchmarks import choose_layout, find_image_files, find_test_images
 from mprnet_lit.data.dnd import find_dnd_images
-from mprnet_lit.data.pairing import find_pairs
 from mprnet_lit.errors import UserError
 from mprnet_lit.evaluation import Evaluation, Submission, TestSet
-from mprnet_lit.inference import Restorer, from_config
+from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics.protocols import PROTOCOLS, PerceptualScores, Protocol
+from mprnet_lit.modes import arguments
 from mprnet_lit.tracking.provenance import save_provenance
-from mprnet_lit.tracking.quiet import quieten
 from mprnet_lit.tracking.scores import Result, write_result
+from mprnet_lit.tracking.terminal import quieten, say, say_facts
 
 
 def run(config: DictConfig) -> float | None:
@@ -85,16 +85,8 @@ def _sets(config: DictConfig) -> list[TestSet]:
             "there is nothing to evaluate on: add benchmark=NAME, or input=FOLDER and "
             "target=FOLDER (without targets use mode=restore)"
         )
-    found = find_pairs(
-        Path(str(config.input)),
-        Path(str(config.target)),
-        config.input_pattern,
-        config.target_pattern,
-        on_error,
-    )
-    for line in found.left_out:
-        print(f"left out: {line}")
-    pairs = [ImageFiles(pair.name, pair.degraded, pair.target) for pair in found.pairs]
+    folders = str(config.input), str(config.target)
+    pairs = find_image_files(*folders, config.input_pattern, config.target_pattern, on_error)
     return [TestSet("your pairs", pairs)]
 
 
@@ -113,8 +105,7 @@ def _submit(config: DictConfig, folder: Path) -> None:
         return
     save_provenance(config, folder)
     console = Console()
-    for name, value in restorer.settings.items():
-        console.print(f"{name:>13}  {value}", highlight=False, soft_wrap=True, markup=False)
+    say_facts(console, restorer.settings)
     crops = sum(len(image.boxes) for image in images)
     lines = [
         f"Restored {crops} crops of {len(images)} images; there are no targets, so no scores.",
@@ -122,7 +113,7 @@ def _submit(config: DictConfig, folder: Path) -> None:
         *(f"Published: PSNR {p['psnr']:.2f}, SSIM {p['ssim']:.3f}" for p in _published(node)),
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
 
 
 def _trainer(config: DictConfig) -> Trainer:
@@ -139,11 +130,8 @@ def _trainer(config: DictConfig) -> Trainer:
 
 def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
     """Build the Restorer on this process's own device, unless ``device`` names one."""
-    if config.device == "auto":
-        config = config.copy()
-        with open_dict(config):
-            config.device = str(trainer.strategy.root_device)
-    return from_config(config)
+    own = str(trainer.strategy.root_device) if config.device == "auto" else None
+    return arguments.restorer(config, own)
 
 
 def _published(node: DictConfig) -> list[dict[str, Any]]:

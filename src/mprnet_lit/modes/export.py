@@ -1,10 +1,8 @@
 """``mode=export``: write a network for other runtimes, having checked that it is the same."""
 
-import tempfile
 from collections.abc import Callable
 from io import BytesIO
 from itertools import islice
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -21,6 +19,8 @@ from mprnet_lit.inference.onnx import OnnxNetwork
 from mprnet_lit.inference.padding import pad_to_multiple
 from mprnet_lit.metrics import psnr
 from mprnet_lit.models import MPRNet
+from mprnet_lit.modes.arguments import new_file, weights_file
+from mprnet_lit.tracking.terminal import say
 
 _BATCHES = 16
 """Of four crops each, to calibrate int8 with."""
@@ -33,65 +33,47 @@ def run(config: DictConfig) -> None:
         UserError: an option can't be used, the weights can't be read, the exported network is not
             the same, or ``output`` is there already or can't be written.
     """
-    if config.weights is None:
-        raise UserError("weights is not set: add weights=FILE (.ckpt, .pth or .safetensors)")
-    output = Path(str(config.output))
+    path, output = weights_file(config), new_file(config)
     if output.suffix not in (".onnx", ".pt2"):
         raise UserError(f"output={output} must end in .onnx, or in .pt2 for a torch.export program")
     if config.int8 and output.suffix != ".onnx":
         raise UserError(f"int8=true is for .onnx files: change output={output}")
-    if output.exists() and not config.overwrite:
-        raise UserError(f"{output} is there already: choose another output or add overwrite=true")
-    say = _Say()
-    read = weights.read(str(config.weights))
+    console = Console()
+    read = weights.read(path)
     task = read.info.task
     if config.int8 and task and task != config.task.name:  # it would be calibrated on another
         raise UserError(
-            f"{config.weights} was trained to {task}, but int8=true is calibrated for "
+            f"{path} was trained to {task}, but int8=true is calibrated for "
             f"task={config.task.name}: add task={task}"
         )
+    exported: Callable[[Tensor], Tensor]
     if output.suffix == ".pt2":
-        content = _program(read.model, say)
+        content = _program(read.model)
+        exported = torch.export.load(BytesIO(content)).module()
     else:
         content = to_onnx(read)
-        network = _runner(content)
-        say.differences(check(network, read.model))
-        if config.int8:
-            content = _int8(content, network, config, say)
+        exported = _runner(content)
+    for shape, difference in check(exported, read.model).items():
+        say(console, f"checked  {shape}: differs from torch by at most {difference:.1e}")
+    if config.int8:
+        content = _int8(content, exported, config, console)
     write_whole(output, content)
-    say(f"written  {output} ({len(content) / 1e6:.2f} MB)")
+    say(console, f"written  {output} ({len(content) / 1e6:.2f} MB)")
 
 
-class _Say:
-    def __init__(self) -> None:
-        self.console = Console()
-
-    def __call__(self, line: str) -> None:
-        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-    def differences(self, found: dict[str, float]) -> None:
-        for shape, difference in found.items():
-            self(f"checked  {shape}: differs from torch by at most {difference:.1e}")
-
-
-def _program(model: MPRNet, say: _Say) -> bytes:
+def _program(model: MPRNet) -> bytes:
     buffer = BytesIO()
     torch.export.save(trace(model), buffer)
-    buffer.seek(0)
-    say.differences(check(torch.export.load(buffer).module(), model))
     return buffer.getvalue()
 
 
 def _runner(content: bytes) -> Callable[[Tensor], Tensor]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        path.write_bytes(content)
-        network = OnnxNetwork(path)
+    network = OnnxNetwork(content)
     return lambda x: network(x)[0]
 
 
 def _int8(
-    content: bytes, original: Callable[[Tensor], Tensor], config: DictConfig, say: _Say
+    content: bytes, original: Callable[[Tensor], Tensor], config: DictConfig, console: Console
 ) -> bytes:
     """Quantise, and say what it costs on photos that calibration did not see."""
     from mprnet_lit.export.quantise import to_int8
@@ -111,7 +93,8 @@ def _int8(
         images = (degraded, *(run(padded)[..., :height, :width] for run in (original, network)))
         scores.append(torch.stack([psnr(image, target)[0] for image in images]))
     before, whole, coarse = torch.stack(scores).mean(0).tolist()
-    say(f"photos   {len(scores)} held out, degraded: {before:.2f} dB")
-    say(f"float32  {whole:.2f} dB, {len(content) / 1e6:.2f} MB")
-    say(f"int8     {coarse:.2f} dB, {len(quantised) / 1e6:.2f} MB: {whole - coarse:+.3f} dB lost")
+    say(console, f"photos   {len(scores)} held out, degraded: {before:.2f} dB")
+    say(console, f"float32  {whole:.2f} dB, {len(content) / 1e6:.2f} MB")
+    lost = f"{whole - coarse:+.3f} dB lost"
+    say(console, f"int8     {coarse:.2f} dB, {len(quantised) / 1e6:.2f} MB: {lost}")
     return quantised

@@ -1,26 +1,23 @@
 """``mode=restore``: restore photos and videos, whatever their size, and keep their kind."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from mprnet_lit.data.images import to_float, to_uint8, write_png
+from mprnet_lit.data.images import write_png
 from mprnet_lit.data.jobs import Job, find_jobs
-from mprnet_lit.data.photo import Photo, read_photo, write_photo
+from mprnet_lit.data.photo import read_photo, write_photo
 from mprnet_lit.data.video import restore_video
 from mprnet_lit.errors import UserError
-from mprnet_lit.inference import Restorer, from_config
-from mprnet_lit.tracking.report import Entry, write_report
+from mprnet_lit.inference import Restorer
+from mprnet_lit.modes import arguments
+from mprnet_lit.tracking.report import Entry, centre, write_report
+from mprnet_lit.tracking.terminal import say, say_facts
 
 _PICTURES = 20
 """The most photos that a report page embeds."""
@@ -44,9 +41,8 @@ def run(config: DictConfig) -> None:
         )
     if not todo:
         return
-    restorer = from_config(config)
-    for name, value in restorer.settings.items():
-        console.print(f"{name:>14}  {value}", highlight=False, soft_wrap=True, markup=False)
+    restorer = arguments.restorer(config)
+    say_facts(console, restorer.settings)
     if config.stages and str(config.weights).endswith(".onnx"):
         raise UserError("stages=true: an exported network has its last stage alone; leave it out")
     outputs = _Outputs(config.stages, config.compare, config.report)
@@ -59,15 +55,11 @@ def run(config: DictConfig) -> None:
                 _restore(job, restorer, outputs, bar)
             except UserError as error:
                 failures.append(str(error))
-                bar.say(f"Failed: {error}")
+                say(console, f"Failed: {error}")  # above the bar
             bar.end()
     done, seconds = len(todo) - len(failures), time.perf_counter() - started
-    console.print(
-        f"{done} restored in {seconds:.1f} s ({done / seconds:.2f} a second) into {config.output}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    speed = f"{done / seconds:.2f} a second"
+    say(console, f"{done} restored in {seconds:.1f} s ({speed}) into {config.output}")
     if config.report:
         _report(Path(str(config.output)), restorer, outputs)
     if failures:
@@ -96,13 +88,8 @@ def _restore(job: Job, restorer: Restorer, outputs: _Outputs, bar: "_Bar") -> No
         restore_video(job.source, job.destination, restorer, bar.move)
         return
     photo = read_photo(job.source)
-    if not (outputs.stages or outputs.shown):
-        restored = restorer(photo.pixels, bar.move)
-        stages: list[NDArray[Any]] = []
-    else:
-        x = torch.from_numpy(to_float(photo.pixels)).permute(2, 0, 1)[None]
-        images = [_quantise(s, photo) for s in restorer.restore(x, progress=bar.move)]
-        stages, restored = images[:-1], images[-1]
+    last_only = not (outputs.stages or outputs.shown)
+    *stages, restored = restorer.stages(photo.pixels, bar.move, last_only=last_only)
     write_photo(job.destination, replace(photo, pixels=restored))
     if outputs.stages:
         for number, stage in enumerate(stages, start=1):
@@ -111,24 +98,11 @@ def _restore(job: Job, restorer: Restorer, outputs: _Outputs, bar: "_Bar") -> No
         write_png(_beside(job, "compare"), np.concatenate((photo.pixels, restored), 1))
     outputs.photos += 1
     if outputs.shown:
-        before, after, *shown = (_centre(p) for p in (photo.pixels, restored, *stages))
-        height, width = restored.shape[:2]
-        cut = max(height, width) > _LARGEST
-        name = f"{job.name} (centre of {width} x {height})" if cut else job.name
-        outputs.entries.append(Entry(name, before, after, stages=tuple(shown)))
-
-
-def _quantise(stage: Tensor, photo: Photo) -> NDArray[Any]:
-    dtype = photo.pixels.dtype
-    peak = np.iinfo(dtype).max
-    return (stage[0].permute(1, 2, 0).clamp(0, 1) * peak).round().numpy().astype(dtype)
-
-
-def _centre(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return what a report page has room for, so that no more is held: 8 bits, 1024 pixels."""
-    top, left = (max(side - _LARGEST, 0) // 2 for side in pixels.shape[:2])
-    pixels = pixels[top : top + _LARGEST, left : left + _LARGEST].copy()
-    return pixels if pixels.dtype == np.uint8 else to_uint8(to_float(pixels))
+        # The centres alone, so that the whole photos are not held until the page is written.
+        images = (photo.pixels, *stages, restored)
+        before, *between, after = (centre(image, _LARGEST) for image in images)
+        entry = Entry(job.name, before, after, stages=tuple(between), size=restored.shape[:2])
+        outputs.entries.append(entry)
 
 
 def _beside(job: Job, what: str) -> Path:
@@ -137,15 +111,14 @@ def _beside(job: Job, what: str) -> Path:
 
 def _report(output: Path, restorer: Restorer, outputs: _Outputs) -> None:
     folder = output if output.is_dir() else output.parent
-    summary: Sequence[Sequence[str]] = [["photos", "shown"]]
-    summary = [*summary, [str(outputs.photos), str(len(outputs.entries))]]
+    shown = len(outputs.entries)
     write_report(
         folder / "report.html",
         "Restored photos",
         restorer.settings,
-        summary,
+        [["photos", "shown"], [str(outputs.photos), str(shown)]],
         outputs.entries,
-        omitted=outputs.photos - len(outputs.entries),
+        omitted=outputs.photos - shown,
     )
 
 
@@ -162,7 +135,7 @@ class _Bar:
             console=console,
             disable=not console.is_terminal,
         )
-        self.console, self.files, self.done = console, files, 0
+        self.done = 0
         self.started = time.perf_counter()
         self.task: TaskID = self.progress.add_task("starting", total=files, speed="")
 
@@ -186,7 +159,3 @@ class _Bar:
         self.done += 1
         speed = self.done / (time.perf_counter() - self.started)
         self.progress.update(self.task, completed=self.done, speed=f"{speed:.2f} images/s")
-
-    def say(self, sentence: str) -> None:
-        """Print a line above the bar."""
-        self.console.print(sentence, highlight=False, soft_wrap=True, markup=False)

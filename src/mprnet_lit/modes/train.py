@@ -24,7 +24,8 @@ from mprnet_lit.models import MPRNet, Size
 from mprnet_lit.module import RestorationModule
 from mprnet_lit.stopping import StopOnSignal
 from mprnet_lit.tracking.provenance import save_provenance
-from mprnet_lit.tracking.quiet import quieten
+from mprnet_lit.tracking.terminal import quieten
+from mprnet_lit.weights import Info
 
 _COUNTS = ("max_epochs", "max_steps", "accumulate_grad_batches", "check_val_every_n_epoch")
 
@@ -47,8 +48,12 @@ def run(config: DictConfig) -> float | None:
         loss=instantiate(config.task.loss),
         optimizer=instantiate(config.optimizer),
     )
-    module.training_config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    module.licence = start.info.licence  # what weights are made of goes on with them
+    module.info = Info(
+        task=config.task.name,
+        crop=data.patch_size,
+        licence=start.info.licence,  # of the weights that these are made of
+        config=cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)),
+    )
     checkpoint = resume_from(config, folder, model.size)
     if trainer.is_global_zero:
         runs.record(config, folder)

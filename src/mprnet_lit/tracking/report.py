@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mprnet_lit.data.images import Pixels, to_float, to_uint8
 from mprnet_lit.files import write_whole
 
 _LARGEST = 2048
@@ -32,6 +33,7 @@ class Entry:
         degraded, restored, target: (H, W, 3) RGB.
         stages: the network's stages, each (H, W, 3) RGB.
         scores: what was measured, such as ``{"PSNR": 31.2}``; a column each.
+        size: (height, width) of the whole image, where the pictures are its centre alone.
     """
 
     name: str
@@ -40,6 +42,14 @@ class Entry:
     target: NDArray[np.uint8] | None = None
     stages: tuple[NDArray[np.uint8], ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+
+
+def centre(pixels: Pixels, largest: int = _LARGEST) -> NDArray[np.uint8]:
+    """Return the centre of (H, W, 3), at most ``largest`` pixels a side, in 8 bits."""
+    top, left = (max(side - largest, 0) // 2 for side in pixels.shape[:2])
+    part = pixels[top : top + largest, left : left + largest]
+    return to_uint8(to_float(part))
 
 
 def write_report(
@@ -82,8 +92,9 @@ def _describe(entry: Entry) -> dict[str, Any]:
     pictures = {"degraded": entry.degraded}
     pictures |= {f"stage {k}": stage for k, stage in enumerate(entry.stages, start=1)}
     pictures |= {"restored": entry.restored, "target": entry.target}
-    shown = {name: _centre(pixels) for name, pixels in pictures.items() if pixels is not None}
-    whole = next((p.shape[:2] for p in pictures.values() if p is not None), None)
+    shown = {name: centre(pixels) for name, pixels in pictures.items() if pixels is not None}
+    first = next((p.shape[:2] for p in pictures.values() if p is not None), None)
+    whole = entry.size or first
     height, width = next((p.shape[:2] for p in shown.values()), (0, 0))
     face = shown.get("restored", next(iter(shown.values()), None))
     return {
@@ -99,11 +110,6 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "height": height,
         "cropped": f"{whole[1]} x {whole[0]}" if whole not in (None, (height, width)) else None,
     }
-
-
-def _centre(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    top, left = (max(side - _LARGEST, 0) // 2 for side in pixels.shape[:2])
-    return pixels[top : top + _LARGEST, left : left + _LARGEST]
 
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> str:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +20,7 @@ from mprnet_lit.files import write_whole
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import mean_scores
 from mprnet_lit.tracking.report import Entry, write_report
+from mprnet_lit.tracking.terminal import say, say_facts
 
 _SHOWN = 3
 """How many of the worst, and of the best, get pictures."""
@@ -75,12 +74,9 @@ def write_result(result: Result, folder: Path, restorer: Restorer, console: Cons
     )
     console.print(_table(result))
     for line in _remarks(result):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    for name, value in (*result.settings.items(), ("scores", str(folder / "scores.csv"))):
-        console.print(f"{name:>13}  {value}", highlight=False, soft_wrap=True, markup=False)
-    console.print(
-        f"{'report':>13}  {folder / 'report.html'}", highlight=False, soft_wrap=True, markup=False
-    )
+        say(console, line)
+    places = {"scores": folder / "scores.csv", "report": folder / "report.html"}
+    say_facts(console, result.settings | places)
 
 
 def _csv(result: Result) -> str:
@@ -193,13 +189,13 @@ def _pictures(result: Result, folder: Path, restorer: Restorer) -> list[Entry]:
     entries = []
     for kind, rows in (("worst", worst), ("best", best)):
         for place, row in enumerate(rows, 1):
-            degraded, target = (to_float(image) for image in row.image.read())
-            x = torch.from_numpy(np.ascontiguousarray(degraded.transpose(2, 0, 1)))[None]
-            stages = [_pixels(stage[0]) for stage in restorer.restore(x)]
-            images = (to_uint8(degraded), stages[-1], to_uint8(target))
+            degraded, target = row.image.read()
+            read = (degraded, *restorer.stages(degraded), target)
+            before, *stages, restored, after = (to_uint8(to_float(image)) for image in read)
+            images = (before, restored, after)
             write_png(folder / f"{kind}_{place}.png", np.concatenate(images, axis=1))
             title = f"{_title(result, row)} ({kind} {place})"
-            entries.append(Entry(title, *images, tuple(stages[:-1]), _labelled(row.scores)))
+            entries.append(Entry(title, *images, tuple(stages), _labelled(row.scores)))
     shown = {id(row) for row in (*worst, *best)}
     entries += [
         Entry(_title(result, row), scores=_labelled(row.scores))
@@ -213,10 +209,6 @@ def _labelled(scores: Scores) -> Scores:
     """psnr_degraded: PSNR degraded."""
     words = {name: name.split("_") for name in scores}
     return {" ".join((words[n][0].upper(), *words[n][1:])): v for n, v in scores.items()}
-
-
-def _pixels(image: torch.Tensor) -> NDArray[np.uint8]:
-    return to_uint8(image.permute(1, 2, 0).numpy())
 
 
 def _title(result: Result, row: Row) -> str:

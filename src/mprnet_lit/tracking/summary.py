@@ -10,6 +10,7 @@ from rich.table import Table
 
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.module import RESTORATIONS, RestorationModule
+from mprnet_lit.tracking.terminal import say, say_facts
 
 _ROWS = dict(zip(RESTORATIONS, ("degraded input", "stage 1", "stage 2", "stage 3"), strict=True))
 
@@ -38,7 +39,7 @@ class Summary(Callback):
         """Say what will be done."""
         if trainer.is_global_zero:
             for line in plan(trainer):
-                self.console.print(line, highlight=False, soft_wrap=True)
+                say(self.console, line)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Have a run that reaches ``max_steps`` in mid-epoch validated before it ends."""
@@ -71,8 +72,7 @@ class Summary(Callback):
             "panel": self.folder / "panels" / "latest.png",
             "everything": self.folder,
         }
-        for name, place in places.items():
-            self.console.print(f"{name:>13}  {place}", highlight=False, soft_wrap=True)
+        say_facts(self.console, places)
 
 
 def plan(trainer: Trainer) -> list[str]:
@@ -89,7 +89,7 @@ def plan(trainer: Trainer) -> list[str]:
     device = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
     done = f", going on after step {trainer.global_step}" if trainer.global_step else ""
     return [
-        f"Training MPRNet to {module.task}: {parameters:,} parameters (width {size.width}), "
+        f"Training MPRNet to {module.info.task}: {parameters:,} parameters (width {size.width}), "
         f"on {device}, precision {trainer.precision}",
         f"  {len(data.train_samples)} training and {len(data.val_samples)} validation images; "
         f"patches of {data.patch_size}x{data.patch_size}, batch {data.batch_size}",

@@ -1,6 +1,6 @@
 """Weights: reading and writing files, the published names and ours."""
 
 from mprnet_lit.weights.files import Weights, load, read, save
-from mprnet_lit.weights.info import Info
+from mprnet_lit.weights.info import RECORD, Info
 
-__all__ = ["Info", "Weights", "load", "read", "save"]
+__all__ = ["RECORD", "Info", "Weights", "load", "read", "save"]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,13 @@ from torch import Tensor
 from mprnet_lit.errors import UserError
 from mprnet_lit.files import write_whole
 from mprnet_lit.models import MPRNet
-from mprnet_lit.weights.info import PUBLISHED_LICENCE, Info
+from mprnet_lit.weights.info import PUBLISHED_LICENCE, RECORD, Info
 from mprnet_lit.weights.official import from_official, is_official, to_official
 from mprnet_lit.weights.shapes import ACTIVATION, build
 
 SUFFIXES = (".safetensors", ".ckpt", ".pth")
 _OURS = "model."
 """What stands before the network's parameters in a checkpoint of ours."""
-_RECORD = "mprnet_lit"
-"""Under what key our files keep the size and the :class:`Info`."""
 _PUBLISHED_CROP = {80: 128}
 """Training patches of the published weights, by width: the denoiser's; the others had 256."""
 
@@ -75,14 +73,7 @@ def read(path: str | Path) -> Weights:
             crop = _PUBLISHED_CROP.get(model.size.width, 256)
             return Weights(model, Info(crop=crop, licence=PUBLISHED_LICENCE), path)
         return Weights(model, Info.of(record), path)
-    except (
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-        ArithmeticError,
-    ) as error:
+    except Exception as error:  # as many ways as tensors of a stranger can be of another kind
         reason = " ".join(str(error).split())[:400]
         raise UserError(f"{path} does not hold the weights of an MPRNet: {reason}") from error
 
@@ -97,7 +88,7 @@ def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
         UserError: the suffix is another, or the file can't be written.
     """
     path, info = Path(path), info or Info()
-    record = {"size": asdict(model.size), **info.as_dict()}
+    record = info.record(model.size)
     state = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
@@ -108,10 +99,10 @@ def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
         write_whole(path, safetensors.torch.save(once, {"format": "pt", **metadata}))
     elif path.suffix == ".pth":
         named = to_official(state, model.size.cabs_per_orb)
-        _save_torch({"state_dict": named, _RECORD: record}, path)
+        _save_torch({"state_dict": named, RECORD: record}, path)
     elif path.suffix == ".ckpt":
         named = {f"{_OURS}{name}": tensor for name, tensor in state.items()}
-        _save_torch({"state_dict": named, _RECORD: record}, path)
+        _save_torch({"state_dict": named, RECORD: record}, path)
     else:
         raise UserError(f"{path}: weights are written as {', '.join(SUFFIXES)}: choose one of them")
 
@@ -134,7 +125,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the state dict, under whichever names, and our record if there is one."""
     content: Any = torch.load(path, map_location="cpu", weights_only=True)
     state = content.get("state_dict", content)
-    record = content.get(_RECORD, {})
+    record = content.get(RECORD, {})
     if not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise TypeError("not a state dict")
     if record and not is_official(state):  # the losses' and metrics' own tensors are not ours
@@ -143,8 +134,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    with path.open("rb"), safe_open(path, framework="pt") as file:
-        known = Info().as_dict().keys()  # others may say what they like
+    with safe_open(path, framework="pt") as file:
+        known = {f.name for f in fields(Info)}  # others may say what they like
         record = {n: json.loads(v) for n, v in (file.metadata() or {}).items() if n in known}
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if ACTIVATION in state:

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from mprnet_lit.models import Size
+
+RECORD = "mprnet_lit"
+"""The key under which a file keeps the size and the :class:`Info`."""
 PUBLISHED_LICENCE = "academic and non-commercial (published MPRNet weights)"
 
 
@@ -42,6 +46,6 @@ class Info:
         """Take the known fields of a mapping; what is absent keeps its default."""
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that ``of`` takes."""
-        return asdict(self)
+    def record(self, size: Size) -> dict[str, Any]:
+        """Return what a file keeps, in plain values: these and the network's size."""
+        return {"size": asdict(size), **asdict(self)}

@@ -1,0 +1,100 @@
+"""What restoring costs: TLC's time, tiles against the whole image, the memory of a large photo.
+
+python benchmarks/restoring.py                      TLC and tiles (minutes)
+python benchmarks/restoring.py --megapixels 24      the memory of mode=restore (up to an hour)
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import skimage
+import torch
+
+from mprnet_lit import Restorer, weights
+from mprnet_lit.data.degradations import GaussianNoise
+from mprnet_lit.data.images import to_float
+from mprnet_lit.metrics import psnr
+from mprnet_lit.models import SIZES, MPRNet
+
+
+def time_tlc(size: str, side: int, rounds: int) -> None:
+    torch.manual_seed(0)
+    model, x = MPRNet.from_size(size), torch.rand(1, 3, side, side)
+    restorers = {tlc: Restorer(model, tlc=tlc, tlc_crop=64, device="cpu") for tlc in (False, True)}
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(rounds + 1):
+        for tlc, restorer in restorers.items():
+            started = time.perf_counter()
+            restorer.restore(x, last_only=True)
+            if number:  # the first warms up
+                seconds[tlc].append(time.perf_counter() - started)
+    plain, local = (statistics.median(seconds[tlc]) for tlc in (False, True))
+    print(f"TLC, {size}, {side}x{side}: {local / plain:.2f} times as long "
+          f"({plain:.2f} s, {local:.2f} s, {rounds} rounds)")  # fmt: skip
+
+
+def compare_tiles(path: str) -> None:
+    photo = to_float(skimage.data.coffee())
+    noisy = GaussianNoise(25)(photo, np.random.default_rng(0))
+    target, x = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in (photo, noisy))
+
+    def restored(**options: object) -> torch.Tensor:
+        return Restorer(path, device="cpu", **options).restore(x, last_only=True)[-1].clamp(0, 1)
+
+    print(f"coffee, {x.shape[3]}x{x.shape[2]}, sigma 25; tiles against the whole, levels of 255")
+    print(f"{'TLC':>6}{'tile':>6}{'PSNR':>9}{'mean':>8}{'99.9 %':>8}{'most':>8}")
+    for tlc in (False, True):
+        options = {"tlc": True, "tlc_crop": 64} if tlc else {}
+        whole = restored(**options)
+        print(f"{'on' if tlc else 'off':>6}{'whole':>6}{psnr(whole, target).item():9.3f}")
+        for tile in (128, 192, 256, 384):
+            tiled = restored(tile=tile, **options)
+            levels = (whole - tiled).abs().flatten() * 255
+            print(f"{'on' if tlc else 'off':>6}{tile:6}{psnr(tiled, target).item():9.3f}"
+                  f"{levels.mean():8.3f}{levels.quantile(0.999):8.2f}"
+                  f"{levels.max():8.2f}")  # fmt: skip
+
+
+def measure_memory(size: str, megapixels: float) -> None:
+    height = round((megapixels * 1e6 / 1.5) ** 0.5)
+    photo = cv2.resize(cv2.cvtColor(skimage.data.coffee(), cv2.COLOR_RGB2BGR),
+                       (round(1.5 * height), height), interpolation=cv2.INTER_CUBIC)  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        cv2.imwrite(f"{folder}/photo.jpg", photo)
+        torch.manual_seed(0)
+        weights.save(MPRNet.from_size(size), f"{folder}/w.safetensors")
+        command = [sys.executable, "-m", "mprnet_lit", "mode=restore", "device=cpu",
+                   "weights=w.safetensors", "input=photo.jpg", "output=out.jpg"]  # fmt: skip
+        started = time.perf_counter()
+        subprocess.run(command, cwd=folder, check=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    print(f"{size}, {photo.shape[1]}x{photo.shape[0]} JPEG: peak resident memory {peak:.2f} GB, "
+          f"{time.perf_counter() - started:.0f} s")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", default="runs/denoise", help="of `make demo`")
+    parser.add_argument("--megapixels", type=float)
+    parser.add_argument("--size", default="small", choices=SIZES)
+    options = parser.parse_args()
+    if options.megapixels:
+        measure_memory(options.size, options.megapixels)
+        return
+    time_tlc("tiny", 512, rounds=5)
+    if Path(options.weights).exists():
+        compare_tiles(options.weights)
+    else:
+        print(f"tiles are compared with trained weights: there are none in {options.weights}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""What several modes read off the configuration."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mprnet_lit.errors import UserError
+from mprnet_lit.inference import Restorer
+
+_INFERENCE = (
+    "tile",
+    "overlap",
+    "tile_batch",
+    "memory_gb",
+    "tlc",
+    "tlc_crop",
+    "self_ensemble",
+    "precision",
+    "device",
+)
+"""The keys of ``conf/mode/_inference.yaml``."""
+
+
+def weights_file(config: DictConfig) -> str:
+    """Return ``weights``.
+
+    Raises:
+        UserError: it is not set.
+    """
+    if config.weights is None:
+        raise UserError("weights is not set: add weights=FILE (.ckpt, .pth, .safetensors or .onnx)")
+    return str(config.weights)
+
+
+def new_file(config: DictConfig) -> Path:
+    """Return ``output``.
+
+    Raises:
+        UserError: it is there already and ``overwrite`` is not set.
+    """
+    output = Path(str(config.output))
+    if output.exists() and not config.overwrite:
+        raise UserError(f"{output} is there already: choose another output or add overwrite=true")
+    return output
+
+
+def restorer(config: DictConfig, device: str | None = None) -> Restorer:
+    """Build a Restorer, on ``device`` if that is given.
+
+    Raises:
+        UserError: ``weights`` is not set, or as :class:`Restorer` does.
+    """
+    options = {key: config[key] for key in _INFERENCE}
+    return Restorer(weights_file(config), **options | ({"device": device} if device else {}))
