@@ -2,8 +2,8 @@
 
 A Python loop over quadrants and halves, NCHW, float32, eager; bilinear upsampling before its 1x1
 convolution; every sum and product an operation of its own. Parameter names are those of
-``mprnet_lit.models.MPRNet``, so that one state dict serves both; tests/test_benchmarks.py holds both
-to the golden data.
+``mprnet_lit.models.MPRNet``, so that one state dict serves both; tests/test_benchmarks.py holds
+both to the golden data.
 """
 
 import torch
@@ -78,7 +78,7 @@ class Encoder(nn.Module):
         self.fuse_encoder = nn.ModuleList(conv(c, c, 1) for c in fused)
         self.fuse_decoder = nn.ModuleList(conv(c, c, 1) for c in fused)
 
-    def forward(self, x, encoder=None, decoder=None):  # noqa: ANN001, ANN201
+    def forward(self, x, encoder=None, decoder=None):
         outs = []
         for level, block in enumerate((self.level1, self.level2, self.level3)):
             x = block(x)
@@ -178,9 +178,7 @@ class PlainMPRNet(nn.Module):
             encoded1.append(encoder)
             decoded1.append(decoder)
         tops = []
-        for half, features, encoder, decoder in zip(
-            halves, gated, encoded1, decoded1, strict=True
-        ):
+        for half, features, encoder, decoder in zip(halves, gated, encoded1, decoded1, strict=True):
             merged = self.merge1(torch.cat((self.shallow2(half), features), 1))
             tops.append(self.encoder2(merged, encoder, decoder))
         encoder = [torch.cat(pair, 2) for pair in zip(*tops, strict=True)]

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from benchmarks.baseline import PlainMPRNet, plain_loss
+
 from mprnet_lit.weights.official import from_official
 from mprnet_lit.weights.shapes import build
 

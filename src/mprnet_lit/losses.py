@@ -19,14 +19,19 @@ class CharbonnierLoss(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Compare two tensors of one shape; returns a scalar."""
-        return torch.sqrt((prediction - target).square() + self.eps**2).mean()
+        return self.of(prediction - target)
+
+    def of(self, difference: Tensor) -> Tensor:
+        """Return the loss of a difference."""
+        return torch.sqrt(difference.square() + self.eps**2).mean()
 
 
 class EdgeLoss(nn.Module):
     """Charbonnier loss between the Laplacians of two images (equation 3).
 
     The Laplacian is the image minus its reconstruction from a Gaussian pyramid one level deep,
-    with the 5x5 binomial-like kernel [.05 .25 .4 .25 .05] and replicated borders.
+    with the 5x5 binomial-like kernel [.05 .25 .4 .25 .05] and replicated borders. It is linear, so
+    that of the difference is the difference of both.
     """
 
     def __init__(self, eps: float = EPS) -> None:
@@ -38,19 +43,19 @@ class EdgeLoss(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Compare two images (B, C, H, W); returns a scalar."""
-        return self.charbonnier(self._laplacian(prediction), self._laplacian(target))  # type: ignore[no-any-return]
+        return self.of(prediction - target)
 
-    def _laplacian(self, image: Tensor) -> Tensor:
-        blurred = self._blur(image)
-        kept = torch.zeros_like(blurred)
-        kept[..., ::2, ::2] = 4 * blurred[..., ::2, ::2]
-        return image - self._blur(kept)
+    def of(self, difference: Tensor) -> Tensor:
+        """Return the loss of a difference (B, C, H, W)."""
+        kept = torch.zeros_like(difference)
+        kept[..., ::2, ::2] = 4 * self._blur(difference, stride=2)
+        return self.charbonnier.of(difference - self._blur(kept))
 
-    def _blur(self, image: Tensor) -> Tensor:
+    def _blur(self, image: Tensor, stride: int = 1) -> Tensor:
         channels = image.shape[1]
         kernel = self.kernel.to(image).expand(channels, 1, 5, 5)
         padded = F.pad(image, (2, 2, 2, 2), mode="replicate")
-        return F.conv2d(padded, kernel, groups=channels)
+        return F.conv2d(padded, kernel, stride=stride, groups=channels)
 
 
 class MultiStageLoss(nn.Module):
@@ -75,11 +80,11 @@ class MultiStageLoss(nn.Module):
     def forward(self, stages: Sequence[Tensor], target: Tensor) -> Tensor:
         """Compare each stage's (B, C, H, W) with ``target`` of that shape; returns a scalar."""
         target = target.float()
-        total = target.new_zeros(())
         with torch.autocast(target.device.type, enabled=False):
-            for stage in stages:
-                prediction = stage.float().clamp(0, 1) if self.clamp else stage.float()
-                total = total + self.charbonnier(prediction, target)
-                if self.edge_weight:
-                    total = total + self.edge_weight * self.edge(prediction, target)
-        return total
+            predictions = (s.float().clamp(0, 1) if self.clamp else s.float() for s in stages)
+            # On the batch axis: the mean over all is the mean of the stages' means.
+            differences = torch.cat([prediction - target for prediction in predictions])
+            loss = self.charbonnier.of(differences)
+            if self.edge_weight:
+                loss = loss + self.edge_weight * self.edge.of(differences)
+            return len(stages) * loss

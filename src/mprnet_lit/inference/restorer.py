@@ -38,6 +38,7 @@ class Restorer:
         tile_batch: tiles that the network gets at once.
         tlc_crop: side of the training patches for ``tlc``; ``None``: as the weights file says.
         memory_gb: what ``tile="auto"`` may use; ``None``: a share of what is free.
+        compile: compile the network's blocks first, which takes up to a minute.
 
     Raises:
         UserError: the weights can't be read, or an option can't be used.
@@ -56,6 +57,7 @@ class Restorer:
         tile_batch: int = 1,
         tlc_crop: int | None = None,
         memory_gb: float | None = None,
+        compile: bool = False,
     ) -> None:
         self.device = _device(device)
         self.tile = _checked(tile, overlap, tile_batch)
@@ -87,7 +89,10 @@ class Restorer:
                 raise UserError(f"tlc_crop={self.crop} must be a multiple of 8")
             model = with_tlc(model, self.crop)
         model.eval().requires_grad_(False)
-        self.network = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compile:
+            model.compile_blocks()
+        # The weights in the convolutions' precision, so that they aren't cast in each of them.
+        self.network = model.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _use_onnx(self, path: Path, tlc: bool) -> None:
         from mprnet_lit.inference.onnx import OnnxNetwork

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mprnet_lit.models.functional import global_average
+
 
 def conv(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Conv2d:
     """Return a bias-free convolution that keeps height and width."""
@@ -26,9 +28,10 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` times its per-channel gate in (0, 1)."""
-        pooled = x.mean((2, 3), keepdim=True)
-        gate: Tensor = self.expand(F.relu(self.reduce(pooled))).sigmoid()
-        return x * gate
+        # Matrix products: convolutions of one pixel cost far more to set up than to compute.
+        hidden = F.linear(global_average(x), self.reduce.weight.flatten(1)).relu()
+        gate = F.linear(hidden, self.expand.weight.flatten(1)).sigmoid()
+        return x * gate[:, :, None, None]
 
 
 class CAB(nn.Module):
@@ -55,7 +58,7 @@ class CAB(nn.Module):
 
     def _refine(self, x: Tensor) -> Tensor:
         residual: Tensor = self.attention(self.conv2(self.activation(self.conv1(x))))
-        return residual + x
+        return residual.add_(x)
 
 
 class Down(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mprnet_lit.models.blocks import CAB, SAM, conv
+from mprnet_lit.models.functional import SharedPReLU
 from mprnet_lit.models.sizes import SIZES, Size, SizeName
 from mprnet_lit.models.stages import Decoder, Encoder, ORSNet
 
@@ -53,7 +54,7 @@ class MPRNet(nn.Module):
     ) -> None:
         super().__init__()
         self.size = Size(width, unet_step, orsnet_step, cabs_per_orb, reduction)
-        activation = nn.PReLU()  # one learned scalar, shared by every block
+        activation = SharedPReLU()  # one learned scalar, shared by every block
         unet = (width, unet_step, reduction, activation)
 
         def shallow() -> nn.Sequential:
@@ -95,6 +96,17 @@ class MPRNet(nn.Module):
         for module in self.modules():
             if isinstance(module, CAB):
                 module.checkpointing = enabled
+
+    def compile_blocks(self) -> None:
+        """Compile the CABs, which are nearly all of the work, in place.
+
+        They share their code, so that it is compiled once for each number of channels and not for
+        each of them, nor again for another image size: seconds rather than minutes.
+        """
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 32)
+        for module in self.modules():
+            if isinstance(module, CAB):
+                module.compile(dynamic=True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Restore a batch.

@@ -4,6 +4,7 @@
 (B, C+2U, H/4, W/4), where C is ``width`` and U is ``unet_step``.
 """
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mprnet_lit.models.blocks import CAB, Down, Up, conv
@@ -49,7 +50,7 @@ class Encoder(nn.Module):
         encoder, decoder = previous
         from_encoder: Tensor = self.fuse_encoder[level](encoder[level])
         from_decoder: Tensor = self.fuse_decoder[level](decoder[level])
-        return x + from_encoder + from_decoder
+        return from_encoder.add_(from_decoder).add_(x)
 
 
 class Decoder(nn.Module):
@@ -85,7 +86,7 @@ class ORB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C+O, H, W) -> (B, C+O, H, W)."""
         out: Tensor = self.conv(self.blocks(x))
-        return out + x
+        return out.add_(x)
 
 
 class ORSNet(nn.Module):
@@ -114,10 +115,30 @@ class ORSNet(nn.Module):
 
     def forward(self, x: Tensor, encoder: Levels, decoder: Levels) -> Tensor:
         """Refine ``x``: (B, C+O, H, W) with stage 2's levels; the shape is kept."""
-        encoders = (encoder[0], self.up_encoder2(encoder[1]), self.up_encoder3(encoder[2]))
-        decoders = (decoder[0], self.up_decoder2(decoder[1]), self.up_decoder3(decoder[2]))
+        sides = (
+            (encoder, self.fuse_encoder, (nn.Identity(), self.up_encoder2, self.up_encoder3)),
+            (decoder, self.fuse_decoder, (nn.Identity(), self.up_decoder2, self.up_decoder3)),
+        )
         for level, orb in enumerate(self.orbs):
-            x = orb(x)
-            x = x + self.fuse_encoder[level](encoders[level])
-            x = x + self.fuse_decoder[level](decoders[level])
+            of_encoder, of_decoder = (
+                F.conv2d(levels[level], composed(ups[level], fuse[level]))
+                for levels, fuse, ups in sides
+            )
+            fused = of_encoder.add_(of_decoder)
+            for _ in range(level):
+                fused = F.interpolate(fused, scale_factor=2, mode="bilinear", align_corners=False)
+            x = orb(x).add_(fused)
         return x
+
+
+def composed(*layers: nn.Module) -> Tensor:
+    """Return the weight of the one 1x1 convolution that those in ``layers`` amount to.
+
+    1x1 convolutions and bilinear upsampling are linear and commute, so that this one can run before
+    all of the upsampling, on the fewest pixels.
+    """
+    convolutions = (m for layer in layers for m in layer.modules() if isinstance(m, nn.Conv2d))
+    weight = next(convolutions).weight.flatten(1)
+    for following in convolutions:
+        weight = following.weight.flatten(1) @ weight
+    return weight[:, :, None, None]

@@ -1,0 +1,114 @@
+"""One training step and one inference: the plain baseline against ours, under its settings.
+
+python -m benchmarks.network                       on a CPU: small, batch 4, 64x64; 256x256
+python -m benchmarks.network --device cuda --size base --batch 16 --patch 256 --side 720
+"""
+
+from functools import partial
+
+import torch
+from benchmarks.baseline import PlainMPRNet, plain_loss
+from benchmarks.interleave import Job, Maker
+
+from mprnet_lit.hardware import keep_freed_memory
+from mprnet_lit.losses import MultiStageLoss
+from mprnet_lit.models import SIZES, MPRNet, SizeName
+
+Shape = tuple[int, int, int, int]
+
+
+def _pair(shape: Shape, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    target = torch.rand(shape)
+    return (target + 0.1 * torch.randn(shape)).to(device), target.to(device)
+
+
+def plain_step(size: SizeName, shape: Shape, device: str) -> Job:
+    degraded, target = _pair(shape, device)
+    model = PlainMPRNet(SIZES[size]).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        plain_loss(model(degraded), target).backward()
+        optimizer.step()
+
+    return step
+
+
+def our_step(
+    size: SizeName,
+    shape: Shape,
+    device: str,
+    bf16: bool = False,
+    compiled: bool = False,
+    checkpointing: bool = False,
+) -> Job:
+    if device == "cpu":
+        keep_freed_memory()
+    degraded, target = (
+        t.contiguous(memory_format=torch.channels_last) for t in _pair(shape, device)
+    )
+    model = MPRNet.from_size(size).to(device, memory_format=torch.channels_last)
+    model.set_gradient_checkpointing(checkpointing)
+    if compiled:
+        model.compile_blocks()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, fused=True)
+    loss_fn = MultiStageLoss().to(device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            stages = model(degraded)
+        loss_fn(stages, target).backward()
+        optimizer.step()
+
+    return step
+
+
+def plain_inference(size: SizeName, shape: Shape, device: str) -> Job:
+    image, _ = _pair(shape, device)
+    model = PlainMPRNet(SIZES[size]).to(device).eval()
+
+    def run() -> None:
+        with torch.no_grad():
+            model(image)
+
+    return run
+
+
+def our_inference(
+    size: SizeName, shape: Shape, device: str, bf16: bool = False, compiled: bool = False
+) -> Job:
+    from mprnet_lit import Restorer
+
+    if device == "cpu":
+        keep_freed_memory()
+    image, _ = _pair(shape, device)
+    torch.manual_seed(0)
+    restorer = Restorer(
+        MPRNet.from_size(size), precision="bf16" if bf16 else "32", device=device, compile=compiled
+    )
+    return lambda: restorer.restore(image, last_only=True)
+
+
+def steps(size: SizeName, shape: Shape, device: str) -> dict[str, Maker]:
+    ours = partial(our_step, size, shape, device)
+    return {
+        "plain baseline": partial(plain_step, size, shape, device),
+        "float32": ours,
+        "float32, checkpointing": partial(ours, checkpointing=True),
+        "bf16": partial(ours, bf16=True),
+        "bf16, checkpointing": partial(ours, bf16=True, checkpointing=True),
+        "bf16, compiled blocks": partial(ours, bf16=True, compiled=True),
+    }
+
+
+def inferences(size: SizeName, shape: Shape, device: str) -> dict[str, Maker]:
+    ours = partial(our_inference, size, shape, device)
+    return {
+        "plain baseline": partial(plain_inference, size, shape, device),
+        "float32": ours,
+        "bf16": partial(ours, bf16=True),
+        "bf16, compiled blocks": partial(ours, bf16=True, compiled=True),
+    }

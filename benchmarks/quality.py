@@ -1,0 +1,203 @@
+"""Time to quality: PSNR on held-out photographs against seconds of training, plain against ours.
+
+python -m benchmarks.quality --minutes 15 --json quality.json
+
+Gaussian noise of sigma 25, the same photographs, crops, noise and seed for all. Each variant trains
+in a process of its own; they take turns of 30 seconds, and only their own seconds count, without
+those of validation. The learning rate warms up and falls along a cosine over each variant's own
+seconds, so that each one is finished at its end:
+
+- the plain baseline: float32, NCHW, the paper's learning rate of 2e-4;
+- ours: the same recipe at the speed of our settings;
+- ours, quickstart: as ``experiment=quickstart``, in a third of the time.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import albumentations as A
+import torch
+from benchmarks.baseline import PlainMPRNet, plain_loss
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mprnet_lit.data import PairedAugmentation, Photos, RestorationDataModule
+from mprnet_lit.data.degradations import GaussianNoise
+from mprnet_lit.hardware import fast_precision, keep_freed_memory
+from mprnet_lit.losses import MultiStageLoss
+from mprnet_lit.metrics import psnr
+from mprnet_lit.models import SIZES, MPRNet, SizeName
+
+TURN = 30.0
+"""Seconds of training between two validations."""
+
+
+@dataclass
+class Variant:
+    """What is trained, for how long, and what came of it."""
+
+    name: str
+    ours: bool
+    seconds: float
+    lr: float = 2e-4
+    quickstart: bool = False
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+class Training:
+    """A training that runs for some seconds at a time."""
+
+    def __init__(self, variant: Variant, size: SizeName, batch: int, patch: int) -> None:
+        torch.manual_seed(0)
+        self.variant = variant
+        self.bf16 = variant.ours and fast_precision(torch.device("cpu"))[0] == "bf16-mixed"
+        self.layout = torch.channels_last if variant.ours else torch.contiguous_format
+        start = MPRNet.from_size(size)
+        if variant.quickstart:
+            start.start_from_identity()
+        if variant.ours:
+            keep_freed_memory()
+            self.model: torch.nn.Module = start.to(memory_format=torch.channels_last)
+            self.loss: Any = MultiStageLoss(edge_weight=0, clamp=True)
+        else:
+            self.model = PlainMPRNet(SIZES[size])
+            self.model.load_state_dict(start.state_dict())
+            self.loss = lambda stages, target: plain_loss(stages, target, edge_weight=0)
+        self.average = (
+            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.98))
+            if variant.quickstart
+            else None
+        )
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=variant.lr, fused=variant.ours
+        )
+        self.data = RestorationDataModule(
+            Photos("train"),
+            Photos("val"),
+            GaussianNoise(25),
+            PairedAugmentation([A.D4(p=1.0)]),
+            patch_size=patch,
+            batch_size=batch,
+            crops_per_image=10_000,  # one long epoch
+            num_workers=0,
+        )
+        self.data.setup()
+        self.batches: Iterator[Any] = iter(self.data.train_dataloader())
+        self.done, self.steps = 0.0, 0
+
+    def run(self, seconds: float) -> dict[str, float]:
+        """Train for some seconds, then validate."""
+        self.model.train()
+        until = min(self.done + seconds, self.variant.seconds)
+        while self.done < until:
+            started = time.perf_counter()
+            self._step()
+            self.done += time.perf_counter() - started
+        return {"seconds": self.done, "steps": self.steps, "psnr": self._validate()}
+
+    def _step(self) -> None:
+        share = self.done / self.variant.seconds
+        rate = min(share / 0.03, 0.5 + 0.5 * math.cos(math.pi * share)) + 1e-3
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.variant.lr * rate
+        batch = next(self.batches)
+        degraded = batch["degraded"].contiguous(memory_format=self.layout)
+        self.optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            stages = self.model(degraded)
+        self.loss(stages, batch["target"]).backward()
+        if self.variant.quickstart:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.steps += 1
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def _validate(self) -> float:
+        model = (self.average or self.model).eval()
+        with torch.no_grad():
+            scores = []
+            for batch in self.data.val_dataloader():
+                degraded = batch["degraded"].contiguous(memory_format=self.layout)
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+                    restored = model(degraded)[-1]
+                scores.append(psnr(restored, batch["target"]))
+        return torch.cat(scores).mean().item()
+
+
+def _serve(end: Any, variant: Variant, size: SizeName, batch: int, patch: int) -> None:
+    training = Training(variant, size, batch, patch)
+    while (seconds := end.recv()) is not None:
+        end.send(training.run(seconds))
+
+
+def measure(minutes: float, size: SizeName, batch: int, patch: int) -> list[Variant]:
+    """Train the variants by turns; returns them with their curves."""
+    seconds = minutes * 60
+    variants = [
+        Variant("plain baseline", False, seconds),
+        Variant("ours, same recipe", True, seconds),
+        Variant("ours, quickstart recipe", True, seconds / 3, lr=1e-3, quickstart=True),
+    ]
+    context = multiprocessing.get_context("spawn")
+    running = []
+    for variant in variants:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, variant, size, batch, patch))
+        process.start()
+        running.append((variant, ours))
+    while running:
+        for variant, end in list(running):
+            end.send(TURN)
+            variant.curve.append(end.recv())
+            last = variant.curve[-1]
+            print(
+                f"{variant.name:26}{last['seconds']:7.0f} s{last['steps']:6.0f} steps"
+                f"{last['psnr']:8.2f} dB",
+                flush=True,
+            )
+            if last["seconds"] >= variant.seconds:
+                end.send(None)
+                running.remove((variant, end))
+    return variants
+
+
+def time_to(variant: Variant, wanted: float) -> float:
+    """Return the seconds after which a variant's PSNR reached ``wanted``; infinity if never."""
+    return next((p["seconds"] for p in variant.curve if p["psnr"] >= wanted), math.inf)
+
+
+def figures(variants: list[Variant]) -> dict[str, Any]:
+    """Return the curves, and how much sooner each one reached the baseline's best PSNR."""
+    best = max(point["psnr"] for point in variants[0].curve)
+    own = time_to(variants[0], best)
+    return {
+        "baseline_best_psnr": best,
+        "variants": [asdict(v) | {"times_as_fast_to_it": own / time_to(v, best)} for v in variants],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--size", default="small", choices=SIZES)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--patch", type=int, default=64)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    out = figures(measure(options.minutes, options.size, options.batch, options.patch))
+    for variant in out["variants"]:
+        print(f"{variant['name']:26}{variant['times_as_fast_to_it']:6.2f} times as fast to "
+              f"{out['baseline_best_psnr']:.2f} dB")  # fmt: skip
+    if options.json:
+        options.json.write_text(json.dumps(out, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

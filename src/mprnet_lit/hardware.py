@@ -1,0 +1,37 @@
+"""What this machine does well: the precision it computes fast in, memory that is kept."""
+
+import ctypes
+import platform
+
+import torch
+
+_MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # of glibc's mallopt
+
+
+def fast_precision(device: torch.device) -> tuple[str, str]:
+    """Return the mixed precision (``bf16-mixed``, else ``32-true``) to train with, and why.
+
+    float16 is never chosen: it needs loss scaling and overflows.
+    """
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            return "bf16-mixed", f"{name} multiplies bfloat16 in its tensor cores"
+        return "32-true", f"{name} has no tensor cores for bfloat16"
+    if device.type == "cpu":
+        if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+            return "bf16-mixed", "this CPU multiplies bfloat16 in hardware"
+        return "32-true", "this CPU has no instructions for bfloat16"
+    return "32-true", f"bfloat16 was not tried on {device.type}"
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep what a CPU's tensors free, for the next ones; tells whether it does.
+
+    Large blocks are otherwise given back to the system and come back page by page, each of them
+    zeroed: up to a tenth of a training step in float32. Linux with glibc only.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    library = ctypes.CDLL(None)
+    return bool(library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, 2**31 - 1))
