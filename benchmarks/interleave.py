@@ -5,7 +5,6 @@ the settings that a user's process would have.
 """
 
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,8 @@ from typing import Any
 
 import psutil
 import torch
+
+from mprnet_lit.hardware import peak_resident
 
 Job = Callable[[], Any]
 Maker = Callable[[], Job]
@@ -86,7 +87,7 @@ def _serve(end: Connection, maker: Maker) -> None:
     if torch.cuda.is_initialized():
         end.send(torch.cuda.max_memory_allocated())
     else:
-        end.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+        end.send(peak_resident() - before)
 
 
 def _finish() -> None:

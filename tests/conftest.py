@@ -80,6 +80,7 @@ class Outcome:
 QUICK = (
     "model=tiny",
     "trainer.accelerator=cpu",
+    "trainer.precision=32-true",  # on every machine alike
     "data.patch_size=32",
     "data.batch_size=2",
     "data.crops_per_image=2",

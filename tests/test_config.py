@@ -2,6 +2,7 @@
 
 import hydra
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from mprnet_lit.config import CONFIG_DIR, instantiate, register_resolvers
@@ -57,6 +58,7 @@ def test_paper_recipes(task, size, width, patch, epochs):
 
 def test_a_task_takes_the_papers_size_with_a_gpu_and_a_small_one_without(monkeypatch):
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("cuda"))
     config = compose("task=deblur")
     assert (config.model.size, config.data.patch_size, config.data.batch_size) == ("large", 256, 16)
     config = compose("task=deblur", "trainer=cpu")

@@ -25,6 +25,8 @@ ALLOWED = ("mprnet_lit.", "torch.", "lightning.", "torchmetrics.", "albumentatio
 def register_resolvers() -> None:
     """Register the resolvers that the configuration uses."""
     OmegaConf.register_new_resolver("by_machine", by_machine, replace=True)
+    OmegaConf.register_new_resolver("fast_precision", _fast_precision, replace=True)
+    OmegaConf.register_new_resolver("fused", _fused, replace=True)
     OmegaConf.register_new_resolver("size", _size, replace=True)
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
     OmegaConf.register_new_resolver("stamp", run_stamp, replace=True, use_cache=True)
@@ -32,10 +34,20 @@ def register_resolvers() -> None:
 
 def by_machine(with_gpu: Any, without: Any, *, _root_: DictConfig) -> Any:
     """Return the first value where training has an accelerator, else the second."""
-    import torch
+    from mprnet_lit.hardware import training_device
 
-    on_cpu = _root_.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
-    return without if on_cpu else with_gpu
+    return without if training_device(_root_.trainer.accelerator).type == "cpu" else with_gpu
+
+
+def _fast_precision(*, _root_: DictConfig) -> str:
+    """Return the precision in which the training's device is fast."""
+    from mprnet_lit.hardware import fast_precision, training_device
+
+    return fast_precision(training_device(_root_.trainer.accelerator))[0]
+
+
+def _fused(*, _root_: DictConfig) -> bool:
+    return str(_root_.trainer.precision) not in ("16-mixed", "16")
 
 
 def _size(name: str, hyperparameter: str) -> int:

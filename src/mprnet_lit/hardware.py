@@ -2,10 +2,22 @@
 
 import ctypes
 import platform
+import resource
+import sys
+from pathlib import Path
 
 import torch
 
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # of glibc's mallopt
+
+
+def training_device(accelerator: str) -> torch.device:
+    """Return the device that ``trainer.accelerator`` means on this machine."""
+    if accelerator == "cpu" or not torch.accelerator.is_available():
+        return torch.device("cpu")
+    found = torch.accelerator.current_accelerator()
+    assert found is not None
+    return found
 
 
 def fast_precision(device: torch.device) -> tuple[str, str]:
@@ -35,3 +47,14 @@ def keep_freed_memory() -> bool:
         return False
     library = ctypes.CDLL(None)
     return bool(library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def peak_resident() -> float:
+    """Return the most bytes of memory that this process has held at once."""
+    status = Path("/proc/self/status")
+    if status.exists():  # the other figure is, on Linux, at least that of the parent process
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+        return float(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024.0
+    )

@@ -46,7 +46,7 @@ class RestorationModule(LightningModule):
         mixup_alpha: MixUp's Beta(alpha, alpha); 0 for none (Zhang et al., arXiv 1710.09412).
         mixup_after_epoch: epochs before MixUp starts.
         channels_last: keep tensors in NHWC memory order.
-        compile: run the network through ``torch.compile``.
+        compile: compile the network's blocks.
         gradient_checkpointing: trade time for memory.
         seed: of MixUp's draws, which depend on nothing else but the step and the rank.
     """
@@ -78,13 +78,14 @@ class RestorationModule(LightningModule):
         self.mixup_alpha = mixup_alpha
         self.mixup_after_epoch = mixup_after_epoch
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.compiled = compile
         self.seed = seed
         self.info = Info()
         """What is kept with the weights, besides the metrics."""
         model.set_gradient_checkpointing(gradient_checkpointing)
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         if compile:
-            model.compile()
+            model.compile_blocks()
         self.quality = nn.ModuleDict(
             {
                 f"{metric}_{name}": MeanMetric(nan_strategy="ignore")

@@ -146,7 +146,7 @@ class RestorationDataModule(LightningDataModule):
             epoch, batches = divmod(done, int(trainer.num_training_batches))
             return epoch, batches * batch_size
 
-        workers = self._workers(world_size)
+        workers = self.workers(world_size)
         return LazyLoader(
             dataset,
             batch_size=batch_size,
@@ -164,8 +164,11 @@ class RestorationDataModule(LightningDataModule):
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
 
-    def _workers(self, world_size: int) -> int:
-        """Leave the cores that computing on a CPU wants; a GPU's process wants up to eight."""
+    def workers(self, world_size: int) -> int:
+        """Return the worker processes of a device.
+
+        They leave the cores that computing on a CPU wants; a GPU's process wants up to eight.
+        """
         if self.num_workers is not None:
             return self.num_workers
         return max(0, min(8, (os.cpu_count() or 1) // world_size - 2))

@@ -20,6 +20,7 @@ from mprnet_lit.checkpoints import AtomicCheckpointIO, read_checkpoint
 from mprnet_lit.config import instantiate
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.errors import UserError
+from mprnet_lit.hardware import keep_freed_memory
 from mprnet_lit.models import MPRNet, Size
 from mprnet_lit.module import RestorationModule
 from mprnet_lit.stopping import StopOnSignal
@@ -36,6 +37,8 @@ def run(config: DictConfig) -> float | None:
     folder = Path(config.paths.run).resolve()
     seed_everything(config.seed, workers=True, verbose=False)
     trainer = build_trainer(config, folder)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     if _starts_processes(trainer) and HydraConfig.get().mode == RunMode.MULTIRUN:
         return _run_alone(folder)
 

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
 from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.hardware import fast_precision
 from mprnet_lit.module import RESTORATIONS, RestorationModule
 from mprnet_lit.tracking.terminal import say, say_facts
 
@@ -88,9 +90,16 @@ def plan(trainer: Trainer) -> list[str]:
         budget = f"{trainer.max_epochs} epochs of {patches} patches"
     device = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
     done = f", going on after step {trainer.global_step}" if trainer.global_step else ""
+    choice, why = fast_precision(trainer.strategy.root_device)
+    chosen = trainer.precision == choice
+    reason = why if chosen else f"as configured; {choice} would be this machine's: {why}"
+    memory_format = "channels_last" if module.memory_format == torch.channels_last else "NCHW"
+    compiled = "compiled" if module.compiled else "not compiled (module.compile=true)"
     return [
         f"Training MPRNet to {module.info.task}: {parameters:,} parameters (width {size.width}), "
-        f"on {device}, precision {trainer.precision}",
+        f"on {device}",
+        f"  precision {trainer.precision} ({reason}); {memory_format}; blocks {compiled}; "
+        f"{data.workers(trainer.world_size)} data workers per device",
         f"  {len(data.train_samples)} training and {len(data.val_samples)} validation images; "
         f"patches of {data.patch_size}x{data.patch_size}, batch {data.batch_size}",
         f"  {budget}{done}",
