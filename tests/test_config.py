@@ -1,5 +1,8 @@
 """The configuration tree: every option composes, and means what the paper says."""
 
+import subprocess
+import sys
+
 import hydra
 import pytest
 import torch
@@ -82,3 +85,22 @@ def test_targets_inside_lists_are_checked_too():
     )
     with pytest.raises(UserError, match=r"transforms\.0\._target_=builtins\.eval"):
         instantiate(evil)
+
+
+def imported(*arguments):
+    command = [sys.executable, "-X", "importtime", "-m", "mprnet_lit", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+@pytest.mark.parametrize("argument", ["--help", "taks=deblur"])
+def test_help_and_mistakes_import_nothing_heavy(argument):
+    found = imported(argument)
+    assert "hydra" in found
+    assert not found & {"torch", "numpy", "lightning", "albumentations", "cv2", "skimage"}
+
+
+def test_restoring_imports_nothing_of_training():
+    found = imported("mode=restore", "weights=missing.pth", "input=missing.png")
+    assert "mprnet_lit.inference.restorer" in found
+    assert not found & {"lightning", "albumentations", "skimage", "wandb", "tensorboard"}

@@ -1,7 +1,9 @@
 """MPRNet (CVPR 2021) for image deblurring, denoising and deraining, on PyTorch Lightning."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mprnet_lit.lazy import lazy
 
 if TYPE_CHECKING:
     from mprnet_lit.inference import Restorer
@@ -13,10 +15,4 @@ __version__ = "0.1.0"
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 
-def __getattr__(name: str) -> Any:
-    """Import what takes seconds (torch) only when it is asked for."""
-    if name == "Restorer":
-        from mprnet_lit.inference import Restorer
-
-        return Restorer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, {"Restorer": "inference"})  # torch takes seconds
