@@ -1,13 +1,10 @@
-"""One training step and one inference: the plain baseline against ours, under its settings.
-
-python -m benchmarks.network                       on a CPU: small, batch 4, 64x64; 256x256
-python -m benchmarks.network --device cuda --size base --batch 16 --patch 256 --side 720
-"""
+"""One training step and one inference: the plain baseline against ours in its settings."""
 
 from functools import partial
 
 import torch
 from benchmarks.baseline import PlainMPRNet, plain_loss
+from benchmarks.exported import exported_inference
 from benchmarks.interleave import Job, Maker
 
 from mprnet_lit.hardware import keep_freed_memory
@@ -106,9 +103,18 @@ def steps(size: SizeName, shape: Shape, device: str) -> dict[str, Maker]:
 
 def inferences(size: SizeName, shape: Shape, device: str) -> dict[str, Maker]:
     ours = partial(our_inference, size, shape, device)
-    return {
+    makers: dict[str, Maker] = {
         "plain baseline": partial(plain_inference, size, shape, device),
         "float32": ours,
         "bf16": partial(ours, bf16=True),
         "bf16, compiled blocks": partial(ours, bf16=True, compiled=True),
     }
+    if device == "cpu":
+        exported = partial(exported_inference, size, shape)
+        makers |= {
+            "float32, OpenVINO": exported,
+            "bf16, OpenVINO": partial(exported, bf16=True),
+            "int8, OpenVINO": partial(exported, int8=True),
+            "int8 and bf16, OpenVINO": partial(exported, bf16=True, int8=True),
+        }
+    return makers

@@ -11,6 +11,7 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the tests run side by side; before torch is imported
 
+import absl.logging
 import numpy as np
 import pytest
 import skimage
@@ -18,6 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from mprnet_lit.__main__ import main
+
+# OpenVINO brings absl, whose handler closes its stream, here pytest's, when Hydra sets up logging.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 DATA = Path(__file__).parent / "data"
 PHOTOS = Path(skimage.__file__).parent / "data"

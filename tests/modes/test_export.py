@@ -43,8 +43,12 @@ def folder(tmp_path, model, exported):
     return tmp_path
 
 
-def test_it_is_the_network_at_any_size_in_one_file(model, folder):
+@pytest.mark.parametrize("runtime", ["OpenVINO", "onnxruntime"])
+def test_it_is_the_network_at_any_size_in_one_file(model, folder, monkeypatch, runtime):
+    if runtime == "onnxruntime":
+        monkeypatch.setitem(sys.modules, "openvino", None)
     network = OnnxNetwork(folder / "w.onnx")
+    assert network.runtime == runtime
     for shape in ((1, 3, 16, 16), (3, 3, 40, 104), (1, 3, 200, 64)):
         x = torch.rand(shape)
         with torch.no_grad():
@@ -54,6 +58,22 @@ def test_it_is_the_network_at_any_size_in_one_file(model, folder):
     assert graph.opset_import[0].version == 18
     assert not any(w.data_location == TensorProto.EXTERNAL for w in graph.graph.initializer)
     assert [len(graph.graph.input), len(graph.graph.output)] == [1, 1]
+
+
+def test_bfloat16_by_openvino_is_close(model, folder):
+    x = torch.rand(1, 3, 48, 64)
+    network = OnnxNetwork(folder / "w.onnx", bf16=True)
+    with torch.no_grad():
+        difference = (network(x)[0] - model(x)[-1]).abs().max()
+    assert 1e-5 < difference < 2e-2
+    assert "OpenVINO" in Restorer(folder / "w.onnx", precision="bf16").settings["device"]
+
+
+def test_int8_that_loses_too_much_is_not_written(cli, folder, monkeypatch):
+    monkeypatch.setattr("mprnet_lit.modes.export._MOST_LOST", -1.0)
+    arguments = ("mode=export", "weights=w.safetensors", "output=i8.onnx", "int8=true")
+    assert "nothing was written" in complaint(cli(*arguments, status=1))
+    assert not (folder / "i8.onnx").exists()
 
 
 def test_a_network_that_differs_is_not_written(model):
@@ -117,10 +137,13 @@ def test_files_that_are_not_ours_are_refused(folder, exported, monkeypatch):
         Restorer(folder / "none.onnx")
     with pytest.raises(UserError, match="tlc=true is not for exported networks"):
         Restorer(folder / "w.onnx", tlc=True)
-    with pytest.raises(UserError, match="an exported network has its own precision"):
-        Restorer(folder / "w.onnx", precision="bf16")
+    with pytest.raises(UserError, match="precision=16 is not for exported networks"):
+        Restorer(folder / "w.onnx", precision="16")
     with pytest.raises(UserError, match="only mode=restore and evaluate take it"):
         weights.load(folder / "w.onnx")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r"pip install 'mprnet_lit\[openvino\]'"):
+        Restorer(folder / "w.onnx", precision="bf16")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"pip install 'mprnet_lit\[onnx\]'"):
         Restorer(folder / "w.onnx")

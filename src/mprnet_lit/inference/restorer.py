@@ -70,7 +70,7 @@ class Restorer:
         self.dtype = _DTYPES[str(precision)]
         self.self_ensemble = self_ensemble
         self.memory_gb = memory_gb
-        self.source = "a network in memory"
+        self.source, self.runtime = "a network in memory", "torch"
         self.info = Info()
         self.network: Network
         if isinstance(model_or_path, MPRNet):
@@ -99,10 +99,11 @@ class Restorer:
 
         if tlc:
             raise UserError(f"{path}: tlc=true is not for exported networks: use the weights file")
-        if self.dtype != torch.float32:
-            raise UserError(f"{path}: an exported network has its own precision: leave it at 32")
-        exported = OnnxNetwork(path, str(self.device))
+        if self.dtype == torch.float16:
+            raise UserError(f"{path}: precision=16 is not for exported networks: leave it at 32")
+        exported = OnnxNetwork(path, str(self.device), bf16=self.dtype == torch.bfloat16)
         self.network, self.info, self.size = exported, exported.info, exported.size
+        self.runtime = exported.runtime
         self.crop = None
         if exported.on_cpu:  # tiles must fit there
             self.device = torch.device("cpu")
@@ -120,7 +121,7 @@ class Restorer:
             "TLC": "off" if self.crop is None else f"on, training crop {self.crop}",
             "self-ensemble": "x8" if self.self_ensemble else "off",
             "precision": {v: k for k, v in _DTYPES.items()}[self.dtype],
-            "device": str(self.device),
+            "device": f"{self.device}, {self.runtime}",
         }
 
     def __call__(self, image: Image, progress: Progress | None = None) -> Image:

@@ -24,6 +24,8 @@ from mprnet_lit.tracking.terminal import say
 
 _BATCHES = 16
 """Of four crops each, to calibrate int8 with."""
+_MOST_LOST = 1.0
+"""PSNR in dB beyond which int8 is no use."""
 
 
 def run(config: DictConfig) -> None:
@@ -95,6 +97,11 @@ def _int8(
     before, whole, coarse = torch.stack(scores).mean(0).tolist()
     say(console, f"photos   {len(scores)} held out, degraded: {before:.2f} dB")
     say(console, f"float32  {whole:.2f} dB, {len(content) / 1e6:.2f} MB")
-    lost = f"{whole - coarse:+.3f} dB lost"
-    say(console, f"int8     {coarse:.2f} dB, {len(quantised) / 1e6:.2f} MB: {lost}")
+    lost = whole - coarse
+    say(console, f"int8     {coarse:.2f} dB, {len(quantised) / 1e6:.2f} MB: {lost:+.3f} dB lost")
+    if not lost < _MOST_LOST:
+        raise UserError(
+            f"int8 loses {lost:.2f} dB, more than {_MOST_LOST:g}: nothing was written; check that "
+            "data.degradation is what the weights were trained for"
+        )
     return quantised
