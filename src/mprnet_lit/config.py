@@ -148,7 +148,7 @@ def valid_keys() -> list[str]:
     keys = [path.name for path in CONFIG_DIR.iterdir() if path.is_dir()]
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         modes = [f"mode={path.stem}" for path in (CONFIG_DIR / "mode").glob("[!_]*.yaml")]
-        for override in ("data=paired", "data=clean", "benchmark=gopro", *modes):
+        for override in ("data=paired", "data=clean", "data=prepared", "benchmark=gopro", *modes):
             config = hydra.compose("config", overrides=[override])
             keys += _dotted(OmegaConf.to_container(config, resolve=False))
     return sorted(set(keys))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.conftest import PHOTOS
 
-from mprnet_lit.data import CleanFolder, PairedAugmentation, PairedFolders, Photos
+from mprnet_lit.data import CleanFolder, PairedAugmentation, PairedFolders, Photos, datasets
 from mprnet_lit.data.datamodule import RestorationDataModule, hold_out
 from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
 from mprnet_lit.data.degradations import GaussianNoise, MotionBlur
@@ -158,3 +158,24 @@ def test_clean_folder_holds_out_a_tenth(tmp_path):
     assert (len(data.train_samples), len(data.val_samples)) == (18, 2)
     batch = next(iter(data.train_dataloader()))
     assert batch["degraded"].shape == batch["target"].shape == (4, 3, 32, 32)
+
+
+def test_images_that_outgrow_the_cache_are_decoded_once_an_epoch(pairs, monkeypatch):
+    decoded = []
+    read = datasets.read_image
+    monkeypatch.setattr(datasets, "read_image", lambda path: decoded.append(path) or read(path))
+    held = 2 * 2 * 100 * 90 * 3 / 1e9  # two pairs
+    folder = pairs[0].target.parent.parent
+    data = RestorationDataModule(
+        PairedFolders(folder / "in", folder / "gt"),
+        PairedFolders(None, None),
+        patch_size=32,
+        batch_size=4,
+        crops_per_image=20,
+        holdout=0.3,
+        num_workers=0,
+        cache_gb=held / 2,
+    )
+    data.setup()
+    assert len([name for batch in data.train_dataloader() for name in batch["name"]]) == 40
+    assert len(decoded) == len(set(decoded)) == 4

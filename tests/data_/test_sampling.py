@@ -1,5 +1,7 @@
 """The order of items: exact shares, the same total batch on any number of devices, resumable."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,3 +53,28 @@ def test_epochs_differ():
         for e in (0, 1)
     )
     assert first != second
+
+
+@given(st.integers(1, 30), st.integers(1, 6), st.integers(1, 40), st.integers(0, 2))
+def test_a_window_of_images_is_read_before_the_next(images, crops, window, epoch):
+    sampler = EpochSampler(
+        images * crops, seed=2, shuffle=True, images=images, window=window,
+        position=lambda: (epoch, 0),
+    )  # fmt: skip
+    items = [key.item for key in sampler]
+    assert sorted(items) == list(range(images * crops))
+    per_window = window * crops
+    windows = [
+        {item % images for item in items[first : first + per_window]}
+        for first in range(0, len(items), per_window)
+    ]
+    assert all(len(w) <= window for w in windows)
+    assert sum(len(w) for w in windows) == images  # no image is in two of them
+    assert [key.item for key in sampler] == items
+
+
+def test_crops_within_a_window_are_shuffled():
+    sampler = EpochSampler(1000, seed=0, shuffle=True, images=10, window=5)
+    first = [key.item % 10 for key in sampler][:500]
+    changes = sum(a != b for a, b in pairwise(first))
+    assert changes > 300  # 5 images in turn by chance: four of five neighbours differ

@@ -8,8 +8,16 @@ if TYPE_CHECKING:
     from mprnet_lit.data.augmentation import PairedAugmentation
     from mprnet_lit.data.datamodule import RestorationDataModule
     from mprnet_lit.data.sources import CleanFolder, PairedFolders, Photos
+    from mprnet_lit.data.store import Prepared
 
-__all__ = ["CleanFolder", "PairedAugmentation", "PairedFolders", "Photos", "RestorationDataModule"]
+__all__ = [
+    "CleanFolder",
+    "PairedAugmentation",
+    "PairedFolders",
+    "Photos",
+    "Prepared",
+    "RestorationDataModule",
+]
 
 __getattr__ = lazy(
     __name__,
@@ -19,5 +27,6 @@ __getattr__ = lazy(
         "CleanFolder": "sources",
         "PairedFolders": "sources",
         "Photos": "sources",
+        "Prepared": "store",
     },
 )

@@ -1,6 +1,7 @@
 """The LightningDataModule: sources, splits, batch sizes, loaders."""
 
 import os
+from collections.abc import Sequence
 from typing import Any, cast
 
 import cv2
@@ -12,6 +13,7 @@ from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader
 from mprnet_lit.data.sources import Sample, Source
+from mprnet_lit.data.store import SUFFIX
 from mprnet_lit.errors import UserError
 
 
@@ -26,7 +28,8 @@ class RestorationDataModule(LightningDataModule):
         patch_size: side of the training patches; a multiple of 8.
         val_crop_size: side of the validation crops; ``None`` for whole images.
         batch_size: patches per optimiser step in total, over all devices and accumulated batches.
-        crops_per_image: training patches per image and epoch.
+        crops_per_image: training patches per image and epoch. Where the decoded images don't fit
+            ``cache_gb``, the crops of as many images as do are read together, in random order.
         holdout: share of the training images held out where ``val`` has none.
         on_error: ``raise`` on what is unmatched, unreadable or of different sizes, or ``skip`` it.
         num_workers: worker processes per device; ``None`` for what this machine's cores allow.
@@ -156,6 +159,8 @@ class RestorationDataModule(LightningDataModule):
                 shuffle=training,
                 rank=rank,
                 world_size=world_size,
+                images=len(dataset.samples),
+                window=self._window(dataset.samples) if training else None,
                 position=position,
             ),
             num_workers=workers,
@@ -163,6 +168,14 @@ class RestorationDataModule(LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
+
+    def _window(self, samples: Sequence[Sample]) -> int | None:
+        """Return how many decoded images the cache holds; ``None`` where that doesn't matter."""
+        decoded = [s for s in samples if s.target.suffix != SUFFIX]
+        sizes = [s.height * s.width * 3 * (1 if s.degraded is None else 2) for s in decoded]
+        if self.crops_per_image == 1 or sum(sizes) <= self.cache_bytes:
+            return None
+        return max(1, int(self.cache_bytes / max(sizes)))
 
     def workers(self, world_size: int) -> int:
         """Return the worker processes of a device.

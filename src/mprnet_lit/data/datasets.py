@@ -15,6 +15,7 @@ from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.images import read_image, to_float
 from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.data.sources import Sample
+from mprnet_lit.data.store import SUFFIX, open_pixels
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -28,7 +29,9 @@ class ImageCache:
         self._images: OrderedDict[Path, Pixels] = OrderedDict()
 
     def read(self, path: Path) -> Pixels:
-        """Return the image (H, W, 3), decoded unless it is held."""
+        """Return the image (H, W, 3), decoded unless it is held; one of a store is mapped."""
+        if path.suffix == SUFFIX:
+            return open_pixels(path)
         if path in self._images:
             self._images.move_to_end(path)
             return self._images[path]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 
@@ -29,6 +30,9 @@ class EpochSampler(Sampler[ItemKey]):
         shuffle: read in random order, another in each epoch.
         rank: this process.
         world_size: number of processes.
+        images: the items are crops of so many images, item ``i`` of image ``i % images``.
+        window: shuffle the crops of so many images among themselves before going on to others, so
+            that the decoded images fit into memory; ``None``: shuffle all items.
         position: called when an iteration starts; returns the epoch and the number of items of
             this process's share that a resumed run has already seen.
     """
@@ -41,6 +45,8 @@ class EpochSampler(Sampler[ItemKey]):
         shuffle: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        images: int | None = None,
+        window: int | None = None,
         position: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self.length = length
@@ -48,6 +54,8 @@ class EpochSampler(Sampler[ItemKey]):
         self.shuffle = shuffle
         self.rank = rank
         self.world_size = world_size
+        self.images = images or length
+        self.window = window
         self.position = position
 
     def __len__(self) -> int:
@@ -55,12 +63,25 @@ class EpochSampler(Sampler[ItemKey]):
 
     def __iter__(self) -> Iterator[ItemKey]:
         epoch, seen = self.position()
-        order = np.arange(self.length)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+        order = self._order(epoch)
         for place in range(self.rank, len(self) * self.world_size, self.world_size)[seen:]:
             weight = 1.0 if place < self.length else 0.0
             yield ItemKey(epoch, int(order[place % self.length]), weight)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the epoch's items, each once."""
+        if not self.shuffle:
+            return np.arange(self.length)
+        rng = np.random.default_rng([self.seed, epoch])
+        if self.window is None:
+            return rng.permutation(self.length)
+        images = rng.permutation(self.images)
+        crops = np.arange(0, self.length, self.images)
+        windows = (
+            rng.permutation(np.add.outer(crops, images[first : first + self.window]).ravel())
+            for first in range(0, self.images, self.window)
+        )
+        return np.concatenate(list(windows))
 
 
 class LazyLoader(DataLoader[Any]):
