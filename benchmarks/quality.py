@@ -168,19 +168,34 @@ def measure(minutes: float, size: SizeName, batch: int, patch: int) -> list[Vari
     return variants
 
 
-def time_to(variant: Variant, wanted: float) -> float:
-    """Return the seconds after which a variant's PSNR reached ``wanted``; infinity if never."""
-    return next((p["seconds"] for p in variant.curve if p["psnr"] >= wanted), math.inf)
+def time_to(curve: list[dict[str, float]], wanted: float) -> float | None:
+    """Return the seconds after which a curve reached a PSNR, between its points; or ``None``."""
+    before = {"seconds": 0.0, "psnr": -math.inf}
+    for point in curve:
+        if point["psnr"] >= wanted:
+            if before["psnr"] == -math.inf:
+                return point["seconds"]
+            share = (wanted - before["psnr"]) / (point["psnr"] - before["psnr"])
+            return before["seconds"] + share * (point["seconds"] - before["seconds"])
+        if point["psnr"] > before["psnr"]:
+            before = point
+    return None
 
 
 def figures(variants: list[Variant]) -> dict[str, Any]:
-    """Return the curves, and how much sooner each one reached the baseline's best PSNR."""
-    best = max(point["psnr"] for point in variants[0].curve)
-    own = time_to(variants[0], best)
-    return {
-        "baseline_best_psnr": best,
-        "variants": [asdict(v) | {"times_as_fast_to_it": own / time_to(v, best)} for v in variants],
-    }
+    """Return the curves, and how much sooner than the baseline the others reached some PSNRs."""
+    baseline = variants[0].curve
+    best = max(point["psnr"] for point in baseline)
+    levels = [*range(math.ceil(baseline[0]["psnr"]), math.floor(best) + 1), best]
+
+    def times(variant: Variant) -> dict[str, float | None]:
+        out = {}
+        for level in levels:
+            own, theirs = time_to(variant.curve, level), time_to(baseline, level)
+            out[f"{level:.2f}"] = theirs / own if own and theirs else None
+        return out
+
+    return {"variants": [asdict(v) | {"times_as_fast_to": times(v)} for v in variants]}
 
 
 def main() -> None:
@@ -193,8 +208,7 @@ def main() -> None:
     options = parser.parse_args()
     out = figures(measure(options.minutes, options.size, options.batch, options.patch))
     for variant in out["variants"]:
-        print(f"{variant['name']:26}{variant['times_as_fast_to_it']:6.2f} times as fast to "
-              f"{out['baseline_best_psnr']:.2f} dB")  # fmt: skip
+        print(variant["name"], "times as fast to (dB):", variant["times_as_fast_to"])
     if options.json:
         options.json.write_text(json.dumps(out, indent=1) + "\n")
 

@@ -1,0 +1,100 @@
+"""Patches per second: decoding whole images, several crops per decode, and the prepared store."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+from benchmarks.interleave import Figures
+
+from mprnet_lit.data import PairedAugmentation, PairedFolders, Photos, Prepared
+from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
+from mprnet_lit.data.images import read_image
+from mprnet_lit.data.sampling import EpochSampler, ItemKey, LazyLoader
+from mprnet_lit.data.sources import Sample
+from mprnet_lit.data.store import SPLITS, file_of, store, write_index
+
+PATCH = 256
+
+
+def _make(folder: Path, pairs: int) -> None:
+    """Write pairs of 1280x720 as PNG, cut from enlarged photographs, one side noisy."""
+    photos = [read_image(s.target) for s in Photos("train").samples("raise")]
+    for k in range(pairs):
+        rng = np.random.default_rng(k)
+        photo = cv2.resize(photos[k % len(photos)], (1600, 1100), interpolation=cv2.INTER_CUBIC)
+        top, left = (int(v) for v in rng.integers(0, (380, 320)))
+        clean = photo[top : top + 720, left : left + 1280]
+        noise = rng.normal(0, 5, clean.shape)
+        for side, image in (("gt", clean), ("in", np.clip(clean + noise, 0, 255))):
+            path = folder / side / f"{k}.png"
+            path.parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(path), image.astype(np.uint8)[:, :, ::-1])
+
+
+def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, Any]:
+    """Return the seconds per round of each way, and the bytes on disk."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _make(folder, pairs)
+        samples = PairedFolders(folder / "in", folder / "gt").samples("raise")
+        place = folder / "store"
+        paths = {p for s in samples for p in (s.target, s.degraded) if p is not None}
+        stored = (store(path, file_of("train", path), place) for path in sorted(paths))
+        write_index(place, {"train": samples, "val": []}, {s.file: s for s in stored})
+        prepared = Prepared(place, SPLITS[0]).samples("raise")
+        augmentation = PairedAugmentation([A.D4(p=1.0)])
+        rng = np.random.default_rng(0)
+        keys = [ItemKey(0, int(k)) for k in rng.integers(0, pairs, patches)]
+
+        def crops(from_store: bool) -> None:
+            """Cut both images of a pair, and nothing else."""
+            cache = ImageCache(0)
+            for key in keys:
+                sample = (prepared if from_store else samples)[key.item]
+                top, left = int(rng.integers(720 - PATCH)), int(rng.integers(1280 - PATCH))
+                for path in (sample.target, sample.degraded):
+                    assert path is not None
+                    np.ascontiguousarray(crop(cache.read(path), top, left, PATCH, PATCH))
+
+        def batches(
+            source: list[Sample], crops_per_image: int, cache: float, window: int | None
+        ) -> None:
+            """Read whole batches: floats, augmented."""
+            dataset = CropDataset(
+                source,
+                PATCH,
+                training=True,
+                augmentation=augmentation,
+                crops_per_image=crops_per_image,
+                cache_bytes=int(cache),
+            )
+            sampler = EpochSampler(len(dataset), shuffle=True, images=len(source), window=window)
+            for _ in islice(LazyLoader(dataset, batch_size=4, sampler=sampler), patches // 4):
+                pass
+
+        ways: dict[str, Callable[[], None]] = {
+            "crops, decoding whole PNGs": lambda: crops(False),
+            "crops, prepared": lambda: crops(True),
+            "batches, decoding for each patch": lambda: batches(samples, 16, 0, None),
+            "batches, 16 crops per decode": lambda: batches(samples, 16, 2e8, 8),
+            "batches, prepared": lambda: batches(prepared, 16, 0, None),
+        }
+        figures = {way: Figures() for way in ways}
+        for number in range(rounds + 1):
+            for way, run in ways.items():
+                started = time.perf_counter()
+                run()
+                if number:  # the first warms up, and brings the store into the page cache
+                    figures[way].seconds.append(time.perf_counter() - started)
+        size = {
+            side: sum(f.stat().st_size for f in (folder / part).rglob("*") if f.is_file())
+            for side, part in (("png", "in"), ("store", "store"))
+        }
+        size["png"] += sum(f.stat().st_size for f in (folder / "gt").iterdir())
+        return {"figures": figures, "patches": patches, "bytes": size}
