@@ -4,11 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test chromium lint bench clean
+.PHONY: help demo test chromium lint bench bench-gpu clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # torch first and pinned: left to itself, pip takes a newer build of several GB.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -34,9 +34,14 @@ lint: $(INSTALLED)  ## format check, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## measure speed as ratios, and what tiles change (minutes)
-	$(BIN)/python benchmarks/training_step.py
+bench: $(INSTALLED)  ## measure speed and memory against the plain baseline; writes docs/performance.* (an hour)
+	$(BIN)/python -m benchmarks --quality 10
 	$(BIN)/python benchmarks/restoring.py
+
+bench-gpu: $(INSTALLED)  ## the same on a GPU, with the paper's denoiser
+	$(BIN)/python -m benchmarks --device cuda --size base --batch 16 --patch 128 --side 720 \
+	  --only training memory inference --output docs/performance_gpu.json
+	$(BIN)/python -m benchmarks.counts
 
 clean:  ## remove the environment and caches; runs are kept
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -1,6 +1,6 @@
 """The evaluation loop: restore the images of test sets, on one or several devices, and score."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mprnet_lit.data.images import to_float
 from mprnet_lit.data.sampling import EpochSampler, ItemKey
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import Protocol, mean_scores
+from mprnet_lit.overlap import ahead
 
 Scores = dict[str, float]
 
@@ -179,8 +180,15 @@ class _Places(Dataset[int]):
         return key.item
 
 
+class _AheadLoader(DataLoader[Any]):
+    """Reads the next image in a thread while one is being restored."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        return ahead(super().__iter__())
+
+
 def _loader(dataset: Dataset[Any], module: LightningModule) -> DataLoader[Any]:
     trainer = module.trainer
     length = len(dataset)  # type: ignore[arg-type]
     sampler = EpochSampler(length, rank=trainer.global_rank, world_size=trainer.world_size)
-    return DataLoader(dataset, batch_size=None, sampler=sampler)
+    return _AheadLoader(dataset, batch_size=None, sampler=sampler)

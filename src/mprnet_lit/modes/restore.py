@@ -1,23 +1,30 @@
 """``mode=restore``: restore photos and videos, whatever their size, and keep their kind."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from mprnet_lit.data.images import write_png
 from mprnet_lit.data.jobs import Job, find_jobs
-from mprnet_lit.data.photo import read_photo, write_photo
+from mprnet_lit.data.photo import Photo, read_photo, write_photo
 from mprnet_lit.data.video import restore_video
 from mprnet_lit.errors import UserError
 from mprnet_lit.inference import Restorer
 from mprnet_lit.modes import arguments
+from mprnet_lit.overlap import Behind, ahead
 from mprnet_lit.tracking.report import Entry, centre, write_report
 from mprnet_lit.tracking.terminal import say, say_facts
+
+T = TypeVar("T")
 
 _PICTURES = 20
 """The most photos that a report page embeds."""
@@ -47,15 +54,23 @@ def run(config: DictConfig) -> None:
         raise UserError("stages=true: an exported network has its last stage alone; leave it out")
     outputs = _Outputs(config.stages, config.compare, config.report)
     failures: list[str] = []
+
+    def attempt(work: Callable[[], T]) -> T | None:
+        try:
+            return work()
+        except UserError as error:
+            failures.append(str(error))
+            say(console, f"Failed: {error}")  # above the bar
+            return None
+
     started = time.perf_counter()
-    with _Bar(console, len(todo)) as bar:
-        for job in todo:
+    with _Bar(console, len(todo)) as bar, Behind() as behind:
+        # While a photo is restored, the next is read and the one before is written.
+        for job, photo in ahead((job, _read(job)) for job in todo):
             bar.begin(job)
-            try:
-                _restore(job, restorer, outputs, bar)
-            except UserError as error:
-                failures.append(str(error))
-                say(console, f"Failed: {error}")  # above the bar
+            write = attempt(partial(_restore, job, photo, restorer, outputs, bar))
+            if write is not None:
+                behind.run(partial(attempt, write))
             bar.end()
     done, seconds = len(todo) - len(failures), time.perf_counter() - started
     speed = f"{done / seconds:.2f} a second"
@@ -83,13 +98,33 @@ class _Outputs:
         return self.report and len(self.entries) < _PICTURES
 
 
-def _restore(job: Job, restorer: Restorer, outputs: _Outputs, bar: "_Bar") -> None:
+def _read(job: Job) -> Photo | UserError | None:
+    """Return the photo, or what is wrong with it; ``None`` for a video."""
     if job.is_video:
+        return None
+    try:
+        return read_photo(job.source)
+    except UserError as error:
+        return error
+
+
+def _restore(
+    job: Job, photo: Photo | UserError | None, restorer: Restorer, outputs: _Outputs, bar: "_Bar"
+) -> Callable[[], None] | None:
+    """Restore a photo and return what writes it; a video is written at once."""
+    if photo is None:
         restore_video(job.source, job.destination, restorer, bar.move)
-        return
-    photo = read_photo(job.source)
+        return None
+    if isinstance(photo, UserError):
+        raise photo
     last_only = not (outputs.stages or outputs.shown)
     *stages, restored = restorer.stages(photo.pixels, bar.move, last_only=last_only)
+    return partial(_write, job, photo, stages, restored, outputs)
+
+
+def _write(
+    job: Job, photo: Photo, stages: list[NDArray[Any]], restored: NDArray[Any], outputs: _Outputs
+) -> None:
     write_photo(job.destination, replace(photo, pixels=restored))
     if outputs.stages:
         for number, stage in enumerate(stages, start=1):

@@ -1,0 +1,101 @@
+"""Operations, bytes moved and bytes kept of one training step, counted without running it.
+
+python -m benchmarks.counts
+
+Counted on tensors without content, op by op as eager mode runs them on a GPU: each operation reads
+its inputs and writes its outputs once.
+"""
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from mprnet_lit.losses import MultiStageLoss
+from mprnet_lit.models import MPRNet, SizeName
+
+# The paper's recipes: size, patch, batch.
+RECIPES: tuple[tuple[SizeName, int, int], ...] = (
+    ("small", 256, 16),
+    ("base", 128, 16),
+    ("large", 256, 16),
+)
+H100_FLOPS, H100_BYTES = 989e12, 3.35e12
+"""Per second, of the SXM5 card's data sheet: bfloat16 without sparsity, and HBM3."""
+
+
+class BytesMoved(TorchDispatchMode):
+    """Adds up the sizes of what operations read and write; views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = self.others = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view and "empty" not in str(func):
+            tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
+            size = sum(t.numel() * t.element_size() for t in tensors)
+            if "convolution" in str(func):
+                self.convolutions += size
+            else:
+                self.others += size
+        return out
+
+
+def count(size: SizeName, patch: int, batch: int, checkpointing: bool = False) -> dict[str, float]:
+    """Return the FLOPs, bytes moved and bytes kept of a step in bfloat16."""
+    with torch.device("meta"):
+        model = MPRNet.from_size(size).to(torch.bfloat16)
+        target = torch.rand(batch, 3, patch, patch, dtype=torch.bfloat16)
+        loss_fn = MultiStageLoss()
+    model.set_gradient_checkpointing(checkpointing)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[id(storage)] = storage.nbytes()
+        held.append(storage)
+        return tensor
+
+    def step() -> torch.Tensor:
+        differences = torch.cat(model(target)).float()  # autocast knows no meta device
+        edge: torch.Tensor = loss_fn.edge.of(differences)
+        return loss_fn.charbonnier.of(differences) + edge
+
+    held: list[Any] = []
+    flops, moved = FlopCounterMode(display=False), BytesMoved()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        loss = step()
+    parameters = sum(p.nbytes for p in model.parameters())
+    result = {"kept": sum(kept.values()) - parameters}
+    with flops, moved:
+        step().backward()
+    del loss
+    return result | {
+        "flops": flops.get_total_flops(),
+        "bytes_convolutions": moved.convolutions,
+        "bytes_others": moved.others,
+    }
+
+
+def main() -> None:
+    print("| | TFLOP | GB moved by convolutions | by the rest | GB kept | with checkpointing | "
+          "H100: computing | moving |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|")
+    for size, patch, batch in RECIPES:
+        found = count(size, patch, batch)
+        less = count(size, patch, batch, checkpointing=True)
+        moved = found["bytes_convolutions"] + found["bytes_others"]
+        print(
+            f"| `{size}`, {batch} patches of {patch}x{patch} | {found['flops'] / 1e12:.1f} "
+            f"| {found['bytes_convolutions'] / 1e9:.0f} | {found['bytes_others'] / 1e9:.0f} "
+            f"| {found['kept'] / 1e9:.1f} | {less['kept'] / 1e9:.1f} "
+            f"| {found['flops'] / H100_FLOPS:.3f} s | {moved / H100_BYTES:.3f} s |"
+        )
+
+
+if __name__ == "__main__":
+    main()
