@@ -45,7 +45,9 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
         samples = PairedFolders(folder / "in", folder / "gt").samples("raise")
         place = folder / "store"
         paths = {p for s in samples for p in (s.target, s.degraded) if p is not None}
-        stored = (store(path, file_of("train", path), place) for path in sorted(paths))
+        stored = [
+            store(read_image(path), path, file_of("train", path), place) for path in sorted(paths)
+        ]
         write_index(place, {"train": samples, "val": []}, {s.file: s for s in stored})
         prepared = Prepared(place, SPLITS[0]).samples("raise")
         augmentation = PairedAugmentation([A.D4(p=1.0)])

@@ -172,6 +172,13 @@ def test_an_unreadable_image_and_a_full_disk_are_named(cli, pairs, monkeypatch):
     assert not (pairs / "store" / "index.json").exists()
     monkeypatch.undo()
     monkeypatch.chdir(pairs)
+    (pairs / "full" / "train").mkdir(parents=True)
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    full = (*PREPARE[:-1], "output=full", "data.on_error=skip")
+    message = complaint(cli(*full, status=1))
+    assert message.count("No space left") == 1 and "full/" in message
+    monkeypatch.undo()
+    monkeypatch.chdir(pairs)
     cut.write_bytes(content)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
     assert "needs 0.0 GB, but its disk has 0.0 GB free" in complaint(

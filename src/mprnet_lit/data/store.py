@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mprnet_lit.data.images import Pixels, read_image
+from mprnet_lit.data.images import Pixels
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.errors import UserError
@@ -74,15 +74,13 @@ def file_of(split: Split, source: Path) -> str:
     return f"{split}/{digest[:24]}{SUFFIX}"
 
 
-def store(source: Path, file: str, folder: Path) -> Stored:
-    """Decode an image and write it into the store, whole or not at all.
+def store(pixels: Pixels, source: Path, file: str, folder: Path) -> Stored:
+    """Write the pixels of an image into the store, whole or not at all.
 
     Raises:
-        UserError: the image can't be read, or the file can't be written.
+        UserError: the file can't be written.
     """
-    status = source.stat() if source.is_file() else None
-    pixels = read_image(source)
-    assert status is not None
+    status = source.stat()
     buffer = io.BytesIO()
     np.save(buffer, pixels, allow_pickle=False)
     content = buffer.getbuffer()

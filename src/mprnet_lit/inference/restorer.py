@@ -78,7 +78,12 @@ class Restorer:
         else:
             self.source = str(model_or_path)
             if Path(model_or_path).suffix == ".onnx":
-                self._use_onnx(Path(model_or_path), tlc)
+                if tlc or compile:
+                    raise UserError(
+                        f"{model_or_path}: {'tlc' if tlc else 'compile'}=true is not for exported "
+                        "networks: use the weights file"
+                    )
+                self._use_onnx(Path(model_or_path))
                 return
             weights = read(model_or_path)
             model, self.info, self.source = weights.model, weights.info, str(weights.path)
@@ -94,11 +99,9 @@ class Restorer:
         # The weights in the convolutions' precision, so that they aren't cast in each of them.
         self.network = model.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _use_onnx(self, path: Path, tlc: bool) -> None:
+    def _use_onnx(self, path: Path) -> None:
         from mprnet_lit.inference.onnx import OnnxNetwork
 
-        if tlc:
-            raise UserError(f"{path}: tlc=true is not for exported networks: use the weights file")
         if self.dtype == torch.float16:
             raise UserError(f"{path}: precision=16 is not for exported networks: leave it at 32")
         exported = OnnxNetwork(path, str(self.device), bf16=self.dtype == torch.bfloat16)

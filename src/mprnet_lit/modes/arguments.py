@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mprnet_lit.errors import UserError
+from mprnet_lit.hardware import keep_freed_memory
 from mprnet_lit.inference import Restorer
 
 _INFERENCE = (
@@ -17,6 +18,7 @@ _INFERENCE = (
     "self_ensemble",
     "precision",
     "device",
+    "compile",
 )
 """The keys of ``conf/mode/_inference.yaml``."""
 
@@ -51,4 +53,7 @@ def restorer(config: DictConfig, device: str | None = None) -> Restorer:
         UserError: ``weights`` is not set, or as :class:`Restorer` does.
     """
     options = {key: config[key] for key in _INFERENCE}
-    return Restorer(weights_file(config), **options | ({"device": device} if device else {}))
+    built = Restorer(weights_file(config), **options | ({"device": device} if device else {}))
+    if built.device.type == "cpu":
+        keep_freed_memory()
+    return built

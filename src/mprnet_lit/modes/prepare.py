@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from mprnet_lit.config import instantiate
 from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.data.images import read_image
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.data.store import (
     PROGRESS,
@@ -93,12 +94,22 @@ def _check_room(folder: Path, samples: dict[Split, list[Sample]], done: dict[str
 def _store_all(
     todo: dict[str, Path], folder: Path, done: dict[str, Stored], console: Console
 ) -> list[str]:
-    """Store images by several threads, noting each that is done; returns what failed, in words."""
+    """Store images by several threads, noting each that is done; returns what can't be read.
+
+    Raises:
+        UserError: the store can't be written; what is done stays noted.
+    """
     failures: list[str] = []
     stop = threading.Event()
 
-    def one(source: Path, file: str) -> Stored | None:
-        return None if stop.is_set() else store(source, file, folder)
+    def one(source: Path, file: str) -> Stored | str | None:
+        if stop.is_set():
+            return None
+        try:
+            pixels = read_image(source)
+        except UserError as error:
+            return str(error)
+        return store(pixels, source, file, folder)
 
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -108,19 +119,26 @@ def _store_all(
         futures = [pool.submit(one, source, file) for file, source in todo.items()]
         try:
             for future in as_completed(futures):
-                try:
-                    stored = future.result()
-                except UserError as error:
-                    failures.append(str(error))
-                else:
-                    assert stored is not None
-                    done[stored.file] = stored
-                    with (folder / PROGRESS).open("a") as notes:
-                        notes.write(json.dumps(asdict(stored)) + "\n")
+                outcome = future.result()
+                if isinstance(outcome, Stored):
+                    done[outcome.file] = outcome
+                    _note(outcome, folder)
+                elif outcome is not None:
+                    failures.append(outcome)
                 bar.advance(task)
         finally:
             stop.set()  # of what has not begun yet, if this was interrupted
     return sorted(failures)
+
+
+def _note(stored: Stored, folder: Path) -> None:
+    try:
+        with (folder / PROGRESS).open("a") as notes:
+            notes.write(json.dumps(asdict(stored)) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"can't write {folder / PROGRESS}: {error.strerror or error}; make room there"
+        ) from error
 
 
 def _verify(folder: Path, console: Console) -> None:
