@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from mprnet_lit.losses import MultiStageLoss
 from mprnet_lit.models import SIZES, MPRNet
+from mprnet_lit.models.blocks import CAB
 from mprnet_lit.weights.official import from_official, name_map
 from mprnet_lit.weights.shapes import build
 
@@ -59,6 +61,26 @@ def test_five_adam_steps_give_the_reference_losses(model, golden):
         loss.backward()
         optimizer.step()
     assert losses == pytest.approx(golden.arrays["adam_losses"].tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_blocks_are_the_same_network(model, golden, monkeypatch, checkpointing):
+    def compile(block, **options):  # the same tracing, without minutes of code generation
+        nn.Module.compile(block, backend="aot_eager", **options)
+
+    monkeypatch.setattr(CAB, "compile", compile)
+    model.compile_blocks()
+    model.set_gradient_checkpointing(checkpointing)
+    compiled = {m._compiled_call_impl is not None for m in model.modules() if isinstance(m, CAB)}
+    assert compiled == {True}
+    stages = model(golden.tensor("input"))
+    for stage, output in enumerate(stages, start=1):
+        expected = golden.tensor(f"stage{stage}")
+        torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
+    MultiStageLoss()(stages, golden.tensor("target")).backward()
+    name, weight = "orsnet.orbs.0.blocks.1.conv2.weight", model.orsnet.orbs[0].blocks[1].conv2
+    expected = golden.group("gradnorm/")[name_map(model.size.cabs_per_orb)[name]]
+    assert weight.weight.grad.norm().item() == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize(
