@@ -47,7 +47,8 @@ def _fast_precision(*, _root_: DictConfig) -> str:
 
 
 def _fused(*, _root_: DictConfig) -> bool:
-    return str(_root_.trainer.precision) not in ("16-mixed", "16")
+    """Tell whether Adam may be fused; Lightning then clips no gradients of mixed precision."""
+    return _root_.trainer.gradient_clip_val is None or "32" in str(_root_.trainer.precision)
 
 
 def _size(name: str, hyperparameter: str) -> int:

@@ -275,6 +275,8 @@ def test_the_papers_recipes_train_on_the_published_layouts(cli, tmp_path, task):
     "option",
     [
         "trainer.precision=bf16-mixed",
+        # It clips gradients.
+        "experiment=quickstart trainer.precision=bf16-mixed trainer.check_val_every_n_epoch=1",
         "module.gradient_checkpointing=true",
         "module.channels_last=false",
         "trainer.gradient_clip_val=0.5",
@@ -283,7 +285,7 @@ def test_the_papers_recipes_train_on_the_published_layouts(cli, tmp_path, task):
     ],
 )
 def test_options_train(cli, option):
-    outcome = cli(option, "trainer.max_steps=2", "data.val_crop_size=32", "logger=none")
+    outcome = cli(*option.split(), "trainer.max_steps=2", "data.val_crop_size=32", "logger=none")
     assert outcome.json("summary.json")["step"] == 2
 
 
