@@ -4,6 +4,7 @@ import multiprocessing
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 import psutil
 import torch
@@ -67,17 +68,10 @@ def run_trial(
     return outcome
 
 
-def _serve(
-    end: Connection,
-    config: DictConfig,
-    model: MPRNet,
-    batch: int,
-    checkpointing: bool,
-    limit: float,
-) -> None:
+def _serve(end: Connection, *arguments: Any) -> None:
     register_resolvers()
     try:
-        end.send(_trial(end, config, model, batch, checkpointing, limit))
+        end.send(_trial(end, *arguments))
     except (MemoryError, torch.OutOfMemoryError):
         end.send(None)
     except Exception as error:
