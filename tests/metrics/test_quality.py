@@ -7,6 +7,7 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from mprnet_lit.metrics import psnr, ssim
+from mprnet_lit.metrics.quality import ssim_volume
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +47,13 @@ def test_equal_images_are_finite(pair):
 
 def test_an_image_below_the_window_has_no_ssim():
     assert ssim(torch.rand(2, 3, 10, 40), torch.rand(2, 3, 10, 40)).isnan().all()
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, ssim_volume])
+def test_mixed_precision_changes_no_metric(metric):
+    generator = torch.Generator().manual_seed(0)
+    target = 0.5 + 0.05 * torch.rand(1, 3, 48, 48, generator=generator)
+    prediction = target + 0.01 * torch.randn(target.shape, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = metric(prediction, target)
+    torch.testing.assert_close(mixed, metric(prediction, target), rtol=0, atol=1e-6)

@@ -57,9 +57,13 @@ def local_mean(images: Tensor) -> Tensor:
 
 
 def ssim_map(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor] = local_mean) -> Tensor:
-    """Return the similarity in each window, by the windows' ``mean``; values of peak 1."""
-    first, second = mean(torch.stack((x, y)))
-    xx, yy, xy = mean(torch.stack((x * x, y * y, x * y)))
+    """Return the similarity in each window, by the windows' ``mean``; values of peak 1.
+
+    In float32 under mixed precision too: variances are small differences of large means.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        first, second = mean(torch.stack((x, y)))
+        xx, yy, xy = mean(torch.stack((x * x, y * y, x * y)))
     xx, yy, xy = xx - first * first, yy - second * second, xy - first * second
     c1, c2 = 0.01**2, 0.03**2
     similarity: Tensor = ((2 * first * second + c1) * (2 * xy + c2)) / (
