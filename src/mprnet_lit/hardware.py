@@ -40,8 +40,9 @@ def fast_precision(device: torch.device) -> tuple[str, str]:
 def keep_freed_memory() -> bool:
     """Have the C library keep what a CPU's tensors free, for the next ones; tells whether it does.
 
-    Large blocks are otherwise given back to the system and come back page by page, each of them
-    zeroed: up to a tenth of a training step in float32. Linux with glibc only.
+    Blocks over 32 MB are otherwise given back to the system and come back page by page, each of
+    them zeroed, which can take half of a training step; kept, they fragment, which takes more
+    memory. Linux with glibc only.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
