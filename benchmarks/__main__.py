@@ -45,9 +45,8 @@ def main() -> None:
 
     def memory() -> dict[str, Any]:
         makers = network.steps(size, (options.batch, 3, twice, twice), device)
-        kept = {name: maker for name, maker in makers.items() if "compiled" not in name}
         title = f"Memory of training: {size}, {options.batch} patches of {twice}x{twice}"
-        return table(interleave(kept, 3), title=title)
+        return table(interleave(makers, 5), title=title)
 
     def inference() -> dict[str, Any]:
         makers = network.inferences(size, (1, 3, options.side, options.side), device)

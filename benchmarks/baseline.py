@@ -195,7 +195,7 @@ def plain_loss(stages: tuple[Tensor, ...], target: Tensor, edge_weight: float = 
     def charbonnier(a: Tensor, b: Tensor) -> Tensor:
         return torch.sqrt((a - b) ** 2 + EPS**2).mean()
 
-    taps = torch.tensor([[0.05, 0.25, 0.4, 0.25, 0.05]])
+    taps = torch.tensor([[0.05, 0.25, 0.4, 0.25, 0.05]], device=target.device)
     kernel = (taps.T @ taps).expand(3, 1, 5, 5)
 
     def blur(image: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ def plain_loss(stages: tuple[Tensor, ...], target: Tensor, edge_weight: float = 
         every[:, :, ::2, ::2] = blur(image)[:, :, ::2, ::2] * 4
         return image - blur(every)
 
-    total = torch.zeros(())
+    total = target.new_zeros(())
     for stage in stages:
         if not edge_weight:
             stage = stage.clamp(0, 1)

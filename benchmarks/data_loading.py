@@ -1,5 +1,7 @@
 """Patches per second: decoding whole images, several crops per decode, and the prepared store."""
 
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import Any
 
 import albumentations as A
 import cv2
+import h5py
 import numpy as np
 from benchmarks.interleave import Figures
 
@@ -17,7 +20,6 @@ from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
 from mprnet_lit.data.images import read_image
 from mprnet_lit.data.sampling import EpochSampler, ItemKey, LazyLoader
 from mprnet_lit.data.sources import Sample
-from mprnet_lit.data.store import SPLITS, file_of, store, write_index
 
 PATCH = 256
 
@@ -37,6 +39,14 @@ def _make(folder: Path, pairs: int) -> None:
             cv2.imwrite(str(path), image.astype(np.uint8)[:, :, ::-1])
 
 
+def _make_hdf5(path: Path, samples: list[Sample]) -> None:
+    with h5py.File(path, "w") as file:
+        for k, sample in enumerate(samples):
+            for side in ("target", "degraded"):
+                pixels = read_image(getattr(sample, side))
+                file.create_dataset(f"{side}/{k}", data=pixels, chunks=(128, 128, 3))
+
+
 def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, Any]:
     """Return the seconds per round of each way, and the bytes on disk."""
     with tempfile.TemporaryDirectory() as name:
@@ -44,12 +54,13 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
         _make(folder, pairs)
         samples = PairedFolders(folder / "in", folder / "gt").samples("raise")
         place = folder / "store"
-        paths = {p for s in samples for p in (s.target, s.degraded) if p is not None}
-        stored = [
-            store(read_image(path), path, file_of("train", path), place) for path in sorted(paths)
-        ]
-        write_index(place, {"train": samples, "val": []}, {s.file: s for s in stored})
-        prepared = Prepared(place, SPLITS[0]).samples("raise")
+        command = [sys.executable, "-m", "mprnet_lit", "mode=prepare", "data=paired",
+                   f"output={place}"]  # fmt: skip
+        for split in ("train", "val"):  # the same, so that none is held out
+            command += [f"data.{split}.degraded={folder}/in", f"data.{split}.target={folder}/gt"]
+        subprocess.run(command, check=True, capture_output=True)
+        prepared = Prepared(place, "train").samples("raise")
+        _make_hdf5(folder / "store.h5", samples)
         augmentation = PairedAugmentation([A.D4(p=1.0)])
         rng = np.random.default_rng(0)
         keys = [ItemKey(0, int(k)) for k in rng.integers(0, pairs, patches)]
@@ -63,6 +74,14 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
                 for path in (sample.target, sample.degraded):
                     assert path is not None
                     np.ascontiguousarray(crop(cache.read(path), top, left, PATCH, PATCH))
+
+        def crops_of_hdf5() -> None:
+            """The same from chunks of an HDF5 file, not compressed either."""
+            with h5py.File(folder / "store.h5") as file:
+                for key in keys:
+                    top, left = int(rng.integers(720 - PATCH)), int(rng.integers(1280 - PATCH))
+                    for side in ("target", "degraded"):
+                        file[f"{side}/{key.item}"][top : top + PATCH, left : left + PATCH]
 
         def batches(
             source: list[Sample], crops_per_image: int, cache: float, window: int | None
@@ -83,6 +102,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
         ways: dict[str, Callable[[], None]] = {
             "crops, decoding whole PNGs": lambda: crops(False),
             "crops, prepared": lambda: crops(True),
+            "crops, HDF5 instead": crops_of_hdf5,
             "batches, decoding for each patch": lambda: batches(samples, 16, 0, None),
             "batches, 16 crops per decode": lambda: batches(samples, 16, 2e8, 8),
             "batches, prepared": lambda: batches(prepared, 16, 0, None),
@@ -96,7 +116,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
                     figures[way].seconds.append(time.perf_counter() - started)
         size = {
             side: sum(f.stat().st_size for f in (folder / part).rglob("*") if f.is_file())
-            for side, part in (("png", "in"), ("store", "store"))
+            for side, part in (("png", "in"), ("store", "store/train"))
         }
         size["png"] += sum(f.stat().st_size for f in (folder / "gt").iterdir())
         return {"figures": figures, "patches": patches, "bytes": size}

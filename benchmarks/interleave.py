@@ -84,6 +84,7 @@ def _serve(end: Connection, maker: Maker) -> None:
         job()
         _finish()
         end.send(time.perf_counter() - started)
+        torch.cuda.empty_cache()  # the others' turn; does nothing without a GPU
     if torch.cuda.is_initialized():
         end.send(torch.cuda.max_memory_allocated())
     else:

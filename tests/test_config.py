@@ -87,14 +87,6 @@ def test_targets_inside_lists_are_checked_too():
         instantiate(evil)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
-def test_adam_is_fused_but_where_clipping_forbids_it(precision):
-    chosen = f"trainer.precision={precision}"
-    assert compose(chosen).optimizer.fused
-    clipped = compose(chosen, "trainer.gradient_clip_val=1.0").optimizer.fused
-    assert clipped == (precision == "32-true")
-
-
 def imported(*arguments):
     command = [sys.executable, "-X", "importtime", "-m", "mprnet_lit", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -26,7 +26,6 @@ def register_resolvers() -> None:
     """Register the resolvers that the configuration uses."""
     OmegaConf.register_new_resolver("by_machine", by_machine, replace=True)
     OmegaConf.register_new_resolver("fast_precision", _fast_precision, replace=True)
-    OmegaConf.register_new_resolver("fused", _fused, replace=True)
     OmegaConf.register_new_resolver("size", _size, replace=True)
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
     OmegaConf.register_new_resolver("stamp", run_stamp, replace=True, use_cache=True)
@@ -44,11 +43,6 @@ def _fast_precision(*, _root_: DictConfig) -> str:
     from mprnet_lit.hardware import fast_precision, training_device
 
     return fast_precision(training_device(_root_.trainer.accelerator))[0]
-
-
-def _fused(*, _root_: DictConfig) -> bool:
-    """Tell whether Adam may be fused; Lightning then clips no gradients of mixed precision."""
-    return _root_.trainer.gradient_clip_val is None or "32" in str(_root_.trainer.precision)
 
 
 def _size(name: str, hyperparameter: str) -> int:

@@ -123,13 +123,12 @@ class Submission(LightningModule):
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return this process's share of the images, one at a time."""
-        return _loader(_Places(len(self.images)), self)
+        return _loader(_Crops(self.images), self)
 
-    def test_step(self, index: Tensor, _: int) -> None:
+    def test_step(self, batch: dict[str, Any], _: int) -> None:
         """Restore an image's crops, each by itself."""
-        image = self.images[int(index)]
-        crops = [self.restorer(crop) for crop in image.read()]
-        write_submission(self.folder / f"{image.name}.mat", crops)
+        crops = [self.restorer(crop.numpy()) for crop in batch["crops"]]
+        write_submission(self.folder / f"{batch['name']}.mat", crops)
 
 
 def means(rows: Sequence[Row]) -> dict[str, Scores]:
@@ -169,15 +168,16 @@ class _Samples(Dataset[dict[str, Any]]):
         }
 
 
-class _Places(Dataset[int]):
-    def __init__(self, length: int) -> None:
-        self.length = length
+class _Crops(Dataset[dict[str, Any]]):
+    def __init__(self, images: Sequence[DndImage]) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.images)
 
-    def __getitem__(self, key: ItemKey) -> int:
-        return key.item
+    def __getitem__(self, key: ItemKey) -> dict[str, Any]:
+        image = self.images[key.item]
+        return {"name": image.name, "crops": image.read()}
 
 
 class _AheadLoader(DataLoader[Any]):

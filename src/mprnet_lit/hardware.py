@@ -1,8 +1,8 @@
 """What this machine does well: the precision it computes fast in, memory that is kept."""
 
 import ctypes
+import os
 import platform
-import resource
 import sys
 from pathlib import Path
 
@@ -18,6 +18,13 @@ def training_device(accelerator: str) -> torch.device:
     found = torch.accelerator.current_accelerator()
     assert found is not None
     return found
+
+
+def cores() -> int:
+    """Return the processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def fast_precision(device: torch.device) -> tuple[str, str]:
@@ -56,6 +63,8 @@ def peak_resident() -> float:
     if status.exists():  # the other figure is, on Linux, at least that of the parent process
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
         return float(line.split()[1]) * 1024
+    import resource  # not on Windows
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024.0
     )

@@ -4,20 +4,19 @@ import multiprocessing
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
 from omegaconf import DictConfig
 
-from mprnet_lit.config import instantiate, register_resolvers
+from mprnet_lit.building import build_model, build_module
+from mprnet_lit.config import register_resolvers
 from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import keep_freed_memory, peak_resident, training_device
-from mprnet_lit.models import MPRNet
 
-_AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-
-
+AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""The precisions that trials run in."""
 _EVERY = 0.02
 """Seconds between two looks at a trial's memory."""
 
@@ -39,9 +38,7 @@ class Trial:
     peak: float
 
 
-def run_trial(
-    config: DictConfig, model: MPRNet, batch: int, checkpointing: bool, limit: float
-) -> Trial | None:
+def run_trial(config: DictConfig, batch: int, checkpointing: bool, limit: float) -> Trial | None:
     """Train a few steps of random patches in a new process; ``None`` if ``limit`` bytes are few.
 
     Raises:
@@ -49,23 +46,31 @@ def run_trial(
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    arguments = (theirs, config, model, batch, checkpointing, limit)
+    arguments = (theirs, config, batch, checkpointing, limit)
     process = context.Process(target=_serve, args=arguments)
     process.start()
     theirs.close()
-    outcome: Trial | str | None = None
+    assert process.pid is not None
     try:
-        before = ours.recv()
-        while not ours.poll(_EVERY):
-            if psutil.Process(process.pid).memory_info().rss - before > limit:
-                process.kill()
         outcome = ours.recv()
-    except (EOFError, psutil.NoSuchProcess):  # killed, by us or by the system
-        pass
+        if isinstance(outcome, int):  # what it holds before it trains, on a CPU
+            while not ours.poll(_EVERY):
+                if _resident(process.pid) - outcome > limit:
+                    process.kill()
+            outcome = ours.recv()
+    except EOFError:  # killed, by us or by the system
+        outcome = None
     process.join()
     if isinstance(outcome, str):
         raise UserError(f"a training step of {batch} patches failed: {outcome}")
-    return outcome
+    return cast(Trial | None, outcome)
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:  # it has just ended
+        return 0
 
 
 def _serve(end: Connection, *arguments: Any) -> None:
@@ -81,38 +86,24 @@ def _serve(end: Connection, *arguments: Any) -> None:
 
 
 def _trial(
-    end: Connection,
-    config: DictConfig,
-    model: MPRNet,
-    batch: int,
-    checkpointing: bool,
-    limit: float,
+    end: Connection, config: DictConfig, batch: int, checkpointing: bool, limit: float
 ) -> Trial:
     device = training_device(config.trainer.accelerator)
-    precision = str(config.trainer.precision)
-    if precision not in _AUTOCAST:
-        raise UserError(
-            f"mode=benchmark runs trainer.precision={', '.join(_AUTOCAST)}, not {precision}"
-        )
     if device.type == "cpu":
         keep_freed_memory()
     elif device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(
             min(limit / torch.cuda.get_device_properties(device).total_memory, 1.0)
         )
-    module = instantiate(
-        config.module,
-        model=model,
-        loss=instantiate(config.task.loss),
-        optimizer=instantiate(config.optimizer),
-        gradient_checkpointing=checkpointing,
-    )
+    model = build_model(config).model
+    module = build_module(config, model, gradient_checkpointing=checkpointing)
     # Without what the libraries hold, which doesn't grow with the batch.
     before = psutil.Process().memory_info().rss - sum(p.nbytes for p in model.parameters())
-    end.send(before)
+    if device.type == "cpu":
+        end.send(before)
     module.to(device)
     optimizer = module.make_optimizer(module.model.parameters())
-    dtype = _AUTOCAST[precision]
+    dtype = AUTOCAST[str(config.trainer.precision)]
     side = config.data.patch_size
     degraded, target = torch.rand(2, batch, 3, side, side, device=device)
     module.train()

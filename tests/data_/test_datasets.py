@@ -1,6 +1,7 @@
 """Crops: the same on both images, reproducible in any worker, epoch by epoch."""
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -50,6 +51,34 @@ def test_colour_is_changed_alike():
     target, degraded = augment(image, image.copy(), np.random.default_rng(1))
     np.testing.assert_array_equal(target, degraded)
     assert 1e-3 < np.abs(target - image).mean() < 0.1
+
+
+def test_an_image_that_changed_under_a_training_is_named(pairs):
+    dataset = CropDataset(pairs, 40, training=True)
+    Image.new("RGB", (50, 50)).save(pairs[0].degraded)
+    with pytest.raises(UserError, match=r"in/0\.png is 50x50 now and was 90x64"):
+        dataset[ItemKey(0, 0)]
+
+
+def test_images_of_16_bits_fit_the_window_that_is_read_together(tmp_path):
+    for k in range(6):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), np.full((40, 40, 3), 9000 * k, np.uint16))
+    data = RestorationDataModule(
+        CleanFolder(tmp_path), CleanFolder(None), GaussianNoise(5), patch_size=32, batch_size=4,
+        crops_per_image=8, num_workers=0, cache_gb=2.5 * 40 * 40 * 6 / 1e9,
+    )  # fmt: skip
+    data.setup()
+    decoded = []
+    read = datasets.read_image
+
+    def counting(path):
+        decoded.append(path)
+        return read(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "read_image", counting)
+        assert len(list(data.train_dataloader())) == 10
+    assert len(decoded) == 5  # one of the six is held out; each once
 
 
 def test_validation_cuts_the_centre_or_takes_the_whole(pairs):

@@ -53,3 +53,11 @@ def test_the_gradient_of_an_average_is_channels_last():
 def test_an_average_of_many_float16_does_not_overflow():
     x = torch.full((1, 1, 512, 512), 8.0, dtype=torch.float16, requires_grad=True)
     assert global_average(x).item() == 8
+
+
+@pytest.mark.parametrize("operation", [SharedPReLU().double(), global_average])
+def test_they_refuse_to_be_differentiated_twice(operation):
+    x = features()
+    (once,) = torch.autograd.grad(operation(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        once.sum().backward()

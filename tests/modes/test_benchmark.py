@@ -52,3 +52,12 @@ def test_memory_that_holds_no_patch_gets_a_sentence(cli):
 def test_bad_options_get_a_sentence(cli):
     outcome = cli("mode=benchmark", "steps=0", status=1)
     assert "Error: steps=0 must be a whole number, 1 or more" in outcome.errors
+
+
+def test_what_fails_in_the_trial_gets_its_own_sentence(cli):
+    for wrong, sentence in (
+        ("trainer.precision=bf16-true", "Error: trainer.precision=bf16-true can't be measured"),
+        ("optimizer.betas=[0.9,7]", "Error: a training step of 1 patches failed: Invalid beta"),
+    ):
+        outcome = cli("mode=benchmark", "steps=1", wrong, status=1)
+        assert sentence in outcome.errors and "Traceback" not in outcome.errors

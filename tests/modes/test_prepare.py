@@ -120,6 +120,44 @@ def test_a_changed_image_and_a_new_one_are_taken_anew(cli, pairs):
     assert not np.load(black.degraded).any()
 
 
+def test_a_store_that_is_being_changed_is_not_trained_on(cli, pairs, monkeypatch):
+    cli(*PREPARE)
+    for side in ("in", "gt"):
+        Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(pairs / side / "0.png")
+    from mprnet_lit.modes import prepare
+
+    real = prepare.note
+
+    def killed(stored, folder):
+        real(stored, folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare, "note", killed)
+    cli(*PREPARE, status=130)
+    train = ("data=prepared", "data.train.folder=store")
+    assert "store is not finished" in complaint(cli(*train, status=1))
+    monkeypatch.setattr(prepare, "note", real)
+    assert " of 10 images done before" in cli(*PREPARE).output
+    assert Prepared("store", "train").samples("raise")
+
+
+def test_what_is_no_longer_in_the_data_set_is_deleted(cli, pairs):
+    cli(*PREPARE)
+    (pairs / "store" / "train" / "mine.npy").write_bytes(b"not of the store")
+    for side in ("in", "gt"):
+        (pairs / side / "4.png").unlink()
+    assert "2 images deleted" in cli(*PREPARE).output
+    left = {path.name for path in pairs.glob("store/*/*.npy")}
+    assert len(left) == 9 and "mine.npy" in left
+
+
+def test_names_that_are_not_unicode_are_stored(cli, pairs):
+    for side in ("in", "gt"):
+        (pairs / side / "1.png").rename(pairs / side / os.fsdecode(b"caf\xe9.png"))
+    cli(*PREPARE)
+    assert any("caf" in s.name for s in Prepared("store", "train").samples("raise"))
+
+
 def test_damage_is_found_and_mended(cli, pairs):
     cli(*PREPARE)
     path = pairs / "store" / index(pairs)["train"][0]["target"]["file"]
@@ -142,8 +180,10 @@ def test_bad_stores_are_refused(cli, pairs):
     first = index(pairs)["train"][0]["target"]["file"]
     for content, sentence in (
         (good.replace('"format": 1', '"format": 9'), "has format 9, this version reads 1"),
-        (good.replace(first, f"../{first}"), "names a file outside of its folder"),
-        (good.replace(first, f"/etc/{first}"), "names a file outside of its folder"),
+        (good.replace(first, f"../{first}"), "index.json is damaged"),
+        (good.replace(first, f"/etc/{first}"), "index.json is damaged"),
+        (good.replace(first, first.replace("/", "\\\\")), "index.json is damaged"),
+        (good.replace('"height": 80', '"height": null'), "index.json is damaged"),
         (good[:200], "index.json is damaged"),
         ("[]", "index.json is damaged"),
     ):

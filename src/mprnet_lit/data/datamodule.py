@@ -1,6 +1,5 @@
 """The LightningDataModule: sources, splits, batch sizes, loaders."""
 
-import os
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -10,11 +9,13 @@ from lightning import LightningDataModule
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.degradations import Degradation
+from mprnet_lit.data.images import DEEP_SUFFIXES
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader
 from mprnet_lit.data.sources import Sample, Source
 from mprnet_lit.data.store import SUFFIX
 from mprnet_lit.errors import UserError
+from mprnet_lit.hardware import cores
 
 
 class RestorationDataModule(LightningDataModule):
@@ -171,8 +172,13 @@ class RestorationDataModule(LightningDataModule):
 
     def _window(self, samples: Sequence[Sample]) -> int | None:
         """Return how many decoded images the cache holds; ``None`` where that doesn't matter."""
-        decoded = [s for s in samples if s.target.suffix != SUFFIX]
-        sizes = [s.height * s.width * 3 * (1 if s.degraded is None else 2) for s in decoded]
+
+        def size(sample: Sample) -> int:
+            files = [path for path in (sample.target, sample.degraded) if path is not None]
+            depth = sum(2 if path.suffix.lower() in DEEP_SUFFIXES else 1 for path in files)
+            return sample.height * sample.width * 3 * depth
+
+        sizes = [size(sample) for sample in samples if sample.target.suffix != SUFFIX]
         if self.crops_per_image == 1 or sum(sizes) <= self.cache_bytes:
             return None
         return max(1, int(self.cache_bytes / max(sizes)))
@@ -184,7 +190,7 @@ class RestorationDataModule(LightningDataModule):
         """
         if self.num_workers is not None:
             return self.num_workers
-        return max(0, min(8, (os.cpu_count() or 1) // world_size - 2))
+        return max(0, min(8, cores() // world_size - 2))
 
 
 def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sample]]:

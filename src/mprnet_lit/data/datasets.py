@@ -16,6 +16,7 @@ from mprnet_lit.data.images import read_image, to_float
 from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.data.store import SUFFIX, open_pixels
+from mprnet_lit.errors import UserError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -111,10 +112,10 @@ class CropDataset(Dataset[dict[str, Any]]):
         degrade = self.degradation if sample.degraded is None else None
         margin = degrade.margin if degrade else 0
         box = (top - margin, left - margin, height + 2 * margin, width + 2 * margin)
-        target = to_float(crop(self.cache.read(sample.target), *box))
+        target = to_float(crop(self._read(sample.target, sample), *box))
         degraded = None
         if sample.degraded is not None:
-            degraded = to_float(crop(self.cache.read(sample.degraded), *box))
+            degraded = to_float(crop(self._read(sample.degraded, sample), *box))
         if self.training and self.augmentation is not None:
             target, degraded = self.augmentation(target, degraded, rng)
         if degrade is not None:
@@ -127,6 +128,16 @@ class CropDataset(Dataset[dict[str, Any]]):
             "name": sample.name,
             "weight": torch.tensor(key.weight),
         }
+
+    def _read(self, path: Path, sample: Sample) -> Pixels:
+        image = self.cache.read(path)
+        height, width = image.shape[:2]
+        if (height, width) != (sample.height, sample.width):
+            raise UserError(
+                f"{path} is {width}x{height} now and was {sample.width}x{sample.height} when it "
+                "was listed: leave images alone while they are in use, and run again"
+            )
+        return image
 
     def _place(self, sample: Sample, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """Return the crop's top, left, height and width."""

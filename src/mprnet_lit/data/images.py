@@ -19,6 +19,8 @@ from mprnet_lit.files import write_whole
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+DEEP_SUFFIXES = frozenset({".png", ".tif", ".tiff"})
+"""Of files that may have 16 bits."""
 
 # No others, whatever the suffix: for some of them Pillow starts programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")

@@ -8,10 +8,12 @@ is written last: a folder without one is unfinished, and ``progress.jsonl`` tell
 import hashlib
 import io
 import json
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,19 +70,61 @@ class Stored:
             return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A sample of the store: a target image, and its degraded version unless there is none."""
+
+    name: str
+    height: int
+    width: int
+    target: Stored
+    degraded: Stored | None
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Self:
+        """Read and check an entry of an index.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is damaged.
+        """
+        sides = {
+            side: None if record[side] is None else Stored(**record[side])
+            for side in ("target", "degraded")
+        }
+        name, height, width = record["name"], record["height"], record["width"]
+        if not (isinstance(name, str) and isinstance(height, int) and isinstance(width, int)):
+            raise TypeError
+        if sides["target"] is None:
+            raise TypeError
+        for stored in sides.values():
+            if stored is not None and not _IN_STORE.fullmatch(stored.file):
+                raise ValueError(stored.file)
+        return cls(name, height, width, sides["target"], sides["degraded"])
+
+
+Index = dict[Split, list[Entry]]
+_IN_STORE = re.compile(rf"(train|val)/[0-9a-f]{{24}}{re.escape(SUFFIX)}")
+
+
 def file_of(split: Split, source: Path) -> str:
     """Return where an image lies in the store: by its path, so that it stays if others come."""
-    digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()
+    digest = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()
     return f"{split}/{digest[:24]}{SUFFIX}"
 
 
-def store(pixels: Pixels, source: Path, file: str, folder: Path) -> Stored:
+def store(pixels: Pixels, source: Path, status: os.stat_result, file: str, folder: Path) -> Stored:
     """Write the pixels of an image into the store, whole or not at all.
+
+    Args:
+        pixels: (H, W, 3).
+        source: the image's path.
+        status: of the image, from before it was read: if it changes meanwhile, that is noticed.
+        file: its path in the store.
+        folder: the store.
 
     Raises:
         UserError: the file can't be written.
     """
-    status = source.stat()
     buffer = io.BytesIO()
     np.save(buffer, pixels, allow_pickle=False)
     content = buffer.getbuffer()
@@ -103,6 +147,8 @@ def open_pixels(path: Path) -> Pixels:
         raise UserError(f"{path} is missing from the store: {_AGAIN}") from error
     except (ValueError, EOFError) as error:
         raise UserError(f"{path} is damaged: {_AGAIN}") from error
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror or error})") from error
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path} is no image of a store: {_AGAIN}")
     return pixels
@@ -111,27 +157,56 @@ def open_pixels(path: Path) -> Pixels:
 _AGAIN = "run mode=prepare again"
 
 
-def write_index(folder: Path, samples: dict[Split, list[Sample]], done: dict[str, Stored]) -> None:
-    """Finish a store: write its index, whole or not at all, and drop the notes of progress."""
+def begin(folder: Path, done: dict[str, Stored]) -> None:
+    """Note what is done already and take the index away, so that no half-changed store is used."""
+    lines = "".join(json.dumps(asdict(stored)) + "\n" for stored in done.values())
+    write_whole(folder / PROGRESS, lines.encode())
+    (folder / INDEX).unlink(missing_ok=True)
 
-    def entry(split: Split, sample: Sample) -> dict[str, Any]:
-        sides = {"target": sample.target, "degraded": sample.degraded}
-        return {"name": sample.name, "height": sample.height, "width": sample.width} | {
-            side: None if path is None else asdict(done[file_of(split, path)])
-            for side, path in sides.items()
-        }
 
-    index = {split: [entry(split, sample) for sample in samples[split]] for split in SPLITS}
-    content = json.dumps({"format": FORMAT} | index, indent=1) + "\n"
+def note(stored: Stored, folder: Path) -> None:
+    """Note that a file is done.
+
+    Raises:
+        UserError: the note can't be written.
+    """
+    try:
+        with (folder / PROGRESS).open("a") as notes:
+            notes.write(json.dumps(asdict(stored)) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"can't write {folder / PROGRESS}: {error.strerror or error}; make room there"
+        ) from error
+
+
+def finish(folder: Path, index: Index) -> int:
+    """Write a store's index, whole or not at all, and delete what it does not name.
+
+    Returns:
+        the number of images that were deleted: their sources are no longer in the data set.
+    """
+    entries = {split: [asdict(entry) for entry in index[split]] for split in SPLITS}
+    content = json.dumps({"format": FORMAT} | entries, indent=1) + "\n"
     write_whole(folder / INDEX, content.encode())
     (folder / PROGRESS).unlink(missing_ok=True)
+    named = {stored.file for stored in stored_in(index)}
+    left = [file for file in _files(folder) if file not in named]
+    for file in left:
+        (folder / file).unlink()
+    return len(left)
 
 
-def read_index(folder: Path) -> dict[str, Any]:
+def _files(folder: Path) -> list[str]:
+    """Return the images that lie in a store."""
+    found = (f"{split}/{p.name}" for split in SPLITS for p in (folder / split).glob(f"*{SUFFIX}"))
+    return [file for file in found if _IN_STORE.fullmatch(file)]
+
+
+def read_index(folder: Path) -> Index:
     """Read and check a store's index.
 
     Raises:
-        UserError: it is missing, of another format, or names files outside of the store.
+        UserError: it is missing, damaged, of another format, or names files outside of the store.
     """
     path = folder / INDEX
     if not path.is_file():
@@ -139,30 +214,24 @@ def read_index(folder: Path) -> dict[str, Any]:
         what = "is not finished" if begun else f"is not a prepared store (it has no {INDEX})"
         raise UserError(f"{folder} {what}: run mode=prepare with output={folder}")
     try:
-        index: dict[str, Any] = json.loads(path.read_text())
-        if index["format"] != FORMAT:
-            raise UserError(
-                f"{path} has format {index['format']}, this version reads {FORMAT}: {_AGAIN} into "
-                "another folder"
-            )
-        for stored in stored_in(index):
-            inside = PurePosixPath(stored.file)
-            if inside.is_absolute() or ".." in inside.parts or inside.suffix != SUFFIX:
-                raise UserError(f"{path} names a file outside of its folder, {stored.file}")
-    except UserError:
-        raise
+        content: dict[str, Any] = json.loads(path.read_text())
+        if content["format"] == FORMAT:
+            return {split: [Entry.of(record) for record in content[split]] for split in SPLITS}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged: delete it and {_AGAIN}") from error
-    return index
+    raise UserError(
+        f"{path} has format {content['format']}, this version reads {FORMAT}: {_AGAIN} into "
+        "another folder"
+    )
 
 
-def stored_in(index: dict[str, Any]) -> Iterator[Stored]:
-    """Return what an index names."""
+def stored_in(index: Index) -> Iterator[Stored]:
+    """Return the files that an index names."""
     for split in SPLITS:
         for entry in index[split]:
-            for side in ("target", "degraded"):
-                if entry[side] is not None:
-                    yield Stored(**entry[side])
+            yield entry.target
+            if entry.degraded is not None:
+                yield entry.degraded
 
 
 def done_before(folder: Path) -> dict[str, Stored]:
@@ -194,17 +263,13 @@ class Prepared:
     def samples(self, on_error: OnError) -> list[Sample]:
         """Return the split's samples, in the order that they had unprepared."""
         folder = Path(self.folder)
-
-        def path(stored: dict[str, Any] | None) -> Path | None:
-            return None if stored is None else folder / stored["file"]
-
         return [
             Sample(
-                e["name"],
-                folder / e["target"]["file"],
-                path(e["degraded"]),
-                e["height"],
-                e["width"],
+                entry.name,
+                folder / entry.target.file,
+                None if entry.degraded is None else folder / entry.degraded.file,
+                entry.height,
+                entry.width,
             )
-            for e in read_index(folder)[self.split]
+            for entry in read_index(folder)[self.split]
         ]

@@ -1,6 +1,7 @@
 """The shared PReLU and the global average, with backward passes that are fast on a CPU too.
 
-Elsewhere, in compiled code and where no gradients are wanted, torch's own operations run.
+Elsewhere, in compiled code and where no gradients are wanted, torch's own operations run. These
+refuse to be differentiated twice.
 """
 
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class SharedPReLU(nn.PReLU):
@@ -42,6 +44,7 @@ class _PReLU(torch.autograd.Function):
         return F.prelu(x, slope)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
         (gradient,) = gradients
@@ -60,6 +63,7 @@ class _GlobalAverage(torch.autograd.Function):
         return x.mean((2, 3)) if x.dtype == torch.float16 else x.sum((2, 3)) / x[0, 0].numel()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (batch, channels, height, width), channels_last = ctx.like
         each = (gradients[0] / (height * width))[:, :, None, None]

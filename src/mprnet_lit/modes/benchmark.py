@@ -10,14 +10,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from mprnet_lit.building import build_model
 from mprnet_lit.errors import UserError
 from mprnet_lit.files import write_whole
 from mprnet_lit.hardware import training_device
 from mprnet_lit.inference.memory import free_bytes
 from mprnet_lit.modes.arguments import new_file
-from mprnet_lit.modes.train import build_model
 from mprnet_lit.tracking.terminal import say, say_facts
-from mprnet_lit.trial import Trial, run_trial
+from mprnet_lit.trial import AUTOCAST, Trial, run_trial
 
 _SHARE = 0.9
 """Of the free memory, what training may take."""
@@ -32,6 +32,11 @@ def run(config: DictConfig) -> None:
     for key in ("largest_batch", "steps"):
         if not isinstance(config[key], int) or config[key] < 1:
             raise UserError(f"{key}={config[key]} must be a whole number, 1 or more")
+    if config.trainer.precision not in AUTOCAST:
+        raise UserError(
+            f"trainer.precision={config.trainer.precision} can't be measured: mode=benchmark runs "
+            + ", ".join(AUTOCAST)
+        )
     output = None if config.output is None else new_file(config)
     console = Console()
     device = training_device(config.trainer.accelerator)
@@ -50,7 +55,7 @@ def run(config: DictConfig) -> None:
         # bound to this turn's value of checkpointing
         def attempt(batch: int, checkpointing: bool = checkpointing) -> Trial | None:
             say(console, f"trying {batch} patches{_with(checkpointing)}")
-            return run_trial(config, model, batch, checkpointing, limit)
+            return run_trial(config, batch, checkpointing, limit)
 
         trials += search(attempt, int(config.largest_batch), limit)
     if not trials:

@@ -1,12 +1,10 @@
 """``mode=prepare``: decode a data set once into a store that gives crops without decoding."""
 
-import json
-import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -17,19 +15,22 @@ from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.data.images import read_image
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.data.store import (
-    PROGRESS,
     SPLITS,
     SUFFIX,
+    Entry,
     Split,
     Stored,
+    begin,
     done_before,
     file_of,
+    finish,
+    note,
     read_index,
     store,
     stored_in,
-    write_index,
 )
 from mprnet_lit.errors import UserError
+from mprnet_lit.hardware import cores
 from mprnet_lit.tracking.terminal import say
 
 
@@ -46,25 +47,36 @@ def run(config: DictConfig) -> None:
     data: RestorationDataModule = instantiate(config.data)
     data.setup()
     samples: dict[Split, list[Sample]] = {"train": data.train_samples, "val": data.val_samples}
-    todo = {
-        file_of(split, path): path
+    images = {
+        file_of(split, path): Image(path, sample.height, sample.width)
         for split in SPLITS
         for sample in samples[split]
         for path in (sample.target, sample.degraded)
         if path is not None
     }
-    if any(path.suffix == SUFFIX for path in todo.values()):
+    if any(image.path.suffix == SUFFIX for image in images.values()):
         raise UserError("data=prepared is prepared already: choose the data that it was made of")
     done = done_before(folder)
-    done = {file: stored for file, stored in done.items() if file in todo}
+    done = {file: stored for file, stored in done.items() if file in images}
+    todo = {file: image for file, image in images.items() if file not in done}
     if done:
-        say(console, f"{len(done)} of {len(todo)} images done before")
-    _check_room(folder, samples, done)
-    failures = _store_all({f: p for f, p in todo.items() if f not in done}, folder, done, console)
+        say(console, f"{len(done)} of {len(images)} images done before")
+    if todo:
+        _check_room(folder, todo)
+        begin(folder, done)
+    failures = _store_all(todo, folder, done, console)
     if failures:
         lines = "".join(f"\n  {failure}" for failure in failures)
         raise UserError(f"{len(failures)} images could not be prepared:{lines}")
-    write_index(folder, samples, done)
+
+    def entry(split: Split, sample: Sample) -> Entry:
+        target = done[file_of(split, sample.target)]
+        degraded = None if sample.degraded is None else done[file_of(split, sample.degraded)]
+        return Entry(sample.name, sample.height, sample.width, target, degraded)
+
+    deleted = finish(folder, {split: [entry(split, s) for s in samples[split]] for split in SPLITS})
+    if deleted:
+        say(console, f"{deleted} images deleted that are no longer in the data set")
     size = sum(stored.size for stored in done.values()) / 1e9
     say(
         console,
@@ -73,15 +85,17 @@ def run(config: DictConfig) -> None:
     )
 
 
-def _check_room(folder: Path, samples: dict[Split, list[Sample]], done: dict[str, Stored]) -> None:
+class Image(NamedTuple):
+    """An image to be stored, and the size that it had when it was listed."""
+
+    path: Path
+    height: int
+    width: int
+
+
+def _check_room(folder: Path, todo: dict[str, Image]) -> None:
     """Refuse before the work what the disk can't hold, reckoned with 8 bits."""
-    needed = sum(
-        sample.height * sample.width * 3
-        for split in SPLITS
-        for sample in samples[split]
-        for path in (sample.target, sample.degraded)
-        if path is not None and file_of(split, path) not in done
-    )
+    needed = sum(image.height * image.width * 3 for image in todo.values())
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
@@ -92,7 +106,7 @@ def _check_room(folder: Path, samples: dict[Split, list[Sample]], done: dict[str
 
 
 def _store_all(
-    todo: dict[str, Path], folder: Path, done: dict[str, Stored], console: Console
+    todo: dict[str, Image], folder: Path, done: dict[str, Stored], console: Console
 ) -> list[str]:
     """Store images by several threads, noting each that is done; returns what can't be read.
 
@@ -102,27 +116,32 @@ def _store_all(
     failures: list[str] = []
     stop = threading.Event()
 
-    def one(source: Path, file: str) -> Stored | str | None:
+    def one(image: Image, file: str) -> Stored | str | None:
         if stop.is_set():
             return None
         try:
-            pixels = read_image(source)
+            status = image.path.stat()
+            pixels = read_image(image.path)
+        except OSError as error:
+            return f"{image.path} can't be read ({error.strerror})"
         except UserError as error:
             return str(error)
-        return store(pixels, source, file, folder)
+        if pixels.shape[:2] != (image.height, image.width):
+            return f"{image.path} has changed since it was listed: run mode=prepare again"
+        return store(pixels, image.path, status, file, folder)
 
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(cores()) as pool,
         Progress(console=console, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task("preparing", total=len(todo))
-        futures = [pool.submit(one, source, file) for file, source in todo.items()]
+        futures = [pool.submit(one, image, file) for file, image in todo.items()]
         try:
             for future in as_completed(futures):
                 outcome = future.result()
                 if isinstance(outcome, Stored):
                     done[outcome.file] = outcome
-                    _note(outcome, folder)
+                    note(outcome, folder)
                 elif outcome is not None:
                     failures.append(outcome)
                 bar.advance(task)
@@ -131,19 +150,9 @@ def _store_all(
     return sorted(failures)
 
 
-def _note(stored: Stored, folder: Path) -> None:
-    try:
-        with (folder / PROGRESS).open("a") as notes:
-            notes.write(json.dumps(asdict(stored)) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"can't write {folder / PROGRESS}: {error.strerror or error}; make room there"
-        ) from error
-
-
 def _verify(folder: Path, console: Console) -> None:
     stored = list(stored_in(read_index(folder)))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         whole = list(pool.map(lambda s: s.is_whole(folder), stored))
     damaged = [s for s, good in zip(stored, whole, strict=True) if not good]
     if damaged:

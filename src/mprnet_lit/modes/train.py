@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,14 +14,14 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from omegaconf import DictConfig, OmegaConf
 
-from mprnet_lit import runs, weights
+from mprnet_lit import runs
+from mprnet_lit.building import build_model, build_module, check_size
 from mprnet_lit.checkpoints import AtomicCheckpointIO, read_checkpoint
 from mprnet_lit.config import instantiate
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import keep_freed_memory
-from mprnet_lit.models import MPRNet, Size
-from mprnet_lit.module import RestorationModule
+from mprnet_lit.models import Size
 from mprnet_lit.stopping import StopOnSignal
 from mprnet_lit.tracking.provenance import save_provenance
 from mprnet_lit.tracking.terminal import quieten
@@ -45,12 +44,7 @@ def run(config: DictConfig) -> float | None:
     start = build_model(config)
     model = start.model
     data: RestorationDataModule = instantiate(config.data)
-    module: RestorationModule = instantiate(
-        config.module,
-        model=model,
-        loss=instantiate(config.task.loss),
-        optimizer=instantiate(config.optimizer),
-    )
+    module = build_module(config, model)
     module.info = Info(
         task=config.task.name,
         crop=data.patch_size,
@@ -97,23 +91,6 @@ def build_trainer(config: DictConfig, folder: Path) -> Trainer:
     return trainer
 
 
-def build_model(config: DictConfig) -> weights.Weights:
-    """Return the network, new or as ``weights`` holds it.
-
-    Raises:
-        UserError: the weights can't be read, or are of another size than ``model``.
-    """
-    size = Size(**{field.name: config.model[field.name] for field in fields(Size)})
-    if config.weights is None:
-        model = MPRNet(**asdict(size))
-        if config.model.start_from_identity:
-            model.start_from_identity()
-        return weights.Weights(model)
-    read = weights.read(str(config.weights))
-    _check_size(config.weights, read.model.size, size)
-    return read
-
-
 def resume_from(config: DictConfig, folder: Path, size: Size) -> Path | None:
     """Return the checkpoint to go on from, having checked that it fits; ``None`` for a new run.
 
@@ -125,20 +102,8 @@ def resume_from(config: DictConfig, folder: Path, size: Size) -> Path | None:
     path = folder / runs.LAST if config.resume == "auto" else Path(config.resume)
     if config.resume == "auto" and not path.is_file():
         return None
-    _check_size(path, Size(**read_checkpoint(path)["mprnet_lit"]["size"]), size)
+    check_size(path, Size(**read_checkpoint(path)["mprnet_lit"]["size"]), size)
     return path
-
-
-def _check_size(path: str | Path, found: Size, wanted: Size) -> None:
-    if found != wanted:
-        held, asked = (
-            ", ".join(f"{name}={value}" for name, value in asdict(size).items())
-            for size in (found, wanted)
-        )
-        raise UserError(
-            f"{path} holds a network of another size ({held}) than model ({asked}): "
-            "choose the model that it was trained with"
-        )
 
 
 def _starts_processes(trainer: Trainer) -> bool:

@@ -94,12 +94,17 @@ def plan(trainer: Trainer) -> list[str]:
     chosen = trainer.precision == choice
     reason = why if chosen else f"as configured; {choice} would be this machine's: {why}"
     memory_format = "channels_last" if module.memory_format == torch.channels_last else "NCHW"
-    compiled = "compiled" if module.compiled else "not compiled (module.compile=true)"
+    compiled = "compiled" if module.compiled else "not compiled (module.compile=true, if for hours)"
+    optimizer = trainer.optimizers[0]
+    fused = "fused " if optimizer.defaults.get("fused") else ""
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    threads = f"{torch.get_num_threads()} threads" if on_cpu else "pinned memory"
     return [
         f"Training MPRNet to {module.info.task}: {parameters:,} parameters (width {size.width}), "
         f"on {device}",
         f"  precision {trainer.precision} ({reason}); {memory_format}; blocks {compiled}; "
-        f"{data.workers(trainer.world_size)} data workers per device",
+        f"{fused}{type(optimizer).__name__}; "
+        f"per device {threads} and {data.workers(trainer.world_size)} data workers",
         f"  {len(data.train_samples)} training and {len(data.val_samples)} validation images; "
         f"patches of {data.patch_size}x{data.patch_size}, batch {data.batch_size}",
         f"  {budget}{done}",
