@@ -4,10 +4,14 @@ import importlib
 import os
 import sys
 import traceback
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -24,6 +28,8 @@ def main() -> None:
         hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")(_run)()
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_sentence(error) or str(error).strip())
+    except UserError as error:  # of a sweep, or of one of its jobs
+        _fail(str(error))
     except KeyboardInterrupt:
         _fail("stopped by Ctrl-C; what is written is whole", status=130)
     except OSError as error:  # Hydra makes the run's folder
@@ -39,8 +45,19 @@ def _run(config: DictConfig) -> Any:
         sentence = _sentence(error)
         if sentence is None:  # a bug of ours
             traceback.print_exc()
-            raise SystemExit(1) from None
+            sentence = f"{type(error).__name__}: {error}"
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise _recorded(sentence) from error
         _fail(sentence)
+
+
+def _recorded(sentence: str) -> UserError:
+    """Say and note what a job of a sweep failed of; the sweep goes on with the others."""
+    print(f"Error: {sentence}", file=sys.stderr)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with suppress(OSError):  # the folder may be what can't be written
+        (folder / "error.txt").write_text(sentence + "\n")
+    return UserError(f"at least one job of the sweep failed ({folder}): {sentence}")
 
 
 def _sentence(error: Exception) -> str | None:

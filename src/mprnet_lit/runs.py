@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 RECORD = "run.json"
 LAST = Path("checkpoints") / "last.ckpt"
-_NOT_THE_RUN = ("hydra", "paths", "resume", "logger")
+_NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "sweep")
 """Top-level keys that change nothing in what a run computes."""
 
 

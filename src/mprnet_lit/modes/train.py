@@ -21,17 +21,25 @@ from mprnet_lit.config import instantiate
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import keep_freed_memory
-from mprnet_lit.models import Size
+from mprnet_lit.models import MPRNet, Size
 from mprnet_lit.stopping import StopOnSignal
+from mprnet_lit.sweeps.objectives import measure
 from mprnet_lit.tracking.provenance import save_provenance
+from mprnet_lit.tracking.summary import SUMMARY
 from mprnet_lit.tracking.terminal import quieten
 from mprnet_lit.weights import Info
 
+_OBJECTIVES = "objectives.json"
 _COUNTS = ("max_epochs", "max_steps", "accumulate_grad_batches", "check_val_every_n_epoch")
 
 
-def run(config: DictConfig) -> float | None:
-    """Train as configured; returns the best validation PSNR in dB, ``None`` without validation."""
+def run(config: DictConfig) -> float | list[float] | None:
+    """Train as configured.
+
+    Returns:
+        the best validation PSNR in dB, or in a sweep of Optuna the values of its objectives;
+        ``None`` without validation.
+    """
     quieten()
     folder = Path(config.paths.run).resolve()
     seed_everything(config.seed, workers=True, verbose=False)
@@ -39,7 +47,7 @@ def run(config: DictConfig) -> float | None:
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if _starts_processes(trainer) and HydraConfig.get().mode == RunMode.MULTIRUN:
-        return _run_alone(folder)
+        return _run_alone(config, folder)
 
     start = build_model(config)
     model = start.model
@@ -63,7 +71,9 @@ def run(config: DictConfig) -> float | None:
             "module.gradient_checkpointing=true, trainer.accumulate_grad_batches=2 or more (the "
             "total batch stays the same), or a smaller data.patch_size"
         ) from error
-    return _best_psnr(folder)
+    if trainer.is_global_zero:
+        _measure_objectives(config, folder, model)
+    return _outcome(config, folder)
 
 
 def build_trainer(config: DictConfig, folder: Path) -> Trainer:
@@ -114,7 +124,7 @@ def _starts_processes(trainer: Trainer) -> bool:
     )
 
 
-def _run_alone(folder: Path) -> float | None:
+def _run_alone(config: DictConfig, folder: Path) -> float | list[float] | None:
     """Run one job of a multirun as a command of its own.
 
     Lightning starts the other processes of a job with the command line of this one, and here that
@@ -125,13 +135,27 @@ def _run_alone(folder: Path) -> float | None:
     for source in hydra.runtime.config_sources:
         if source.provider == "command-line":
             command += ["--config-dir", source.path]
-    command += [*hydra.overrides.task, f'hydra.run.dir="{folder}"']
+    command += [*hydra.overrides.task, f'hydra.run.dir="{folder}"', "hydra.mode=RUN"]
     status = subprocess.run(command, check=False).returncode
-    if status:
+    if status > 128:  # stopped, and so is the sweep
         raise SystemExit(status)
-    return _best_psnr(folder)
+    if status:
+        raise UserError(f"the job failed with exit status {status}: its message stands above")
+    return _outcome(config, folder)
 
 
-def _best_psnr(folder: Path) -> float | None:
-    path = folder / "summary.json"
-    return float(json.loads(path.read_text())["psnr"]) if path.is_file() else None
+def _measure_objectives(config: DictConfig, folder: Path, model: MPRNet) -> None:
+    """Write what a sweep of Optuna optimises; also the first process's of a job with several."""
+    summary = folder / SUMMARY
+    if OmegaConf.select(config, "sweep.objectives") and summary.is_file():
+        values = measure(config.sweep.objectives, json.loads(summary.read_text()), model)
+        (folder / _OBJECTIVES).write_text(json.dumps(values) + "\n")
+
+
+def _outcome(config: DictConfig, folder: Path) -> float | list[float] | None:
+    searched = OmegaConf.select(config, "sweep.objectives")
+    path = folder / (_OBJECTIVES if searched else SUMMARY)
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text())
+    return list(values.values()) if searched else float(values["psnr"])

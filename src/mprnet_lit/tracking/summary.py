@@ -14,6 +14,7 @@ from mprnet_lit.hardware import fast_precision
 from mprnet_lit.module import RESTORATIONS, RestorationModule
 from mprnet_lit.tracking.terminal import say, say_facts
 
+SUMMARY = "summary.json"
 _ROWS = dict(zip(RESTORATIONS, ("degraded input", "stage 1", "stage 2", "stage 3"), strict=True))
 
 
@@ -65,7 +66,7 @@ class Summary(Callback):
         if not self.best:
             self.console.print(f"No validation was run. The run is in {self.folder}")
             return
-        path = self.folder / "summary.json"
+        path = self.folder / SUMMARY
         path.write_text(json.dumps(self.best, indent=2) + "\n")
         self.console.print(table(self.best))
         places = {

@@ -1,0 +1,62 @@
+"""Ending trainings early that are worse than the others were."""
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from mprnet_lit.sweeps.study import PRUNED, require_optuna
+from mprnet_lit.tracking.terminal import say
+
+
+class Pruner(Callback):
+    """After each validation, reports its PSNR to the study and stops the training if it lags.
+
+    The training then ends as at any end: with its checkpoints and its summary.
+
+    Args:
+        storage, study: where the study lies, and its name.
+        trial: the number of this trial; ``None`` for a training that is none, or for several
+            objectives, which Optuna does not prune.
+        startup_trials: trials before any is stopped.
+        warmup_epochs: epochs in which none is.
+    """
+
+    def __init__(
+        self,
+        storage: str,
+        study: str,
+        trial: int | None,
+        startup_trials: int = 5,
+        warmup_epochs: int = 1,
+    ) -> None:
+        self.storage = storage
+        self.study = study
+        self.number = trial
+        self.startup_trials = startup_trials
+        self.warmup_epochs = warmup_epochs
+        self._trial: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look the trial up, in the first of the processes."""
+        if self.number is None or not trainer.is_global_zero:
+            return
+        optuna = require_optuna()
+        pruner = optuna.pruners.MedianPruner(self.startup_trials, self.warmup_epochs)
+        study = optuna.load_study(study_name=self.study, storage=self.storage, pruner=pruner)
+        if len(study.directions) == 1:
+            self._trial = optuna.trial.Trial(study, study.trials[self.number]._trial_id)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report, and stop if the study says so."""
+        stop = False
+        if self._trial is not None:
+            psnr = trainer.callback_metrics["val/psnr"].item()
+            self._trial.report(psnr, trainer.current_epoch)
+            stop = self._trial.should_prune()
+        if self.number is None or not trainer.strategy.broadcast(stop):
+            return
+        trainer.should_stop = True
+        if self._trial is not None:
+            self._trial.set_user_attr(PRUNED, True)
+            say(Console(), f"pruned after epoch {trainer.current_epoch + 1}: others were better")

@@ -1,0 +1,71 @@
+"""What a sweep searches: Hydra's sweep syntax as Optuna's distributions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+
+from mprnet_lit.errors import UserError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+
+@dataclass
+class Space:
+    """The overrides of a sweep's command line.
+
+    Attributes:
+        fixed: those that are the same in every trial.
+        searched: the distributions of the others, by their keys.
+    """
+
+    fixed: list[str] = field(default_factory=list)
+    searched: dict[str, "BaseDistribution"] = field(default_factory=dict)
+
+    def overrides(self, values: dict[str, Any]) -> list[str]:
+        """Return a trial's overrides."""
+        return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
+
+
+def parse_space(overrides: Sequence[Override]) -> Space:
+    """Sort a command line's overrides: ``a,b``, ``choice``, ``range``, ``interval`` are searched.
+
+    ``int(interval(a, b))`` gives whole numbers; ``tag(log, ...)`` a logarithmic scale.
+
+    Raises:
+        UserError: an override can't be searched.
+    """
+    space = Space()
+    for override in overrides:
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            space.searched[key] = _distribution(override)
+        else:
+            space.fixed.append(f"{key}={override.get_value_element_as_str()}")
+    return space
+
+
+def _distribution(override: Override) -> "BaseDistribution":
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    value: Any = override.value()
+    log = "log" in getattr(value, "tags", ())
+    try:
+        if isinstance(value, IntervalSweep):
+            low, high = value.start, value.end
+            if isinstance(low, int) and isinstance(high, int):
+                return IntDistribution(low, high, log=log)
+            return FloatDistribution(float(low or 0), float(high or 0), log=log)
+        if isinstance(value, RangeSweep) and not value.shuffle:
+            low, high, step = value.start, value.stop, value.step
+            if isinstance(low, int) and isinstance(high, int) and isinstance(step, int):
+                return IntDistribution(low, high - 1, log=log, step=step)  # as in Python
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    except ValueError as error:
+        raise UserError(f"{override.input_line}: {error}") from error

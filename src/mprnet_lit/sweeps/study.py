@@ -1,0 +1,156 @@
+"""An Optuna study in a file: what was tried, and what is to be tried next."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mprnet_lit.errors import UserError
+from mprnet_lit.files import write_whole
+from mprnet_lit.sweeps.objectives import DIRECTIONS
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+PRUNED, ERROR, KILLED = "pruned", "error", "killed"
+"""User attributes of trials: stopped early; why it failed; was running when the sweep ended."""
+RECORD = "sweep.json"
+_STATES = {
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "waiting",
+}
+
+
+class Study:
+    """A sweep's trials, which outlive the process.
+
+    Args:
+        storage: Optuna's URL of the study, such as ``sqlite:///runs/sweeps/denoise/study.db``.
+        name: of the study.
+        objectives: what is optimised; keys of ``DIRECTIONS``.
+        resume: go on with a study that is there.
+        seed: of the sampler.
+        startup_trials: random trials before TPE begins, and trials before any is pruned.
+
+    Raises:
+        UserError: Optuna is not installed, or the study is there and ``resume`` is false, or it
+            is one of other objectives.
+    """
+
+    def __init__(
+        self,
+        storage: str,
+        name: str,
+        objectives: Sequence[str],
+        *,
+        resume: bool,
+        seed: int,
+        startup_trials: int,
+    ) -> None:
+        optuna = require_optuna()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.objectives = list(objectives)
+        directions = [DIRECTIONS[name] for name in objectives]
+        try:
+            self.study: Any = optuna.create_study(
+                storage=storage, study_name=name, directions=directions, load_if_exists=resume
+            )
+        except optuna.exceptions.DuplicatedStudyError as error:
+            raise UserError(
+                f"the sweep '{name}' is there already: add resume=auto to go on with it, or choose "
+                "another sweep.name"
+            ) from error
+        if [d.name.lower() for d in self.study.directions] != directions:
+            raise UserError(
+                f"the sweep '{name}' optimises something else than sweep.objectives="
+                f"[{','.join(objectives)}]: choose another sweep.name"
+            )
+        before = len(self.study.trials)  # or the same "random" trials would come again
+        self.study.sampler = optuna.samplers.TPESampler(
+            seed=seed + before, n_startup_trials=startup_trials
+        )
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Have the trials that were running when an earlier sweep ended tried again, first."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
+            self.study._storage.set_trial_user_attr(trial._trial_id, KILLED, True)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+            self.study.enqueue_trial(trial.params)
+
+    def finished(self) -> int:
+        """Return how many trials were completed, pruned or have failed by themselves."""
+        return sum(t.state.is_finished() and KILLED not in t.user_attrs for t in self.study.trials)
+
+    def ask(self, searched: Mapping[str, "BaseDistribution"]) -> tuple[int, dict[str, Any]]:
+        """Begin a trial; returns its number and values."""
+        trial = self.study.ask(dict(searched))
+        return trial.number, trial.params
+
+    def tell(self, number: int, values: Sequence[float] | Exception, folder: Path) -> None:
+        """End a trial with its objectives' values, or with why it failed."""
+        from optuna.trial import TrialState
+
+        trial = self.study.trials[number]
+        note = self.study._storage.set_trial_user_attr
+        note(trial._trial_id, "folder", str(folder))
+        if isinstance(values, Exception):
+            note(trial._trial_id, ERROR, str(values))
+            self.study.tell(number, state=TrialState.FAIL)
+        elif PRUNED in trial.user_attrs:
+            self.study.tell(number, state=TrialState.PRUNED)
+        else:
+            self.study.tell(number, list(values))
+
+    def record(self, path: Path) -> None:
+        """Write what came of each trial as JSON, for people and for ``mode=report``."""
+        trials = [
+            {
+                "number": trial.number,
+                "state": KILLED if KILLED in trial.user_attrs else _STATES[trial.state.name],
+                "params": trial.params,
+                "values": dict(zip(self.objectives, trial.values or (), strict=False)),
+                "folder": trial.user_attrs.get("folder"),
+                "error": trial.user_attrs.get(ERROR),
+            }
+            for trial in self.study.trials
+        ]
+        best = [trial.number for trial in self.study.best_trials]
+        content = {"objectives": self.objectives, "best": best, "trials": trials}
+        write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+
+    def best(self) -> list["optuna.trial.FrozenTrial"]:
+        """Return the best trial, or with several objectives those that none is better than."""
+        trials: list[optuna.trial.FrozenTrial] = self.study.best_trials
+        return trials
+
+    def describe_best(self) -> list[str]:
+        """Return the best trials in lines for people."""
+        lines = []
+        for trial in self.best():
+            figures = zip(self.objectives, trial.values, strict=True)
+            measured = ", ".join(f"{name} {value:.6g}" for name, value in figures)
+            chosen = " ".join(f"{key}={value}" for key, value in trial.params.items())
+            lines.append(f"best: trial {trial.number}, {measured}: {chosen}")
+        return lines
+
+
+def require_optuna() -> Any:
+    """Import Optuna.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise UserError(
+            "sweep=optuna needs Optuna, which is not installed: pip install 'mprnet_lit[optuna]'"
+        ) from error
+    return optuna

@@ -1,0 +1,139 @@
+"""``sweep=optuna``: a study that survives a kill, failed and pruned trials, several objectives."""
+
+import json
+import signal
+import time
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from tests.conftest import start_cli
+
+from mprnet_lit.errors import UserError
+from mprnet_lit.sweeps.space import parse_space
+
+SWEEP = ("sweep=optuna", "optimizer.lr=tag(log,interval(1e-5,1e-2))", "trainer.max_epochs=1",
+         "logger=none")  # fmt: skip
+
+
+def record(folder, name="denoise"):
+    return json.loads((folder / "runs" / "sweeps" / name / "sweep.json").read_text())
+
+
+def states(folder, name="denoise"):
+    return [trial["state"] for trial in record(folder, name)["trials"]]
+
+
+def test_the_space_is_hydras_syntax():
+    space = parse_space(
+        OverridesParser.create().parse_overrides(
+            ["a=tag(log,interval(1e-5,1e-2))", "b=int(interval(2,8))", "c=tiny,small", "d=7",
+             "e=range(1,4)", "f=choice(0.5,1)"]
+        )
+    )  # fmt: skip
+    assert space.fixed == ["d=7"]
+    assert space.searched == {
+        "a": FloatDistribution(1e-5, 1e-2, log=True),
+        "b": IntDistribution(2, 8),
+        "c": CategoricalDistribution(["tiny", "small"]),
+        "e": IntDistribution(1, 3),
+        "f": CategoricalDistribution(["0.5", "1"]),
+    }
+    assert space.overrides({"a": 0.001, "c": "tiny"}) == ["d=7", "a=0.001", "c=tiny"]
+    with pytest.raises(UserError, match=r"a=interval\(2,1\)"):
+        parse_space(OverridesParser.create().parse_overrides(["a=interval(2,1)"]))
+
+
+def test_trials_are_recorded_and_the_best_is_named(cli, tmp_path):
+    outcome = cli(*SWEEP, "sweep.trials=3", "sweep.name=lr")
+    found = record(tmp_path, "lr")
+    values = {t["number"]: t["values"]["psnr"] for t in found["trials"]}
+    assert len(values) == 3
+    (best,) = found["best"]
+    assert values[best] == max(values.values())
+    assert f"best: trial {best}, psnr {values[best]:.6g}: optimizer.lr=" in outcome.output
+    for trial in found["trials"]:
+        summary = tmp_path / "runs" / "sweeps" / "lr" / str(trial["number"]) / "summary.json"
+        assert json.loads(summary.read_text())["psnr"] == trial["values"]["psnr"]
+    rates = {trial["params"]["optimizer.lr"] for trial in found["trials"]}
+    assert len(rates) == 3 and all(1e-5 <= rate <= 1e-2 for rate in rates)
+    again = cli(*SWEEP, "sweep.trials=3", "sweep.name=lr", status=1)
+    assert "the sweep 'lr' is there already: add resume=auto" in again.errors
+    cli(*SWEEP, "sweep.trials=4", "sweep.name=lr", "resume=auto")
+    resumed = record(tmp_path, "lr")["trials"]
+    assert len(resumed) == 4 and resumed[:3] == found["trials"]
+    assert resumed[3]["params"]["optimizer.lr"] not in rates
+
+
+def test_a_killed_sweep_goes_on_with_the_trial_in_hand(tmp_path, cli):
+    sweep = (*SWEEP, "sweep.trials=3", "trainer.max_epochs=40")
+    process = start_cli(tmp_path, *sweep)
+    checkpoint = tmp_path / "runs" / "sweeps" / "denoise" / "0" / "checkpoints" / "last.ckpt"
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    outcome = cli(*sweep, "resume=auto")
+    assert "going on after step" in outcome.output
+    trials = record(tmp_path)["trials"]
+    assert states(tmp_path) == ["killed", "complete", "complete", "complete"]
+    assert trials[0]["params"] == trials[1]["params"]
+    assert trials[1]["folder"] == str(checkpoint.parents[1])
+
+
+def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(cli, tmp_path):
+    cli(*SWEEP, "sweep.trials=4", "data.patch_size=32,33", "seed=1", status=0)
+    trials = record(tmp_path)["trials"]
+    failed = [t for t in trials if t["params"]["data.patch_size"] == "33"]
+    assert 0 < len(failed) < 4
+    for trial in trials:
+        assert trial["state"] == ("failed" if trial in failed else "complete")
+    assert all("data.patch_size=33 must be" in t["error"] for t in failed)
+
+
+def test_a_grid_goes_on_after_a_failed_job_and_ends_in_failure(cli, tmp_path):
+    outcome = cli("-m", "data.patch_size=33,32", "trainer.max_steps=1", "logger=none", status=1)
+    assert "at least one job of the sweep failed" in outcome.errors
+    assert "Traceback" not in outcome.errors
+    assert len(list(tmp_path.glob("runs/**/summary.json"))) == 1
+    (note,) = tmp_path.glob("runs/**/error.txt")
+    assert "data.patch_size=33 must be" in note.read_text()
+
+
+def test_trials_that_lag_are_pruned(cli, tmp_path):
+    cli(*SWEEP, "sweep.trials=4", "sweep.startup_trials=1", "callbacks.pruner.warmup_epochs=0",
+        "optimizer.lr=choice(1e-3,1e-9)", "trainer.max_epochs=6", "module.warmup_epochs=0",
+        "model.start_from_identity=true", "seed=3")  # fmt: skip
+    study = optuna.load_study(
+        study_name="denoise", storage=f"sqlite:///{tmp_path}/runs/sweeps/denoise/study.db"
+    )
+    pruned = [t for t in study.trials if t.state.name == "PRUNED"]
+    assert pruned
+    assert all(len(t.intermediate_values) < 6 for t in pruned)
+    complete = [t for t in study.trials if t.state.name == "COMPLETE"]
+    assert all(len(t.intermediate_values) == 6 for t in complete)
+
+
+def test_several_objectives_leave_what_none_is_better_than(cli, tmp_path):
+    cli("sweep=optuna", "sweep.trials=3", "sweep.objectives=[psnr,parameters,latency]",
+        "model.width=8,12", "trainer.max_steps=1", "logger=none", "seed=2")  # fmt: skip
+    found = record(tmp_path)
+    for trial in found["trials"]:
+        values = trial["values"]
+        assert set(values) == {"psnr", "parameters", "latency"} and values["latency"] > 0
+        assert values["parameters"] == (min if trial["params"]["model.width"] == "8" else max)(
+            t["values"]["parameters"] for t in found["trials"]
+        )
+    assert found["best"]
+
+
+def test_mistakes_get_a_sentence(cli):
+    for arguments, sentence in (
+        (("sweep=optuna", "seed=1"), "the sweep searches nothing"),
+        ((*SWEEP, "sweep.objectives=[psnr,beauty]"), "sweep.objectives names beauty: choose of"),
+        (("sweep=optuna", "seed=interval(2,1)"), "seed=interval(2,1)"),
+    ):
+        outcome = cli(*arguments, status=1)
+        assert sentence in outcome.errors and "Traceback" not in outcome.errors
