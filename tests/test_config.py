@@ -18,9 +18,9 @@ def resolvers():
     register_resolvers()
 
 
-def compose(*overrides):
+def compose(*overrides, **options):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose("config", overrides=list(overrides))
+        return hydra.compose("config", overrides=list(overrides), **options)
 
 
 OPTIONS = sorted(

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 __all__ = ["Restorer", "__version__"]
 __version__ = "0.1.0"
 
-# albumentations looks up its newest version over the network when imported, unless told not to.
+# Unless told not to, albumentations looks up its newest version when imported, and Ray reports use.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 __getattr__ = lazy(__name__, {"Restorer": "inference"})  # torch takes seconds

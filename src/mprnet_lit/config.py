@@ -22,6 +22,17 @@ ALLOWED = ("mprnet_lit.", "torch.", "lightning.", "torchmetrics.", "albumentatio
 """Where the classes that a configuration may instantiate live."""
 
 
+_EXTRAS = {
+    "hydra/launcher": {
+        "joblib": "joblib",
+        "ray": "ray",
+        "submitit_local": "slurm",
+        "submitit_slurm": "slurm",
+    }
+}
+"""The extra of this package that an option comes with, by group."""
+
+
 def register_resolvers() -> None:
     """Register the resolvers that the configuration uses."""
     OmegaConf.register_new_resolver("by_machine", by_machine, replace=True)
@@ -113,6 +124,11 @@ def explain(error: Exception) -> str | None:
         return f"there is no key '{key}' in the configuration{_did_you_mean(key, valid_keys())}"
     if found := re.search(r"Could not find '(.+?)'", text):
         group, _, option = found[1].rpartition("/")
+        if group in _EXTRAS and option in _EXTRAS[group]:
+            return (
+                f"'{option}' needs a package that is not installed: "
+                f"pip install 'mprnet_lit[{_EXTRAS[group][option]}]'"
+            )
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         if not options:
             return f"there is no configuration group '{group or option}'" + _did_you_mean(
