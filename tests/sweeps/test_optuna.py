@@ -67,7 +67,7 @@ def test_trials_are_recorded_and_the_best_is_named(cli, tmp_path):
 
 
 def test_a_killed_sweep_goes_on_with_the_trial_in_hand(tmp_path, cli):
-    sweep = (*SWEEP, "sweep.trials=3", "trainer.max_epochs=40")
+    sweep = (*SWEEP, "sweep.trials=2", "trainer.max_epochs=12")
     process = start_cli(tmp_path, *sweep)
     checkpoint = tmp_path / "runs" / "sweeps" / "denoise" / "0" / "checkpoints" / "last.ckpt"
     while not checkpoint.exists():
@@ -78,7 +78,7 @@ def test_a_killed_sweep_goes_on_with_the_trial_in_hand(tmp_path, cli):
     outcome = cli(*sweep, "resume=auto")
     assert "going on after step" in outcome.output
     trials = record(tmp_path)["trials"]
-    assert states(tmp_path) == ["killed", "complete", "complete", "complete"]
+    assert states(tmp_path) == ["killed", "complete", "complete"]
     assert trials[0]["params"] == trials[1]["params"]
     assert trials[1]["folder"] == str(checkpoint.parents[1])
 
@@ -127,6 +127,23 @@ def test_several_objectives_leave_what_none_is_better_than(cli, tmp_path):
             t["values"]["parameters"] for t in found["trials"]
         )
     assert found["best"]
+
+
+def test_a_space_of_ones_own_in_a_file(cli, tmp_path):
+    file = tmp_path / "mine" / "sweep" / "rates.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "# @package _global_\n"
+        "defaults: [optuna]\n"
+        "sweep:\n"
+        "  name: rates\n"
+        "  trials: 1\n"
+        "  space: {optimizer.lr: 'tag(log,interval(1e-3,2e-3))', seed: 'range(5,9)'}\n"
+    )
+    cli("--config-dir=mine", "sweep=rates", "seed=3", "trainer.max_steps=1", "logger=none")
+    (trial,) = record(tmp_path, "rates")["trials"]
+    assert trial["params"].keys() == {"optimizer.lr"}  # the command line goes first
+    assert 1e-3 <= trial["params"]["optimizer.lr"] <= 2e-3
 
 
 def test_mistakes_get_a_sentence(cli):

@@ -80,7 +80,7 @@ class Study:
         from optuna.trial import TrialState
 
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            self.study._storage.set_trial_user_attr(trial._trial_id, KILLED, True)
+            self._note(trial, KILLED, True)
             self.study.tell(trial.number, state=TrialState.FAIL)
             self.study.enqueue_trial(trial.params)
 
@@ -98,15 +98,17 @@ class Study:
         from optuna.trial import TrialState
 
         trial = self.study.trials[number]
-        note = self.study._storage.set_trial_user_attr
-        note(trial._trial_id, "folder", str(folder))
+        self._note(trial, "folder", str(folder))
         if isinstance(values, Exception):
-            note(trial._trial_id, ERROR, str(values))
+            self._note(trial, ERROR, str(values))
             self.study.tell(number, state=TrialState.FAIL)
         elif PRUNED in trial.user_attrs:
             self.study.tell(number, state=TrialState.PRUNED)
         else:
             self.study.tell(number, list(values))
+
+    def _note(self, trial: "optuna.trial.FrozenTrial", name: str, value: Any) -> None:
+        require_optuna().trial.Trial(self.study, trial._trial_id).set_user_attr(name, value)
 
     def record(self, path: Path) -> None:
         """Write what came of each trial as JSON, for people and for ``mode=report``."""
