@@ -3,11 +3,14 @@
 import os
 import signal
 import sys
+import time
 
+import psutil
 import pytest
 
+from mprnet_lit.__main__ import main
 from mprnet_lit.stopping import StopOnSignal, start_again
-from tests.conftest import start_cli
+from tests.conftest import quick, start_cli
 
 SCONTROL = """#!{python}
 import sys
@@ -130,3 +133,51 @@ def test_sigusr1_outside_of_a_cluster_saves_and_asks_nobody(tmp_path, monkeypatc
     assert "Stopped by SIGUSR1 and saved" in output
     assert list(tmp_path.glob("runs/**/last.ckpt"))
     assert calls() == []
+
+
+class Job:
+    """What a launcher gives to submitit: the same command, again after a requeue."""
+
+    def __init__(self, arguments):
+        self.arguments = arguments
+
+    def __call__(self):
+        sys.argv = ["mprnet_lit", *self.arguments]
+        main()
+
+    def checkpoint(self):
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def test_submitit_requeues_by_itself_after_our_save(tmp_path, monkeypatch):
+    submitit = pytest.importorskip("submitit")
+    calls = fake_scontrol(tmp_path, monkeypatch)
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    executor = submitit.AutoExecutor(tmp_path / "jobs", cluster="local")
+    executor.update_parameters(timeout_min=600)
+    runs = tmp_path / "runs"
+    options = ("data.val_crop_size=32", "trainer.max_epochs=4", "data.crops_per_image=6")
+    settings = ("trainer.requeue=true", "resume=auto", "logger=none", f"paths.runs={runs}")
+    job = executor.submit(Job(quick([*options, *settings])))
+    try:
+        wait_for(lambda: list(runs.glob("**/last.ckpt")))
+        (task,) = psutil.Process(job._process.pid).children()
+        task.send_signal(signal.SIGUSR2)  # as SLURM sends for submitit
+        wait_for(job.done)
+        output = job.stdout() or ""
+        assert job.exception() is None, output
+    finally:
+        job.cancel(check=False)
+    assert output.count("Stopped by SIGUSR2 and saved") == 1
+    assert output.count("going on after step") == 1
+    assert "epoch 4/4" in output
+    assert calls() == []
+
+
+def wait_for(done):
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
