@@ -78,7 +78,8 @@ def _sentence(error: Exception) -> str | None:
 
 
 def _fail(sentence: str, status: int = 1) -> NoReturn:
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # once, not once per process
+    rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID")
+    if rank in (None, "", "0"):  # once on each machine, not once per process
         print(f"Error: {sentence}", file=sys.stderr)
     raise SystemExit(status)
 

@@ -14,12 +14,15 @@ RECORD = "run.json"
 LAST = Path("checkpoints") / "last.ckpt"
 _NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "sweep")
 """Top-level keys that change nothing in what a run computes."""
+HOW_IT_ENDS = ("requeue", "peer_timeout")
+"""Keys of ``trainer`` that don't either, and that are not Lightning's."""
 
 
 def fingerprint(config: DictConfig) -> str:
     """Return a digest of all in the configuration that decides what a run computes."""
     values: Any = OmegaConf.to_container(config, resolve=False)
     kept = {key: value for key, value in values.items() if key not in _NOT_THE_RUN}
+    kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in HOW_IT_ENDS}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
@@ -45,6 +48,12 @@ def _fingerprint_in(path: Path) -> str | None:
         return str(json.loads(path.read_text())["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):  # half-written or not ours
         return None
+
+
+def restarted() -> bool:
+    """Tell whether torchrun or SLURM has started this same job again."""
+    counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+    return any(int(os.environ.get(name) or 0) > 0 for name in counts)
 
 
 def run_stamp() -> str:

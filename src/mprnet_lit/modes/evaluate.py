@@ -8,7 +8,7 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from mprnet_lit.config import instantiate
+from mprnet_lit import nodes
 from mprnet_lit.data.benchmarks import choose_layout, find_image_files, find_test_images
 from mprnet_lit.data.dnd import find_dnd_images
 from mprnet_lit.errors import UserError
@@ -118,14 +118,14 @@ def _submit(config: DictConfig, folder: Path) -> None:
 
 def _trainer(config: DictConfig) -> Trainer:
     # The Restorer has its own precision; Lightning's would run all of a step in it.
-    trainer: Trainer = instantiate(
+    return nodes.build_trainer(
         config.trainer,
+        [],
         precision="32-true",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=Console().is_terminal,
     )
-    return trainer
 
 
 def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from omegaconf import DictConfig, OmegaConf
 
-from mprnet_lit import runs
+from mprnet_lit import nodes, runs
 from mprnet_lit.building import build_model, build_module, check_size
 from mprnet_lit.checkpoints import AtomicCheckpointIO, read_checkpoint
 from mprnet_lit.config import instantiate
@@ -22,7 +22,7 @@ from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import keep_freed_memory
 from mprnet_lit.models import MPRNet, Size
-from mprnet_lit.stopping import StopOnSignal
+from mprnet_lit.stopping import StopOnSignal, Stopped, start_again
 from mprnet_lit.sweeps.objectives import measure
 from mprnet_lit.tracking.provenance import save_provenance
 from mprnet_lit.tracking.summary import SUMMARY
@@ -43,7 +43,9 @@ def run(config: DictConfig) -> float | list[float] | None:
     quieten()
     folder = Path(config.paths.run).resolve()
     seed_everything(config.seed, workers=True, verbose=False)
-    trainer = build_trainer(config, folder)
+    checkpoint = resume_from(config, folder)
+    peers = nodes.Peers(folder, checkpoint)
+    trainer = build_trainer(config, folder, peers)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if _starts_processes(trainer) and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -59,7 +61,9 @@ def run(config: DictConfig) -> float | list[float] | None:
         licence=start.info.licence,  # of the weights that these are made of
         config=cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)),
     )
-    checkpoint = resume_from(config, folder, model.size)
+    if checkpoint is not None:
+        content = read_checkpoint(checkpoint)
+        check_size(checkpoint, Size(**content["mprnet_lit"]["size"]), model.size)
     if trainer.is_global_zero:
         runs.record(config, folder)
         save_provenance(config, folder)
@@ -71,18 +75,26 @@ def run(config: DictConfig) -> float | list[float] | None:
             "module.gradient_checkpointing=true, trainer.accumulate_grad_batches=2 or more (the "
             "total batch stays the same), or a smaller data.patch_size"
         ) from error
+    except Exception as error:
+        if peers.lost:  # and said so
+            raise SystemExit(1) from error
+        raise
+    except Stopped as stop:
+        start_again(stop.number, config.trainer.requeue, first=trainer.is_global_zero)
+        raise
     if trainer.is_global_zero:
         _measure_objectives(config, folder, model)
     return _outcome(config, folder)
 
 
-def build_trainer(config: DictConfig, folder: Path) -> Trainer:
+def build_trainer(config: DictConfig, folder: Path, peers: nodes.Peers) -> Trainer:
     """Return the trainer with its callbacks and loggers.
 
     Raises:
         UserError: a count is not a whole number.
     """
     callbacks: list[Callback] = [instantiate(c) for c in config.callbacks.values()]
+    callbacks.append(peers)
     callbacks.append(StopOnSignal(folder / runs.LAST))  # after whatever else a batch brings
     loggers: list[Logger] = [instantiate(logger) for logger in config.logger.values()]
     for key in _COUNTS:  # Lightning would stumble over them late, and with a traceback
@@ -91,29 +103,21 @@ def build_trainer(config: DictConfig, folder: Path) -> Trainer:
     every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
     if epochs > 0:
         every = min(every, epochs)  # a training of fewer epochs is validated at its end
-    trainer: Trainer = instantiate(
+    return nodes.build_trainer(
         config.trainer,
+        [AtomicCheckpointIO()],
         callbacks=callbacks,
         logger=loggers,
-        plugins=[AtomicCheckpointIO()],
         check_val_every_n_epoch=every,
     )
-    return trainer
 
 
-def resume_from(config: DictConfig, folder: Path, size: Size) -> Path | None:
-    """Return the checkpoint to go on from, having checked that it fits; ``None`` for a new run.
-
-    Raises:
-        UserError: it can't be read, or holds a network of another size.
-    """
-    if config.resume is None:
-        return None
-    path = folder / runs.LAST if config.resume == "auto" else Path(config.resume)
-    if config.resume == "auto" and not path.is_file():
-        return None
-    check_size(path, Size(**read_checkpoint(path)["mprnet_lit"]["size"]), size)
-    return path
+def resume_from(config: DictConfig, folder: Path) -> Path | None:
+    """Return the checkpoint to go on from; ``None`` for a new run."""
+    own = folder / runs.LAST
+    if own.is_file() and (config.resume == "auto" or runs.restarted()):
+        return own
+    return None if config.resume in (None, "auto") else Path(config.resume)
 
 
 def _starts_processes(trainer: Trainer) -> bool:

@@ -1,0 +1,88 @@
+"""Trainings of several processes, on one machine or more: one run, and none left waiting."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from omegaconf import DictConfig, open_dict
+
+from mprnet_lit.config import instantiate
+from mprnet_lit.errors import UserError
+from mprnet_lit.runs import HOW_IT_ENDS
+
+
+def build_trainer(settings: DictConfig, plugins: list[Any], **options: Any) -> Trainer:
+    """Return Lightning's trainer, which waits for a lost process no longer than it is told to.
+
+    Args:
+        settings: the configuration's ``trainer``.
+        plugins: of the trainer.
+        options: instead of what stands in the settings.
+
+    Raises:
+        UserError: the time is not a number above 0.
+    """
+    seconds = settings.peer_timeout
+    if isinstance(seconds, str) or not seconds > 0:
+        raise UserError(f"trainer.peer_timeout={seconds} must be a number of seconds above 0")
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        # Signals and requeueing are ours: see StopOnSignal.
+        plugins = [*plugins, SLURMEnvironment(auto_requeue=False)]
+    lightnings = settings.copy()
+    with open_dict(lightnings):
+        for key in HOW_IT_ENDS:
+            lightnings.pop(key)
+    trainer: Trainer = instantiate(lightnings, plugins=plugins, **options)
+    if hasattr(trainer.strategy, "_timeout"):  # DDP's or FSDP's, before it opens connections
+        trainer.strategy._timeout = timedelta(seconds=seconds)
+    return trainer
+
+
+class Peers(Callback):
+    """Has the processes of a training begin alike, and says so when one of them is lost.
+
+    Args:
+        folder: of the run.
+        checkpoint: that this process goes on from.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Path | None) -> None:
+        self.folder = folder
+        self.checkpoint = checkpoint
+        self.lost = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Compare with the first process.
+
+        Raises:
+            UserError: they are not about to do the same.
+        """
+        found = (str(self.folder), str(self.checkpoint))
+        folder, checkpoint = trainer.strategy.broadcast(found)
+        if (folder, checkpoint) != found:
+            raise UserError(
+                f"process {trainer.global_rank} would train in {found[0]} from checkpoint "
+                f"{found[1]}, but the first one in {folder} from {checkpoint}: all machines need "
+                "the same command and a shared disk under paths.runs"
+            )
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, error: Any) -> None:
+        """Print one sentence if another process was lost.
+
+        At once: torchrun, when it misses the other machine, soon kills this process too.
+        """
+        text = str(error).partition("\n")[0].partition(". This is typically")[0]
+        self.lost = isinstance(error, torch.distributed.DistError) or "/gloo/" in text
+        if self.lost:
+            print(
+                "Error: another process of this training ended or can't be reached; what it "
+                "printed may say why. The same command with resume=auto goes on from the last "
+                f"checkpoint in {self.folder} (the connection's own words: {text})",
+                file=sys.stderr,
+                flush=True,
+            )
