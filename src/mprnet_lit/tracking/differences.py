@@ -6,9 +6,10 @@ from typing import Any
 
 from mprnet_lit.tracking.trials import Trial
 
-_NOT_A_SETTING = ("hydra", "paths", "mode", "resume", "logger", "sweep", "callbacks", "debug")
+_NOT_A_SETTING = ("hydra", "paths", "mode", "resume", "logger", "sweep", "debug")
 """Top-level keys of which none says what a run computes."""
-_NO_DIFFERENCE = ("paths.run", "resume", "sweep.trial", "callbacks.pruner.trial")
+_NO_DIFFERENCE = ("paths.run", "resume", "sweep.", "callbacks.pruner.")
+"""What says where a run is written and which sweep made it; beginnings of keys."""
 _COMMAND = "command"
 _MISSING = object()
 
@@ -53,9 +54,9 @@ def environment_differences(
 ) -> tuple[dict[str, str], dict[str, list[tuple[str, list[str]]]]]:
     """Return what all runs ran on alike, and what differs."""
     known = {t.name: t.environment for t in trials if t.environment}
-    differ = differences(known, (_COMMAND,) if len(known) > 1 else ())
-    first = next(iter(known.values()), {})
     hidden = (_COMMAND,) if len(known) > 1 else ()
+    differ = differences(known, hidden)
+    first = next(iter(known.values()), {})
     same = {k: _text(v) for k, v in first.items() if k not in differ and k not in hidden}
     return same, differ
 
@@ -63,26 +64,32 @@ def environment_differences(
 def differences(
     known: Mapping[str, Mapping[str, Any]], left_out: Iterable[str] = ()
 ) -> dict[str, list[tuple[str, list[str]]]]:
-    """Return for each key whose values differ the values, each with the names that have it."""
+    """Return for each key whose values differ the values, each with the names that have it.
+
+    Keys that begin as ``left_out`` says are passed over.
+    """
     keys = dict.fromkeys(key for values in known.values() for key in values)
     found = {}
     for key in keys:
-        if key in left_out:
+        if key.startswith(tuple(left_out)):
             continue
         names: dict[str, list[str]] = {}
         for name, values in known.items():
             names.setdefault(_text(values.get(key, _MISSING)), []).append(name)
         if len(names) > 1:
-            found[key] = sorted(names.items(), key=lambda item: -len(item[1]))
+            found[key] = list(names.items())
     return found
 
 
 def _is_setting(key: str) -> bool:
-    return key.partition(".")[0].partition("/")[0] not in _NOT_A_SETTING
+    group = key.partition(".")[0].partition("/")[0]
+    return group not in _NOT_A_SETTING and not key.startswith("callbacks.pruner.")
 
 
 def _distinct(trials: Iterable[Trial], key: str) -> set[str]:
-    return {_text(setting(trial, key)) for trial in trials}
+    """Return the values of a key, leaving out what is not known of a run that hardly began."""
+    values = [(trial, setting(trial, key)) for trial in trials]
+    return {_text(value) for trial, value in values if value is not None or trial.resolved}
 
 
 def _text(value: Any) -> str:

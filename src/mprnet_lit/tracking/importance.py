@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from mprnet_lit.tracking.differences import setting
-from mprnet_lit.tracking.trials import Trial, is_number
+from mprnet_lit.tracking.records import is_number
+from mprnet_lit.tracking.trials import Trial
 
 LEAST = 4
 """Completed trials below which nothing can be said."""
-_BEST = 5
-"""Trials that count as the best, of few; of many a tenth."""
+_BEST, _SHARE = 8, 0.25
+"""Trials that count as the best, of few; what share of many.
+
+With Optuna's own tenth, numbers outweigh categories that matter as much.
+"""
 _FEW = 5
 """Numbers of which there are no more are categories: those of a grid."""
 
@@ -35,7 +39,7 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[dict[str, 
     distributions = {key: found for key, found in distributions.items() if found is not None}
     if not distributions:
         return {}, "No setting differs between the complete runs."
-    best = min(max(0.1, _BEST / len(done)), 0.5)  # of one or two it would be chance
+    best = min(max(_SHARE, _BEST / len(done)), 0.5)  # of one or two it would be chance
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

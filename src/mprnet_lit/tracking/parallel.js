@@ -17,7 +17,7 @@ for (const axis of axes) {
   let [low, high] = [Math.min(...values), Math.max(...values)].map(put);
   if (low === high) [low, high] = [low - 1, high + 1];
   const distinct = [...new Set(values)].sort((a, b) => a - b);
-  axis.ticks = distinct.length <= 5 ? distinct
+  axis.ticks = distinct.length <= 5 && axis.name !== "PSNR" ? distinct
     : axis.scale === "log" ? logTicks(10 ** low, 10 ** high, 6) : ticks(low, high, 5);
   axis.y = v => v === null ? null : TOP + HIGH - (put(v) - low) / (high - low) * HIGH;
 }
@@ -63,8 +63,10 @@ function parallel() {
       "text-anchor": "middle" }, short);
     draw("title", name, {}, axis.name + (axis.scale === "log" ? " (log scale)" : ""));
     const every = Math.ceil(axis.ticks.length / 14);
+    let last = Infinity;
     axis.ticks.forEach((t, i) => {
-      if (i % every) return;
+      if (i % every || Math.abs(last - axis.y(t)) < 14) return;
+      last = axis.y(t);
       draw("line", group, { class: "axis", x1: -4, x2: 0, y1: axis.y(t), y2: axis.y(t) });
       const label = draw("text", group, { x: 7, y: axis.y(t) + 4 }, fit(format(t), gap));
       draw("title", label, {}, format(t));

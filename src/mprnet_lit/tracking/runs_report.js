@@ -106,15 +106,21 @@ function sort(column) {
   [...$("trials").tHead.rows[0].cells].forEach((header, k) => {
     const here = columns[k] === column;
     header.setAttribute("aria-sort", here ? (sorted.up ? "ascending" : "descending") : "none");
-    header.firstChild.textContent =
-      columns[k].name + (here ? (sorted.up ? " \u25b2" : " \u25bc") : "");
+    header.querySelector("i").textContent = here ? (sorted.up ? " \u25b2" : " \u25bc") : "";
   });
   rows();
 }
+if (trials.every(t => t.name.length < 16)) $("trials").className = "short";
 const head = make("tr", $("trials").tHead);
 for (const column of columns) {
   const header = make("th", head);
-  make("button", header, column.name).onclick = () => sort(column);
+  const button = make("button", header);
+  for (const part of column.name.split(/(?<=[._])/)) {  // long keys break after these
+    button.append(part);
+    make("wbr", button);
+  }
+  make("i", button);
+  button.onclick = () => sort(column);
   if (column.name === "duration") header.title = "by the times of the run's files";
 }
 sort(columns.find(c => c.name === "PSNR"));
@@ -136,12 +142,18 @@ function differences(parent, differ, same) {
   const table = make("table", parent), head = make("tr", make("thead", table));
   for (const name of ["key", "value", "runs"]) make("th", head, name);
   const body = make("tbody", table);
-  for (const [key, values] of differ) values.slice(0, 24).forEach(([value, of], k) => {
-    const row = make("tr", body);
-    make("td", row, k ? "" : key);
-    make("td", row, value);
-    make("td", row, k === 23 && values.length > 24 ? `\u2026 ${values.length} values in all` : of);
-  });
+  for (const [key, values] of differ) {
+    values.sort(([a], [b]) => a - b || names.compare(a, b));
+    values.slice(0, 8).forEach(([value, of], k) => {
+      const row = make("tr", body);
+      row.className = k ? "more" : "";
+      make("td", row, k ? "" : key);
+      make("td", row, value);
+      make("td", row, of);
+    });
+    if (values.length > 8)
+      make("td", make("tr", body), `\u2026 ${values.length} values in all`).colSpan = 3;
+  }
 }
 function facts(parent, title, pairs) {
   if (!pairs?.length) return;

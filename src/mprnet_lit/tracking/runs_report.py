@@ -18,13 +18,14 @@ from mprnet_lit.tracking.differences import (
 from mprnet_lit.tracking.importance import importance, scale
 from mprnet_lit.tracking.page import fill
 from mprnet_lit.tracking.pictures import embed_panels
-from mprnet_lit.tracking.trials import Trial, find_trials, is_number
+from mprnet_lit.tracking.records import is_number
+from mprnet_lit.tracking.trials import Trial, find_trials
 
 _POINTS = 300_000
 """Of all curves of a page."""
 _PER_CURVE = 1000
 _LEAST_PER_CURVE = 40
-_NAMES = 12
+_NAMES = 8
 """Runs that are named beside a value; of more it says how many."""
 _STATES = ("complete", "pruned", "failed", "killed", "running", "waiting", "unfinished")
 
@@ -41,13 +42,13 @@ def write_runs_report(root: Path, path: Path) -> list[Trial]:
         raise UserError(f"there is no {root}: set input to the folder of a run, or one of many")
     if not root.is_dir():
         raise UserError(f"{root} is no folder: set input to the folder of a run, or one of many")
-    trials = find_trials(root)
+    common, trials = find_trials(root)
     if not trials:
         raise UserError(
             f"no training has left anything in {root}: set input to the folder of a run (it holds "
             "run.json), or one of many, such as runs"
         )
-    title = root.resolve().name if len(trials) == 1 else f"{root.resolve().name}: runs"
+    title = trials[0].name if len(trials) == 1 else f"{common.name}: {len(trials)} runs"
     write_whole(path, fill("runs_report.html", title, describe(trials)))
     return trials
 
@@ -91,7 +92,7 @@ def headline(trials: Sequence[Trial]) -> list[list[str]]:
             gain = (best.psnr or 0) - best.best["psnr_degraded"]
             facts.append(["over the degraded", f"{gain:+.2f} dB"])
         if len(trials) > 1:
-            facts.append(["run", best.name])
+            facts.append(["best run", best.name])
         elif "epoch" in best.best:
             facts.append(["in epoch", f"{best.best['epoch']:.0f}"])
     else:

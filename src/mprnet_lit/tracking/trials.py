@@ -1,6 +1,5 @@
 """What a folder of runs holds: every training in it, whole, running, killed or failed."""
 
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -9,14 +8,22 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import yaml  # type: ignore[import-untyped]
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from mprnet_lit.models import MPRNet
 from mprnet_lit.runs import RECORD as RUN
 from mprnet_lit.sweeps.study import RECORD as SWEEP
 from mprnet_lit.tracking.curves import Curve, read_curves
+from mprnet_lit.tracking.records import (
+    MISSING,
+    flatten,
+    is_number,
+    modified,
+    overrides,
+    plain,
+    read_json,
+    read_text,
+    read_yaml,
+)
 from mprnet_lit.tracking.summary import SUMMARY
 
 ERROR = "error.txt"
@@ -65,20 +72,28 @@ class Trial:
         """The best validation PSNR."""
         return self.best.get("psnr")
 
+    def note(self, file: str, damage: str) -> None:
+        """Note what is wrong with a file, if anything is."""
+        if damage:
+            self.notes.append(f"{file} {damage}")
 
-def find_trials(root: Path) -> list[Trial]:
-    """Return all trainings in a folder, or the one that it is."""
+
+def find_trials(root: Path) -> tuple[Path, list[Trial]]:
+    """Return all trainings in a folder, or the one that it is, and the folder they all lie in."""
     root = root.resolve()
+    folders, sweeps = _search(root)
+    if folders == [root] and not sweeps and (root.parent / SWEEP).is_file():
+        found = [t for t in _of_sweep(root.parent, root, set()) if t.folder == root]
+        if found:
+            return root, found[-1:]
+    places = [*sweeps, *(folder.parent for folder in folders)]
+    common = Path(os.path.commonpath(places)) if places and folders != [root] else root
     trials: list[Trial] = []
     claimed: set[Path] = set()
-    folders, sweeps = _search(root)
     for sweep in sweeps:
-        trials += _of_sweep(sweep, root, claimed)
-    if folders == [root] and not sweeps and (root.parent / SWEEP).is_file():  # one of a sweep
-        found = _of_sweep(root.parent, root, claimed)
-        trials += [trial for trial in found if trial.folder == root]
-    trials += [_read(folder, root) for folder in folders if folder not in claimed]
-    return [trial for trial in trials if trial.config.get("mode.name", "train") == "train"]
+        trials += _of_sweep(sweep, common, claimed)
+    trials += [_read(folder, common) for folder in folders if folder not in claimed]
+    return common, [t for t in trials if t.config.get("mode.name", "train") == "train"]
 
 
 def _search(root: Path) -> tuple[list[Path], list[Path]]:
@@ -108,11 +123,10 @@ def _of_sweep(sweep: Path, root: Path, claimed: set[Path]) -> Iterator[Trial]:
     """Read the trials of ``sweep.json``, and add their folders to those that are claimed."""
     path = sweep / SWEEP
     content, damage = read_json(path)
-    entries = [t for t in content.get("trials") or () if isinstance(t, dict)] if content else []
-    if damage or not entries:
-        note = damage or "names no trials"
-        yield Trial(_name(sweep, root), notes=[f"{SWEEP} {note}"], state="unfinished")
-        return
+    listed = content.get("trials")
+    entries = [t for t in listed if isinstance(t, dict)] if isinstance(listed, list) else []
+    if damage:
+        yield Trial(_name(sweep, root), notes=[f"{SWEEP} {damage}"])
     of_trial = {id(t): _moved(sweep, t["folder"]) for t in entries if t.get("folder")}
     taken = set(of_trial.values())
     for entry in entries:
@@ -151,24 +165,30 @@ def _read(folder: Path, root: Path) -> Trial:
     """Read a run's folder, whatever is left of it."""
     trial = Trial(_name(folder, root), folder=folder)
     trial.curves, trial.notes = read_curves(folder)
-    summary = _json(folder / SUMMARY, trial, missing=False) or {}
+    started, ended, failed = (modified(folder / name) for name in (RUN, SUMMARY, ERROR))
+    summary, summary_damage = read_json(folder / SUMMARY)
+    environment, environment_damage = read_json(folder / "environment.json")
+    config, config_damage = read_yaml(folder / "config.yaml")
+    if summary_damage != MISSING:  # it is, until the run ends
+        trial.note(SUMMARY, summary_damage)
+    if started is not None or failed is None:  # else it failed before it wrote them
+        trial.note("environment.json", environment_damage)
+        trial.note("config.yaml", config_damage)
     trial.best = {key: float(v) for key, v in summary.items() if is_number(v)}
     if trial.psnr is None and "val/psnr" in trial.curves:
         trial.best |= _best_of(trial.curves)
-    started, ended, failed = (_time(folder / name) for name in (RUN, SUMMARY, ERROR))
-    began = None if failed and started is None else trial  # who is to note what is missing
-    trial.environment = flatten(_json(folder / "environment.json", began) or {})
-    config = _yaml(folder / "config.yaml", began)
+    trial.environment = flatten(environment)
     trial.resolved = isinstance(config, dict)
     if not trial.resolved:
-        config = _yaml(folder / ".hydra" / "config.yaml") or {}
-    own = _dig(config, "paths", "run")
-    leaves = {key: _portable(value, own) for key, value in flatten(config).items()}
+        config, _ = read_yaml(folder / ".hydra" / "config.yaml")
+    leaves = flatten(config)
+    own = leaves.get("paths.run")
+    leaves = {key: _portable(value, own) for key, value in leaves.items()}
     trial.config = {key: v for key, v in leaves.items() if trial.resolved or "${" not in str(v)}
     trial.parameters = _parameters(trial.config)
-    trial.overrides = _overrides(_yaml(folder / ".hydra" / "overrides.yaml"))
+    trial.overrides = overrides(read_yaml(folder / ".hydra" / "overrides.yaml")[0])
     if failed is not None and failed > (ended or 0):
-        trial.state, trial.error = "failed", _text(folder / ERROR)
+        trial.state, trial.error = "failed", read_text(folder / ERROR)
     elif ended is not None:
         trial.state = "complete"
     if started is not None and ended is not None and ended - started >= 1:
@@ -203,104 +223,13 @@ def _parameters(config: dict[str, Any]) -> int | None:
         return None
 
 
-def _overrides(content: Any) -> dict[str, Any]:
-    found = {}
-    for line in content if isinstance(content, list) else ():
-        key, equals, value = str(line).partition("=")
-        if equals and not key.startswith("~"):
-            found[key.lstrip("+").partition("@")[0]] = plain(value)
-    return found
-
-
-def plain(value: Any) -> Any:
-    """Return what a text means to Hydra: a number, a truth value, null; else the text."""
-    if not isinstance(value, str):
-        return value
-    words: dict[str, Any] = {"true": True, "false": False, "null": None}
-    if value.lower() in words:
-        return words[value.lower()]
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value.strip("'\"")
-
-
-def is_number(value: Any) -> bool:
-    """Say whether it is a finite number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return a tree's leaves by dotted keys; a list of plain values is a leaf."""
-    if isinstance(node, dict):
-        children = list(node.items())
-    elif isinstance(node, list) and any(isinstance(child, dict | list) for child in node):
-        children = list(enumerate(node))
-    else:
-        return {prefix.rstrip("."): node} if prefix else {}
-    found: dict[str, Any] = {}
-    for key, child in children:
-        found |= flatten(child, f"{prefix}{key}.")
-    return found
-
-
 def _portable(value: Any, own: Any) -> Any:
     if isinstance(value, str) and isinstance(own, str) and own:
         return value.replace(own, "RUN")
     return value
 
 
-def _dig(node: Any, *keys: str) -> Any:
-    for key in keys:
-        node = node.get(key) if isinstance(node, dict) else None
-    return node
-
-
 def _name(folder: Path, root: Path) -> str:
     if folder == root:
         return root.name
     return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
-
-
-def read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
-    """Return a JSON object, or what is wrong with the file in words."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        return None, "is missing" if isinstance(error, FileNotFoundError) else "can't be read"
-    except (ValueError, RecursionError):  # half-written
-        return None, "is damaged"
-    return (content, "") if isinstance(content, dict) else (None, "is damaged")
-
-
-def _json(path: Path, trial: Trial | None, missing: bool = True) -> dict[str, Any] | None:
-    content, damage = read_json(path)
-    if trial is not None and damage and (missing or damage != "is missing"):
-        trial.notes.append(f"{path.name} {damage}")
-    return content
-
-
-def _yaml(path: Path, trial: Trial | None = None) -> Any:
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
-        if trial is not None:
-            missing = isinstance(error, FileNotFoundError)
-            trial.notes.append(f"{path.name} {'is missing' if missing else 'is damaged'}")
-        return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return "error.txt can't be read"
-
-
-def _time(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
