@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mprnet_lit.tracking.differences import setting
-from mprnet_lit.tracking.records import is_number
+from mprnet_lit.tracking.run_files import is_number
 from mprnet_lit.tracking.trials import Trial
 
 LEAST = 4

@@ -18,7 +18,7 @@ from mprnet_lit.tracking.differences import (
 from mprnet_lit.tracking.importance import importance, scale
 from mprnet_lit.tracking.page import fill
 from mprnet_lit.tracking.pictures import embed_panels
-from mprnet_lit.tracking.records import is_number
+from mprnet_lit.tracking.run_files import is_number
 from mprnet_lit.tracking.trials import Trial, find_trials
 
 _POINTS = 300_000

@@ -13,7 +13,7 @@ from mprnet_lit.models import MPRNet
 from mprnet_lit.runs import RECORD as RUN
 from mprnet_lit.sweeps.study import RECORD as SWEEP
 from mprnet_lit.tracking.curves import Curve, read_curves
-from mprnet_lit.tracking.records import (
+from mprnet_lit.tracking.run_files import (
     MISSING,
     flatten,
     is_number,
