@@ -5,12 +5,10 @@ import html
 import io
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.pointer_input import PointerInput
@@ -22,7 +20,6 @@ from tests.conftest import PHOTOS
 from mprnet_lit.errors import UserError
 from mprnet_lit.tracking.report import Entry, write_report
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)>.png"
 WEBP = "data:image/webp;base64,"
 TITLE = "A <report> of {{data}}"
@@ -51,30 +48,6 @@ def path(entries, tmp_path_factory):
     summary = [["", "PSNR (dB)"], ["restored", "31.50"], ["<b>published</b>", "32.66"]]
     write_report(path, TITLE, {"TLC": "off", "tiling": "auto"}, summary, entries, omitted=7)
     return path
-
-
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory):
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("needs Debian's packages chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--window-size=1200,1000",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

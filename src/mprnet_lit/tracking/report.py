@@ -1,14 +1,8 @@
 """The report page: one HTML file with everything in it, to look at results before and after."""
 
-import base64
-import html
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +12,7 @@ from PIL import Image
 
 from mprnet_lit.data.images import Pixels, to_float, to_uint8
 from mprnet_lit.files import write_whole
+from mprnet_lit.tracking.page import embed, fill
 
 _LARGEST = 2048
 """Longest side in pixels of an embedded picture; of larger ones the centre is shown."""
@@ -79,13 +74,7 @@ def write_report(
         "omitted": omitted,
         "entries": [_describe(entry) for entry in entries],
     }
-    # Inside a script element only "<" could end it, whatever a file's name holds.
-    embedded = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    page = (files("mprnet_lit.tracking") / "report.html").read_text(encoding="utf-8")
-    parts = {"title": html.escape(title), "data": embedded}
-    # In one pass: what is put in may itself hold "{{data}}".
-    page = re.sub(r"\{\{(title|data)\}\}", lambda match: parts[match[1]], page)
-    write_whole(path, page.encode())
+    write_whole(path, fill("report.html", title, data))
 
 
 def _describe(entry: Entry) -> dict[str, Any]:
@@ -103,7 +92,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "thumbnail": None if face is None else _thumbnail(face),
         # Without loss, so that zooming in shows true pixels.
         "pictures": {
-            name: _embed(Image.fromarray(pixels), lossless=True, method=2)
+            name: embed(Image.fromarray(pixels), lossless=True, method=2)
             for name, pixels in shown.items()
         },
         "width": width,
@@ -115,10 +104,4 @@ def _describe(entry: Entry) -> dict[str, Any]:
 def _thumbnail(pixels: NDArray[np.uint8]) -> str:
     image = Image.fromarray(pixels)
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return _embed(image, quality=80)
-
-
-def _embed(image: Image.Image, **options: Any) -> str:
-    buffer = BytesIO()
-    image.save(buffer, "WEBP", **options)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return embed(image, quality=80)

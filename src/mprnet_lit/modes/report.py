@@ -1,0 +1,22 @@
+"""``mode=report``: one page on a run, or on all runs of a sweep."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from mprnet_lit.modes.arguments import new_file
+from mprnet_lit.tracking.runs_report import headline, write_runs_report
+from mprnet_lit.tracking.terminal import say_facts
+
+
+def run(config: DictConfig) -> None:
+    """Write ``output`` on what is in ``input``.
+
+    Raises:
+        UserError: there is no run in it, or the page is there already or can't be written.
+    """
+    output = new_file(config)
+    trials = write_runs_report(Path(str(config.input)), output)
+    size = f"{output} ({output.stat().st_size / 1e6:.1f} MB)"
+    say_facts(Console(), dict(headline(trials)) | {"written": size})

@@ -1,0 +1,36 @@
+"""HTML pages with everything in them: templates, embedded data and pictures."""
+
+import base64
+import html
+import json
+import re
+from importlib.resources import files
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+
+def fill(template: str, title: str, data: Any) -> bytes:
+    """Return a page: ``{{title}}``, ``{{data}}`` and the names of files beside it filled in."""
+    folder = files("mprnet_lit.tracking")
+    # Inside a script element only "<" could end it, whatever a file's name holds.
+    parts = {
+        "title": html.escape(title),
+        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+    }
+
+    def part(match: re.Match[str]) -> str:
+        name = match[1]
+        return parts[name] if name in parts else (folder / name).read_text(encoding="utf-8").strip()
+
+    page = (folder / template).read_text(encoding="utf-8")
+    # In one pass: what is put in may itself hold "{{data}}".
+    return re.sub(r"\{\{(title|data|\w+\.(?:css|js))\}\}", part, page).encode()
+
+
+def embed(image: Image.Image, **options: Any) -> str:
+    """Return a picture as a URL that holds it."""
+    buffer = BytesIO()
+    image.save(buffer, "WEBP", **options)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
