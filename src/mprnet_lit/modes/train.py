@@ -10,8 +10,10 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.strategies.launchers import (
+    _MultiProcessingLauncher,
+    _SubprocessScriptLauncher,
+)
 from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit import runs
@@ -24,6 +26,7 @@ from mprnet_lit.hardware import keep_freed_memory
 from mprnet_lit.models import MPRNet, Size
 from mprnet_lit.stopping import StopOnSignal
 from mprnet_lit.sweeps.objectives import measure
+from mprnet_lit.tracking import dashboards
 from mprnet_lit.tracking.provenance import save_provenance
 from mprnet_lit.tracking.summary import SUMMARY
 from mprnet_lit.tracking.terminal import quieten
@@ -63,14 +66,20 @@ def run(config: DictConfig) -> float | list[float] | None:
     if trainer.is_global_zero:
         runs.record(config, folder)
         save_provenance(config, folder)
+    if not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        dashboards.contact(trainer.loggers, config)
+    ended = False
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        ended = True
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"the GPU's memory is too small ({str(error).splitlines()[0]}): set "
             "module.gradient_checkpointing=true, trainer.accumulate_grad_batches=2 or more (the "
             "total batch stays the same), or a smaller data.patch_size"
         ) from error
+    finally:
+        dashboards.close(failed=not ended)
     if trainer.is_global_zero:
         _measure_objectives(config, folder, model)
     return _outcome(config, folder)
@@ -84,7 +93,9 @@ def build_trainer(config: DictConfig, folder: Path) -> Trainer:
     """
     callbacks: list[Callback] = [instantiate(c) for c in config.callbacks.values()]
     callbacks.append(StopOnSignal(folder / runs.LAST))  # after whatever else a batch brings
-    loggers: list[Logger] = [instantiate(logger) for logger in config.logger.values()]
+    loggers = dashboards.make_dashboards(config)
+    if loggers:
+        callbacks.append(dashboards.Dashboards(config, folder))
     for key in _COUNTS:  # Lightning would stumble over them late, and with a traceback
         if not isinstance(config.trainer[key], int):
             raise UserError(f"trainer.{key}={config.trainer[key]} must be a whole number")
@@ -135,7 +146,8 @@ def _run_alone(config: DictConfig, folder: Path) -> float | list[float] | None:
     for source in hydra.runtime.config_sources:
         if source.provider == "command-line":
             command += ["--config-dir", source.path]
-    command += [*hydra.overrides.task, f'hydra.run.dir="{folder}"', "hydra.mode=RUN"]
+    command += [*hydra.overrides.task, f'logger.group="{dashboards.group(config)}"']
+    command += [f'hydra.run.dir="{folder}"', "hydra.mode=RUN"]
     status = subprocess.run(command, check=False).returncode
     if status > 128:  # stopped, and so is the sweep
         raise SystemExit(status)
