@@ -190,13 +190,14 @@ def test_all_dashboards_hold_the_same(cli, calls, tmp_path):
     copy = client.download_artifacts(run.info.run_id, "weights/best.ckpt", str(tmp_path))
     assert Path(copy).read_bytes() == best.read_bytes()
     (artifact,) = [r.artifact for r in records if r.HasField("artifact")]
-    assert artifact.type == "model" and list(artifact.aliases) == ["best", "latest"]
+    assert artifact.type == "model" and set(artifact.aliases) == {"best", "latest"}
     assert [c.local_path for c in artifact.manifest.contents] == [str(best)]
     (header,) = [r.run for r in records if r.HasField("run")]
     assert header.run_group == "denoise" == run.data.tags["group"] == settings["run.group"]
     assert list(header.tags[:2]) == ["baseline", "two words"] and "model=tiny" in header.tags
     assert run.data.tags["tags"] == ", ".join(header.tags) == settings["run.tags"]
     assert run.info.status == "FINISHED"
+    assert header.display_name == run.info.run_name == f"denoise/{best.parents[1].name}"
 
 
 def test_each_job_of_a_sweep_is_a_run_of_its_own_in_one_group(cli, tmp_path):
@@ -217,7 +218,8 @@ def test_two_devices_log_once_what_one_logs(shell, tmp_path):
         shell("logger=csv", f"trainer.devices={devices}", f"paths.runs=runs/{devices}",
               "trainer.max_steps=3", "trainer.log_every_n_steps=1", "data.val_crop_size=32",
               "module.mixup_alpha=0")  # fmt: skip
-    one, two = (read_csv(next(tmp_path.glob(f"runs/{k}/**/metrics.csv"))) for k in (1, 2))
+    (first,), (second,) = (tmp_path.glob(f"runs/{k}/**/metrics.csv") for k in (1, 2))
+    one, two = read_csv(first), read_csv(second)
     assert one.keys() == NAMES == two.keys()
     for name in (n for n in NAMES if n.startswith("train/")):
         assert list(two[name]) == [0, 1, 2]
@@ -266,6 +268,20 @@ def test_gradient_norm_is_of_unscaled_gradients(fused):
         precision_plugin=plugin, strategy=SingleDeviceStrategy(torch.device("cpu"))
     )
     assert gradient_norm(trainer, optimizer).item() == pytest.approx(5.0)
+
+
+def test_gpu_use_is_told_as_far_as_it_can_be(monkeypatch):
+    def lacking(_):
+        raise ModuleNotFoundError("pynvml")
+
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 3e9)
+    monkeypatch.setattr("torch.cuda.utilization", lambda _: 87)
+    monitor, device = Monitor(), torch.device("cuda", 0)
+    values = monitor._machine(device)
+    assert (values["perf/gpu_memory_gb"], values["perf/gpu_percent"]) == (3.0, 87.0)
+    monkeypatch.setattr("torch.cuda.utilization", lacking)
+    assert "perf/gpu_percent" not in monitor._machine(device)
+    assert monitor._machine(device)["perf/gpu_memory_gb"] == 3.0
 
 
 def test_a_dashboard_that_fails_is_left_out_with_one_sentence(cli, monkeypatch):

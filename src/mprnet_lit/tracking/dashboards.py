@@ -153,11 +153,15 @@ def best_weights(trainer: Trainer) -> Path | None:
 
 def _make(name: str, settings: DictConfig, config: DictConfig) -> Logger:
     target = str(settings.get("_target_", "")).rpartition(".")[2]
+    folder = Path(config.paths.run).resolve()
+    name_of_run = f"{folder.parent.name}/{folder.name}"
     extra: dict[str, Any] = {}
     if target == "WandbLogger":
         extra = {"group": group(config), "tags": tags(config)}
+        extra["name"] = settings.get("name") or name_of_run
     elif target == "MLFlowLogger":
         extra = {"tags": {"group": group(config), "tags": ", ".join(tags(config))}}
+        extra["run_name"] = settings.get("run_name") or name_of_run
     try:
         with _alone(config):
             logger: Logger = instantiate(settings, **extra)
