@@ -24,7 +24,7 @@ from mprnet_lit.tracking.records import Value, guard, reason, record_settings, r
 
 _LONGEST_TAG = 64
 """Characters that wandb takes."""
-_QUIET = {
+QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "WANDB_ERROR_REPORTING": "false",
@@ -74,7 +74,7 @@ def make_dashboards(config: DictConfig) -> list[Logger]:
     Raises:
         UserError: one of them can't be made.
     """
-    for name, value in _QUIET.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     loggers = []
     for name, settings in config.logger.items():
