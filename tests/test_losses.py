@@ -34,3 +34,13 @@ def test_float32_under_mixed_precision(golden, stages):
     assert value.dtype == torch.float32
     exact = loss([stage.bfloat16().float() for stage in stages], target)
     torch.testing.assert_close(value, exact, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("edge_weight", "clamp"), [(0.05, False), (0.0, True)])
+def test_the_stages_parts_sum_to_the_loss(golden, stages, edge_weight, clamp):
+    loss, target = MultiStageLoss(edge_weight, clamp), golden.tensor("target")
+    total, parts = loss.parts(stages, target)
+    assert torch.equal(total, loss(stages, target))
+    assert parts.sum().item() == pytest.approx(total.item(), rel=1e-6)
+    for part, stage in zip(parts, stages, strict=True):
+        assert part.item() == pytest.approx(loss([stage], target).item(), rel=1e-6)

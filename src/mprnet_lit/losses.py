@@ -23,7 +23,11 @@ class CharbonnierLoss(nn.Module):
 
     def of(self, difference: Tensor) -> Tensor:
         """Return the loss of a difference."""
-        return torch.sqrt(difference.square() + self.eps**2).mean()
+        return self.each(difference).mean()
+
+    def each(self, difference: Tensor) -> Tensor:
+        """Return the loss of each pixel of a difference."""
+        return torch.sqrt(difference.square() + self.eps**2)
 
 
 class EdgeLoss(nn.Module):
@@ -47,9 +51,13 @@ class EdgeLoss(nn.Module):
 
     def of(self, difference: Tensor) -> Tensor:
         """Return the loss of a difference (B, C, H, W)."""
+        return self.each(difference).mean()
+
+    def each(self, difference: Tensor) -> Tensor:
+        """Return the loss of each pixel of a difference (B, C, H, W)."""
         kept = torch.zeros_like(difference)
         kept[..., ::2, ::2] = 4 * self._blur(difference, stride=2)
-        return self.charbonnier.of(difference - self._blur(kept))
+        return self.charbonnier.each(difference - self._blur(kept))
 
     def _blur(self, image: Tensor, stride: int = 1) -> Tensor:
         channels = image.shape[1]
@@ -79,12 +87,24 @@ class MultiStageLoss(nn.Module):
 
     def forward(self, stages: Sequence[Tensor], target: Tensor) -> Tensor:
         """Compare each stage's (B, C, H, W) with ``target`` of that shape; returns a scalar."""
+        return self.parts(stages, target)[0]
+
+    def parts(self, stages: Sequence[Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss, and what each stage has in it, (S,), without gradients."""
         target = target.float()
         with torch.autocast(target.device.type, enabled=False):
             predictions = (s.float().clamp(0, 1) if self.clamp else s.float() for s in stages)
             # On the batch axis: the mean over all is the mean of the stages' means.
             differences = torch.cat([prediction - target for prediction in predictions])
-            loss = self.charbonnier.of(differences)
+            pixels = self.charbonnier.each(differences)
+            loss, each = pixels.mean(), _means(pixels, len(stages))
             if self.edge_weight:
-                loss = loss + self.edge_weight * self.edge.of(differences)
-            return len(stages) * loss
+                pixels = self.edge.each(differences)
+                loss = loss + self.edge_weight * pixels.mean()
+                each = each + self.edge_weight * _means(pixels, len(stages))
+            return len(stages) * loss, each
+
+
+def _means(pixels: Tensor, count: int) -> Tensor:
+    """Return the mean of each of ``count`` equal parts of the batch, without gradients."""
+    return pixels.detach().reshape(count, -1).mean(1)

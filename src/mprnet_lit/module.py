@@ -6,7 +6,7 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
@@ -21,6 +21,10 @@ from mprnet_lit.weights import RECORD, Info
 
 RESTORATIONS = ("degraded", "stage1", "stage2", "stage3")
 """What validation compares with the target: the input, then each stage."""
+
+
+TRAINED = ("train/loss", *(f"train/loss_stage{k}" for k in (1, 2, 3)), "train/psnr")
+"""What a training step measures."""
 
 
 class Batch(TypedDict):
@@ -105,11 +109,12 @@ class RestorationModule(LightningModule):
         """Return the loss of a batch of patches."""
         degraded, target = self._mixup(batch["degraded"], batch["target"])
         stages = self(degraded)
-        loss: Tensor = self.loss(stages, target)
+        loss, parts = self.loss.parts(stages, target)
         with torch.no_grad():
-            quality = psnr(stages[-1], target).mean()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(target))
-        self.log("train/psnr", quality, prog_bar=True, batch_size=len(target))
+            measured = torch.stack([loss, *parts, psnr(stages[-1], target).mean()])
+        if self.trainer.world_size > 1 and logs_this_step(self.trainer):
+            measured = self.trainer.strategy.reduce(measured, reduce_op="mean")
+        self.log_dict(dict(zip(TRAINED, measured, strict=True)), batch_size=len(target))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
@@ -187,3 +192,13 @@ class RestorationModule(LightningModule):
             own * degraded + (1 - own) * degraded[other],
             own * target + (1 - own) * target[other],
         )
+
+
+def logs_this_step(trainer: Trainer, done: bool = False) -> bool:
+    """Tell whether the scalars of the step in hand go into the dashboards: the same on all devices.
+
+    The last step's do, and every ``trainer.log_every_n_steps``-th's; ``done`` once it is taken.
+    """
+    step = trainer.global_step + (not done)
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return every > 0 and (step % every == 0 or step == trainer.max_steps)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 RECORD = "run.json"
 LAST = Path("checkpoints") / "last.ckpt"
-_NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "sweep")
+NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "sweep")
 """Top-level keys that change nothing in what a run computes."""
 HOW_IT_ENDS = ("requeue", "peer_timeout")
 """Keys of ``trainer`` that don't either, and that are not Lightning's."""
@@ -21,7 +21,7 @@ HOW_IT_ENDS = ("requeue", "peer_timeout")
 def fingerprint(config: DictConfig) -> str:
     """Return a digest of all in the configuration that decides what a run computes."""
     values: Any = OmegaConf.to_container(config, resolve=False)
-    kept = {key: value for key, value in values.items() if key not in _NOT_THE_RUN}
+    kept = {key: value for key, value in values.items() if key not in NOT_THE_RUN}
     kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in HOW_IT_ENDS}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 

@@ -83,7 +83,9 @@ def test_multirun_on_two_devices_runs_each_job_once(shell):
     )
     runs = sorted(outcome.folder.glob("runs/**/summary.json"))
     assert [path.parent.name for path in runs] == ["0", "1"]
-    assert len(list(outcome.folder.glob("runs/multirun/*"))) == 1
+    (sweep,) = outcome.folder.glob("runs/multirun/*")
+    settings = [yaml.safe_load(path.read_text()) for path in sweep.glob("*/csv/*/hparams.yaml")]
+    assert [s["run.group"] for s in settings] == [sweep.name, sweep.name]
     assert outcome.output.count("on 2 x cpu") == 2
 
 

@@ -10,8 +10,10 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.strategies.launchers import (
+    _MultiProcessingLauncher,
+    _SubprocessScriptLauncher,
+)
 from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit import nodes, runs
@@ -22,8 +24,10 @@ from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import keep_freed_memory
 from mprnet_lit.models import MPRNet, Size
+from mprnet_lit.module import RestorationModule
 from mprnet_lit.stopping import StopOnSignal, Stopped, start_again
 from mprnet_lit.sweeps.objectives import measure
+from mprnet_lit.tracking import dashboards
 from mprnet_lit.tracking.provenance import save_provenance
 from mprnet_lit.tracking.summary import SUMMARY
 from mprnet_lit.tracking.terminal import quieten
@@ -67,8 +71,30 @@ def run(config: DictConfig) -> float | list[float] | None:
     if trainer.is_global_zero:
         runs.record(config, folder)
         save_provenance(config, folder)
+    if not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        dashboards.contact(trainer.loggers, config)
+    try:
+        _fit(trainer, module, data, checkpoint, peers)
+    except Stopped as stop:
+        start_again(stop.number, config.trainer.requeue, first=trainer.is_global_zero)
+        raise
+    if trainer.is_global_zero:
+        _measure_objectives(config, folder, model)
+    return _outcome(config, folder)
+
+
+def _fit(
+    trainer: Trainer,
+    module: RestorationModule,
+    data: RestorationDataModule,
+    checkpoint: Path | None,
+    peers: nodes.Peers,
+) -> None:
+    """Train, and close the dashboards whatever happens."""
+    ended = False
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        ended = True
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"the GPU's memory is too small ({str(error).splitlines()[0]}): set "
@@ -79,12 +105,8 @@ def run(config: DictConfig) -> float | list[float] | None:
         if peers.lost:  # and said so
             raise SystemExit(1) from error
         raise
-    except Stopped as stop:
-        start_again(stop.number, config.trainer.requeue, first=trainer.is_global_zero)
-        raise
-    if trainer.is_global_zero:
-        _measure_objectives(config, folder, model)
-    return _outcome(config, folder)
+    finally:
+        dashboards.close(failed=not ended)
 
 
 def build_trainer(config: DictConfig, folder: Path, peers: nodes.Peers) -> Trainer:
@@ -96,7 +118,9 @@ def build_trainer(config: DictConfig, folder: Path, peers: nodes.Peers) -> Train
     callbacks: list[Callback] = [instantiate(c) for c in config.callbacks.values()]
     callbacks.append(peers)
     callbacks.append(StopOnSignal(folder / runs.LAST))  # after whatever else a batch brings
-    loggers: list[Logger] = [instantiate(logger) for logger in config.logger.values()]
+    loggers = dashboards.make_dashboards(config)
+    if loggers:
+        callbacks.append(dashboards.Dashboards(config, folder))
     for key in _COUNTS:  # Lightning would stumble over them late, and with a traceback
         if not isinstance(config.trainer[key], int):
             raise UserError(f"trainer.{key}={config.trainer[key]} must be a whole number")
@@ -139,7 +163,8 @@ def _run_alone(config: DictConfig, folder: Path) -> float | list[float] | None:
     for source in hydra.runtime.config_sources:
         if source.provider == "command-line":
             command += ["--config-dir", source.path]
-    command += [*hydra.overrides.task, f'hydra.run.dir="{folder}"', "hydra.mode=RUN"]
+    command += [*hydra.overrides.task, f'logger.group="{dashboards.group(config)}"']
+    command += [f'hydra.run.dir="{folder}"', "hydra.mode=RUN"]
     status = subprocess.run(command, check=False).returncode
     if status > 128:  # stopped, and so is the sweep
         raise SystemExit(status)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from mprnet_lit.data.images import to_uint8, write_png
 from mprnet_lit.metrics import psnr
 from mprnet_lit.module import Batch
+from mprnet_lit.tracking.records import record_image, step_of
 
 TITLES = ("degraded", "stage 1", "stage 2", "stage 3", "target")
 _GAP, _CAPTION, _TILE = 6, 24, 256
@@ -57,16 +57,7 @@ class Panels(Callback):
         write_png(self.folder / f"epoch_{trainer.current_epoch + 1:04d}.png", panel)
         write_png(self.folder / "latest.png", panel)
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(
-                    "val/panel", panel, trainer.global_step, dataformats="HWC"
-                )
-            elif isinstance(logger, WandbLogger):
-                logger.log_image("val/panel", [Image.fromarray(panel)], step=trainer.global_step)
-            elif isinstance(logger, MLFlowLogger):
-                logger.experiment.log_image(
-                    logger.run_id, panel, key="val/panel", step=trainer.global_step
-                )
+            record_image(logger, "val/panel", panel, step_of(trainer))
 
 
 def draw_panel(rows: Sequence[tuple[Tensor, ...]]) -> NDArray[np.uint8]:

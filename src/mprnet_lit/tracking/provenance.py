@@ -14,6 +14,7 @@ import psutil
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+ENVIRONMENT = "environment.json"
 _PACKAGES = (
     "mprnet_lit",
     "torch",
@@ -33,7 +34,7 @@ def save_provenance(config: DictConfig, folder: Path) -> None:
     """Write ``config.yaml`` (resolved) and ``environment.json`` into the run's folder."""
     values = OmegaConf.to_container(config, resolve=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
-    (folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+    (folder / ENVIRONMENT).write_text(json.dumps(environment(), indent=2) + "\n")
 
 
 def environment() -> dict[str, Any]:

@@ -35,5 +35,7 @@ def quieten() -> None:
     """Keep from the terminal what Lightning says of itself."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns of every new experiment.
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
     for message in _SETTLED:
         warnings.filterwarnings("ignore", message=message)
