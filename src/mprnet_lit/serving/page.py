@@ -1,6 +1,7 @@
 """The Gradio page, and the server that stops cleanly."""
 
 import html
+import logging
 import os
 import shutil
 import signal
@@ -103,6 +104,7 @@ def _page(choices: Choices, limits: Limits, folder: Path, tlc: bool, self_ensemb
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     for key in ("NO_PROXY", "no_proxy"):  # gradio asks its own server whether it is up
         os.environ[key] = ",".join(filter(None, (os.environ.get(key), "127.0.0.1,localhost")))
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         import gradio as gr
     except ImportError as error:

@@ -102,7 +102,8 @@ def check(path: Path, limits: Limits) -> None:
     megabytes = path.stat().st_size / 1e6
     if megabytes > limits.megabytes:
         raise UserError(
-            f"{path.name} has {megabytes:.1f} MB, more than the {limits.megabytes:g} MB allowed here"
+            f"{path.name} has {megabytes:.1f} MB, more than the "
+            f"{limits.megabytes:g} MB allowed here"
         )
     try:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP", "TIFF", "BMP")) as image:
