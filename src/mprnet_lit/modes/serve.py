@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Mapping
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -48,7 +49,7 @@ def _weights(config: DictConfig) -> dict[str, str]:
             raise UserError("weights must name a file for each of its entries: {NAME: FILE}")
         return {str(name): str(file) for name, file in named.items()}
     file = arguments.weights_file(config)
-    return {file: file}
+    return {Path(file).name or file: file}  # visitors need not know the folders
 
 
 def _with(config: DictConfig, file: str, tlc: bool) -> DictConfig:
