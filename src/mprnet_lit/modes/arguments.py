@@ -8,7 +8,7 @@ from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import keep_freed_memory
 from mprnet_lit.inference import Restorer
 
-_INFERENCE = (
+INFERENCE = (
     "tile",
     "overlap",
     "tile_batch",
@@ -52,7 +52,7 @@ def restorer(config: DictConfig, device: str | None = None) -> Restorer:
     Raises:
         UserError: ``weights`` is not set, or as :class:`Restorer` does.
     """
-    options = {key: config[key] for key in _INFERENCE}
+    options = {key: config[key] for key in INFERENCE}
     built = Restorer(weights_file(config), **options | ({"device": device} if device else {}))
     if built.device.type == "cpu":
         keep_freed_memory()
