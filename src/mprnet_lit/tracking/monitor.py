@@ -78,6 +78,7 @@ class Monitor(Callback):
         if not trainer.is_global_zero:
             return
         values = {
+            "epoch": float(trainer.current_epoch),  # as Lightning has it beside its own
             "perf/patches_per_second": speed,
             "perf/data_wait": waited / trainer.world_size,
             **self._machine(trainer.strategy.root_device),
