@@ -148,9 +148,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     return run
 
 
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory):
-    """Chromium without a window; it keeps what its console says."""
+def start_chromium(folder: Path, log: str, **preferences: str) -> Any:
+    """Start Chromium without a window; it keeps one of its logs."""
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or chromedriver is None:
         pytest.skip("needs Debian's packages chromium and chromium-driver")
@@ -167,10 +166,17 @@ def driver(tmp_path_factory):
         "--disable-sync",
         "--no-first-run",
         "--window-size=1200,1000",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+        f"--user-data-dir={folder}",
     ):
         options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    options.set_capability("goog:loggingPrefs", {log: "ALL"})
+    options.add_experimental_option("prefs", preferences)
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory):
+    """A browser that keeps what its console says."""
+    driver = start_chromium(tmp_path_factory.mktemp("chromium"), "browser")
     yield driver
     driver.quit()

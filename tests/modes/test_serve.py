@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,10 +13,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, start_chromium
 
 from mprnet_lit import Restorer
 from mprnet_lit.data.photo import read_photo
@@ -27,7 +25,6 @@ from mprnet_lit.serving.restoring import Limits, check
 from mprnet_lit.weights import Info, save
 
 pytest.importorskip("gradio")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 def free_port():
@@ -83,26 +80,8 @@ def server(folder):
 
 @pytest.fixture(scope="module")
 def browser(folder):
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("needs Debian's packages chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--no-first-run",
-        "--window-size=1200,1000",
-        f"--user-data-dir={folder / 'chromium'}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    options.add_experimental_option(
-        "prefs", {"download.default_directory": str(folder / "downloads")}
-    )
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    downloads = {"download.default_directory": str(folder / "downloads")}
+    driver = start_chromium(folder / "chromium", "performance", **downloads)
     driver.get("about:blank")
     driver.get_log("performance")  # what the browser's own first page asked for
     yield driver
