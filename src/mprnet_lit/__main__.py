@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mprnet_lit.config import CONFIG_DIR, explain, register_resolvers
 from mprnet_lit.errors import UserError
+from mprnet_lit.runs import ERROR
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def _recorded(sentence: str) -> UserError:
     print(f"Error: {sentence}", file=sys.stderr)
     folder = Path(HydraConfig.get().runtime.output_dir)
     with suppress(OSError):  # the folder may be what can't be written
-        (folder / "error.txt").write_text(sentence + "\n")
+        (folder / ERROR).write_text(sentence + "\n")
     return UserError(f"at least one job of the sweep failed ({folder}): {sentence}")
 
 

@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 RECORD = "run.json"
 LAST = Path("checkpoints") / "last.ckpt"
+ERROR = "error.txt"
+"""What a job of a sweep failed of."""
 NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "sweep")
 """Top-level keys that change nothing in what a run computes."""
 HOW_IT_ENDS = ("requeue", "peer_timeout")

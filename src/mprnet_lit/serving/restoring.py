@@ -38,6 +38,10 @@ class Result:
     line: str
 
 
+def _label(name: str, task: str | None) -> str:
+    return name if name == task else f"{task or 'task not said'} \N{EN DASH} {name}"
+
+
 class Choices:
     """The weights that the page offers; each is read at the start, so that none fails later.
 
@@ -50,10 +54,7 @@ class Choices:
         self._weights, self._build = dict(weights), build
         self._lock = threading.Lock()
         self._built = {(name, False): build(file, False) for name, file in weights.items()}
-        self.labels = {
-            name: f"{restorer.info.task or 'task not said'} \N{EN DASH} {name}"
-            for (name, _), restorer in self._built.items()
-        }
+        self.labels = {name: _label(name, r.info.task) for (name, _), r in self._built.items()}
 
     def restore(
         self, path: Path, name: str, tlc: bool, self_ensemble: bool, limits: Limits, folder: Path

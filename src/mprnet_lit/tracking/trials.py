@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 
 from mprnet_lit.models import MPRNet
+from mprnet_lit.runs import ERROR
 from mprnet_lit.runs import RECORD as RUN
 from mprnet_lit.sweeps.study import RECORD as SWEEP
 from mprnet_lit.tracking.curves import Curve, read_curves
@@ -26,7 +27,6 @@ from mprnet_lit.tracking.run_files import (
 )
 from mprnet_lit.tracking.summary import SUMMARY
 
-ERROR = "error.txt"
 _SIZE = ("width", "unet_step", "orsnet_step", "cabs_per_orb", "reduction")
 _NO_RUNS_INSIDE = {"checkpoints", "panels", "csv", "tensorboard", "wandb", "mlflow"}
 _WIDEST = 4096
