@@ -1,9 +1,6 @@
 """The dashboards hold the same names, values, images, settings and weights; none calls home."""
 
-import csv
-import json
 import socket
-import struct
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +15,9 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tests.tracking.reading import history, read_csv, read_wandb
 from torch.utils.data import DataLoader
 from wandb.errors import UsageError
-from wandb.proto import wandb_internal_pb2
 
 from mprnet_lit.tracking.dashboards import QUIET
 from mprnet_lit.tracking.monitor import Monitor, gradient_norm
@@ -34,54 +31,6 @@ NAMES = {
     *("val/ssim", "val/ssim_degraded", "val/ssim_stage1", "val/ssim_stage2", "val/ssim_stage3"),
 }
 """Of the scalars on a CPU. They are relied upon: see docs/tracking.md."""
-
-
-def read_csv(path):
-    """Return {name: {step: value}}."""
-    curves = {}
-    with path.open() as file:
-        for row in csv.DictReader(file):
-            step = int(row.pop("step"))
-            for name, value in row.items():
-                if value:
-                    curves.setdefault(name, {})[step] = float(value)
-    return curves
-
-
-def read_wandb(path):
-    """Return the records of an offline run: what ``wandb sync`` sends."""
-    data, at, part, records = path.read_bytes(), 7, b"", []
-    assert data[:4] == b":W&B"
-    while at + 7 <= len(data):
-        left = 32768 - at % 32768  # blocks, and no header straddles two
-        if left < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        part += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or its last part
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(part)
-            records.append(record)
-            part = b""
-    return records
-
-
-def history(records):
-    """Return the scalars as {name: {step: value}}, and the images' files by step."""
-    curves, images = {}, {}
-    for record in records:
-        items = {tuple(i.nested_key) or (i.key,): i.value_json for i in record.history.item}
-        if not items:
-            continue
-        step = json.loads(items.pop(("trainer/global_step",)))
-        for (name, *rest), value in items.items():
-            if rest == ["filenames"]:
-                images[step] = json.loads(value)
-            elif not rest and not name.startswith("_"):
-                curves.setdefault(name, {})[step] = float(json.loads(value))
-    return curves, images
 
 
 @pytest.fixture
