@@ -63,7 +63,9 @@ def test_steps_with_large_tensors_reuse_the_memory_of_the_last():
 def test_training_takes_it_and_says_why(cli, monkeypatch, bf16):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    outcome = cli("~trainer.precision", "+trainer.precision=${fast_precision:}", "debug=fast")
+    outcome = cli(
+        "~trainer.precision", "+trainer.precision=${mprnet.fast_precision:}", "debug=fast"
+    )
     said = "bf16-mixed (this CPU multiplies" if bf16 else "32-true (this CPU has no instructions"
     assert f"precision {said} " in outcome.output.replace("\n", " ")
 

@@ -1,6 +1,7 @@
 """Who is asked to start a stopped training again."""
 
 import os
+import pickle
 import signal
 import sys
 import time
@@ -9,7 +10,7 @@ import psutil
 import pytest
 
 from mprnet_lit.__main__ import main
-from mprnet_lit.stopping import StopOnSignal, start_again
+from mprnet_lit.stopping import StopOnSignal, Stopped, start_again
 from tests.conftest import quick, start_cli
 
 SCONTROL = """#!{python}
@@ -181,3 +182,8 @@ def wait_for(done):
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_worker_can_hand_over_that_it_was_stopped():
+    stopped = pickle.loads(pickle.dumps(Stopped(15, 143)))
+    assert (stopped.number, stopped.code) == (15, 143)

@@ -4,9 +4,10 @@ Workers of a launcher import it before they compose a job's configuration, which
 the resolvers.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -17,11 +18,20 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 from rich.console import Console
 
-from mprnet_lit.config import register_resolvers
+from mprnet_lit import runs, signals
+from mprnet_lit.config import quoted, register_resolvers
 from mprnet_lit.errors import UserError
 from mprnet_lit.tracking.terminal import say
 
+if TYPE_CHECKING:
+    from mprnet_lit.sweeps.space import Space
+    from mprnet_lit.sweeps.study import Begun
+
 register_resolvers()
+
+Outcome = list[float] | Exception
+_OURS = {"resume", "sweep.name", "sweep.storage", "sweep.trial"}
+"""Keys that the sweeper gives to each job."""
 
 
 class OptunaSweeper(Sweeper):
@@ -78,17 +88,31 @@ class OptunaSweeper(Sweeper):
         """
         from mprnet_lit.sweeps.objectives import check
         from mprnet_lit.sweeps.space import parse_space
-        from mprnet_lit.sweeps.study import RECORD, Study
+        from mprnet_lit.sweeps.study import require_optuna
 
         assert self.config is not None
+        require_optuna()
+        for key in ("trials", "jobs", "startup_trials"):
+            value = getattr(self, key)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"sweep.{key}={value} must be a whole number, 1 or more")
         check(self.objectives)
         space = parse_space(self._parse(arguments))
         if not space.searched:
             raise UserError(
                 "the sweep searches nothing: add, say, 'optimizer.lr=tag(log,interval(1e-5,1e-3))'"
             )
+        for job in space.examples():  # a mistyped choice is noticed before any trial begins
+            self.validate_batch_is_legal([job])
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
+        with runs.held(folder):
+            self._run(space, folder)
+
+    def _run(self, space: "Space", folder: Path) -> None:
+        from mprnet_lit.sweeps.study import RECORD, Study
+
+        assert self.config is not None
         study = Study(
             self.storage,
             self.name,
@@ -99,10 +123,9 @@ class OptunaSweeper(Sweeper):
         )
         say(Console(), f"sweep {self.name}: {study.finished()} of {self.trials} trials done before")
         while (left := self.trials - study.finished()) > 0:
-            asked = [study.ask(space.searched) for _ in range(min(self.jobs, left))]
-            jobs = [[*space.overrides(values), f"sweep.trial={n}"] for n, values in asked]
-            for (number, _), returned in zip(asked, self._launch(jobs, asked[0][0]), strict=True):
-                study.tell(number, *_outcome(returned))
+            begun = [study.ask(space.searched, folder) for _ in range(min(self.jobs, left))]
+            for trial, values in zip(begun, self._launch(space, begun, folder), strict=True):
+                study.tell(trial.number, values)
             study.record(folder / RECORD)
         study.record(folder / RECORD)
         if not study.best():
@@ -112,10 +135,39 @@ class OptunaSweeper(Sweeper):
         for line in study.describe_best():
             say(Console(), line)
 
-    def _launch(self, jobs: list[list[str]], first: int) -> Sequence[JobReturn]:
+    def _launch(self, space: "Space", begun: list["Begun"], folder: Path) -> list[Outcome]:
+        """Run trials; returns what each came to.
+
+        Where a launcher fails as a whole, since one of its processes was killed, say, the trials
+        that are not complete have failed.
+        """
         assert self.launcher is not None
-        self.validate_batch_is_legal(jobs)
-        return self.launcher.launch(jobs, initial_job_idx=first)
+        jobs = [self._job(space, trial, folder) for trial in begun]
+        try:
+            returned = self.launcher.launch(jobs, initial_job_idx=begun[0].number)
+        except Exception as error:
+            signals.end_if_received()
+            said = f"its launcher failed: {type(error).__name__}: {error}".strip()
+            return [_complete(trial.folder) or UserError(said) for trial in begun]
+        signals.end_if_received()
+        return [_outcome(job) for job in returned]
+
+    def _job(self, space: "Space", trial: "Begun", folder: Path) -> list[str]:
+        """Return a trial's overrides; what names the sweep is the same in all of them."""
+        fixed = {
+            "sweep.name": self.name,
+            "sweep.storage": self.storage,
+            "hydra.sweep.dir": str(folder),
+            "hydra.sweep.subdir": trial.folder.name,
+        }
+        last = trial.folder / runs.LAST
+        resume = quoted(str(last)) if last.is_file() else "null"
+        return [
+            *(o for o in space.overrides(trial.values) if o.partition("=")[0] not in _OURS),
+            *(f"{key}={quoted(value)}" for key, value in fixed.items()),
+            f"sweep.trial={trial.number}",
+            f"resume={resume}",
+        ]
 
     def _parse(self, arguments: list[str]) -> list[Any]:
         """Read overrides, those of the configuration first."""
@@ -127,12 +179,17 @@ class OptunaSweeper(Sweeper):
         return [o for o in presets if o.get_key_element() not in keys] + given
 
 
-def _outcome(job: JobReturn) -> tuple[list[float] | Exception, Path]:
-    """Return a job's objectives, or what it failed of, and its folder."""
-    assert job.hydra_cfg is not None
-    folder = Path(str(job.hydra_cfg.hydra.runtime.output_dir))
+def _outcome(job: JobReturn) -> Outcome:
+    """Return a job's objectives, or what it failed of."""
     value = job._return_value  # the property would raise
-    if job.status != JobStatus.COMPLETED or value is None:
-        failed = isinstance(value, Exception)
-        return value if failed else UserError("it was not validated, or did not end"), folder
-    return value if isinstance(value, list) else [float(value)], folder
+    if isinstance(value, Exception):
+        return value
+    if job.status != JobStatus.COMPLETED or not isinstance(value, list):
+        return UserError("it was not validated, or did not end")
+    return value
+
+
+def _complete(folder: Path) -> list[float] | None:
+    """Return the objectives of a trial that was complete before its launcher failed."""
+    path = folder / runs.OBJECTIVES
+    return list(json.loads(path.read_text()).values()) if path.is_file() else None

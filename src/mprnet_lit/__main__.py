@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from mprnet_lit import signals
 from mprnet_lit.config import CONFIG_DIR, explain, register_resolvers
 from mprnet_lit.errors import UserError
 from mprnet_lit.runs import ERROR
@@ -25,8 +26,15 @@ def main() -> None:
     # Hydra then raises what goes wrong while composing, rather than printing its own report.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_resolvers()
+    run = hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")(_run)
     try:
-        hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")(_run)()
+        with signals.passing_on():
+            try:
+                run()
+            except Exception:
+                signals.end_if_received()  # a launcher's own words for jobs that were stopped
+                raise
+            signals.end_if_received()
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_sentence(error) or str(error).strip())
     except UserError as error:  # of a sweep, or of one of its jobs

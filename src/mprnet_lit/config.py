@@ -35,11 +35,11 @@ _EXTRAS = {
 
 def register_resolvers() -> None:
     """Register the resolvers that the configuration uses."""
-    OmegaConf.register_new_resolver("by_machine", by_machine, replace=True)
-    OmegaConf.register_new_resolver("fast_precision", _fast_precision, replace=True)
-    OmegaConf.register_new_resolver("size", _size, replace=True)
-    OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
-    OmegaConf.register_new_resolver("stamp", run_stamp, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("mprnet.by_machine", by_machine, replace=True)
+    OmegaConf.register_new_resolver("mprnet.fast_precision", _fast_precision, replace=True)
+    OmegaConf.register_new_resolver("mprnet.size", _size, replace=True)
+    OmegaConf.register_new_resolver("mprnet.run_dir", _run_dir, replace=True)
+    OmegaConf.register_new_resolver("mprnet.stamp", run_stamp, replace=True, use_cache=True)
 
 
 def by_machine(with_gpu: Any, without: Any, *, _root_: DictConfig) -> Any:
@@ -109,15 +109,20 @@ def _check_target(key: str, target: str) -> None:
         raise UserError(refusal)
 
 
+def quoted(value: str) -> str:
+    """Return a text as Hydra reads it back, whatever is in it."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def explain(error: Exception) -> str | None:
     """Return one sentence on what is wrong with the configuration; ``None`` for another error."""
     text = str(error)
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
-        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
         return (
             f"can't read '{error.override}': a value with spaces, brackets, commas or the like "
-            f"needs double quotes inside the shell's single ones: '{key}=\"{quoted}\"'"
+            f"needs double quotes inside the shell's single ones: '{key}={quoted(value)}'"
         )
     if found := re.search(r"Could not override '(.+?)'|Key '(.+?)' is not in struct", text):
         key = found[1] or found[2]
@@ -138,6 +143,8 @@ def explain(error: Exception) -> str | None:
             f"'{option}' is not an option of {group}{_did_you_mean(option, options)} "
             f"(options: {', '.join(o for o in options if not o.startswith('_'))})"
         )
+    if "Interpolation key 'sweep." in text:
+        return "hydra/sweeper=optuna needs the settings of sweep=optuna: use that"
     if found := re.search(r"raised while resolving interpolation: (.+)", text):
         return found[1]
     if isinstance(error, InstantiationException):

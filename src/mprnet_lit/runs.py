@@ -4,14 +4,20 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
+from mprnet_lit.errors import UserError
+
 RECORD = "run.json"
 LAST = Path("checkpoints") / "last.ckpt"
+OBJECTIVES = "objectives.json"
+"""What a trial of Optuna is measured by."""
 ERROR = "error.txt"
 """What a job of a sweep failed of."""
 NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "sweep")
@@ -31,6 +37,30 @@ def fingerprint(config: DictConfig) -> str:
 def record(config: DictConfig, folder: Path) -> None:
     """Write into a run's folder what ``resume=auto`` finds it by."""
     (folder / RECORD).write_text(json.dumps({"fingerprint": fingerprint(config)}) + "\n")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a folder at the same time.
+
+    Raises:
+        UserError: one does.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"another process is at work in {folder}: wait until it has ended, or stop it"
+        ) from error
+    except NotImplementedError:  # this file system has no locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def find_run(config: DictConfig) -> Path | None:

@@ -29,6 +29,10 @@ class Stopped(SystemExit):
         super().__init__(status)
         self.number = number
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Have a worker process hand it to the one that waits for it."""
+        return type(self), (self.number, self.code)
+
 
 class StopOnSignal(Callback):
     """On SIGTERM, SIGUSR1 or Ctrl-C, saves after the batch in hand and exits with 128 + the signal.

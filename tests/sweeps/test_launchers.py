@@ -1,8 +1,14 @@
 """Sweeps by joblib, Ray and submitit, each for real on this machine."""
 
 import json
+import os
+import signal
+import time
+from contextlib import suppress
 
+import psutil
 import pytest
+from tests.conftest import start_cli
 from tests.test_config import compose
 
 from mprnet_lit.config import explain
@@ -35,6 +41,79 @@ def test_trials_of_optuna_run_at_once_and_one_may_fail(shell):
     states = {t["params"]["data.patch_size"]: t["state"] for t in record["trials"]}
     assert len(record["trials"]) == 4
     assert states == {"32": "complete", "33": "failed"}
+
+
+LONG = ("trainer.max_epochs=60", "logger=none", "data.crops_per_image=6", "data.val_crop_size=32")
+TWO = {
+    "joblib": ("sweep=optuna", "launch=joblib", "sweep.jobs=2", "sweep.trials=2", "seed=0,1"),
+    "devices": ("-m", "seed=0,1", "trainer.devices=2"),
+}
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Start a sweep in a process group of its own, and wait until its jobs train."""
+    started = []
+
+    def start(kind, jobs):
+        process = start_cli(tmp_path, *TWO[kind], *LONG, start_new_session=True)
+        started.append(process)
+        deadline = time.monotonic() + 90
+        while len(list(tmp_path.glob("runs/**/last.ckpt"))) < jobs:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return process
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def alive(group):
+    return [
+        p.pid
+        for p in psutil.process_iter()
+        if p.status() != psutil.STATUS_ZOMBIE
+        and "mprnet_lit" in " ".join(p.cmdline())
+        and os.getpgid(p.pid) == group
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "jobs", "number", "whole_group"),
+    [
+        ("joblib", 2, signal.SIGTERM, False),
+        ("joblib", 2, signal.SIGINT, True),  # as a terminal's Ctrl-C
+        ("devices", 1, signal.SIGTERM, False),
+        ("devices", 1, signal.SIGINT, True),
+    ],
+)
+def test_a_stopped_sweep_leaves_no_job_behind(sweep, tmp_path, kind, jobs, number, whole_group):
+    process = sweep(kind, jobs)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output + errors
+    assert f"Stopped by {number.name} and saved" in output
+    assert "Traceback" not in errors
+    assert alive(process.pid) == []
+
+
+def test_a_worker_that_is_killed_fails_its_trial_and_the_sweep_goes_on(sweep, tmp_path):
+    process = sweep("joblib", 2)
+    workers = [
+        p for p in psutil.Process(process.pid).children(recursive=True)
+        if "loky" in " ".join(p.cmdline()) and "tracker" not in " ".join(p.cmdline())
+    ]  # fmt: skip
+    workers[0].kill()
+    output, errors = process.communicate(timeout=60)
+    record = json.loads((tmp_path / "runs/sweeps/denoise/sweep.json").read_text())
+    assert [t["state"] for t in record["trials"]] == ["failed", "failed"]
+    assert all("its launcher failed" in t["error"] for t in record["trials"])
+    assert process.returncode == 1 and "none of the 2 trials succeeded" in errors
+    assert "Traceback" not in errors
 
 
 def test_slurm_jobs_are_given_a_gpu():

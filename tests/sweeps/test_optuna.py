@@ -1,7 +1,9 @@
 """``sweep=optuna``: a study that survives a kill, failed and pruned trials, several objectives."""
 
 import json
+import math
 import signal
+import sys
 import time
 
 import optuna
@@ -11,7 +13,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from tests.conftest import start_cli
 
 from mprnet_lit.errors import UserError
+from mprnet_lit.runs import held
 from mprnet_lit.sweeps.space import parse_space
+from mprnet_lit.sweeps.study import Study
 
 SWEEP = ("sweep=optuna", "optimizer.lr=tag(log,interval(1e-5,1e-2))", "trainer.max_epochs=1",
          "logger=none")  # fmt: skip
@@ -116,6 +120,78 @@ def test_trials_that_lag_are_pruned(cli, tmp_path):
     assert all(len(t.intermediate_values) == 6 for t in complete)
 
 
+def test_equal_trials_that_were_killed_go_on_each_in_its_own_folder(tmp_path):
+    storage = f"sqlite:///{tmp_path}/s/study.db"
+
+    def study(resume, objectives=("psnr",)):
+        return Study(storage, "s", objectives, resume=resume, seed=0, startup_trials=5)
+
+    space = {"a": CategoricalDistribution(["1"])}
+    first = study(False)
+    begun = [first.ask(space, tmp_path / "s") for _ in range(2)]
+    assert [trial.folder.name for trial in begun] == ["0", "1"]
+    for turn in (1, 2):
+        again = study(True)
+        begun = [again.ask(space, tmp_path / "s") for _ in range(2)]
+        assert [(t.number, t.folder.name) for t in begun] == [(2 * turn, "0"), (2 * turn + 1, "1")]
+        assert again.finished() == 0
+    assert study(True).finished() == 2  # what ends the sweep each time has failed
+    third = study(True)
+    third.record(tmp_path / "sweep.json")
+    trials = json.loads((tmp_path / "sweep.json").read_text())["trials"]
+    assert [t["state"] for t in trials] == ["killed"] * 4 + ["failed"] * 2
+    assert trials[5]["error"] == "killed 3 times"
+    with pytest.raises(UserError, match="optimises something else"):
+        study(True, ("ssim",))
+    with pytest.raises(UserError, match="the search space is not what this sweep began with"):
+        third.ask({"a": CategoricalDistribution(["1", "2"])}, tmp_path)
+
+
+def test_what_is_not_finite_has_failed(tmp_path):
+    study = Study(
+        f"sqlite:///{tmp_path}/s.db", "s", ["psnr"], resume=False, seed=0, startup_trials=1
+    )
+    trial = study.ask({"a": FloatDistribution(0, 1)}, tmp_path)
+    study.tell(trial.number, [math.nan])
+    study.record(tmp_path / "sweep.json")
+    (found,) = json.loads((tmp_path / "sweep.json").read_text())["trials"]
+    assert found["state"] == "failed" and "psnr is not finite" in found["error"]
+
+
+def test_another_sweep_trains_by_itself_and_tasks_can_be_searched(cli, tmp_path):
+    sweep = ("sweep=optuna", "trainer.max_steps=1", "logger=none", "sweep.trials=2")
+    cli(*sweep, "task=denoise,derain", "sweep.name='${task.name}'", "seed=4")
+    tasks = {t["params"]["task"]: t["folder"] for t in record(tmp_path)["trials"]}
+    assert "derain" in tasks or "denoise" in tasks
+    for name in ("a", "b"):
+        cli(*sweep, "seed=1,2", f"sweep.name={name}", "resume=auto")
+        for trial in record(tmp_path, name)["trials"]:
+            assert trial["folder"] == str(
+                tmp_path / "runs" / "sweeps" / name / str(trial["number"])
+            )
+            assert (tmp_path / trial["folder"] / "summary.json").is_file()
+
+
+def test_a_study_in_use_is_left_alone(cli, tmp_path):
+    folder = tmp_path / "runs" / "sweeps" / "denoise"
+    folder.mkdir(parents=True)
+    with held(folder):
+        assert "another process is at work in" in cli(*SWEEP, status=1).errors
+
+
+def test_a_signal_in_the_last_validation_ends_the_sweep(tmp_path):
+    process = start_cli(tmp_path, "-m", "seed=0,1", "trainer.max_epochs=1", "logger=none",
+                        "data.val_crop_size=256", "data.crops_per_image=1")  # fmt: skip
+    folder = tmp_path / "runs" / "multirun"
+    while not list(folder.glob("*/0/checkpoints/last.ckpt")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, output + errors
+    assert "Stopped by SIGTERM" in output and "Traceback" not in errors
+    assert not list(folder.glob("*/1/run.json"))
+
+
 def test_several_objectives_leave_what_none_is_better_than(cli, tmp_path):
     cli("sweep=optuna", "sweep.trials=3", "sweep.objectives=[psnr,parameters,latency]",
         "model.width=8,12", "trainer.max_steps=1", "logger=none", "seed=2")  # fmt: skip
@@ -151,6 +227,16 @@ def test_mistakes_get_a_sentence(cli):
         (("sweep=optuna", "seed=1"), "the sweep searches nothing"),
         ((*SWEEP, "sweep.objectives=[psnr,beauty]"), "sweep.objectives names beauty: choose of"),
         (("sweep=optuna", "seed=interval(2,1)"), "seed=interval(2,1)"),
+        (("sweep=optuna", "model=tiny,smal"), "'smal' is not an option of model"),
+        ((*SWEEP, "sweep.jobs=0"), "sweep.jobs=0 must be a whole number, 1 or more"),
+        ((*SWEEP, "sweep.storage=nonsense"), "sweep.storage=nonsense can't be used"),
+        ((*SWEEP, "'sweep.name=\"a?b\"'".strip("'")), "choose a name without '?'"),
+        (("-m", "hydra/sweeper=optuna", "seed=1,2"), "use that"),
     ):
         outcome = cli(*arguments, status=1)
         assert sentence in outcome.errors and "Traceback" not in outcome.errors
+
+
+def test_without_optuna_a_sentence_names_it(cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert "pip install 'mprnet_lit[optuna]'" in cli(*SWEEP, status=1).errors

@@ -1,8 +1,10 @@
 """``mode=train``: fit a network and return the best validation PSNR."""
 
 import json
+import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +18,7 @@ from lightning.pytorch.strategies.launchers import (
 )
 from omegaconf import DictConfig, OmegaConf
 
-from mprnet_lit import nodes, runs
+from mprnet_lit import nodes, runs, signals
 from mprnet_lit.building import build_model, build_module, check_size
 from mprnet_lit.checkpoints import AtomicCheckpointIO, read_checkpoint
 from mprnet_lit.config import instantiate
@@ -33,7 +35,8 @@ from mprnet_lit.tracking.summary import SUMMARY
 from mprnet_lit.tracking.terminal import quieten
 from mprnet_lit.weights import Info
 
-_OBJECTIVES = "objectives.json"
+_STOPPED = {128 + number for number in (signal.SIGINT, signal.SIGTERM)} | {138}
+"""Exit statuses of jobs that a signal stopped; the last is SIGUSR1's."""
 _COUNTS = ("max_epochs", "max_steps", "accumulate_grad_batches", "check_val_every_n_epoch")
 
 
@@ -74,12 +77,17 @@ def run(config: DictConfig) -> float | list[float] | None:
     if not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         dashboards.contact(trainer.loggers, config)
     try:
-        _fit(trainer, module, data, checkpoint, peers)
+        with runs.held(folder) if trainer.is_global_zero else nullcontext():
+            _fit(trainer, module, data, checkpoint, peers)
     except Stopped as stop:
         start_again(stop.number, config.trainer.requeue, first=trainer.is_global_zero)
         raise
     if trainer.is_global_zero:
         _measure_objectives(config, folder, model)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, StopOnSignal) and callback.received:
+                signals.end_sweep(callback.received)  # it came in the last validation
     return _outcome(config, folder)
 
 
@@ -165,12 +173,24 @@ def _run_alone(config: DictConfig, folder: Path) -> float | list[float] | None:
             command += ["--config-dir", source.path]
     command += [*hydra.overrides.task, f'logger.group="{dashboards.group(config)}"']
     command += [f'hydra.run.dir="{folder}"', "hydra.mode=RUN"]
-    status = subprocess.run(command, check=False).returncode
-    if status > 128:  # stopped, and so is the sweep
+    status = _wait(subprocess.Popen(command))
+    if status < 0:  # killed before it took the signals over
+        status = 128 - status
+    if status in _STOPPED:  # and so is the sweep
         raise SystemExit(status)
+    signals.end_if_received()
     if status:
         raise UserError(f"the job failed with exit status {status}: its message stands above")
     return _outcome(config, folder)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a job; Ctrl-C is its to handle."""
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
 
 
 def _measure_objectives(config: DictConfig, folder: Path, model: MPRNet) -> None:
@@ -178,12 +198,12 @@ def _measure_objectives(config: DictConfig, folder: Path, model: MPRNet) -> None
     summary = folder / SUMMARY
     if OmegaConf.select(config, "sweep.objectives") and summary.is_file():
         values = measure(config.sweep.objectives, json.loads(summary.read_text()), model)
-        (folder / _OBJECTIVES).write_text(json.dumps(values) + "\n")
+        (folder / runs.OBJECTIVES).write_text(json.dumps(values) + "\n")
 
 
 def _outcome(config: DictConfig, folder: Path) -> float | list[float] | None:
     searched = OmegaConf.select(config, "sweep.objectives")
-    path = folder / (_OBJECTIVES if searched else SUMMARY)
+    path = folder / (runs.OBJECTIVES if searched else SUMMARY)
     if not path.is_file():
         return None
     values = json.loads(path.read_text())

@@ -28,6 +28,16 @@ class Space:
         """Return a trial's overrides."""
         return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
 
+    def examples(self) -> list[list[str]]:
+        """Return overrides in which each choice comes once."""
+        choices: dict[str, Any] = {
+            key: getattr(distribution, "choices", None) or [distribution.low]  # type: ignore[attr-defined]
+            for key, distribution in self.searched.items()
+        }
+        first = {key: values[0] for key, values in choices.items()}
+        others = [{key: value} for key, values in choices.items() for value in values[1:]]
+        return [self.overrides(first | other) for other in ({}, *others)]
+
 
 def parse_space(overrides: Sequence[Override]) -> Space:
     """Sort a command line's overrides: ``a,b``, ``choice``, ``range``, ``interval`` are searched.

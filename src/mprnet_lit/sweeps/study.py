@@ -1,9 +1,10 @@
 """An Optuna study in a file: what was tried, and what is to be tried next."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.files import write_whole
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 PRUNED, ERROR, KILLED = "pruned", "error", "killed"
 """User attributes of trials: stopped early; why it failed; was running when the sweep ended."""
+_TIMES, _MOST_TIMES = "times killed", 3
 RECORD = "sweep.json"
 _STATES = {
     "COMPLETE": "complete",
@@ -23,6 +25,14 @@ _STATES = {
     "RUNNING": "running",
     "WAITING": "waiting",
 }
+
+
+class Begun(NamedTuple):
+    """A trial: its number, its values, and the folder in which it trains."""
+
+    number: int
+    values: dict[str, Any]
+    folder: Path
 
 
 class Study:
@@ -55,6 +65,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.objectives = list(objectives)
         directions = [DIRECTIONS[name] for name in objectives]
+        _make_folder(storage)
         try:
             self.study: Any = optuna.create_study(
                 storage=storage, study_name=name, directions=directions, load_if_exists=resume
@@ -64,7 +75,12 @@ class Study:
                 f"the sweep '{name}' is there already: add resume=auto to go on with it, or choose "
                 "another sweep.name"
             ) from error
-        if [d.name.lower() for d in self.study.directions] != directions:
+        except Exception as error:  # SQLAlchemy's, and those of each database's driver
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"sweep.storage={storage} can't be used: {reason}") from error
+        if not self.study.trials:
+            self.study.set_user_attr("objectives", self.objectives)
+        if self.study.user_attrs.get("objectives") != self.objectives:
             raise UserError(
                 f"the sweep '{name}' optimises something else than sweep.objectives="
                 f"[{','.join(objectives)}]: choose another sweep.name"
@@ -76,29 +92,49 @@ class Study:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Have the trials that were running when an earlier sweep ended tried again, first."""
+        """Have the trials that were running when an earlier sweep ended tried again, first.
+
+        One that has ended the sweep three times has failed.
+        """
         from optuna.trial import TrialState
 
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            self._note(trial, KILLED, True)
+            times = trial.user_attrs.get(_TIMES, 0) + 1
+            again = times < _MOST_TIMES
+            self._note(trial, *((KILLED, True) if again else (ERROR, f"killed {times} times")))
             self.study.tell(trial.number, state=TrialState.FAIL)
-            self.study.enqueue_trial(trial.params)
+            if again:
+                folder = trial.user_attrs.get("folder")
+                self.study.enqueue_trial(trial.params, {"folder": folder, _TIMES: times})
 
     def finished(self) -> int:
         """Return how many trials were completed, pruned or have failed by themselves."""
         return sum(t.state.is_finished() and KILLED not in t.user_attrs for t in self.study.trials)
 
-    def ask(self, searched: Mapping[str, "BaseDistribution"]) -> tuple[int, dict[str, Any]]:
-        """Begin a trial; returns its number and values."""
-        trial = self.study.ask(dict(searched))
-        return trial.number, trial.params
+    def ask(self, searched: Mapping[str, "BaseDistribution"], place: Path) -> "Begun":
+        """Begin a trial, in a folder of its own in ``place`` or in that where it was killed.
 
-    def tell(self, number: int, values: Sequence[float] | Exception, folder: Path) -> None:
+        Raises:
+            UserError: the space is another one than it was.
+        """
+        try:
+            trial = self.study.ask(dict(searched))
+        except ValueError as error:
+            raise UserError(
+                f"the search space is not what this sweep began with ({error}): choose another "
+                "sweep.name"
+            ) from error
+        folder = Path(trial.user_attrs.get("folder") or place.absolute() / str(trial.number))
+        trial.set_user_attr("folder", str(folder))
+        return Begun(trial.number, trial.params, folder)
+
+    def tell(self, number: int, values: Sequence[float] | Exception) -> None:
         """End a trial with its objectives' values, or with why it failed."""
         from optuna.trial import TrialState
 
         trial = self.study.trials[number]
-        self._note(trial, "folder", str(folder))
+        if not isinstance(values, Exception) and not all(map(math.isfinite, values)):
+            values = UserError(f"its {'/'.join(self.objectives)} is not finite: {values}")
         if isinstance(values, Exception):
             self._note(trial, ERROR, str(values))
             self.study.tell(number, state=TrialState.FAIL)
@@ -118,7 +154,8 @@ class Study:
                 "state": KILLED if KILLED in trial.user_attrs else _STATES[trial.state.name],
                 "params": trial.params,
                 "values": dict(zip(self.objectives, trial.values or (), strict=False)),
-                "folder": trial.user_attrs.get("folder"),
+                # What was killed goes on as another trial, in its folder.
+                "folder": None if KILLED in trial.user_attrs else trial.user_attrs.get("folder"),
                 "error": trial.user_attrs.get(ERROR),
             }
             for trial in self.study.trials
@@ -141,6 +178,15 @@ class Study:
             chosen = " ".join(f"{key}={value}" for key, value in trial.params.items())
             lines.append(f"best: trial {trial.number}, {measured}: {chosen}")
         return lines
+
+
+def _make_folder(storage: str) -> None:
+    """Make the folder of an SQLite file."""
+    kind, found, path = storage.partition("sqlite:///")
+    if not kind and found and path:
+        if "?" in path:
+            raise UserError(f"sweep.storage={storage} can't be used: choose a name without '?'")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def require_optuna() -> Any:

@@ -1,0 +1,66 @@
+"""SIGTERM to a command: the processes that it started get it too, and a sweep begins no more jobs.
+
+A training takes the signal over while it runs: see :mod:`mprnet_lit.stopping`.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+_received: list[int] = []
+
+
+@contextmanager
+def passing_on() -> Iterator[None]:
+    """Handle SIGTERM so; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _received.clear()
+    before = signal.signal(signal.SIGTERM, _receive)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def end_if_received() -> None:
+    """End this process if a signal came while others did its work.
+
+    Raises:
+        SystemExit: one did.
+    """
+    if _received:
+        raise SystemExit(128 + _received[0])
+
+
+def end_sweep(number: int) -> None:
+    """End a sweep after a job that a signal reached too late to stop.
+
+    Raises:
+        SystemExit: always.
+    """
+    name = signal.Signals(number).name
+    print(f"Stopped by {name} after this job, which is complete: add resume=auto to go on")
+    raise SystemExit(128 + number)
+
+
+def _receive(number: int, _: Any) -> None:
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with suppress(psutil.Error):  # it has just ended
+            child.send_signal(number)
+    again = bool(_received)
+    _received.append(number)
+    in_a_sweep = not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN
+    if again or not (children and in_a_sweep):
+        print(f"Stopped by {signal.Signals(number).name}")
+        raise SystemExit(128 + number)
+    # The jobs save first; what they end with ends this process.
