@@ -1,4 +1,4 @@
-"""SIGTERM to a command: the processes that it started get it too, and a sweep begins no more jobs.
+"""SIGTERM and Ctrl-C to a command: what it started gets them too, and a sweep begins no more jobs.
 
 A training takes the signal over while it runs: see :mod:`mprnet_lit.stopping`.
 """
@@ -17,16 +17,17 @@ _received: list[int] = []
 
 @contextmanager
 def passing_on() -> Iterator[None]:
-    """Handle SIGTERM so; only the main thread can."""
+    """Handle them so; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _received.clear()
-    before = signal.signal(signal.SIGTERM, _receive)
+    before = {n: signal.signal(n, _receive) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def end_if_received() -> None:
@@ -61,6 +62,8 @@ def _receive(number: int, _: Any) -> None:
     _received.append(number)
     in_a_sweep = not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN
     if again or not (children and in_a_sweep):
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         print(f"Stopped by {signal.Signals(number).name}")
         raise SystemExit(128 + number)
     # The jobs save first; what they end with ends this process.

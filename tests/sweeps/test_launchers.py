@@ -108,7 +108,7 @@ def test_a_worker_that_is_killed_fails_its_trial_and_the_sweep_goes_on(sweep, tm
         if "loky" in " ".join(p.cmdline()) and "tracker" not in " ".join(p.cmdline())
     ]  # fmt: skip
     workers[0].kill()
-    output, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     record = json.loads((tmp_path / "runs/sweeps/denoise/sweep.json").read_text())
     assert [t["state"] for t in record["trials"]] == ["failed", "failed"]
     assert all("its launcher failed" in t["error"] for t in record["trials"])

@@ -173,7 +173,7 @@ def _run_alone(config: DictConfig, folder: Path) -> float | list[float] | None:
             command += ["--config-dir", source.path]
     command += [*hydra.overrides.task, f'logger.group="{dashboards.group(config)}"']
     command += [f'hydra.run.dir="{folder}"', "hydra.mode=RUN"]
-    status = _wait(subprocess.Popen(command))
+    status = subprocess.run(command, check=False).returncode
     if status < 0:  # killed before it took the signals over
         status = 128 - status
     if status in _STOPPED:  # and so is the sweep
@@ -182,15 +182,6 @@ def _run_alone(config: DictConfig, folder: Path) -> float | list[float] | None:
     if status:
         raise UserError(f"the job failed with exit status {status}: its message stands above")
     return _outcome(config, folder)
-
-
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a job; Ctrl-C is its to handle."""
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
 
 
 def _measure_objectives(config: DictConfig, folder: Path, model: MPRNet) -> None:
