@@ -3,12 +3,14 @@
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import time
 
 import psutil
 import pytest
 
+from mprnet_lit import signals
 from mprnet_lit.__main__ import main
 from mprnet_lit.stopping import StopOnSignal, Stopped, start_again
 from tests.conftest import quick, start_cli
@@ -187,3 +189,19 @@ def wait_for(done):
 def test_a_worker_can_hand_over_that_it_was_stopped():
     stopped = pickle.loads(pickle.dumps(Stopped(15, 143)))
     assert (stopped.number, stopped.code) == (15, 143)
+
+
+def test_a_signal_while_a_job_is_being_made_stops_it(tmp_path, monkeypatch):
+    """In a sweep that has started other processes, which get the signal too."""
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    stop = StopOnSignal(tmp_path / "last.ckpt")
+    with signals.passing_on():
+        signal.raise_signal(signal.SIGTERM)
+        assert other.wait(timeout=10) == -signal.SIGTERM
+        monkeypatch.setattr("mprnet_lit.stopping._signals", lambda: [])  # those of the tests stay
+        stop.on_train_start(None, None)
+        assert stop.received == signal.SIGTERM
+        with pytest.raises(SystemExit, match="143"):
+            signals.end_if_received()
+    with signals.passing_on():  # the next command
+        assert signals.received() == 0

@@ -30,14 +30,19 @@ def passing_on() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def received() -> int:
+    """Return the signal that came first; 0 for none."""
+    return _received[0] if _received else 0
+
+
 def end_if_received() -> None:
     """End this process if a signal came while others did its work.
 
     Raises:
         SystemExit: one did.
     """
-    if _received:
-        raise SystemExit(128 + _received[0])
+    if number := received():
+        raise SystemExit(128 + number)
 
 
 def end_sweep(number: int) -> None:

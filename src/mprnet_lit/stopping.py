@@ -13,6 +13,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+from mprnet_lit import signals
+
 _ECHO = 3.0
 """Seconds in which a second signal is the same one, passed on by torchrun or sent to a group."""
 
@@ -57,6 +59,7 @@ class StopOnSignal(Callback):
         if threading.current_thread() is threading.main_thread():
             for number in _signals():
                 signal.signal(number, self._receive)
+        self.received = signals.received()  # while the job was being made
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop, if a signal has reached any of the processes.

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from mprnet_lit import nodes, runs, signals
 from mprnet_lit.building import build_model, build_module, check_size
 from mprnet_lit.checkpoints import AtomicCheckpointIO, read_checkpoint
-from mprnet_lit.config import instantiate
+from mprnet_lit.config import instantiate, quoted
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import keep_freed_memory
@@ -35,8 +35,12 @@ from mprnet_lit.tracking.summary import SUMMARY
 from mprnet_lit.tracking.terminal import quieten
 from mprnet_lit.weights import Info
 
-_STOPPED = {128 + number for number in (signal.SIGINT, signal.SIGTERM)} | {138}
-"""Exit statuses of jobs that a signal stopped; the last is SIGUSR1's."""
+_STOPPED = {
+    128 + getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1")
+    if hasattr(signal, name)  # not all are there on Windows
+}
+"""Exit statuses of jobs that a signal stopped."""
 _COUNTS = ("max_epochs", "max_steps", "accumulate_grad_batches", "check_val_every_n_epoch")
 
 
@@ -171,8 +175,8 @@ def _run_alone(config: DictConfig, folder: Path) -> float | list[float] | None:
     for source in hydra.runtime.config_sources:
         if source.provider == "command-line":
             command += ["--config-dir", source.path]
-    command += [*hydra.overrides.task, f'logger.group="{dashboards.group(config)}"']
-    command += [f'hydra.run.dir="{folder}"', "hydra.mode=RUN"]
+    command += [*hydra.overrides.task, f"logger.group={quoted(dashboards.group(config))}"]
+    command += [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
     status = subprocess.run(command, check=False).returncode
     if status < 0:  # killed before it took the signals over
         status = 128 - status

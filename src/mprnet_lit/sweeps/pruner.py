@@ -12,12 +12,12 @@ from mprnet_lit.tracking.terminal import say
 class Pruner(Callback):
     """After each validation, reports its PSNR to the study and stops the training if it lags.
 
-    The training then ends as at any end: with its checkpoints and its summary.
+    The training then ends as at any end: with its checkpoints and its summary. Of several
+    objectives nothing is reported, since Optuna does not prune them.
 
     Args:
         storage, study: where the study lies, and its name.
-        trial: the number of this trial; ``None`` for a training that is none, or for several
-            objectives, which Optuna does not prune.
+        trial: the number of this trial; ``None`` for a training that is none.
         startup_trials: trials before any is stopped.
         warmup_epochs: epochs in which none is.
     """

@@ -26,7 +26,7 @@ def fill(template: str, title: str, data: Any) -> bytes:
 
     page = (folder / template).read_text(encoding="utf-8")
     # In one pass: what is put in may itself hold "{{data}}".
-    return re.sub(r"\{\{(title|data|\w+\.(?:css|js))\}\}", part, page).encode()
+    return re.sub(r"\{\{(title|data|\w+\.(?:css|js|html))\}\}", part, page).encode()
 
 
 def embed(image: Image.Image, **options: Any) -> str:

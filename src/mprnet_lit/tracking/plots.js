@@ -1,11 +1,4 @@
 // What all plots share.
-const data = JSON.parse(document.getElementById("data").textContent);
-const $ = id => document.getElementById(id);
-const make = (tag, parent, text) => {
-  const element = parent.appendChild(document.createElement(tag));
-  if (text !== undefined) element.textContent = text;  // never as HTML
-  return element;
-};
 const draw = (tag, parent, attributes, text) => {
   const element = parent.appendChild(document.createElementNS("http://www.w3.org/2000/svg", tag));
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
