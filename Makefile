@@ -4,11 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test chromium lint bench bench-gpu clean
+.PHONY: help demo test chromium lint bench photographs quality bench-gpu clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # torch first and pinned: left to itself, pip takes a newer build of several GB.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -37,6 +37,15 @@ lint: $(INSTALLED)  ## format check, lint, types
 bench: $(INSTALLED)  ## measure speed and memory against the plain baseline; writes docs/performance.* (an hour)
 	$(BIN)/python -m benchmarks --quality 10
 	$(BIN)/python benchmarks/restoring.py
+
+build/photographs/train: $(INSTALLED)
+	$(BIN)/python -m benchmarks.photographs build/photographs
+
+photographs: build/photographs/train  ## fetch the photographs of the shipped weights (Debian; 62 MB)
+
+quality: $(INSTALLED) photographs  ## compare the shipped weights with classical methods; writes docs/quality.* (half an hour)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,quality]"
+	$(BIN)/python -m benchmarks.shipped build/photographs/held_out
 
 bench-gpu: $(INSTALLED)  ## the same on a GPU, with the paper's denoiser
 	$(BIN)/python -m benchmarks --device cuda --size base --batch 16 --patch 128 --side 720 \

@@ -60,8 +60,7 @@ def update(path: Path, section: str, figures: dict[str, Any]) -> None:
     if "rows" in figures:
         lines = _markdown(figures)
         print("\n".join(lines), flush=True)
-        if document.exists():
-            _replace(document, section, lines)
+        put_section(document, section, lines)
     _plot(record, path.with_suffix(".png"))
 
 
@@ -82,7 +81,10 @@ def _markdown(figures: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _replace(document: Path, section: str, lines: list[str]) -> None:
+def put_section(document: Path, section: str, lines: list[str]) -> None:
+    """Write lines between a section's marks, where there is a document that has them."""
+    if not document.exists():
+        return
     begin, end = MARK.format(section), MARK.format(f"end of {section}")
     before, found, rest = document.read_text().partition(begin)
     if found:

@@ -1,0 +1,132 @@
+"""The classical methods that the shipped weights are compared with, each with its strengths.
+
+All are given what a user seldom has: the true noise level (of a camera's noise, an estimate), the
+true blur kernel. Each takes (degraded image, strength, :class:`Known`) and returns an image; images
+are (H, W, 3) float64, sRGB, white is 1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter
+from skimage import restoration
+
+from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
+
+Image = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a method is told: the noise's standard deviation (white is 1) or the blur's kernel."""
+
+    sigma: float = 0.0
+    kernel: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method and the strengths of which the best, over all photographs of a case, counts."""
+
+    run: Callable[[Image, float, Known], Image]
+    strengths: Sequence[float]
+
+
+def non_local_means(image: Image, strength: float, known: Known) -> Image:
+    return restoration.denoise_nl_means(
+        image, patch_size=5, patch_distance=7, h=strength * known.sigma, sigma=known.sigma,
+        fast_mode=True, channel_axis=-1,
+    )  # fmt: skip
+
+
+def total_variation(image: Image, strength: float, known: Known) -> Image:
+    return restoration.denoise_tv_chambolle(image, weight=strength * known.sigma, channel_axis=-1)
+
+
+def wavelet(image: Image, strength: float, known: Known) -> Image:
+    """BayesShrink in YCbCr, averaged over nine shifts."""
+    return restoration.cycle_spin(
+        image, restoration.denoise_wavelet, max_shifts=2, channel_axis=-1,
+        func_kw={"sigma": strength * known.sigma, "convert2ycbcr": True, "rescale_sigma": True,
+                 "method": "BayesShrink", "channel_axis": -1},
+    )  # fmt: skip
+
+
+def block_matching(image: Image, strength: float, known: Known) -> Image:
+    from bm3d import bm3d_rgb
+
+    return bm3d_rgb(image, strength * known.sigma)
+
+
+def wiener(image: Image, strength: float, known: Known) -> Image:
+    return _in_linear_light(
+        image, known, lambda plane, psf: restoration.wiener(plane, psf, strength, clip=False)
+    )
+
+
+def richardson_lucy(image: Image, strength: float, known: Known) -> Image:
+    return _in_linear_light(
+        image,
+        known,
+        lambda plane, psf: restoration.richardson_lucy(np.maximum(plane, 1e-6), psf, int(strength)),
+    )
+
+
+def _in_linear_light(
+    image: Image, known: Known, deconvolve: Callable[[Image, NDArray[np.float32]], Image]
+) -> Image:
+    """Deconvolve each colour where the blur was made, edges mirrored as they were."""
+    assert known.kernel is not None
+    pad = 2 * known.kernel.shape[0]
+    light = srgb_to_linear(image.astype(np.float32)).astype(float)
+    padded = np.pad(light, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    planes = [deconvolve(padded[..., colour], known.kernel) for colour in range(3)]
+    kept = np.stack(planes, -1)[pad:-pad, pad:-pad]
+    return linear_to_srgb(kept.clip(0, 1).astype(np.float32)).astype(float)
+
+
+def median(image: Image, strength: float, known: Known) -> Image:
+    side = int(strength)
+    return median_filter(image, size=(side, side, 1))
+
+
+def row_median(image: Image, strength: float, known: Known) -> Image:
+    """Along rows alone, across the streaks."""
+    return median_filter(image, size=(1, int(strength), 1))
+
+
+def guided(image: Image, strength: float, known: Known) -> Image:
+    """He et al., ECCV 2010, each colour guided by itself, windows of 9 pixels."""
+
+    def mean(x: Image) -> Image:
+        return np.asarray(cv2.blur(x, (9, 9)), dtype=float)
+
+    average = mean(image)
+    variance = mean(image * image) - average * average
+    slope = variance / (variance + strength)
+    return mean(slope) * image + mean(average - slope * average)
+
+
+DENOISING = {
+    "non-local means": Method(non_local_means, (0.2, 0.3, 0.4, 0.6, 0.8)),
+    "total variation": Method(total_variation, (0.4, 0.6, 0.8, 1.0, 1.3, 1.7)),
+    "wavelet": Method(wavelet, (0.6, 0.8, 1.0, 1.2)),
+    "BM3D": Method(block_matching, (1.0,)),
+}
+METHODS = {
+    "denoise": DENOISING,
+    # Its level is estimated, and not the same everywhere.
+    "camera": {**DENOISING, "BM3D": Method(block_matching, (1.0, 1.4, 2.0))},
+    "deblur": {
+        "Wiener, true kernel": Method(wiener, (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)),
+        "Richardson-Lucy, true kernel": Method(richardson_lucy, (5, 10, 20, 40)),
+    },
+    "derain": {
+        "median": Method(median, (3, 5, 7)),
+        "median along rows": Method(row_median, (5, 9, 15)),
+        "guided filter": Method(guided, (1e-3, 3e-3, 1e-2, 3e-2)),
+    },
+}

@@ -1,0 +1,207 @@
+"""The shipped weights on photographs that training never saw, beside classical methods.
+
+python -m benchmarks.shipped build/photographs/held_out      (make quality; about half an hour)
+
+Writes docs/quality.json, the tables of docs/quality.md, the plot and the pictures. Nothing is tuned
+in our favour: a classical method counts with its best strength on these very photographs.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks.classical import METHODS, Image, Known, Method
+from benchmarks.report import machine, put_section
+from PIL import Image as Picture
+from skimage.restoration import estimate_sigma
+
+from mprnet_lit.data.degradations import CameraNoise, GaussianNoise, MotionBlur, RainStreaks
+from mprnet_lit.data.degradations.motion import motion_kernel
+from mprnet_lit.inference import Restorer
+from mprnet_lit.metrics import psnr, ssim
+
+OURS = "MPRNet tiny, shipped"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One degradation.
+
+    Attributes:
+        title: of its table.
+        task: whose weights restore it.
+        methods: key of :data:`METHODS`.
+        draws: how often each photograph is degraded, each time anew.
+    """
+
+    title: str
+    task: str
+    methods: str
+    draws: int = 1
+
+
+CASES = {
+    "sigma15": Case("Gaussian noise, sigma 15", "denoise", "denoise"),
+    "sigma25": Case("Gaussian noise, sigma 25", "denoise", "denoise"),
+    "sigma50": Case("Gaussian noise, sigma 50", "denoise", "denoise"),
+    "camera": Case("A camera's noise", "denoise", "camera", 2),
+    "blur": Case("Camera shake of 5 to 20 pixels", "deblur", "deblur", 4),
+    "rain": Case("Rain in one to three layers", "derain", "derain", 4),
+}
+
+
+def degrade(key: str, photo: Image, rng: np.random.Generator) -> tuple[Image, Known]:
+    """Degrade a photograph; everything but Gaussian noise is rounded to 8 bits, as in a file."""
+    image = photo.astype(np.float32)
+    if key.startswith("sigma"):
+        sigma = float(key.removeprefix("sigma"))
+        return GaussianNoise(sigma)(image, rng).astype(float), Known(sigma / 255)
+    if key == "camera":
+        noisy = _to_file(CameraNoise()(image, rng))
+        return noisy, Known(float(np.mean(estimate_sigma(noisy, channel_axis=-1))))
+    if key == "blur":
+        blur, state = MotionBlur(), rng.bit_generator.state
+        kernel = motion_kernel(rng, rng.uniform(*blur.length), rng.uniform(*blur.shake))
+        rng.bit_generator.state = state  # the same kernel again, as part of the whole
+        return _to_file(blur(image, rng)), Known(kernel=kernel)
+    return _to_file(RainStreaks()(image, rng)), Known()
+
+
+def examples(key: str, photos: dict[str, Image]) -> Iterator[tuple[Image, Image, Known]]:
+    """Yield (target, degraded, known), the same in every run."""
+    for number, photo in enumerate(photos.values()):
+        for draw in range(CASES[key].draws):
+            rng = np.random.default_rng([list(CASES).index(key), number, draw])
+            yield photo, *degrade(key, photo, rng)
+
+
+def measure(key: str, photos: dict[str, Image]) -> dict[str, Any]:
+    """Score every method on one degradation, and write a picture."""
+    case = CASES[key]
+    cases = list(examples(key, photos))
+    targets = [target for target, _, _ in cases]
+    print(case.title, flush=True)
+    rows = {"degraded": _scored([degraded for _, degraded, _ in cases], targets)}
+    best_images: dict[str, list[Image]] = {}
+    for name, method in METHODS[case.methods].items():
+        best_images[name], rows[name] = _best(method, cases, targets)
+        print(f"  {name}: {rows[name]}", flush=True)
+    restorer = Restorer(case.task)
+    ours = [restorer(degraded) for _, degraded, _ in cases]
+    rows[OURS] = _scored(ours, targets)
+    print(f"  {OURS}: {rows[OURS]}", flush=True)
+    rival = max(best_images, key=lambda name: rows[name]["psnr"])
+    panels = {
+        number: np.concatenate(
+            [_window(i) for i in (cases[number][1], best_images[rival][number], ours[number],
+                                  targets[number])], axis=1)
+        for number in range(0, len(cases), case.draws)
+    }  # fmt: skip
+    return {"title": case.title, "rows": rows, "rival": rival, "panels": panels}
+
+
+def _best(
+    method: Method, cases: list[tuple[Image, Image, Known]], targets: list[Image]
+) -> tuple[list[Image], dict[str, float]]:
+    """Return what a method makes with its best strength, and its scores."""
+    best: tuple[list[Image], dict[str, float]] = [], {"psnr": -np.inf}
+    for strength in method.strengths:
+        images = [method.run(degraded, strength, known) for _, degraded, known in cases]
+        scores = _scored(images, targets)
+        if scores["psnr"] > best[1]["psnr"]:
+            best = images, scores | {"strength": strength}
+    return best
+
+
+def _scored(images: list[Image], targets: list[Image]) -> dict[str, float]:
+    """Return the means over the images, each clipped to [0, 1]."""
+    pairs = [(_tensor(i.clip(0, 1)), _tensor(t)) for i, t in zip(images, targets, strict=True)]
+    return {
+        "psnr": round(float(np.mean([psnr(i, t).item() for i, t in pairs])), 3),
+        "ssim": round(float(np.mean([ssim(i, t).item() for i, t in pairs])), 4),
+    }
+
+
+def _tensor(image: Image) -> torch.Tensor:
+    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
+
+
+def _to_file(image: Image) -> Image:
+    return np.round(image.clip(0, 1).astype(float) * 255) / 255
+
+
+def _window(image: Image, side: int = 240) -> Image:
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    return image[top : top + side, left : left + side].clip(0, 1)
+
+
+def markdown(case: dict[str, Any]) -> list[str]:
+    """Return a case's table."""
+    rows = case["rows"]
+    gain = {name: row["psnr"] - rows["degraded"]["psnr"] for name, row in rows.items()}
+    return [
+        f"**{case['title']}**",
+        "",
+        "| | PSNR | gain | SSIM |",
+        "|---|---|---|---|",
+        *(f"| {name} | {row['psnr']:.2f} dB | {gain[name]:+.2f} | {row['ssim']:.3f} |"
+          for name, row in rows.items()),
+    ]  # fmt: skip
+
+
+def plot(record: dict[str, Any], path: Path) -> None:
+    """Draw a bar for the gain of each method, by case."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    cases = [record[key] for key in CASES if key in record]
+    figure, axes = plt.subplots(2, 3, figsize=(14, 5.6))
+    for axis, case in zip(axes.flat, cases, strict=False):
+        names = [name for name in case["rows"] if name != "degraded"]
+        gains = [case["rows"][n]["psnr"] - case["rows"]["degraded"]["psnr"] for n in names]
+        colours = ["#2b6cb0" if name == OURS else "#999999" for name in names]
+        axis.bar_label(axis.barh(names, gains, color=colours), fmt="%+.2f", padding=3, fontsize=8)
+        axis.set_xlim(min(0, *gains) * 1.3, max(gains) * 1.2)
+        axis.invert_yaxis()
+        axis.set_title(case["title"], fontsize=9)
+        axis.set_xlabel("dB over the degraded photographs", fontsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photographs", type=Path, help="folder of clean photographs")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--output", type=Path, default=Path("docs/quality.json"))
+    options = parser.parse_args()
+    photos = {
+        path.stem: np.asarray(Picture.open(path).convert("RGB")) / 255
+        for path in sorted(options.photographs.glob("*.png"))
+    }
+    record = json.loads(options.output.read_text()) if options.output.exists() else {}
+    for key in options.only:
+        record[key] = measure(key, photos)
+        panels = list(record[key].pop("panels").values())[:3]
+        whole = Picture.fromarray((np.concatenate(panels) * 255).round().astype(np.uint8))
+        whole.save(options.output.with_name(f"quality_{key}.jpg"), quality=88)
+        put_section(options.output.with_suffix(".md"), key, markdown(record[key]))
+    record |= {"photographs": list(photos), "machine": machine(torch.device("cpu"))}
+    options.output.write_text(json.dumps(record, indent=1) + "\n")
+    plot(record, options.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
