@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test chromium lint bench photographs quality bench-gpu clean
+.PHONY: help demo test chromium lint bench photographs quality docs docs-serve bench-gpu clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -46,6 +46,12 @@ photographs: build/photographs/train  ## fetch the photographs of the shipped we
 quality: $(INSTALLED) photographs  ## compare the shipped weights with classical methods; writes docs/quality.* (half an hour)
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,quality]"
 	$(BIN)/python -m benchmarks.shipped build/photographs/held_out
+
+docs: $(INSTALLED)  ## build the documentation site into build/site
+	$(BIN)/mkdocs build
+
+docs-serve: $(INSTALLED)  ## show it, and rebuild it on every change
+	$(BIN)/mkdocs serve
 
 bench-gpu: $(INSTALLED)  ## the same on a GPU, with the paper's denoiser
 	$(BIN)/python -m benchmarks --device cuda --size base --batch 16 --patch 128 --side 720 \

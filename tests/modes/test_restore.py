@@ -143,7 +143,7 @@ def test_a_video(cli, folder):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("input=in",), "weights is not set: add weights=FILE"),
+        (("input=in", "task.name=dehaze"), "no weights for dehaze are in the package"),
         (("weights=w.safetensors",), "input is not set: add input=VALUE"),
         (("weights=w.safetensors", "input=none.png"), "there is no file or folder none.png"),
         (("weights=w.safetensors", "input='in/*.gif'"), "nothing matches in/*.gif"),

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import keep_freed_memory
 from mprnet_lit.inference import Restorer
+from mprnet_lit.weights import SHIPPED
 
 INFERENCE = (
     "tile",
@@ -24,14 +25,23 @@ INFERENCE = (
 
 
 def weights_file(config: DictConfig) -> str:
-    """Return ``weights``.
+    """Return ``weights``; where it is not set, the name of the package's for the task.
+
+    The task is the benchmark's, if there is one.
 
     Raises:
-        UserError: it is not set.
+        UserError: there are none for the task.
     """
-    if config.weights is None:
-        raise UserError("weights is not set: add weights=FILE (.ckpt, .pth, .safetensors or .onnx)")
-    return str(config.weights)
+    if config.weights is not None:
+        return str(config.weights)
+    benchmark = config.get("benchmark")
+    task = str(config.task.name if benchmark is None else benchmark.task)
+    if task not in SHIPPED:
+        raise UserError(
+            f"weights is not set, and no weights for {task} are in the package, only for "
+            f"{', '.join(SHIPPED)}: add weights=FILE (.ckpt, .pth, .safetensors or .onnx)"
+        )
+    return task
 
 
 def new_file(config: DictConfig) -> Path:
@@ -50,7 +60,7 @@ def restorer(config: DictConfig, device: str | None = None) -> Restorer:
     """Build a Restorer, on ``device`` if that is given.
 
     Raises:
-        UserError: ``weights`` is not set, or as :class:`Restorer` does.
+        UserError: as :func:`weights_file` and :class:`Restorer` do.
     """
     options = {key: config[key] for key in INFERENCE}
     built = Restorer(weights_file(config), **options | ({"device": device} if device else {}))

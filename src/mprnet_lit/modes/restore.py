@@ -23,6 +23,7 @@ from mprnet_lit.modes import arguments
 from mprnet_lit.overlap import Behind, ahead
 from mprnet_lit.tracking.report import Entry, centre, write_report
 from mprnet_lit.tracking.terminal import say, say_facts
+from mprnet_lit.weights import SHIPPED
 
 T = TypeVar("T")
 
@@ -50,6 +51,9 @@ def run(config: DictConfig) -> None:
         return
     restorer = arguments.restorer(config)
     say_facts(console, restorer.settings)
+    if config.weights is None:
+        others = " or ".join(name for name in SHIPPED if name != config.task.name)
+        say(console, f"Small weights that come with the package; for others: task={others}")
     if config.stages and str(config.weights).endswith(".onnx"):
         raise UserError("stages=true: an exported network has its last stage alone; leave it out")
     outputs = _Outputs(config.stages, config.compare, config.report)

@@ -2,5 +2,6 @@
 
 from mprnet_lit.weights.files import Weights, load, read, save
 from mprnet_lit.weights.info import RECORD, Info
+from mprnet_lit.weights.shipped import SHIPPED
 
-__all__ = ["RECORD", "Info", "Weights", "load", "read", "save"]
+__all__ = ["RECORD", "SHIPPED", "Info", "Weights", "load", "read", "save"]

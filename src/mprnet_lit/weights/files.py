@@ -18,6 +18,7 @@ from mprnet_lit.models import MPRNet
 from mprnet_lit.weights.info import PUBLISHED_LICENCE, RECORD, Info
 from mprnet_lit.weights.official import from_official, is_official, to_official
 from mprnet_lit.weights.shapes import ACTIVATION, build
+from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 SUFFIXES = (".safetensors", ".ckpt", ".pth")
 _OURS = "model."
@@ -45,14 +46,15 @@ def read(path: str | Path) -> Weights:
 
     Takes published weights (a state dict, by itself or under ``state_dict``, with or without
     ``module.``), our training checkpoints and ``.safetensors``; of a folder of runs, such as
-    ``runs/denoise``, the best checkpoint of the newest. Only tensors and plain values are
-    read, so that no code in the file is run.
+    ``runs/denoise``, the best checkpoint of the newest. Where nothing is called so, ``denoise``,
+    ``deblur`` and ``derain`` are the weights inside the package. Only tensors and plain values
+    are read, so that no code in the file is run.
 
     Raises:
         UserError: there is no such file, it is damaged, holds no MPRNet, or holds values that are
             not finite.
     """
-    path = Path(path)
+    path = shipped(str(path)) if str(path) in SHIPPED and not Path(path).exists() else Path(path)
     if path.is_dir():
         path = _newest(path)
     if path.suffix == ".onnx":

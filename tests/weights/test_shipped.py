@@ -1,0 +1,77 @@
+"""The weights inside the package restore photographs that they were not trained on."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.classical import METHODS
+from benchmarks.shipped import CASES, degrade
+from PIL import Image
+from safetensors import safe_open
+from tests.conftest import PHOTOS
+
+from mprnet_lit import Restorer, metrics, weights
+from mprnet_lit.data.degradations import CameraNoise
+from mprnet_lit.errors import UserError
+from mprnet_lit.weights import SHIPPED
+from mprnet_lit.weights.shipped import shipped
+
+HELD_OUT = ("chelsea.png", "coffee.png", "rocket.jpg")
+
+
+def psnr(image, target):
+    both = [torch.from_numpy(np.float32(x)).permute(2, 0, 1)[None] for x in (image, target)]
+    return metrics.psnr(*both).item()
+
+
+@pytest.mark.parametrize(
+    ("key", "least"),
+    [("sigma15", 5), ("sigma25", 7), ("sigma50", 9), ("camera", 3), ("blur", 1), ("rain", 4)],
+)
+def test_what_they_gain(key, least):
+    restorer, gains = Restorer(CASES[key].task, device="cpu"), []
+    for number, name in enumerate(HELD_OUT):
+        photo = np.asarray(Image.open(PHOTOS / name).convert("RGB").crop((150, 80, 342, 272))) / 255
+        for draw in range(2):
+            degraded, _ = degrade(key, photo, np.random.default_rng([number, draw]))
+            gains.append(psnr(restorer(degraded), photo) - psnr(degraded.clip(0, 1), photo))
+    assert np.mean(gains) > least, gains
+
+
+def test_a_noisy_photo_is_restored_with_no_weights_given(cli, tmp_path):
+    photo = np.asarray(Image.open(PHOTOS / "coffee.png").crop((100, 100, 300, 280)))
+    noisy = CameraNoise(shot=6e-3)(np.float32(photo / 255), np.random.default_rng(0))
+    Image.fromarray((noisy * 255).round().astype(np.uint8)).save(tmp_path / "photo.png")
+    outcome = cli("mode=restore", "task=denoise", "input=photo.png", "output=restored")
+    assert "come with the package; for others: task=deblur or derain" in outcome.output
+    restored = np.asarray(Image.open(tmp_path / "restored" / "photo.png")) / 255
+    assert psnr(restored, photo / 255) > psnr(noisy, photo / 255) + 4
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_their_files_say(name):
+    path = shipped(name)
+    assert path.stat().st_size < 2e6
+    read = weights.read(name)
+    assert read.path == path and read.info.task == name and read.info.licence == "Apache-2.0"
+    assert read.info.crop == read.info.config["data"]["patch_size"]
+    with safe_open(path, "pt") as file:
+        text = json.dumps(file.metadata())
+    assert not any(place in text for place in ("/root/", "/home/", "/work/", "/tmp/"))
+
+
+def test_a_file_of_ones_own_goes_before_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "denoise").mkdir()
+    with pytest.raises(UserError, match="denoise is a folder without runs"):
+        weights.read("denoise")
+
+
+def test_the_classical_methods_are_given_the_true_kernel():
+    """As published: with it, both sharpen a photograph; a wrong one would ring."""
+    photo = np.asarray(Image.open(PHOTOS / "coffee.png").crop((100, 100, 292, 292))) / 255
+    blurred, known = degrade("blur", photo, np.random.default_rng(3))
+    for name, method in METHODS["deblur"].items():
+        best = max(psnr(method.run(blurred, s, known), photo) for s in method.strengths)
+        assert best > psnr(blurred, photo) + 1, name
