@@ -8,11 +8,11 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 from PIL import Image
-from tests.conftest import PHOTOS
 
 from mprnet_lit import weights
 from mprnet_lit.config import ALLOW_VARIABLE, CONFIG_DIR, instantiate
 from mprnet_lit.errors import UserError
+from tests.conftest import PHOTOS
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 FILES = re.findall(r"^`(\S+)`:\n\n```\w+\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
