@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LOWEST := $(VENV)-lowest
 
-.PHONY: help demo test chromium lint bench photographs quality docs docs-serve bench-gpu clean
+.PHONY: help demo test chromium lint bench photographs quality docs docs-serve bench-gpu clean test-lowest audit wheel
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -20,8 +21,22 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## train a tiny network on real photographs and look at the result (minutes)
 	$(BIN)/python -m mprnet_lit experiment=quickstart
 
-test: $(INSTALLED) chromium  ## run all tests
+test: $(INSTALLED) chromium  ## run all tests, with the newest versions that pyproject.toml allows
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Without the extras, and without what takes minutes or runs two processes: `make test` has those.
+test-lowest: $(LOWEST)/.installed  ## run the tests that use each dependency, with the lowest versions
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/data_ tests/inference tests/metrics \
+	  tests/models tests/weights tests/modes/test_evaluate.py tests/modes/test_restore.py \
+	  tests/test_config.py tests/test_contributing.py tests/test_losses.py tests/test_package.py \
+	  --deselect tests/modes/test_evaluate.py::test_two_processes_give_the_table_of_one
+
+$(LOWEST)/.installed: pyproject.toml requirements/lowest.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet -c requirements/lowest.txt torch
+	$(LOWEST)/bin/pip install --quiet -c requirements/lowest.txt -e . \
+	  build hatchling hypothesis pytest pytest-xdist
+	@touch $@
 
 # A browser for the tests of the report page; where it can't be installed, those are skipped.
 chromium:
@@ -33,6 +48,20 @@ lint: $(INSTALLED)  ## format check, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# --strict: what can't be looked up is a failure, not a pass. Without +cpu and the like, which no
+# service knows.
+audit: $(INSTALLED)  ## ask OSV for known vulnerabilities of the installed packages (needs the network)
+	$(BIN)/pip freeze --exclude-editable | sed 's/+.*//' > $(VENV)/audited.txt
+	$(BIN)/pip install --quiet pip-audit
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --vulnerability-service osv \
+	  -r $(VENV)/audited.txt
+
+# Dated by the commit, so that everyone's wheel of it is the same, byte for byte.
+wheel: $(INSTALLED)  ## build the wheel into dist/, reproducibly
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+	  $(BIN)/python -m build --wheel --no-isolation --outdir dist
+	sha256sum dist/*.whl
 
 bench: $(INSTALLED)  ## measure speed and memory against the plain baseline; writes docs/performance.* (an hour)
 	$(BIN)/python -m benchmarks --quality 10
@@ -59,4 +88,4 @@ bench-gpu: $(INSTALLED)  ## the same on a GPU, with the paper's denoiser
 	$(BIN)/python -m benchmarks.counts
 
 clean:  ## remove the environment and caches; runs are kept
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -29,9 +29,16 @@ OPTIONS = sorted(
     if not path.stem.startswith("_")
 )
 
+LAUNCHERS = {
+    f"launch={name}": f"hydra_plugins.hydra_{plugin}_launcher"
+    for name, plugin in (("joblib", "joblib"), ("ray", "ray"), ("slurm", "submitit"))
+}
+
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes(option):
+    if option in LAUNCHERS:
+        pytest.importorskip(LAUNCHERS[option])
     config = compose(option, "paths.run=here")
     for name in ("trainer", "model", "module", "optimizer", "task"):
         OmegaConf.to_container(config[name], resolve=True)

@@ -1,9 +1,13 @@
-"""The built wheel: it carries its configuration and runs from any folder."""
+"""The built wheel: reproducible, with its configuration, at home anywhere; its dependencies."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import yaml
@@ -11,10 +15,27 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 
-def test_a_wheel_runs_from_any_folder(tmp_path):
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]
-    subprocess.run([*build, str(ROOT)], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+def build(source, output, epoch="1700000000"):
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", output]
+    environment = os.environ | {"SOURCE_DATE_EPOCH": epoch}
+    subprocess.run([*command, source], check=True, capture_output=True, env=environment)
+    (wheel,) = output.glob("*.whl")
+    return wheel
+
+
+def test_a_wheel_is_the_same_from_another_place_and_time_and_runs_from_any_folder(tmp_path):
+    wheel = build(ROOT, tmp_path)
+    # A copy with other times, modes and owners' habits.
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "elsewhere")
+    for name in ("src", "conf"):
+        shutil.copytree(ROOT / name, tmp_path / "elsewhere" / name, copy_function=shutil.copyfile)
+    for path in (tmp_path / "elsewhere").glob("**/*.yaml"):
+        path.chmod(0o600)
+        os.utime(path, (1, 1))
+    assert build(tmp_path / "elsewhere", tmp_path / "again").read_bytes() == wheel.read_bytes()
+
     with zipfile.ZipFile(wheel) as archive:
         packed = {n for n in archive.namelist() if n.startswith("mprnet_lit/conf/")}
         archive.extractall(tmp_path / "installed")
@@ -34,6 +55,19 @@ def test_a_wheel_runs_from_any_folder(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["optimizer"]["lr"] == 1e-5
+
+
+def test_every_dependency_is_bounded_and_its_lowest_version_is_the_one_that_is_tested():
+    lines = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    lower = {}
+    for line in lines:
+        name, low, high = re.fullmatch(r"([\w-]+)[>=]=([\d.]+)(,<[\d.]+)?", line).groups()
+        assert high or line.startswith("albumentations=="), line
+        lower[name] = low
+    pins = [p for p in (ROOT / "requirements/lowest.txt").read_text().splitlines() if p[0] != "#"]
+    assert dict(pin.split("==") for pin in pins) == lower
+    if Path(sys.prefix).name.endswith("-lowest"):  # `make test-lowest` tests what it says
+        assert {name: version(name).partition("+")[0] for name in lower} == lower
 
 
 def test_no_machine_of_ours_is_named_in_what_is_shipped():

@@ -1,6 +1,7 @@
 """The configuration: where it lies, its resolvers, what it may instantiate, what a typo meant."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,12 @@ CONFIG_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.par
 
 ALLOWED = ("mprnet_lit.", "torch.", "lightning.", "torchmetrics.", "albumentations.")
 """Where the classes that a configuration may instantiate live."""
+
+ALLOW_VARIABLE = "MPRNET_LIT_ALLOW"
+"""The environment variable that names packages of one's own besides: ``low_light,other.package``.
+
+Not a setting of the configuration, which must not be able to allow itself more.
+"""
 
 
 _EXTRAS = {
@@ -93,19 +100,26 @@ def _targets(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield from _targets(child, f"{path}{key}.")
 
 
+def _allowed() -> tuple[str, ...]:
+    own = os.environ.get(ALLOW_VARIABLE, "").replace(",", " ").split()
+    return (*ALLOWED, *(f"{package}." for package in own))
+
+
 def _check_target(key: str, target: str) -> None:
+    allowed = _allowed()
     refusal = (
         f"{key}={target} can't be instantiated: only classes of "
-        f"{', '.join(a.rstrip('.') for a in ALLOWED)} may be"
+        f"{', '.join(a.rstrip('.') for a in allowed)} may be; "
+        f"{ALLOW_VARIABLE}=PACKAGE in the environment adds a package of yours"
     )
-    if not target.startswith(ALLOWED):
+    if not target.startswith(allowed):
         raise UserError(refusal)
     try:
         found = hydra.utils.get_object(target)
     except Exception as error:
         raise UserError(f"{key}={target} does not exist: {error}".splitlines()[0]) from error
     # Defined there, too: a module's own imports (torch.os.system) must not be a way out.
-    if not isinstance(found, type) or not f"{found.__module__}.".startswith(ALLOWED):
+    if not isinstance(found, type) or not f"{found.__module__}.".startswith(allowed):
         raise UserError(refusal)
 
 

@@ -124,7 +124,7 @@ def test_a_glob_16_bits_and_options(cli, folder, model):
 
 
 def test_a_video(cli, folder):
-    import av
+    av = pytest.importorskip("av")
 
     photo = np.array(Image.open(PHOTOS / "chelsea.png"))
     with av.open(str(folder / "in" / "clip.mp4"), "w") as output:

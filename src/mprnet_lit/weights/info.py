@@ -16,7 +16,7 @@ class Info:
     """Kept in the weights file, whatever its format.
 
     Attributes:
-        task: ``deblur``, ``denoise``, ``derain`` or empty if unknown.
+        task: ``task.name`` of the training, such as ``deblur``; empty if unknown.
         crop: side of the training patches in pixels; test-time local conversion needs it.
         licence: of the weights' origin; empty if nobody said.
         metrics: what validation measured, such as ``{"val/psnr": 31.1}``.

@@ -1,0 +1,71 @@
+"""CONTRIBUTING.md, followed to the letter: a fourth task in one configuration, one degradation."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from PIL import Image
+
+from mprnet_lit import weights
+from mprnet_lit.config import ALLOW_VARIABLE, CONFIG_DIR, instantiate
+from mprnet_lit.errors import UserError
+from tests.conftest import PHOTOS
+
+PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+FILES = re.findall(r"^`(\S+)`:\n\n```\w+\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_a_newcomer_adds_low_light(shell, cli, tmp_path, monkeypatch):
+    assert [name for name, _ in FILES] == ["low_light.py", "conf/task/low_light.yaml"]
+    for name, text in FILES:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert f"export {ALLOW_VARIABLE}=low_light" in PAGE
+    monkeypatch.setenv(ALLOW_VARIABLE, "low_light")
+
+    # As the page says, with less of everything.
+    (training,) = re.findall(r"python -m mprnet_lit (--config-dir.+)", PAGE)
+    trained = shell(
+        *training.split(), "trainer.max_steps=2", "trainer.check_val_every_n_epoch=1",
+        "data.batch_size=2", "data.patch_size=32", "data.val_crop_size=64",
+    )  # fmt: skip
+    assert "Training MPRNet to low_light" in trained.output
+    assert trained.json("summary.json")["psnr_degraded"] < 20  # it was dark
+    config = yaml.safe_load(trained.file("summary.json").with_name("config.yaml").read_text())
+    assert config["task"]["degradation"]["_target_"] == "low_light.LowLight"
+    assert config["data"]["degradation"] == config["task"]["degradation"]
+    assert trained.file("latest.png").parents[2] == tmp_path / "runs" / "low_light"
+    assert weights.read(tmp_path / "runs" / "low_light").info.task == "low_light"
+
+    monkeypatch.syspath_prepend(tmp_path)
+    degrade = __import__("low_light").LowLight()
+    photo = np.array(Image.open(PHOTOS / "chelsea.png"))[100:164, 100:196]
+    dark = degrade(photo.astype(np.float32) / 255, np.random.default_rng(0))
+    for folder, image in ("bright", photo), ("dark", np.uint8(dark * 255)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(image).save(tmp_path / folder / "cat.png")
+    cli("mode=restore", "weights=runs/low_light", "input=dark/cat.png", "output=restored")
+    assert Image.open(tmp_path / "restored" / "cat.png").size == (96, 64)
+    scored = cli(
+        "--config-dir=conf", "mode=evaluate", "task=low_light", "weights=runs/low_light",
+        "input=dark", "target=bright",
+    )  # fmt: skip
+    assert len(scored.file("scores.csv").read_text().splitlines()) == 2
+
+
+def test_a_class_of_a_module_that_was_not_allowed_is_refused(monkeypatch):
+    monkeypatch.delenv(ALLOW_VARIABLE, raising=False)
+    with pytest.raises(UserError, match=f"can't be instantiated.+{ALLOW_VARIABLE}=PACKAGE"):
+        instantiate(OmegaConf.create({"_target_": "low_light.LowLight"}))
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in CONFIG_DIR.glob("task/[!_]*.yaml")))
+def test_no_task_is_named_in_the_code_that_trains_and_restores(name):
+    sources = Path(weights.__file__).parents[1]
+    for folder in ("modes", "tracking", "inference", "weights", "data", "serving", "sweeps"):
+        for path in (sources / folder).glob("**/*.py"):
+            assert f'"{name}"' not in path.read_text(), path
