@@ -20,20 +20,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-import mprnet_lit.modes.train  # noqa: F401: before the forks
+import mprnet_lit.modes.train  # noqa: F401
 from mprnet_lit.__main__ import main as command
+from mprnet_lit.data.images import write_png
 from mprnet_lit.files import write_whole
 
 SMALL = (
     "model=tiny", "model.width=8", "model.unet_step=4", "model.orsnet_step=4",
-    "trainer.accelerator=cpu", "trainer.precision=32-true", "data.patch_size=16",
-    "data.batch_size=2", "data.val_crop_size=16", "data.num_workers=2", "callbacks=ema",
+    "trainer.accelerator=cpu", "trainer.precision=32-true", "data=clean",
+    "data.train.folder=../images", "data.patch_size=16", "data.batch_size=2",
+    "data.val_crop_size=16", "data.num_workers=2", "callbacks=ema", "logger=none",
     "module.schedule_per_step=true", "module.mixup_after_epoch=0", "module.mixup_alpha=1.2",
-    "logger=none", "~callbacks.panels",
+    "~callbacks.panels",
 )  # fmt: skip
 """A network and images so small that it is the saving that takes the time."""
+MOST_SAVES = 4
+"""After so many in a life its moment has come, or a quick machine would be done too early."""
 
 
 def life(folder: Path, log: Path, arguments: Sequence[str]) -> Any:
@@ -41,8 +46,7 @@ def life(folder: Path, log: Path, arguments: Sequence[str]) -> Any:
 
     def run() -> None:
         os.chdir(folder)
-        for number, flags in ((1, os.O_WRONLY | os.O_CREAT | os.O_APPEND),):
-            os.dup2(os.open(log, flags), number)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
         os.dup2(1, 2)
         sys.argv = ["mprnet_lit", *SMALL, *arguments]
         command()
@@ -54,6 +58,11 @@ def life(folder: Path, log: Path, arguments: Sequence[str]) -> Any:
 
 def last_checkpoint(folder: Path) -> Path | None:
     return next(folder.glob("runs/*/*/checkpoints/last.ckpt"), None)
+
+
+def parts(folder: Path) -> list[Path]:
+    """Return the checkpoints that are being written, or were at the last kill."""
+    return list(folder.glob("runs/*/*/checkpoints/*.part"))
 
 
 def step_of(path: Path | None) -> int:
@@ -98,19 +107,23 @@ def kill_once(
         options: of the command.
         draw: of the moment.
         span: seconds of a life, at most.
-        aim: wait from that moment on for a checkpoint to be being written.
+        aim: instead wait until one of the first four checkpoints of this life is being written.
     """
     before = step_of(last_checkpoint(folder))
+    for left in parts(folder):
+        left.unlink()  # so that the next one is seen; the training would write over it
     process = life(folder, log, [*options, "resume=auto"])
     started = time.monotonic()
-    moment = started + draw.uniform(0, span)
-    while time.monotonic() < moment and process.is_alive():
-        time.sleep(0.001)
+    moment, wanted = started + draw.uniform(0, span), draw.randint(1, 4)
+    saves, saving = 0, False
+    while process.is_alive():
+        was, saving = saving, bool(parts(folder))
+        saves += saving and not was
+        if saves >= wanted if aim else time.monotonic() >= moment or saves > MOST_SAVES:
+            break
+        time.sleep(0.002)
     if aim:
-        seen = None
-        while seen is None and process.is_alive():
-            seen = next(folder.glob("runs/*/*/checkpoints/*.part"), None)
-        time.sleep(draw.uniform(0, 0.002))  # at its first byte, its last, or while it is synced
+        time.sleep(draw.uniform(0, 0.02))  # at its first byte, its last, or while it is synced
     os.kill(process.pid, signal.SIGKILL)
     lived = time.monotonic() - started
     process.join()
@@ -119,7 +132,7 @@ def kill_once(
     last = last_checkpoint(folder)
     return {
         "aimed_at_saving": aim,
-        "while_saving": bool(list(folder.glob("runs/*/*/checkpoints/*.part"))),
+        "while_saving": bool(parts(folder)),
         "seconds": round(lived, 2),
         "step_before": before,
         "step_after": step_of(last),  # which reads it: it is whole
@@ -132,14 +145,12 @@ def kill_and_compare(
     """Run the training alone, then killed; returns what happened and what differs."""
     draw = random.Random(seed)
     options = (f"trainer.max_epochs={epochs}",)
-    for name in ("whole", "killed"):
+    for name in ("whole", "killed", "images"):
         (folder / name).mkdir(parents=True)
+    for k, pixels in enumerate(np.random.default_rng(seed).integers(0, 256, (6, 24, 24, 3))):
+        write_png(folder / "images" / f"{k}.png", pixels.astype(np.uint8))
     started = time.monotonic()
-    process = life(folder / "whole", folder / "whole.log", options)
-    process.join()
-    seconds = time.monotonic() - started
-    if process.exitcode:
-        sys.exit(f"the training left alone failed: see {folder / 'whole.log'}")
+    alone = life(folder / "whole", folder / "whole.log", options)
     kinds = [k < aimed for k in range(kills)]
     draw.shuffle(kinds)
     log, events = folder / "killed.log", []
@@ -153,6 +164,9 @@ def kill_and_compare(
     process.join()
     if process.exitcode:
         sys.exit(f"the last life failed: see {log}")
+    alone.join()
+    if alone.exitcode:
+        sys.exit(f"the training left alone failed: see {folder / 'whole.log'}")
     checkpoints = [last_checkpoint(folder / name) for name in ("whole", "killed")]
     first, second = ({key: load(c)[key] for key in COMPARED} for c in checkpoints if c)
     differing = differences(first, second)
@@ -162,7 +176,7 @@ def kill_and_compare(
         "while_saving": sum(e["while_saving"] for e in events),
         "before_the_first_step_of_a_life": sum(e["step_before"] == e["step_after"] for e in events),
         "steps": first["global_step"],
-        "seconds_left_alone": round(seconds, 1),
+        "seconds": round(time.monotonic() - started, 1),
         "runs": len(list((folder / "killed").glob("runs/*/*/run.json"))),
         "compared": list(COMPARED),
         "tensors": _tensors(first),
@@ -183,14 +197,15 @@ def _tensors(tree: Any) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--aimed", type=int, default=12, help="of them, at the moment of saving")
-    parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--span", type=float, default=6.0, help="seconds of a life, at most")
+    parser.add_argument("--aimed", type=int, default=10, help="of them, at the moment of saving")
+    parser.add_argument("--epochs", type=int, default=120)
+    parser.add_argument("--span", type=float, default=8.0, help="seconds of a life, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=None, help="a JSON file")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
+        print(f"in {name}", flush=True)
         found = kill_and_compare(
             Path(name), chosen.kills, chosen.aimed, chosen.epochs, chosen.span, chosen.seed
         )
