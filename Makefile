@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test chromium lint bench bench-gpu clean
+.PHONY: help demo test chromium lint bench bench-gpu faults clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -42,6 +42,9 @@ bench-gpu: $(INSTALLED)  ## the same on a GPU, with the paper's denoiser
 	$(BIN)/python -m benchmarks --device cuda --size base --batch 16 --patch 128 --side 720 \
 	  --only training inference --output docs/performance_gpu.json
 	$(BIN)/python -m benchmarks.counts
+
+faults: $(INSTALLED)  ## kill a training 30 times, resume it, compare bit for bit (minutes)
+	$(BIN)/python -m benchmarks.faults
 
 clean:  ## remove the environment and caches; runs are kept
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
