@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LOWEST := $(VENV)-lowest
 
-.PHONY: help demo test chromium lint bench photographs quality docs docs-serve bench-gpu clean test-lowest audit wheel
+.PHONY: help demo test test-lowest chromium lint audit wheel bench bench-gpu faults fuzz photographs quality docs docs-serve clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -86,6 +86,9 @@ bench-gpu: $(INSTALLED)  ## the same on a GPU, with the paper's denoiser
 	$(BIN)/python -m benchmarks --device cuda --size base --batch 16 --patch 128 --side 720 \
 	  --only training inference --output docs/performance_gpu.json
 	$(BIN)/python -m benchmarks.counts
+
+faults: $(INSTALLED)  ## kill a training 30 times, resume it, compare bit for bit (minutes)
+	$(BIN)/python -m benchmarks.faults
 
 clean:  ## remove the environment and caches; runs are kept
 	rm -rf $(VENV) $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

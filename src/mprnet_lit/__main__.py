@@ -1,5 +1,6 @@
 """The command line: compose the configuration, then run the mode that it names."""
 
+import errno
 import importlib
 import os
 import sys
@@ -19,6 +20,8 @@ from mprnet_lit import signals
 from mprnet_lit.config import CONFIG_DIR, explain, register_resolvers
 from mprnet_lit.errors import UserError
 from mprnet_lit.runs import ERROR
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def main() -> None:
@@ -79,6 +82,8 @@ def _sentence(error: Exception) -> str | None:
             return str(link).rpartition("UserError: ")[2].strip()  # worker processes wrap it
         if isinstance(link, OSError) and link.filename is not None:
             return f"can't use {link.filename}: {link.strerror}"
+        if isinstance(link, OSError) and link.errno in _FULL:
+            return f"can't write: {link.strerror}; make room, or set paths.runs to another disk"
         if type(link).__name__ == "MisconfigurationException":  # Lightning's own
             return str(link)
     if isinstance(error, HydraException | OmegaConfBaseException):

@@ -13,7 +13,14 @@ from mprnet_lit.files import write_whole
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes next to the destination first, then renames: a reader never sees half a file."""
+    """Writes next to the destination first, then renames: a reader never sees half a file.
+
+    Attributes:
+        written: the files.
+    """
+
+    def __init__(self) -> None:
+        self.written: set[Path] = set()
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
@@ -31,6 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             "the checkpoint",
             "free some space or set paths.runs to another disk, then add resume=auto",
         )
+        self.written.add(Path(path))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import psutil
 from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.errors import UserError
+from mprnet_lit.files import write_whole
 
 RECORD = "run.json"
 LAST = Path("checkpoints") / "last.ckpt"
@@ -22,7 +23,7 @@ ERROR = "error.txt"
 """What a job of a sweep failed of."""
 NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "sweep")
 """Top-level keys that change nothing in what a run computes."""
-HOW_IT_ENDS = ("requeue", "peer_timeout")
+HOW_IT_ENDS = ("requeue", "peer_timeout", "auto_batch", "max_bad_steps")
 """Keys of ``trainer`` that don't either, and that are not Lightning's."""
 
 
@@ -35,8 +36,13 @@ def fingerprint(config: DictConfig) -> str:
 
 
 def record(config: DictConfig, folder: Path) -> None:
-    """Write into a run's folder what ``resume=auto`` finds it by."""
-    (folder / RECORD).write_text(json.dumps({"fingerprint": fingerprint(config)}) + "\n")
+    """Write into a run's folder what ``resume=auto`` finds it by.
+
+    The order in which runs were begun, or gone on with, is counted: clocks may be set back.
+    """
+    order = 1 + max((_recorded(path)[1] for path in _records(config)), default=0)
+    content = json.dumps({"fingerprint": fingerprint(config), "order": order}) + "\n"
+    write_whole(folder / RECORD, content.encode())
 
 
 @contextmanager
@@ -66,20 +72,26 @@ def held(folder: Path) -> Iterator[None]:
 def find_run(config: DictConfig) -> Path | None:
     """Return the folder of the newest run of this configuration that has a checkpoint."""
     wanted = fingerprint(config)
-    found = [
-        path.parent
-        for path in Path(config.paths.runs).glob(f"**/{RECORD}")
-        if (path.parent / LAST).is_file() and _fingerprint_in(path) == wanted
-    ]
-    newest = max(found, key=lambda folder: (folder / LAST).stat().st_mtime, default=None)
-    return None if newest is None else newest.resolve()
+    found = []
+    for path in _records(config):
+        last = path.parent / LAST
+        kept, order = _recorded(path)
+        if kept == wanted and last.is_file():
+            found.append((order, last.stat().st_mtime, path.parent))
+    return max(found)[2].resolve() if found else None
 
 
-def _fingerprint_in(path: Path) -> str | None:
+def _records(config: DictConfig) -> Iterator[Path]:
+    yield from Path(config.paths.runs).glob(f"**/{RECORD}")
+
+
+def _recorded(path: Path) -> tuple[str | None, int]:
+    """Return the fingerprint and the order, as far as they are there."""
     try:
-        return str(json.loads(path.read_text())["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):  # half-written or not ours
-        return None
+        content = json.loads(path.read_text())
+        return str(content["fingerprint"]), int(content.get("order", 0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged or not ours
+        return None, 0
 
 
 def restarted() -> bool:

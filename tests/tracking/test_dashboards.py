@@ -24,7 +24,7 @@ from mprnet_lit.tracking.monitor import Monitor, gradient_norm
 
 NAMES = {
     *("epoch", "train/loss", "train/loss_stage1", "train/loss_stage2", "train/loss_stage3"),
-    *("train/psnr", "train/lr", "train/grad_norm"),
+    *("train/psnr", "train/lr", "train/skipped_steps", "train/grad_norm"),
     *("perf/patches_per_second", "perf/data_wait", "perf/cpu_percent", "perf/memory_gb"),
     *("val/psnr", "val/psnr_gain", "val/psnr_degraded"),
     *("val/psnr_stage1", "val/psnr_stage2", "val/psnr_stage3"),

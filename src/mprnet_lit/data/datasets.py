@@ -130,7 +130,15 @@ class CropDataset(Dataset[dict[str, Any]]):
         }
 
     def _read(self, path: Path, sample: Sample) -> Pixels:
-        image = self.cache.read(path)
+        try:
+            image = self.cache.read(path)
+        except UserError as error:
+            if path.exists():
+                raise
+            raise UserError(
+                f"{path} was there when the images were listed and is gone: put it back and go on "
+                "with resume=auto, or begin without it"
+            ) from error
         height, width = image.shape[:2]
         if (height, width) != (sample.height, sample.width):
             raise UserError(

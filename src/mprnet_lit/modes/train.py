@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning import Callback, Trainer, seed_everything
@@ -18,12 +17,14 @@ from lightning.pytorch.strategies.launchers import (
 )
 from omegaconf import DictConfig, OmegaConf
 
-from mprnet_lit import nodes, runs, signals
+from mprnet_lit import memory, nodes, runs, signals
+from mprnet_lit.bad_steps import BadSteps
 from mprnet_lit.building import build_model, build_module, check_size
 from mprnet_lit.checkpoints import AtomicCheckpointIO, read_checkpoint
 from mprnet_lit.config import instantiate, quoted
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.errors import UserError
+from mprnet_lit.files import write_whole
 from mprnet_lit.hardware import keep_freed_memory
 from mprnet_lit.models import MPRNet, Size
 from mprnet_lit.module import RestorationModule
@@ -41,7 +42,13 @@ _STOPPED = {
     if hasattr(signal, name)  # not all are there on Windows
 }
 """Exit statuses of jobs that a signal stopped."""
-_COUNTS = ("max_epochs", "max_steps", "accumulate_grad_batches", "check_val_every_n_epoch")
+_COUNTS = (
+    "max_epochs",
+    "max_steps",
+    "accumulate_grad_batches",
+    "check_val_every_n_epoch",
+    "max_bad_steps",
+)
 
 
 def run(config: DictConfig) -> float | list[float] | None:
@@ -53,10 +60,41 @@ def run(config: DictConfig) -> float | list[float] | None:
     """
     quieten()
     folder = Path(config.paths.run).resolve()
-    seed_everything(config.seed, workers=True, verbose=False)
     checkpoint = resume_from(config, folder)
+    attempt = config
+    if config.trainer.auto_batch and checkpoint is not None:
+        attempt = memory.as_before(config, read_checkpoint(checkpoint)["mprnet_lit"]["config"])
+    while True:
+        writer = AtomicCheckpointIO()
+        try:
+            return _train(attempt, config, folder, checkpoint, writer)
+        except memory.MemoryTooSmallError as error:
+            attempt = memory.shared_further(attempt, error)
+        memory.release()  # what the error held
+        if folder / runs.LAST in writer.written:
+            checkpoint = folder / runs.LAST
+
+
+def _train(
+    config: DictConfig,
+    asked: DictConfig,
+    folder: Path,
+    checkpoint: Path | None,
+    writer: AtomicCheckpointIO,
+) -> float | list[float] | None:
+    """Train once.
+
+    Args:
+        config: to train by.
+        asked: what the user configured, by which the run is found again.
+        folder: of the run.
+        checkpoint: to go on from.
+        writer: of checkpoints.
+    """
+    seed_everything(config.seed, workers=True, verbose=False)
     peers = nodes.Peers(folder, checkpoint)
-    trainer = build_trainer(config, folder, peers)
+    batches = memory.Batches()
+    trainer = build_trainer(config, folder, [peers, batches], writer)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if _starts_processes(trainer) and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -76,13 +114,13 @@ def run(config: DictConfig) -> float | list[float] | None:
         content = read_checkpoint(checkpoint)
         check_size(checkpoint, Size(**content["mprnet_lit"]["size"]), model.size)
     if trainer.is_global_zero:
-        runs.record(config, folder)
+        runs.record(asked, folder)
         save_provenance(config, folder)
     if not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         dashboards.contact(trainer.loggers, config)
     try:
         with runs.held(folder) if trainer.is_global_zero else nullcontext():
-            _fit(trainer, module, data, checkpoint, peers)
+            _fit(trainer, module, data, checkpoint, peers, batches)
     except Stopped as stop:
         start_again(stop.number, config.trainer.requeue, first=trainer.is_global_zero)
         raise
@@ -101,34 +139,40 @@ def _fit(
     data: RestorationDataModule,
     checkpoint: Path | None,
     peers: nodes.Peers,
+    batches: memory.Batches,
 ) -> None:
     """Train, and close the dashboards whatever happens."""
     ended = False
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         ended = True
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"the GPU's memory is too small ({str(error).splitlines()[0]}): set "
-            "module.gradient_checkpointing=true, trainer.accumulate_grad_batches=2 or more (the "
-            "total batch stays the same), or a smaller data.patch_size"
-        ) from error
     except Exception as error:
         if peers.lost:  # and said so
             raise SystemExit(1) from error
+        if memory.is_out_of_memory(error):
+            raise memory.explained(error, trainer, data, batches.training) from error
+        if "DataLoader worker" in str(error) and not isinstance(error, UserError):
+            raise UserError(
+                "a data worker process ended that should not have, killed for want of memory, say: "
+                "set a smaller data.num_workers or data.cache_gb, then the same command with "
+                f"resume=auto goes on from the last checkpoint in {peers.folder} (the loader's own "
+                f"words: {str(error).partition('. ')[0]})"
+            ) from error
         raise
     finally:
         dashboards.close(failed=not ended)
 
 
-def build_trainer(config: DictConfig, folder: Path, peers: nodes.Peers) -> Trainer:
-    """Return the trainer with its callbacks and loggers.
+def build_trainer(
+    config: DictConfig, folder: Path, own: list[Callback], writer: AtomicCheckpointIO
+) -> Trainer:
+    """Return the trainer with its callbacks, configured and our ``own``, and its loggers.
 
     Raises:
         UserError: a count is not a whole number.
     """
     callbacks: list[Callback] = [instantiate(c) for c in config.callbacks.values()]
-    callbacks.append(peers)
+    callbacks += own
     callbacks.append(StopOnSignal(folder / runs.LAST))  # after whatever else a batch brings
     loggers = dashboards.make_dashboards(config)
     if loggers:
@@ -136,12 +180,13 @@ def build_trainer(config: DictConfig, folder: Path, peers: nodes.Peers) -> Train
     for key in _COUNTS:  # Lightning would stumble over them late, and with a traceback
         if not isinstance(config.trainer[key], int):
             raise UserError(f"trainer.{key}={config.trainer[key]} must be a whole number")
+    callbacks.append(BadSteps(config.trainer.max_bad_steps, folder))
     every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
     if epochs > 0:
         every = min(every, epochs)  # a training of fewer epochs is validated at its end
     return nodes.build_trainer(
         config.trainer,
-        [AtomicCheckpointIO()],
+        [writer],
         callbacks=callbacks,
         logger=loggers,
         check_val_every_n_epoch=every,
@@ -193,7 +238,7 @@ def _measure_objectives(config: DictConfig, folder: Path, model: MPRNet) -> None
     summary = folder / SUMMARY
     if OmegaConf.select(config, "sweep.objectives") and summary.is_file():
         values = measure(config.sweep.objectives, json.loads(summary.read_text()), model)
-        (folder / runs.OBJECTIVES).write_text(json.dumps(values) + "\n")
+        write_whole(folder / runs.OBJECTIVES, (json.dumps(values) + "\n").encode())
 
 
 def _outcome(config: DictConfig, folder: Path) -> float | list[float] | None:

@@ -14,6 +14,8 @@ import psutil
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from mprnet_lit.files import write_whole
+
 ENVIRONMENT = "environment.json"
 _PACKAGES = (
     "mprnet_lit",
@@ -33,8 +35,8 @@ _PACKAGES = (
 def save_provenance(config: DictConfig, folder: Path) -> None:
     """Write ``config.yaml`` (resolved) and ``environment.json`` into the run's folder."""
     values = OmegaConf.to_container(config, resolve=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
-    (folder / ENVIRONMENT).write_text(json.dumps(environment(), indent=2) + "\n")
+    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(values)).encode())
+    write_whole(folder / ENVIRONMENT, (json.dumps(environment(), indent=2) + "\n").encode())
 
 
 def environment() -> dict[str, Any]:

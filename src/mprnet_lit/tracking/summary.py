@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.files import write_whole
 from mprnet_lit.hardware import fast_precision
 from mprnet_lit.module import RESTORATIONS, RestorationModule
 from mprnet_lit.tracking.terminal import say, say_facts
@@ -67,7 +68,7 @@ class Summary(Callback):
             self.console.print(f"No validation was run. The run is in {self.folder}")
             return
         path = self.folder / SUMMARY
-        path.write_text(json.dumps(self.best, indent=2) + "\n")
+        write_whole(path, (json.dumps(self.best, indent=2) + "\n").encode())
         self.console.print(table(self.best))
         places = {
             "best weights": self.folder / "checkpoints" / "best.ckpt",

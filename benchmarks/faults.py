@@ -1,0 +1,221 @@
+"""Kill a training with SIGKILL again and again, resume it each time, and compare what comes of it.
+
+The same small training is run twice: once left alone, once killed at random moments, some of them
+while a checkpoint is being written. Weights, their average, optimiser and schedule must be equal in
+the end, bit for bit. Each life is the command line's own ``main`` in a process of its own, forked
+from one that has done the imports.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import mprnet_lit.modes.train  # noqa: F401
+from mprnet_lit.__main__ import main as command
+from mprnet_lit.data.images import write_png
+from mprnet_lit.files import write_whole
+
+SMALL = (
+    "model=tiny", "model.width=8", "model.unet_step=4", "model.orsnet_step=4",
+    "trainer.accelerator=cpu", "trainer.precision=32-true", "data=clean",
+    "data.train.folder=../images", "data.patch_size=16", "data.batch_size=2",
+    "data.val_crop_size=16", "data.num_workers=2", "callbacks=ema", "logger=none",
+    "module.schedule_per_step=true", "module.mixup_after_epoch=0", "module.mixup_alpha=1.2",
+    "~callbacks.panels",
+)  # fmt: skip
+"""A network and images so small that it is the saving that takes the time."""
+MOST_SAVES = 4
+"""After so many in a life its moment has come, or a quick machine would be done too early."""
+
+
+def life(folder: Path, log: Path, arguments: Sequence[str]) -> Any:
+    """Start the command in a process of its own."""
+
+    def run() -> None:
+        os.chdir(folder)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+        os.dup2(1, 2)
+        sys.argv = ["mprnet_lit", *SMALL, *arguments]
+        command()
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    return next(folder.glob("runs/*/*/checkpoints/last.ckpt"), None)
+
+
+def parts(folder: Path) -> list[Path]:
+    """Return the checkpoints that are being written, or were at the last kill."""
+    return list(folder.glob("runs/*/*/checkpoints/*.part"))
+
+
+def step_of(path: Path | None) -> int:
+    return 0 if path is None else int(load(path)["global_step"])
+
+
+def load(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content
+
+
+def differences(first: Any, second: Any, name: str = "") -> list[str]:
+    """Return the names of what differs between two trees of tensors and plain values."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        if first.keys() != second.keys():
+            return [f"{name}: other keys"]
+        return [d for k in first for d in differences(first[k], second[k], f"{name}/{k}")]
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        if len(first) != len(second):
+            return [f"{name}: other lengths"]
+        pairs = enumerate(zip(first, second, strict=True))
+        return [d for k, (a, b) in pairs for d in differences(a, b, f"{name}/{k}")]
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return [] if torch.equal(first, second) else [name]
+    return [] if first == second else [name]
+
+
+COMPARED = (
+    "state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers",
+    "global_step", "epoch",
+)  # fmt: skip
+
+
+def kill_once(
+    folder: Path, log: Path, options: Sequence[str], draw: random.Random, span: float, aim: bool
+) -> dict[str, Any] | None:
+    """Start or resume the training and kill it; ``None`` if it ended before that.
+
+    Args:
+        folder: of the runs.
+        log: what it prints.
+        options: of the command.
+        draw: of the moment.
+        span: seconds of a life, at most.
+        aim: instead wait until one of the first four checkpoints of this life is being written.
+    """
+    before = step_of(last_checkpoint(folder))
+    for left in parts(folder):
+        left.unlink()  # so that the next one is seen; the training would write over it
+    process = life(folder, log, [*options, "resume=auto"])
+    started = time.monotonic()
+    moment, wanted = started + draw.uniform(0, span), draw.randint(1, 4)
+    saves, saving = 0, False
+    while process.is_alive():
+        was, saving = saving, bool(parts(folder))
+        saves += saving and not was
+        if saves >= wanted if aim else time.monotonic() >= moment or saves > MOST_SAVES:
+            break
+        time.sleep(0.002)
+    if aim:
+        time.sleep(draw.uniform(0, 0.02))  # at its first byte, its last, or while it is synced
+    os.kill(process.pid, signal.SIGKILL)
+    lived = time.monotonic() - started
+    process.join()
+    if process.exitcode != -signal.SIGKILL:
+        return None
+    last = last_checkpoint(folder)
+    return {
+        "aimed_at_saving": aim,
+        "while_saving": bool(parts(folder)),
+        "seconds": round(lived, 2),
+        "step_before": before,
+        "step_after": step_of(last),  # which reads it: it is whole
+    }
+
+
+def kill_and_compare(
+    folder: Path, kills: int, aimed: int, epochs: int, span: float, seed: int
+) -> dict[str, Any]:
+    """Run the training alone, then killed; returns what happened and what differs."""
+    draw = random.Random(seed)
+    options = (f"trainer.max_epochs={epochs}",)
+    for name in ("whole", "killed", "images"):
+        (folder / name).mkdir(parents=True)
+    for k, pixels in enumerate(np.random.default_rng(seed).integers(0, 256, (6, 24, 24, 3))):
+        write_png(folder / "images" / f"{k}.png", pixels.astype(np.uint8))
+    started = time.monotonic()
+    alone = life(folder / "whole", folder / "whole.log", options)
+    kinds = [k < aimed for k in range(kills)]
+    draw.shuffle(kinds)
+    log, events = folder / "killed.log", []
+    for number, aim in enumerate(kinds, 1):
+        event = kill_once(folder / "killed", log, options, draw, span, aim)
+        if event is None:
+            sys.exit(f"it ended or failed before kill {number}: see {log}, or give more --epochs")
+        events.append(event)
+        print(f"{number:3d}  {json.dumps(event)}", flush=True)
+    process = life(folder / "killed", log, [*options, "resume=auto"])
+    process.join()
+    if process.exitcode:
+        sys.exit(f"the last life failed: see {log}")
+    alone.join()
+    if alone.exitcode:
+        sys.exit(f"the training left alone failed: see {folder / 'whole.log'}")
+    checkpoints = [last_checkpoint(folder / name) for name in ("whole", "killed")]
+    first, second = ({key: load(c)[key] for key in COMPARED} for c in checkpoints if c)
+    differing = differences(first, second)
+    left = [p.name for p in (folder / "killed").rglob("*.part")]
+    return {
+        "kills": len(events),
+        "while_saving": sum(e["while_saving"] for e in events),
+        "before_the_first_step_of_a_life": sum(e["step_before"] == e["step_after"] for e in events),
+        "steps": first["global_step"],
+        "seconds": round(time.monotonic() - started, 1),
+        "runs": len(list((folder / "killed").glob("runs/*/*/run.json"))),
+        "compared": list(COMPARED),
+        "tensors": _tensors(first),
+        "differing": differing,
+        "parts_left": left,
+        "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}",
+        "events": events,
+    }
+
+
+def _tensors(tree: Any) -> int:
+    if isinstance(tree, torch.Tensor):
+        return 1
+    children = tree.values() if isinstance(tree, dict) else tree
+    return sum(map(_tensors, children)) if isinstance(tree, dict | list | tuple) else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--aimed", type=int, default=10, help="of them, at the moment of saving")
+    parser.add_argument("--epochs", type=int, default=120)
+    parser.add_argument("--span", type=float, default=8.0, help="seconds of a life, at most")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=None, help="a JSON file")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        print(f"in {name}", flush=True)
+        found = kill_and_compare(
+            Path(name), chosen.kills, chosen.aimed, chosen.epochs, chosen.span, chosen.seed
+        )
+    print(json.dumps({k: v for k, v in found.items() if k != "events"}, indent=1))
+    if chosen.output is not None:
+        write_whole(chosen.output, (json.dumps(found, indent=1) + "\n").encode())
+    if found["differing"]:
+        sys.exit(f"{len(found['differing'])} values differ")
+    print("equal, bit for bit")
+
+
+if __name__ == "__main__":
+    main()
