@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.fuzz.contract import LIMIT
 
 NAMES = ("images", "pairing", "config", "weights", "onnx", "mat", "store")
-_INSTRUMENTED = ["mprnet_lit", "PIL", "scipy.io.matlab", "torch._weights_only_unpickler"]
+_INSTRUMENTED = ["mprnet_lit", "PIL"]
 _MEMORY = 6000
 """Megabytes that a target's process may take."""
 
