@@ -262,7 +262,7 @@ def _jpeg_ends(path: Path, size: int) -> bool:
     return False
 
 
-def _holds_all(image: JpegImageFile, pixels: int) -> bool:
+def _holds_all(image: ImageFile, pixels: int) -> bool:
     """Tell whether the first scan has every channel, so that no other is decoded."""
     file, channels = image.fp, image.layers
     assert file is not None

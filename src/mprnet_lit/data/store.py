@@ -245,7 +245,11 @@ def done_before(folder: Path) -> dict[str, Stored]:
         for line in (folder / PROGRESS).read_text(errors="replace").splitlines():
             try:
                 found.append(Stored(**json.loads(line)))
-            except (ValueError, TypeError, RecursionError):  # the last one, if the process was killed
+            except (
+                ValueError,
+                TypeError,
+                RecursionError,
+            ):  # the last one, if the process was killed
                 continue
     return {stored.file: stored for stored in found if stored.is_current(folder)}
 
