@@ -1,6 +1,6 @@
 """``python -m benchmarks.fuzz``: fuzz the targets, each in its own process, and count.
 
-With atheris where it is installed (``pip install '.[fuzz]'``), else by damaging the seeds at random.
+With atheris where it is installed (``pip install '.[fuzz]'``), else by damaging the seeds.
 """
 
 import argparse
@@ -67,8 +67,9 @@ def _run(name: str, options: argparse.Namespace) -> dict[str, Any]:
             return total
         state = options.output / f"{name}.state.json"
         state.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "benchmarks.fuzz", "--child", name, f"--runs={runs}",
-                   f"--seconds={seconds}", f"--seed={seed}", f"--output={options.output}"]  # fmt: skip
+        limits = [f"--runs={runs}", f"--seconds={seconds}", f"--seed={seed}"]
+        command = [sys.executable, "-m", "benchmarks.fuzz", "--child", name, *limits]
+        command.append(f"--output={options.output}")
         log = options.output / f"{name}.log"
         with log.open("wb") as lines:
             done = subprocess.run(command, stdout=lines, stderr=lines)

@@ -1,4 +1,4 @@
-"""What must hold for any input: it is taken or refused with a sentence, and nothing else happens."""
+"""What must hold of any input: it is taken or refused with a sentence, and nothing else is done."""
 
 import os
 import site
@@ -52,7 +52,7 @@ Action = Callable[[bytes, Path], object]
 """Gives an input to the code under test, which may use the folder."""
 
 
-class Finding(AssertionError):
+class Finding(AssertionError):  # noqa: N818
     """The contract is broken."""
 
 

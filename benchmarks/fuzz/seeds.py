@@ -171,7 +171,7 @@ def onnx_files() -> tuple[bytes, ...]:
 
 @cache
 def mat_files() -> tuple[bytes, ...]:
-    """Return MATLAB files of versions 4, 5 and 7 with a variable ``blocks``, some of other kinds."""
+    """Return MATLAB files of versions 4 to 7 with a variable ``blocks``, some of other kinds."""
     blocks = np.zeros((1, 2, 4, 4, 3), np.uint8)
     cells = np.empty((1, 2), object)
     cells[0, 0], cells[0, 1] = blocks, "text"

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mprnet_lit import config as settings
 from mprnet_lit import weights
 from mprnet_lit.building import build_model, build_module
 from mprnet_lit.checkpoints import read_checkpoint
@@ -29,6 +31,7 @@ from mprnet_lit.data.store import Prepared, done_before, open_pixels
 from mprnet_lit.errors import UserError
 from mprnet_lit.inference.onnx import OnnxNetwork
 
+_valid_keys = cache(settings.valid_keys)
 _FORMATS = (".png", ".jpg", ".webp", ".tif", ".bmp")
 
 
@@ -81,11 +84,11 @@ def pairing(data: bytes, folder: Path) -> None:
     for name in names:
         name, _, link = name.partition("->")
         path = root / name
-        if ".." in Path(name).parts or "\0" in name or os.path.isabs(name) or not name:
+        if ".." in Path(name).parts or "\0" in name or Path(name).is_absolute() or not name:
             continue
         with suppress(OSError, ValueError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if link and not os.path.isabs(link) and ".." not in Path(link).parts:
+            if link and not Path(link).is_absolute() and ".." not in Path(link).parts:
                 path.symlink_to(link)
             elif not path.exists():
                 path.write_bytes(seeds.images()[0])
@@ -95,9 +98,10 @@ def pairing(data: bytes, folder: Path) -> None:
         )
     refused = refuses(lambda: find_images(root, first, "skip"))
     for one, two in (("in", "gt"), (".", ".")):
-        refused &= refuses(lambda: find_pairs(root / one, root / two, first, second, "skip"))
-    refused &= refuses(lambda: find_test_images("set", root, [{"list": "list.txt"}]))
-    refused &= refuses(lambda: find_test_images("set", root, [{"input": first, "target": second}]))
+        sides = root / one, root / two
+        refused &= refuses(lambda sides=sides: find_pairs(*sides, first, second, "skip"))
+    for layout in ({"list": "list.txt"}, {"input": first, "target": second}):
+        refused &= refuses(lambda layout=layout: find_test_images("set", root, [layout]))
     output = folder / "out"
     for source in (str(root), f"{root}/{glob}"):
         try:
@@ -117,6 +121,7 @@ def config(data: bytes, folder: Path) -> None:
     """Compose overrides, one a line, and build the network and what trains it."""
     overrides = [o for o in data.decode("utf-8", "replace").split("\n") if o]
     register_resolvers()
+    settings.valid_keys = _valid_keys  # it composes all modes, for each typo
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             composed = compose("config", overrides=["model=tiny", "paths.run=here", *overrides])
@@ -124,8 +129,15 @@ def config(data: bytes, folder: Path) -> None:
             raise UserError("a network too large to be built here by the thousand")
         OmegaConf.to_container(composed, resolve=True)
         build_module(composed, build_model(composed).model)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error) or str(error).strip()) from error
+    except (HydraException, OmegaConfBaseException, RecursionError, ValueError) as error:
+        if isinstance(error, UserError) or not (said := explain(error) or _other(error)):
+            raise
+        raise UserError(said) from error
+
+
+def _other(error: Exception) -> str:
+    """Return the words of an error that the command line prints as they are."""
+    return str(error).strip() if isinstance(error, HydraException | OmegaConfBaseException) else ""
 
 
 def weights_file(data: bytes, folder: Path) -> None:
@@ -222,7 +234,7 @@ TARGETS = {
     "pairing": Target(
         pairing,
         _text_seeds(
-            "**/*\n**/*\n**/*.png\ngt/a.png in/a.png\nin/a.png\ngt/a.png\nin/sub/b.png\ngt/sub/b.tif",
+            "**/*\n**/*\n**/*.png\ngt/a.png in/a.png\nin/a.png\ngt/a.png\nin/s/b.png\ngt/s/b.tif",
             "in/*\ngt/*\nin/*/../*.png\n../a.png /etc/passwd\nin/a.png\ngt/a.png->a.png\nin/x->.",
             "*_in\n*_gt\n*\n;\na_in.png\na_gt.jpg\nb_in.PNG\n.hidden.png\nloop->.\nloop2->loop",
             "???[ab]\n*a*a*a*b\n[a-z].png\na b;c d e\n{a}.png\n*.png\n\\.png\n%s.png",

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -251,7 +251,7 @@ def _jpeg_ends(path: Path, size: int) -> bool:
         file = image.fp
         assert file is not None
         pixels = file.tell()
-        if image.info.get("progressive") or not _holds_all(image, pixels):
+        if image.info.get("progressive") or not _holds_all(file, image.layers, pixels):
             file.seek(pixels)
             if file.read().count(_JPEG_SCAN) > _MOST_SCANS:
                 raise ValueError(f"over {_MOST_SCANS} scans, which would take hours to decode")
@@ -262,10 +262,8 @@ def _jpeg_ends(path: Path, size: int) -> bool:
     return False
 
 
-def _holds_all(image: ImageFile, pixels: int) -> bool:
+def _holds_all(file: IO[bytes], channels: int, pixels: int) -> bool:
     """Tell whether the first scan has every channel, so that no other is decoded."""
-    file, channels = image.fp, image.layers
-    assert file is not None
     head = _JPEG_SCAN + struct.pack(">HB", 6 + 2 * channels, channels)
     file.seek(pixels - 2 - 6 - 2 * channels)
     return file.read(len(head)) == head

@@ -22,7 +22,7 @@ from mprnet_lit.data.images import Pixels
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.errors import UserError
-from mprnet_lit.files import write_whole
+from mprnet_lit.files import require_regular, write_whole
 
 FORMAT = 1
 INDEX, PROGRESS = "index.json", "progress.jsonl"
@@ -144,13 +144,16 @@ def open_pixels(path: Path) -> Pixels:
         UserError: it is missing or damaged.
     """
     try:
+        require_regular(path)
         pixels: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing from the store: {_AGAIN}") from error
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged: {_AGAIN}") from error
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror or error})") from error
+    except Exception as error:  # numpy fails in many ways at a damaged header
+        raise UserError(f"{path} is damaged: {_AGAIN}") from error
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path} is no image of a store: {_AGAIN}")
     return pixels
