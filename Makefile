@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test chromium lint bench bench-gpu clean
+.PHONY: help demo test chromium lint fuzz bench bench-gpu clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -33,6 +33,10 @@ lint: $(INSTALLED)  ## format check, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+fuzz: $(INSTALLED)  ## give damaged and malicious files to all readers; counts what becomes of them (minutes)
+	$(BIN)/pip install --quiet -e ".[fuzz]"
+	$(BIN)/python -m benchmarks.fuzz --runs 100000 --seconds 300
 
 bench: $(INSTALLED)  ## measure speed and memory against the plain baseline; writes docs/performance.* (an hour)
 	$(BIN)/python -m benchmarks --quality 10
