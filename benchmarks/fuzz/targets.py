@@ -217,7 +217,9 @@ def _mat_seeds() -> list[bytes]:
 
 
 def _onnx_seeds() -> list[bytes]:
-    return list(seeds.onnx_files())
+    found = list(seeds.onnx_files())
+    OnnxNetwork(found[0])  # at its first use OpenVINO starts a process, of its own accord
+    return found
 
 
 def _store_seeds() -> list[bytes]:
