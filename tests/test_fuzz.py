@@ -186,12 +186,12 @@ def test_a_jpeg_of_thousands_of_scans(tmp_path):
     Image.new("RGB", (64, 64)).save(file, "JPEG", progressive=True)
     content = file.getvalue()
     last = content.rindex(b"\xff\xda")
-    for times, good in ((10, True), (2000, False)):
+    for times, good in ((10, True), (200, False)):
         (tmp_path / "a.jpg").write_bytes(content[:-2] + content[last:-2] * times + b"\xff\xd9")
         if good:
             assert read_image(tmp_path / "a.jpg").shape == (64, 64, 3)
         else:
-            with pytest.raises(UserError, match="over 1000 scans"):
+            with pytest.raises(UserError, match="over 100 scans"):
                 read_image(tmp_path / "a.jpg")
 
 

@@ -16,7 +16,7 @@ from mprnet_lit.errors import UserError
 from mprnet_lit.files import require_regular, write_whole
 
 EVAL_VERSION = "1.0"
-_MOST_NUMBERS = 2**29
+_MOST_NUMBERS = 2**28
 """In an array. DND's photographs have up to 3 x 20 million."""
 
 

@@ -29,8 +29,8 @@ _MOST_PIXELS = 2**29
 """Half a gigapixel, so that panoramas fit; decoded, and once more as RGB, they take 4 GB."""
 _MOST_BYTES = 8 * _MOST_PIXELS + 2**26
 """The most pixels, without compression, of four channels and 16 bits, and 64 MB of other data."""
-_MOST_SCANS = 1000
-"""Of a JPEG. Encoders write about ten, but each may take as long as the whole picture."""
+_MOST_SCANS = 100
+"""Of a JPEG. Encoders write about ten; each goes over the whole picture once more."""
 # Pillow warns above this, which would by itself be 89 megapixels, and refuses above its double.
 Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2
 _PNG_END = b"IEND\xaeB`\x82"
