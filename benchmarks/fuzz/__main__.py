@@ -49,9 +49,14 @@ def main() -> None:
 
 
 def _row(name: str, result: dict[str, Any]) -> str:
-    counts = " | ".join(str(result[key]) for key in ("runs", "accepted", "refused"))
-    lines = [f"{name} | {counts} | {len(result['findings'])} findings | {result['slowest']:.2f} s"]
-    return "\n".join(lines + [f"  {count} x {what}" for what, count in result["findings"].items()])
+    """Return a row of the table in docs/reliability-fuzzing.md, and what was found."""
+    found = result["findings"]
+    hangs = sum(count for what, count in found.items() if "timeout" in what or "longer" in what)
+    crashes = sum(found.values()) - hangs
+    counts = [f"{result[key]:,}" for key in ("runs", "accepted", "refused")]
+    times = [f"{result['slowest']:.2f} s", f"{result['seconds']} s"]
+    row = f"| {' | '.join([name, *counts, str(crashes), str(hangs), *times])} |"
+    return "\n".join([row, *(f"  {count} x {what}" for what, count in found.items())])
 
 
 def _run(name: str, options: argparse.Namespace) -> dict[str, Any]:
