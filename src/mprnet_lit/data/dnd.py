@@ -101,17 +101,19 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _numbers(file: Any, path: Path, name: Any) -> Any:
-    """Return an array that lies in the file itself, and not where the file says."""
-    link = None
+    """Return the array of a name or reference, which must lie in the file itself."""
+    found = file if isinstance(name, str) else file[name]
+    own = True
     for part in name.split("/") if isinstance(name, str) else ():
-        if part not in file:
-            raise UserError(f"{path} holds no variable {name}: download it again")
-        link, file = file.get(part, getlink=True), file[part]
-        if isinstance(link, h5py.ExternalLink):
+        try:
+            own = found.id.links.get_info(part.encode()).type == h5py.h5l.TYPE_HARD
+        except KeyError as error:
+            raise UserError(f"{path} holds no variable {name}: download it again") from error
+        if not own:  # it may lead anywhere
             break
-    array = file if isinstance(name, str) else file[name]
-    if isinstance(link, h5py.ExternalLink) or array.external or array.is_virtual:
+        found = found[part]
+    if not own or found.external or found.is_virtual:
         raise UserError(f"{path} keeps {name} in another file: download it again")
-    if array.size > _MOST_NUMBERS:
-        raise ValueError(f"{array.size} numbers are too many")
-    return array
+    if found.size > _MOST_NUMBERS:
+        raise ValueError(f"{found.size} numbers are too many")
+    return found

@@ -84,6 +84,8 @@ def _matches(fixed: Path, pattern: Path) -> list[Path]:
     rest = Path(*pattern.parts[len(fixed.parts) :])
     if ".." in rest.parts:
         raise UserError(f"input={pattern} has '..' after a wildcard: name the folder before it")
+    if rest.name == "**":  # by itself it would match folders alone
+        rest /= "*"
     hidden = rest.name.startswith(".")
     try:
         found = [path for path in fixed.glob(str(rest)) if path.suffix.lower() in SUFFIXES]
