@@ -32,7 +32,7 @@ from mprnet_lit.errors import UserError
 from mprnet_lit.files import write_whole
 from mprnet_lit.inference.onnx import OnnxNetwork
 
-EXAMPLES = {"images": 60, "pairing": 25, "config": 6, "weights": 15, "mat": 60, "store": 60}
+EXAMPLES = {"images": 30, "pairing": 25, "config": 6, "weights": 15, "mat": 60, "store": 60}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
