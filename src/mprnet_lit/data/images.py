@@ -247,7 +247,8 @@ def _check_whole(path: Path, image: Image.Image) -> None:
 
 def _jpeg_ends(path: Path, size: int) -> bool:
     """Look for the end marker in the file's last bytes, then before what a camera appended."""
-    with JpegImageFile(path) as image:  # stands at the pixels now, past any thumbnail
+    image = JpegImageFile(path)
+    with image:  # stands at the pixels now, past any thumbnail
         file = image.fp
         assert file is not None
         pixels = file.tell()
