@@ -63,6 +63,10 @@ wheel: $(INSTALLED)  ## build the wheel into dist/, reproducibly
 	  $(BIN)/python -m build --wheel --no-isolation --outdir dist
 	sha256sum dist/*.whl
 
+fuzz: $(INSTALLED)  ## give damaged and malicious files to all readers; counts what becomes of them (minutes)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,fuzz]"
+	$(BIN)/python -m benchmarks.fuzz --runs 100000 --seconds 300
+
 bench: $(INSTALLED)  ## measure speed and memory against the plain baseline; writes docs/performance.* (an hour)
 	$(BIN)/python -m benchmarks --quality 10
 	$(BIN)/python benchmarks/restoring.py

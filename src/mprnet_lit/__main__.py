@@ -42,6 +42,11 @@ def main() -> None:
         _fail(_sentence(error) or str(error).strip())
     except UserError as error:  # of a sweep, or of one of its jobs
         _fail(str(error))
+    except (RecursionError, ValueError) as error:  # of Hydra's parser
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        _fail(sentence)
     except KeyboardInterrupt:
         _fail("stopped by Ctrl-C; what is written is whole", status=130)
     except OSError as error:  # Hydra makes the run's folder

@@ -10,6 +10,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.files import write_whole
+from mprnet_lit.weights.tensors import read_tensors
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -48,10 +49,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: there is no such file, or it is not a checkpoint of ours.
     """
     try:
-        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: Any = read_tensors(path)
         checkpoint["state_dict"], checkpoint["mprnet_lit"]["size"], checkpoint["loops"]
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}: check the path in resume") from error
+    except UserError:
+        raise
     except Exception as error:  # torch.load fails in as many ways as a file can be wrong
         raise UserError(
             f"{path} is not a training checkpoint of mprnet_lit, or it is damaged; "

@@ -132,6 +132,10 @@ def quoted(value: str) -> str:
 def explain(error: Exception) -> str | None:
     """Return one sentence on what is wrong with the configuration; ``None`` for another error."""
     text = str(error)
+    if isinstance(error, RecursionError):
+        return "the command's settings are nested too deeply: use fewer brackets"
+    if isinstance(error, ValueError) and "integer string conversion" in text:
+        return "a number in the command has thousands of digits: use a smaller one"
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
         return (

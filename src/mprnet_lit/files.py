@@ -7,6 +7,21 @@ from pathlib import Path
 from mprnet_lit.errors import UserError
 
 
+def require_regular(path: Path, most_bytes: float | None = None) -> None:
+    """Refuse what is there but no file, as reading a pipe might never end, and what is too large.
+
+    Raises:
+        UserError: it is.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path} is a pipe or a device and not a file: remove it or name a file")
+    if most_bytes is not None and path.is_file() and path.stat().st_size > most_bytes:
+        raise UserError(
+            f"{path} has over {most_bytes / 1e9:.1f} GB, which is too much: check the path, or "
+            "remove it if it is a trap"
+        )
+
+
 def write_whole(
     path: Path,
     content: bytes | memoryview,
@@ -23,7 +38,8 @@ def write_whole(
     partial = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)  # left by a kill; a link is not to be written through
+        with partial.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave the new name and no content

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +14,18 @@ from mprnet_lit.data.images import IMAGE_SUFFIXES, Pixels, read_image
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sources import PairedFolders
 from mprnet_lit.errors import UserError
+from mprnet_lit.files import require_regular
 
 Layout = Mapping[str, str]
 """A way in which a set may lie in its folder, by its keys: see ``docs/evaluation.md``."""
+
+
+_MOST_NUMBERS = 2**32
+"""In an array of a MATLAB file, in which no more bytes fit up to version 7."""
+_NUMBERS = {
+    *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+    *("single", "double", "logical"),
+}
 
 
 class EvaluationImage(Protocol):
@@ -127,7 +137,12 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
         UserError: the file can't be read, or does not hold it.
     """
     try:
+        require_regular(path)
+        if path.exists():
+            _check_size(path, variable)
         return np.asarray(scipy.io.loadmat(path, variable_names=[variable])[variable])
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}: check benchmark.root") from error
     except KeyError as error:
@@ -136,14 +151,26 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
         raise UserError(f"{path} can't be read ({error}): download it again") from error
 
 
+def _check_size(path: Path, variable: str) -> None:
+    """Refuse what only absurd sizes, or other things than numbers, would make of a file."""
+    for name, shape, kind in scipy.io.whosmat(path):
+        if name == variable and (kind not in _NUMBERS or prod(shape) > _MOST_NUMBERS):
+            raise UserError(
+                f"{path} says that {variable} is {kind} of {'x'.join(map(str, shape))}, which is "
+                "no set of images, or a trap: download it again"
+            )
+
+
 def _matches(root: Path, pattern: str) -> list[Path]:
     """Return what a glob below a folder matches: a file itself, or images without their suffix."""
     exact = root / pattern
     if exact.exists():
         return [exact]
-    return sorted(
-        path for path in root.glob(f"{pattern}.*") if path.suffix.lower() in IMAGE_SUFFIXES
-    )
+    try:
+        found = list(root.glob(f"{pattern}.*"))
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(f"benchmark.layouts: '{pattern}' is no pattern ({error})") from error
+    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _name(path: Path, root: Path) -> str:
@@ -153,12 +180,21 @@ def _name(path: Path, root: Path) -> str:
 def _listed(root: Path, file: str) -> list[EvaluationImage]:
     """Read a list of lines "TARGET INPUT", as RealBlur's."""
     images: list[EvaluationImage] = []
-    for number, line in enumerate((root / file).read_text().splitlines(), 1):
+    try:
+        require_regular(root / file)
+        lines = (root / file).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{root / file} can't be read ({error}): download it again") from error
+    for number, line in enumerate(lines, 1):
         words = line.split()
         if not words:
             continue
         if len(words) < 2:
             raise UserError(f"{root / file}, line {number}: '{line}' must be 'TARGET INPUT'")
+        if any(Path(word).is_absolute() or ".." in Path(word).parts for word in words[:2]):
+            raise UserError(
+                f"{root / file}, line {number}: '{line}' leads out of {root}: download it again"
+            )
         target, degraded = (root / word for word in words[:2])
         for path in (degraded, target):
             if not path.is_file():

@@ -1,6 +1,7 @@
 """The Darmstadt Noise Dataset (Ploetz and Roth, CVPR 2017): its files and its submissions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,9 +13,11 @@ import scipy.io
 from numpy.typing import NDArray
 
 from mprnet_lit.errors import UserError
-from mprnet_lit.files import write_whole
+from mprnet_lit.files import require_regular, write_whole
 
 EVAL_VERSION = "1.0"
+_MOST_NUMBERS = 2**28
+"""In an array. DND's photographs have up to 3 x 20 million."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,10 @@ class DndImage:
             UserError: the file can't be read.
         """
         with _opened(self.path) as file:
-            image = np.asarray(_member(file, self.path, "InoisySRGB"), dtype=np.float32).T
+            noisy = _numbers(file, self.path, "InoisySRGB")
+            if noisy.ndim != 3 or noisy.shape[0] != 3:
+                raise ValueError(f"InoisySRGB has the shape {noisy.shape}")
+            image = np.asarray(noisy, dtype=np.float32).T
         return [
             image[top - 1 : bottom, left - 1 : right] for top, left, bottom, right in self.boxes
         ]
@@ -52,9 +58,11 @@ def find_dnd_images(info_file: Path, folder: Path) -> list[DndImage]:
     """
     images = []
     with _opened(info_file) as file:
-        references = _member(file, info_file, "info")["boundingboxes"]
+        references = _numbers(file, info_file, "info/boundingboxes")
         for number, reference in enumerate(np.asarray(references).ravel(), 1):
-            boxes = np.asarray(file[reference]).T.astype(int)
+            boxes = np.asarray(_numbers(file, info_file, reference)).T.astype(int)
+            if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.min(initial=1) < 1:
+                raise ValueError(f"the boxes of image {number} are no four sides each")
             path = folder / f"{number:04d}.mat"
             if not path.is_file():
                 raise UserError(f"there is no file {path}: unpack the whole set")
@@ -75,16 +83,37 @@ def write_submission(path: Path, crops: Sequence[NDArray[np.float32]]) -> None:
     write_whole(path, content.getvalue())
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file; whatever goes wrong with it inside the ``with`` becomes one sentence."""
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
+        require_regular(path)
+        with h5py.File(path, "r") as file:
+            yield file
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere in its decoder
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} can't be read as a MATLAB file of version 7.3: download it again"
+            f"{path} can't be read as DND's MATLAB file of version 7.3 ({reason}): "
+            "download it again"
         ) from error
 
 
-def _member(file: Any, path: Path, name: str) -> Any:
-    if name not in file:
-        raise UserError(f"{path} holds no variable {name}: download it again")
-    return file[name]
+def _numbers(file: Any, path: Path, name: Any) -> Any:
+    """Return the array of a name or reference, which must lie in the file itself."""
+    found = file if isinstance(name, str) else file[name]
+    own = True
+    for part in name.split("/") if isinstance(name, str) else ():
+        try:
+            own = found.id.links.get_info(part.encode()).type == h5py.h5l.TYPE_HARD
+        except KeyError as error:
+            raise UserError(f"{path} holds no variable {name}: download it again") from error
+        if not own:  # it may lead anywhere
+            break
+        found = found[part]
+    if not own or found.external or found.is_virtual:
+        raise UserError(f"{path} keeps {name} in another file: download it again")
+    if found.size > _MOST_NUMBERS:
+        raise ValueError(f"{found.size} numbers are too many")
+    return found

@@ -1,9 +1,10 @@
 """Reading and writing image files: 8 and 16 bits, grey, alpha, EXIF orientation."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from mprnet_lit.data.exif import ORIENTATION, without_orientation
 from mprnet_lit.errors import UserError
-from mprnet_lit.files import write_whole
+from mprnet_lit.files import require_regular, write_whole
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -25,10 +26,15 @@ DEEP_SUFFIXES = frozenset({".png", ".tif", ".tiff"})
 # No others, whatever the suffix: for some of them Pillow starts programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _MOST_PIXELS = 2**29
+"""Half a gigapixel, so that panoramas fit; decoded, and once more as RGB, they take 4 GB."""
+_MOST_BYTES = 8 * _MOST_PIXELS + 2**26
+"""The most pixels, without compression, of four channels and 16 bits, and 64 MB of other data."""
+_MOST_SCANS = 100
+"""Of a JPEG. Encoders write about ten; each goes over the whole picture once more."""
 # Pillow warns above this, which would by itself be 89 megapixels, and refuses above its double.
 Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2
 _PNG_END = b"IEND\xaeB`\x82"
-_JPEG_END = b"\xff\xd9"
+_JPEG_END, _JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
 # TIFF: tags, and the values of them that are read.
 _WIDTH, _HEIGHT, _BITS, _COLOURS, _PLANES, _NUMBERS = 256, 257, 258, 262, 284, 339
 _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES = 273, 279, 324, 325
@@ -116,7 +122,9 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
     Whatever goes wrong with it inside the ``with`` becomes one sentence.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        require_regular(path, _MOST_BYTES)
+        # Not by its name: Pillow would then map some TIFFs into memory, and turn them wrongly.
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             deep = _is_16_bit(path, image)
             _check_whole(path, image)
             yield image, deep
@@ -239,12 +247,24 @@ def _check_whole(path: Path, image: Image.Image) -> None:
 
 def _jpeg_ends(path: Path, size: int) -> bool:
     """Look for the end marker in the file's last bytes, then before what a camera appended."""
-    with JpegImageFile(path) as image:  # stands at the pixels now, past any thumbnail
+    image = JpegImageFile(path)
+    with image:  # stands at the pixels now, past any thumbnail
         file = image.fp
         assert file is not None
         pixels = file.tell()
+        if image.info.get("progressive") or not _holds_all(file, image.layers, pixels):
+            file.seek(pixels)
+            if file.read().count(_JPEG_SCAN) > _MOST_SCANS:
+                raise ValueError(f"over {_MOST_SCANS} scans, which would take hours to decode")
         for start in (max(pixels, size - 4096), pixels):
             file.seek(start)
             if _JPEG_END in file.read():
                 return True
     return False
+
+
+def _holds_all(file: IO[bytes], channels: int, pixels: int) -> bool:
+    """Tell whether the first scan has every channel, so that no other is decoded."""
+    head = _JPEG_SCAN + struct.pack(">HB", 6 + 2 * channels, channels)
+    file.seek(pixels - 2 - 6 - 2 * channels)
+    return file.read(len(head)) == head

@@ -1,6 +1,6 @@
 """Which files to restore, and where each result goes."""
 
-import glob
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,9 @@ def find_jobs(source: str, output: str) -> list[Job]:
     path, target = Path(source), Path(output)
     if path.is_dir():
         names = list_images(path, SUFFIXES)
-        if path.resolve() in target.resolve().parents:  # results of an earlier run
-            names = [name for name in names if target.resolve() not in name.resolve().parents]
+        place = _real(target)
+        if _real(path) in place.parents:  # results of an earlier run
+            names = [name for name in names if place not in _real(name).parents]
         jobs = [_job(name, path, target) for name in names]
     elif path.is_file():
         if path.suffix.lower() not in SUFFIXES:
@@ -50,15 +51,14 @@ def find_jobs(source: str, output: str) -> list[Job]:
         jobs = [Job(path, path.name, target) if is_file else _job(path, path.parent, target)]
     elif any(sign in source for sign in "*?["):
         fixed = Path(*_before_wildcards(path.parts))
-        matches = sorted(Path(p) for p in glob.glob(source, recursive=True))  # noqa: PTH207
-        jobs = [_job(p, fixed, target) for p in matches if p.suffix.lower() in SUFFIXES]
+        jobs = [_job(match, fixed, target) for match in _matches(fixed, path)]
     else:
         raise UserError(f"there is no file or folder {source}: check input")
     if not jobs:
         raise UserError(f"nothing matches {source} that is an image or a video: check input")
-    sources = {job.source.resolve() for job in jobs}
+    sources = {_real(job.source) for job in jobs}
     for job in jobs:
-        if job.destination.resolve() in sources:
+        if _real(job.destination) in sources:
             raise UserError(
                 f"{job.destination} would be overwritten, but is among the input: "
                 "set output to another folder"
@@ -69,6 +69,34 @@ def find_jobs(source: str, output: str) -> list[Job]:
 def _job(path: Path, root: Path, output: Path) -> Job:
     name = path.relative_to(root)
     return Job(path, name.as_posix(), output / name)
+
+
+def _real(path: Path) -> Path:
+    """Return where links lead; those that lead nowhere, unlike with ``resolve``, too."""
+    return Path(os.path.realpath(path))
+
+
+def _matches(fixed: Path, pattern: Path) -> list[Path]:
+    """Return the photos and videos that a glob below a folder matches, as a shell does.
+
+    ``**`` does not enter folders that are links, which may lead in circles.
+    """
+    rest = Path(*pattern.parts[len(fixed.parts) :])
+    if ".." in rest.parts:
+        raise UserError(f"input={pattern} has '..' after a wildcard: name the folder before it")
+    if rest.name == "**":  # by itself it would match folders alone
+        rest /= "*"
+    hidden = rest.name.startswith(".")
+    try:
+        found = [path for path in fixed.glob(str(rest)) if path.suffix.lower() in SUFFIXES]
+    except ValueError as error:
+        raise UserError(f"input={pattern} can't be used ({error}): change it") from error
+    shown = (p for p in found if hidden or not _is_hidden(p.relative_to(fixed)))
+    return sorted(path for path in shown if not path.is_dir())
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _before_wildcards(parts: tuple[str, ...]) -> tuple[str, ...]:

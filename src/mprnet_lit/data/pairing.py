@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ OnError = Literal["raise", "skip"]
 Key = tuple[str, ...]
 """What each wildcard of a pattern matched."""
 _SHOWN = 10
+_MOST_WILDCARDS = 50
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def find_pairs(
             unmatched, unreadable, ambiguous, their own target, or of different sizes; with
             ``skip`` if no pair is left.
     """
-    if _expression(degraded_pattern).groups != _expression(target_pattern).groups:
+    if len(_parts(degraded_pattern)) != len(_parts(target_pattern)):
         raise UserError(
             f"the patterns '{degraded_pattern}' and '{target_pattern}' have different numbers of "
             "wildcards: give them the same, as what those match is what pairs the files"
@@ -135,12 +137,14 @@ class _Side:
     @classmethod
     def scan(cls, folder: Path, pattern: str) -> "_Side":
         """Find the files; raise UserError if there is none."""
-        expression = _expression(pattern)
+        parts = _parts(pattern)
+        if len(parts) // 2 > _MOST_WILDCARDS:
+            raise UserError(f"the pattern '{pattern}' has over {_MOST_WILDCARDS} wildcards: use **")
         files: defaultdict[Key, list[Path]] = defaultdict(list)
         paths = list_images(folder)
         for path in paths:
-            if match := expression.fullmatch(_name(path, folder)):
-                files[match.groups()].append(path)
+            if (key := _matched(parts, _name(path, folder))) is not None:
+                files[key].append(path)
         if not files:
             raise UserError(
                 f"no image in {folder} matches the pattern '{pattern}': make it match names there, "
@@ -166,11 +170,42 @@ def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
-    """Turn a glob into an expression with a group for each wildcard."""
-    groups = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
-    return re.compile("".join(groups.get(part, re.escape(part)) for part in parts), re.DOTALL)
+def _parts(pattern: str) -> list[str]:
+    """Split a glob: what stands between the wildcards, and at the odd places those."""
+    return re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+
+
+def _matched(parts: Sequence[str], name: str) -> Key | None:
+    """Return what each wildcard matches, the first as much as it can; ``None`` if they don't.
+
+    With ``re``, some patterns of many wildcards would take years.
+    """
+
+    @cache
+    def rest(number: int, start: int) -> Key | None:
+        if not name.startswith(parts[number], start):
+            return None
+        start += len(parts[number])
+        if number + 1 == len(parts):
+            return () if start == len(name) else None
+        for end in _ends(parts[number + 1], name, start):
+            if (after := rest(number + 2, end)) is not None:
+                return (name[start:end], *after)
+        return None
+
+    return rest(0, 0)
+
+
+def _ends(wildcard: str, name: str, start: int) -> Sequence[int]:
+    """Return where a wildcard that begins there may end, the farthest first."""
+    if wildcard == "**/":
+        ends = [start]
+        while (slash := name.find("/", ends[-1])) > ends[-1]:
+            ends.append(slash + 1)
+        return ends[::-1]
+    slash = name.find("/", start)
+    last = len(name) if wildcard == "**" or slash < 0 else slash
+    return [start + 1][: last - start] if wildcard == "?" else range(last, start - 1, -1)
 
 
 def _probe(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], list[str]]:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,13 +22,14 @@ from mprnet_lit.data.images import Pixels
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.errors import UserError
-from mprnet_lit.files import write_whole
+from mprnet_lit.files import require_regular, write_whole
 
 FORMAT = 1
 INDEX, PROGRESS = "index.json", "progress.jsonl"
 SUFFIX = ".npy"
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
+_IN_STORE = re.compile(rf"(train|val)/[0-9a-f]{{24}}{re.escape(SUFFIX)}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Stored:
     source: str
     source_size: int
     source_mtime: int
+
+    def __post_init__(self) -> None:
+        known = all(isinstance(getattr(self, f.name), f.type) for f in fields(self))  # type: ignore[arg-type]
+        if not known or not _IN_STORE.fullmatch(self.file) or "\0" in self.source:
+            raise ValueError(f"{self.file!r} is no file of a store")
 
     def is_current(self, folder: Path) -> bool:
         """Tell whether the file is there, and its source as it was (or gone)."""
@@ -96,14 +102,10 @@ class Entry:
             raise TypeError
         if sides["target"] is None:
             raise TypeError
-        for stored in sides.values():
-            if stored is not None and not _IN_STORE.fullmatch(stored.file):
-                raise ValueError(stored.file)
         return cls(name, height, width, sides["target"], sides["degraded"])
 
 
 Index = dict[Split, list[Entry]]
-_IN_STORE = re.compile(rf"(train|val)/[0-9a-f]{{24}}{re.escape(SUFFIX)}")
 
 
 def file_of(split: Split, source: Path) -> str:
@@ -142,13 +144,16 @@ def open_pixels(path: Path) -> Pixels:
         UserError: it is missing or damaged.
     """
     try:
+        require_regular(path)
         pixels: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing from the store: {_AGAIN}") from error
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged: {_AGAIN}") from error
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror or error})") from error
+    except Exception as error:  # numpy fails in many ways at a damaged header
+        raise UserError(f"{path} is damaged: {_AGAIN}") from error
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path} is no image of a store: {_AGAIN}")
     return pixels
@@ -217,7 +222,7 @@ def read_index(folder: Path) -> Index:
         content: dict[str, Any] = json.loads(path.read_text())
         if content["format"] == FORMAT:
             return {split: [Entry.of(record) for record in content[split]] for split in SPLITS}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: delete it and {_AGAIN}") from error
     raise UserError(
         f"{path} has format {content['format']}, this version reads {FORMAT}: {_AGAIN} into "
@@ -240,10 +245,14 @@ def done_before(folder: Path) -> dict[str, Stored]:
     if (folder / INDEX).is_file():
         found += stored_in(read_index(folder))
     if (folder / PROGRESS).is_file():
-        for line in (folder / PROGRESS).read_text().splitlines():
+        for line in (folder / PROGRESS).read_text(errors="replace").splitlines():
             try:
                 found.append(Stored(**json.loads(line)))
-            except (ValueError, TypeError):  # the last one, if the process was killed
+            except (
+                ValueError,
+                TypeError,
+                RecursionError,
+            ):  # the last one, if the process was killed
                 continue
     return {stored.file: stored for stored in found if stored.is_current(folder)}
 

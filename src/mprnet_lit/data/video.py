@@ -89,6 +89,7 @@ def restore_video(
         with open_video(source) as container:
             with writing(destination):
                 destination.parent.mkdir(parents=True, exist_ok=True)
+                partial.unlink(missing_ok=True)  # if a link, it is not to be written through
                 options = {"movflags": "+faststart"} if form in ("mp4", "mov") else {}
                 output = av.open(str(partial.absolute()), "w", format=form, options=options)
             with closing(output, destination):

@@ -37,7 +37,7 @@ class OnnxNetwork:
         if not isinstance(source, bytes):
             if not Path(source).is_file():
                 raise UserError(f"there is no file {name}: check weights")
-            source = Path(source).read_bytes()  # so that the file can't name others to be read
+            source = Path(source).read_bytes()
         place = torch.device(device)
         self.runtime, start = _runtime(name, place, bf16)
         try:
@@ -47,6 +47,8 @@ class OnnxNetwork:
             ends = [[end.name for end in side] for side in (model.graph.input, model.graph.output)]
             if ends != [[INPUT], [OUTPUT]]:
                 raise ValueError("another network")
+            if _names_files(model):  # which the runtimes would read, whatever they are
+                raise ValueError("its numbers lie in another file")
             metadata = {entry.key: entry.value for entry in model.metadata_props}
             record: dict[str, Any] = json.loads(metadata[RECORD])
             self.size, self.info = Size(**record.pop("size")), Info.of(record)
@@ -65,6 +67,18 @@ class OnnxNetwork:
         """Restore (B, 3, H, W) in [0, 1], H and W multiples of 8; float32, not clamped."""
         restored = self.run(np.ascontiguousarray(x.detach().float().cpu().numpy()))
         return (torch.from_numpy(restored).to(x.device),)
+
+
+def _names_files(message: Any) -> bool:
+    """Tell whether any part of a model is kept in another file."""
+    if getattr(message, "external_data", None):
+        return True
+    parts = (value for field, value in message.ListFields() if field.message_type is not None)
+    return any(
+        _names_files(part)
+        for value in parts
+        for part in ([value] if hasattr(value, "ListFields") else value)
+    )
 
 
 def _runtime(

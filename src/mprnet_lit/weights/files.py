@@ -13,12 +13,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from mprnet_lit.errors import UserError
-from mprnet_lit.files import write_whole
+from mprnet_lit.files import require_regular, write_whole
 from mprnet_lit.models import MPRNet
 from mprnet_lit.weights.info import PUBLISHED_LICENCE, RECORD, Info
 from mprnet_lit.weights.official import from_official, is_official, to_official
 from mprnet_lit.weights.shapes import ACTIVATION, build
 from mprnet_lit.weights.shipped import SHIPPED, shipped
+from mprnet_lit.weights.tensors import is_plain, read_tensors
 
 SUFFIXES = (".safetensors", ".ckpt", ".pth")
 _OURS = "model."
@@ -63,6 +64,8 @@ def read(path: str | Path) -> Weights:
         state, record = _read_safetensors(path) if path.suffix == ".safetensors" else _read(path)
     except FileNotFoundError as error:
         raise UserError(f"there is no weights file {path}: check weights") from error
+    except UserError:
+        raise
     except Exception as error:  # readers fail in as many ways as a file can be wrong
         raise UserError(
             f"{path} is not a weights file, is damaged, or wants to run code when read: "
@@ -125,10 +128,10 @@ def _save_torch(content: Mapping[str, Any], path: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the state dict, under whichever names, and our record if there is one."""
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    content: Any = read_tensors(path)
     state = content.get("state_dict", content)
     record = content.get(RECORD, {})
-    if not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not all(isinstance(tensor, Tensor) and is_plain(tensor) for tensor in state.values()):
         raise TypeError("not a state dict")
     if record and not is_official(state):  # the losses' and metrics' own tensors are not ours
         state = {n.removeprefix(_OURS): t for n, t in state.items() if n.startswith(_OURS)}
@@ -136,6 +139,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    require_regular(path)
     with safe_open(path, framework="pt") as file:
         known = {f.name for f in fields(Info)}  # others may say what they like
         record = {n: json.loads(v) for n, v in (file.metadata() or {}).items() if n in known}

@@ -11,6 +11,8 @@ from mprnet_lit.models import MPRNet, Size
 ACTIVATION = "activation.weight"
 """How the one shared PReLU ends all of its names."""
 _SHOWN = 3
+_MOST_CABS = 64
+"""In each block of the third stage; the published networks have 8. Building takes time for each."""
 
 
 def size_of(state: Mapping[str, Tensor]) -> Size:
@@ -40,6 +42,8 @@ def build(state: Mapping[str, Tensor]) -> MPRNet:
         size = size_of(state)
     except KeyError as error:
         raise ValueError(f"there is no {error.args[0]}") from error
+    if size.cabs_per_orb > _MOST_CABS:
+        raise ValueError(f"{size.cabs_per_orb} blocks of channel attention in a row are too many")
     with torch.device("meta"):
         model = MPRNet(**asdict(size))
     expected = model.state_dict()

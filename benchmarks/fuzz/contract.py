@@ -1,0 +1,127 @@
+"""What must hold of any input: it is taken or refused with a sentence, and nothing else is done."""
+
+import os
+import site
+import sys
+import sysconfig
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mprnet_lit.errors import UserError
+
+LIMIT = 20.0
+"""Seconds that one input may take; all seeds take less than one."""
+RAN = "ran"
+"""The file, in the folder of the input, that the traps among the seeds would make."""
+
+_NEVER = (
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+    "os.startfile",
+    "pty.spawn",
+    "socket.bind",
+    "socket.connect",
+    "subprocess.Popen",
+)
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# Python and the packages, which are imported when first needed, and what they ask of the system.
+_OWN = tuple(
+    os.path.realpath(place)
+    for place in (
+        *sysconfig.get_paths().values(),
+        *site.getsitepackages(),
+        sys.prefix,
+        sys.base_prefix,
+        Path(__file__).parents[2],
+        "/proc",
+        "/sys",
+        "/usr",
+        "/etc",
+        "/dev/urandom",
+    )
+)
+_TELEMETRY = str(Path.home() / "intel")  # OpenVINO's own
+_SECRET = "/etc/passwd"
+
+Action = Callable[[bytes, Path], object]
+"""Gives an input to the code under test, which may use the folder."""
+
+
+class Finding(AssertionError):  # noqa: N818
+    """The contract is broken."""
+
+
+class _Watch:
+    """Notes, by Python's audit events, what an input does outside of its folder."""
+
+    def __init__(self) -> None:
+        self.folder = ""
+        self.seen: list[str] = []
+        sys.addaudithook(self._event)  # it can't be taken away again
+
+    @contextmanager
+    def over(self, folder: Path) -> Iterator[list[str]]:
+        """Watch for a while."""
+        self.folder, self.seen = os.path.realpath(folder), []
+        try:
+            yield self.seen
+        finally:
+            self.folder = ""
+
+    def _event(self, event: str, arguments: tuple[object, ...]) -> None:
+        if not self.folder:
+            return
+        if event.startswith(_NEVER):
+            self.seen.append(f"{event} {arguments[:1]}")
+            raise PermissionError(f"{event} is not allowed here")
+        if event == "open" and isinstance(arguments[0], str | bytes):
+            path = os.path.realpath(os.fsdecode(arguments[0]))
+            flags = arguments[2] if isinstance(arguments[2], int) else 0
+            inside = f"{path}/".startswith(f"{self.folder}/")
+            known = path.startswith(_OWN) and path != _SECRET and not flags & _WRITES
+            known |= path.startswith(_TELEMETRY)
+            if not (inside or known or path == os.devnull or path.endswith((".pyc", ".pyi"))):
+                self.seen.append(f"open {path}")
+                raise PermissionError(f"{path} is not allowed here")
+
+
+_watch: list[_Watch] = []
+
+
+def attempt(action: Action, data: bytes, folder: Path) -> tuple[bool, float]:
+    """Try one input; return whether it was accepted, and the seconds.
+
+    Raises:
+        Finding: another error than UserError, one without words, a forbidden act, or too long.
+    """
+    if not _watch:
+        _watch.append(_Watch())
+    accepted = True
+    started = time.perf_counter()
+    with _watch[0].over(folder) as seen:
+        try:
+            action(data, folder)
+        except UserError as error:
+            accepted = False
+            if not str(error).strip():
+                raise Finding("an error without a sentence") from error
+        except Finding:
+            raise
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)
+            ours = [f for f in where if "/mprnet_lit/" in f.filename] or where[-1:]
+            place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
+            raise Finding(f"{type(error).__name__} at {place}") from error
+    seconds = time.perf_counter() - started
+    if seen:
+        raise Finding(f"outside of the folder: {seen[0]}")
+    if (folder / RAN).exists():
+        raise Finding("code in the input ran")
+    if seconds > LIMIT:
+        raise Finding(f"took longer than {LIMIT:.0f} s")
+    return accepted, seconds

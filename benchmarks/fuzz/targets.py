@@ -1,0 +1,260 @@
+"""One target for each kind of input: it turns any bytes into an input and gives it to the code."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from benchmarks.fuzz import seeds
+from benchmarks.fuzz.contract import Action, Finding
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mprnet_lit import config as settings
+from mprnet_lit import weights
+from mprnet_lit.building import build_model, build_module
+from mprnet_lit.checkpoints import read_checkpoint
+from mprnet_lit.config import CONFIG_DIR, explain, register_resolvers
+from mprnet_lit.data.benchmarks import find_test_images
+from mprnet_lit.data.dnd import find_dnd_images
+from mprnet_lit.data.images import probe_image, read_image
+from mprnet_lit.data.jobs import find_jobs
+from mprnet_lit.data.pairing import find_images, find_pairs
+from mprnet_lit.data.photo import read_photo, write_photo
+from mprnet_lit.data.store import Prepared, done_before, open_pixels
+from mprnet_lit.errors import UserError
+from mprnet_lit.inference.onnx import OnnxNetwork
+
+_valid_keys = cache(settings.valid_keys)
+_FORMATS = (".png", ".jpg", ".webp", ".tif", ".bmp")
+
+
+@dataclass(frozen=True)
+class Target:
+    """How a kind of input is read, and seeds of it."""
+
+    action: Action
+    seeds: Callable[[], Sequence[bytes]]
+
+
+def refuses(action: Callable[[], object]) -> bool:
+    """Tell whether it ends in a sentence."""
+    try:
+        action()
+    except UserError:
+        return True
+    return False
+
+
+def image(data: bytes, folder: Path) -> None:
+    """Look at a picture, read it, and write it in each format with all that goes with it."""
+    kind, content = data[:1] or b"\0", data[1:]
+    path = folder / "in" / f"a{_FORMATS[kind[0] % 5]}"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(seeds.mend_png(content) if kind[0] < 128 else content)
+    size = probe_image(path)
+    if read_image(path).shape[:2] != size:
+        raise Finding("two sizes of one image")
+    photo = read_photo(path)
+    if photo.pixels.shape[:2] != size:
+        raise Finding("two sizes of one photo")
+    refused = 0
+    for suffix in _FORMATS:
+        out = folder / "out" / f"a{suffix}"
+        kept = photo if suffix not in (".jpg", ".bmp") else replace(photo, alpha=None)
+        refused += refuses(lambda out=out, kept=kept: write_photo(out, kept))
+    if refused:
+        raise UserError("it can't be written in every format")
+
+
+def pairing(data: bytes, folder: Path) -> None:
+    """Pair files and plan what to restore: patterns, a glob, a list, then names and links."""
+    lines = data.decode("utf-8", "surrogateescape").split("\n")
+    first, second, glob, listed, *names = (lines + [""] * 4)[:24]
+    root = folder / "set"
+    shutil.rmtree(root, ignore_errors=True)
+    (root / "in").mkdir(parents=True)
+    (root / "gt").mkdir()
+    for name in names:
+        name, _, link = name.partition("->")
+        path = root / name
+        if ".." in Path(name).parts or "\0" in name or Path(name).is_absolute() or not name:
+            continue
+        with suppress(OSError, ValueError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if link and not Path(link).is_absolute() and ".." not in Path(link).parts:
+                path.symlink_to(link)
+            elif not path.exists():
+                path.write_bytes(seeds.images()[0])
+    with suppress(OSError):
+        (root / "list.txt").write_bytes(
+            listed.replace(";", "\n").encode("utf-8", "surrogateescape")
+        )
+    refused = refuses(lambda: find_images(root, first, "skip"))
+    for one, two in (("in", "gt"), (".", ".")):
+        sides = root / one, root / two
+        refused &= refuses(lambda sides=sides: find_pairs(*sides, first, second, "skip"))
+    for layout in ({"list": "list.txt"}, {"input": first, "target": second}):
+        refused &= refuses(lambda layout=layout: find_test_images("set", root, [layout]))
+    output = folder / "out"
+    for source in (str(root), f"{root}/{glob}"):
+        try:
+            jobs = find_jobs(source, str(output))
+        except UserError:
+            continue
+        refused = False
+        for job in jobs:
+            inside = Path(os.path.normpath(job.destination)).is_relative_to(output)
+            if job.destination != output and not inside:
+                raise Finding(f"a result outside of the output: {job.destination}")
+    if refused:
+        raise UserError("nothing could be paired nor restored")
+
+
+def config(data: bytes, folder: Path) -> None:
+    """Compose overrides, one a line, and build the network and what trains it."""
+    overrides = [o for o in data.decode("utf-8", "replace").split("\n") if o]
+    register_resolvers()
+    settings.valid_keys = _valid_keys  # it composes all modes, for each typo
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            composed = compose("config", overrides=["model=tiny", "paths.run=here", *overrides])
+        if max(composed.model.width, composed.model.cabs_per_orb) > 64:
+            raise UserError("a network too large to be built here by the thousand")
+        OmegaConf.to_container(composed, resolve=True)
+        build_module(composed, build_model(composed).model)
+    except (HydraException, OmegaConfBaseException, RecursionError, ValueError) as error:
+        if isinstance(error, UserError) or not (said := explain(error) or _other(error)):
+            raise
+        raise UserError(said) from error
+
+
+def _other(error: Exception) -> str:
+    """Return the words of an error that the command line prints as they are."""
+    return str(error).strip() if isinstance(error, HydraException | OmegaConfBaseException) else ""
+
+
+def weights_file(data: bytes, folder: Path) -> None:
+    """Read weights of each kind; of an archive also with its pickle changed alone."""
+    kind, content = data[:1] or b"\0", data[1:]
+    suffix = weights.files.SUFFIXES[kind[0] % 3]
+    if kind[0] & 4 and suffix != ".safetensors":
+        whole = next(c for s, c in seeds.weights_files() if s == suffix)
+        content = seeds.with_pickle(whole, content)
+    path = folder / f"w{suffix}"
+    path.write_bytes(content)
+    refused = refuses(lambda: weights.read(path))
+    if suffix == ".ckpt":
+        refused &= refuses(lambda: read_checkpoint(path))
+    if refused:
+        raise UserError("no weights")
+
+
+def onnx(data: bytes, folder: Path) -> None:
+    """Start an exported network."""
+    path = folder / "w.onnx"
+    path.write_bytes(data)
+    OnnxNetwork(path)
+
+
+def mat(data: bytes, folder: Path) -> None:
+    """Read arrays of MATLAB files, as SIDD's and DND's, which are HDF5."""
+    kind, content = data[:1] or b"\0", data[1:]
+    if kind[0] % 3 == 0:
+        (folder / "blocks.mat").write_bytes(content)
+        layout = {"noisy": "blocks.mat", "clean": "blocks.mat"}
+        for block in find_test_images("sidd", folder, [layout]):
+            block.read()
+        return
+    files = list(seeds.dnd_files())
+    files[kind[0] % 3 - 1] = content
+    for name, file in zip(("info.mat", "0001.mat"), files, strict=True):
+        (folder / name).write_bytes(file)
+    for number in range(2, 9):
+        (folder / f"{number:04d}.mat").unlink(missing_ok=True)
+    for one in find_dnd_images(folder / "info.mat", folder):
+        one.read()
+
+
+def store(data: bytes, folder: Path) -> None:
+    """Read a prepared store: an index, or an image of it."""
+    kind, content = data[:1] or b"\0", data[1:]
+    index, pixels = seeds.store_files()
+    index, pixels = (index, content) if kind[0] % 2 else (content, pixels)
+    (folder / "index.json").write_bytes(index)
+    (folder / "progress.jsonl").write_bytes(content)
+    (folder / "train").mkdir(exist_ok=True)
+    (folder / f"train/{'0' * 24}.npy").write_bytes(pixels)
+    done_before(folder)
+    for split in ("train", "val"):
+        for sample in Prepared(folder, split).samples("raise"):
+            np.asarray(open_pixels(sample.target)[:1]).sum()
+
+
+def _image_seeds() -> list[bytes]:
+    return [bytes([k % 5]) + content for k, content in enumerate(seeds.images())]
+
+
+def _weights_seeds() -> list[bytes]:
+    kinds = {suffix: k for k, suffix in enumerate(weights.files.SUFFIXES)}
+    found = [bytes([kinds[suffix]]) + content for suffix, content in seeds.weights_files()]
+    for suffix, content in seeds.weights_files()[:3]:
+        if suffix != ".safetensors":
+            found.append(bytes([kinds[suffix] | 4 | (8 if kinds[suffix] == 1 else 0)])
+                         + seeds.pickle_of(content))  # fmt: skip
+    return found
+
+
+def _mat_seeds() -> list[bytes]:
+    info, picture = seeds.dnd_files()
+    return [*(b"\0" + content for content in seeds.mat_files()), b"\1" + info, b"\2" + picture]
+
+
+def _onnx_seeds() -> list[bytes]:
+    found = list(seeds.onnx_files())
+    OnnxNetwork(found[0])  # at its first use OpenVINO starts a process, of its own accord
+    return found
+
+
+def _store_seeds() -> list[bytes]:
+    index, pixels = seeds.store_files()
+    return [b"\0" + index, b"\1" + pixels]
+
+
+def _text_seeds(*texts: str) -> Callable[[], list[bytes]]:
+    return lambda: [text.encode() for text in texts]
+
+
+TARGETS = {
+    "images": Target(image, _image_seeds),
+    "pairing": Target(
+        pairing,
+        _text_seeds(
+            "**/*\n**/*\n**/*.png\ngt/a.png in/a.png\nin/a.png\ngt/a.png\nin/s/b.png\ngt/s/b.tif",
+            "in/*\ngt/*\nin/*/../*.png\n../a.png /etc/passwd\nin/a.png\ngt/a.png->a.png\nin/x->.",
+            "*_in\n*_gt\n*\n;\na_in.png\na_gt.jpg\nb_in.PNG\n.hidden.png\nloop->.\nloop2->loop",
+            "???[ab]\n*a*a*a*b\n[a-z].png\na b;c d e\n{a}.png\n*.png\n\\.png\n%s.png",
+        ),
+    ),
+    "config": Target(
+        config,
+        _text_seeds(
+            "task=deblur\noptimizer.lr=1e-4",
+            "model.width=8\nmodel.reduction=4\n+extra.key=[1,2,{a: b}]\n~seed",
+            "optimizer._target_=torch.os.system\ntask.loss._target_=builtins.eval",
+            "data=paired\ndata.train.degraded='a b'\nmodel.size=${oc.env:HOME}",
+            "task=../../etc/passwd\nhydra.searchpath=[file://x]\nseed=${mprnet.size:a,b}",
+            "trainer=ddp\nmodule.mixup_alpha=0.5\noptimizer.betas=[0.9,nan]\nseed=range(1,9)",
+        ),
+    ),
+    "weights": Target(weights_file, _weights_seeds),
+    "onnx": Target(onnx, _onnx_seeds),
+    "mat": Target(mat, _mat_seeds),
+    "store": Target(store, _store_seeds),
+}

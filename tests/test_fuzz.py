@@ -1,0 +1,297 @@
+"""Bad input of every kind, at random and by hand: refused with a sentence, or taken."""
+
+import io
+import os
+import pickle
+import random
+import struct
+import zipfile
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from benchmarks.fuzz import seeds
+from benchmarks.fuzz.contract import Finding, attempt
+from benchmarks.fuzz.targets import TARGETS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mprnet_lit import weights
+from mprnet_lit.checkpoints import read_checkpoint
+from mprnet_lit.data.benchmarks import find_test_images, read_mat
+from mprnet_lit.data.dnd import find_dnd_images
+from mprnet_lit.data.images import probe_image, read_image
+from mprnet_lit.data.jobs import find_jobs
+from mprnet_lit.data.pairing import find_images, find_pairs
+from mprnet_lit.data.photo import read_photo
+from mprnet_lit.errors import UserError
+from mprnet_lit.files import write_whole
+from mprnet_lit.inference.onnx import OnnxNetwork
+
+EXAMPLES = {"images": 30, "pairing": 25, "config": 6, "weights": 15, "mat": 60, "store": 60}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_damaged_input_is_taken_or_refused_with_a_sentence(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    target = TARGETS[name]
+    valid = target.seeds()
+
+    @settings(max_examples=EXAMPLES[name], deadline=None, derandomize=True, database=None,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(st.sampled_from(valid), st.integers(0, 2**32))
+    def check(seed, chance):
+        attempt(target.action, seeds.damaged(seed, random.Random(chance)), tmp_path)
+
+    check()
+
+
+def test_the_contract_notices_what_it_forbids(tmp_path):
+    def raises(*_):
+        raise KeyError
+
+    for action in (raises, lambda *_: os.system("true"), lambda *_: os.open("/etc/passwd", 0)):
+        with pytest.raises(Finding):
+            attempt(action, b"", tmp_path)
+    with pytest.raises(Finding, match="code in the input ran"):
+        attempt(lambda _, folder: (folder / "ran").touch(), b"", tmp_path)
+
+
+# Names and links
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(seeds.images()[0])
+    return path
+
+
+def test_results_stay_in_the_output(tmp_path):
+    picture(tmp_path / "in" / "sub" / "a.png")
+    picture(tmp_path / "b.png")
+    output = str(tmp_path / "out")
+    for glob in ("in/*/../../*.png", "in/**/../*.png"):
+        with pytest.raises(UserError, match=r"'\.\.' after a wildcard: name the folder before it"):
+            find_jobs(f"{tmp_path}/{glob}", output)
+    jobs = find_jobs(f"{tmp_path}/in/sub/../**/*.png", output)
+    assert [str(job.destination) for job in jobs] == [f"{output}/sub/a.png"]
+
+
+def test_links_that_lead_out_or_in_circles(tmp_path):
+    """A link to a file is that file, as data sets are kept; one to a folder is not entered."""
+    secret = picture(tmp_path / "elsewhere" / "secret.png")
+    folder = tmp_path / "in"
+    picture(folder / "a.png")
+    (folder / "linked.png").symlink_to(secret)
+    (folder / "folder").symlink_to(secret.parent)
+    for name in ("x", "y"):  # two make 2^40 ways to each file
+        (folder / name).symlink_to(folder)
+    for source in (str(folder), f"{folder}/**/*.png"):
+        jobs = find_jobs(source, str(tmp_path / "out"))
+        assert [job.name for job in jobs] == ["a.png", "linked.png"]
+        assert all(job.destination.parent == tmp_path / "out" for job in jobs)
+    (folder / "self.png").symlink_to("self.png")
+    assert find_jobs(str(folder), str(tmp_path / "out"))
+    found = find_images(folder, on_error="skip")
+    assert [image.name for image in found.images] == ["a", "linked"]
+    assert "self.png" in found.left_out[0]
+
+
+def test_writing_does_not_follow_a_link(tmp_path):
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"kept")
+    for name in ("a.png", "a.png.part"):
+        (tmp_path / name).symlink_to(kept)
+    write_whole(tmp_path / "a.png", b"new")
+    assert kept.read_bytes() == b"kept"
+    assert (tmp_path / "a.png").read_bytes() == b"new" and not (tmp_path / "a.png").is_symlink()
+
+
+def test_a_list_can_not_name_files_outside_of_the_set(tmp_path):
+    picture(tmp_path / "secret.png")
+    picture(tmp_path / "set" / "a.png")
+    for word in ("../secret.png", str(tmp_path / "secret.png")):
+        (tmp_path / "set" / "list.txt").write_text(f"a.png a.png\na.png {word}\n")
+        with pytest.raises(UserError, match=r"list\.txt, line 2: .* leads out of"):
+            find_test_images("set", tmp_path / "set", [{"list": "list.txt"}])
+    (tmp_path / "set" / "list.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"list\.txt can't be read"):
+        find_test_images("set", tmp_path / "set", [{"list": "list.txt"}])
+
+
+def test_patterns_that_would_take_years(tmp_path):
+    picture(tmp_path / "in" / f"{'a' * 200}.png")
+    with pytest.raises(UserError, match="matches the pattern"):
+        find_images(tmp_path / "in", "*a" * 20 + "b")
+    with pytest.raises(UserError, match="over 50 wildcards"):
+        find_pairs(tmp_path / "in", tmp_path / "in", "*" * 500, "*" * 500)
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+    for name in ("p.png", "p.pth", "p.safetensors", "p.mat"):
+        os.mkfifo(tmp_path / name)
+    readers = (read_image, probe_image, read_photo), (weights.read, read_checkpoint)
+    calls = [(read, "p.png") for read in readers[0]] + [(read, "p.pth") for read in readers[1]]
+    calls += [(weights.read, "p.safetensors"), (lambda path: read_mat(path, "x"), "p.mat")]
+    calls += [(lambda path: find_dnd_images(path, path.parent), "p.mat")]
+    for read, name in calls:
+        with pytest.raises(UserError, match="is a pipe or a device and not a file"):
+            read(tmp_path / name)
+
+
+# Absurd sizes
+
+
+def test_files_of_absurd_size_are_not_read(tmp_path):
+    with picture(tmp_path / "a.png").open("ab") as file:
+        file.truncate(2**40)  # a hole, which takes no room
+    with pytest.raises(UserError, match=r"a\.png has over 4\.4 GB"):
+        probe_image(tmp_path / "a.png")
+
+
+BOMB = zlib.compress(bytes(20_000_000))
+CHUNKS = {
+    "iCCP": b"p\0\0" + BOMB,
+    "zTXt": b"k\0\0" + BOMB,
+    "iTXt": b"k\0\1\0\0\0" + BOMB,
+}
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+def test_a_bomb_in_a_chunk_of_a_png(tmp_path, name):
+    pixels = b"IDAT", zlib.compress(b"\0\0\0\0")
+    chunks = [seeds.png_header(1, 1), (name.encode(), CHUNKS[name]), pixels, (b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(seeds.chunks_to_png(chunks))
+    with pytest.raises(UserError, match=r"a\.png can't be read"):
+        read_photo(tmp_path / "a.png")
+
+
+def test_a_tiff_of_absurd_size(tmp_path):
+    entries = [(256, 4, 2**31 - 1), (257, 4, 2**31 - 1), (258, 3, 8), (262, 3, 1)]
+    entries += [(273, 4, 8), (277, 3, 1), (278, 4, 2**31 - 1), (279, 4, 4)]
+    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    head = struct.pack("<2sHIIH", b"II", 42, 12, 0, len(entries))
+    (tmp_path / "a.tif").write_bytes(head + directory + bytes(4))
+    for read in (read_image, probe_image, read_photo):
+        with pytest.raises(UserError, match="megapixels"):
+            read(tmp_path / "a.tif")
+
+
+def test_a_jpeg_of_thousands_of_scans(tmp_path):
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    last = content.rindex(b"\xff\xda")
+    for times, good in ((10, True), (200, False)):
+        (tmp_path / "a.jpg").write_bytes(content[:-2] + content[last:-2] * times + b"\xff\xd9")
+        if good:
+            assert read_image(tmp_path / "a.jpg").shape == (64, 64, 3)
+        else:
+            with pytest.raises(UserError, match="over 100 scans"):
+                read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK"])
+def test_uncompressed_tiffs_are_turned(tmp_path, mode):
+    """Found by fuzzing: Pillow's memory map of some of them has the sides exchanged."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 4), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    image.save(tmp_path / "a.tif", exif=exif)
+    expected = np.rot90(np.asarray(image.convert("RGB")), -1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
+
+
+def test_weights_that_would_fill_the_memory(tmp_path):
+    few = torch.zeros(1)
+    expanded = {n: few.expand(t.shape) for n, t in seeds.network().state_dict().items()}
+    file = io.BytesIO()
+    torch.save({"a": torch.zeros(4)}, file)
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new:
+        for item in old.infolist():
+            zeros = item.filename.endswith("data/0")
+            new.writestr(item.filename, bytes(10_000_000) if zeros else old.read(item))
+    torch.save(expanded, tmp_path / "expanded.pth")
+    torch.save({"a": few.expand(10**6, 10**6)}, tmp_path / "huge.pth")
+    (tmp_path / "bomb.pth").write_bytes(bomb.getvalue())
+    (tmp_path / "long.safetensors").write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    for path in tmp_path.iterdir():
+        with pytest.raises(UserError, match=f"{path.name} is not a weights file, is damaged"):
+            weights.read(path)
+
+
+def test_matlab_files_of_absurd_size_or_of_objects(tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"a": np.zeros((2, 3, 4, 4, 3), np.uint8)})
+    content = path.read_bytes()
+    dimensions = struct.pack("<5i", 2, 3, 4, 4, 3)
+    assert dimensions in content
+    path.write_bytes(content.replace(dimensions, struct.pack("<5i", 99999, 99999, 4, 4, 3)))
+    with pytest.raises(UserError, match="uint8 of 99999x99999x4x4x3, which is no set of images"):
+        read_mat(path, "a")
+    scipy.io.savemat(path, {"a": np.array([[1, "b"]], object)})
+    with pytest.raises(UserError, match="is cell of 1x2"):
+        read_mat(path, "a")
+
+
+# Other files and code
+
+
+def test_hdf5_can_not_name_another_file(tmp_path):
+    info, image = seeds.dnd_files()
+    (tmp_path / "info.mat").write_bytes(info)
+    (tmp_path / "secret.mat").write_bytes(image)
+    (tmp_path / "raw").write_bytes(bytes(432))
+    path = tmp_path / "0001.mat"
+    layout = h5py.VirtualLayout((3, 6, 6), np.float32)
+    layout[:] = h5py.VirtualSource(str(tmp_path / "secret.mat"), "InoisySRGB", (3, 6, 6))
+    raw = [(str(tmp_path / "raw"), 0, 432)]
+    for make in (
+        lambda f: f.__setitem__("InoisySRGB", h5py.ExternalLink("secret.mat", "InoisySRGB")),
+        lambda f: f.create_virtual_dataset("InoisySRGB", layout),
+        lambda f: f.create_dataset("InoisySRGB", (3, 6, 6), np.float32, external=raw),
+    ):
+        with h5py.File(path, "w") as file:
+            make(file)
+        with pytest.raises(UserError, match=r"0001\.mat keeps InoisySRGB in another file"):
+            find_dnd_images(tmp_path / "info.mat", tmp_path)[0].read()
+    path.write_bytes(image)
+    assert find_dnd_images(tmp_path / "info.mat", tmp_path)[0].read()[0].shape == (4, 4, 3)
+
+
+def test_an_export_can_not_name_another_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good, away = seeds.onnx_files()
+    (tmp_path / "w.onnx").write_bytes(good)
+    assert OnnxNetwork(tmp_path / "w.onnx")(torch.ones(1, 3, 8, 8))[0].shape == (1, 3, 8, 8)
+    np.ones(9, np.float32).tofile("passw")
+    (tmp_path / "w.onnx").write_bytes(away.replace(b"/etc/passwd", b"./././passw"))
+    with pytest.raises(UserError, match="not a network that mode=export wrote"):
+        OnnxNetwork(tmp_path / "w.onnx")
+
+
+def test_traps_among_the_seeds_do_not_run(tmp_path, monkeypatch):
+    """They do when they are unpickled: it is the readers that keep them shut."""
+    monkeypatch.chdir(tmp_path)
+    for name, target in TARGETS.items():
+        for seed in target.seeds() if name in ("weights", "mat", "store") else ():
+            attempt(target.action, seed, tmp_path)
+    pickle.loads(pickle.dumps(seeds.Trap()))
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        (f"+a={'[' * 300}{']' * 300}", "nested too deeply"),
+        (f"seed={'9' * 5000}", "thousands of digits"),
+    ],
+)
+def test_overrides_that_break_the_parser(cli, override, sentence):
+    assert sentence in cli(override, status=1).errors
