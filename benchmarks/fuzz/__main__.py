@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _row(name: str, result: dict[str, Any]) -> str:
-    """Return a row of the table in docs/reliability-fuzzing.md, and what was found."""
+    """Return a row of the table in docs/reliability.md, and what was found."""
     found = result["findings"]
     hangs = sum(count for what, count in found.items() if "timeout" in what or "longer" in what)
     crashes = sum(found.values()) - hangs
