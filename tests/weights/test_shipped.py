@@ -69,7 +69,7 @@ def test_a_file_of_ones_own_goes_before_a_name(tmp_path, monkeypatch):
 
 
 def test_the_classical_methods_are_given_the_true_kernel():
-    """As published: with it, both sharpen a photograph; a wrong one would ring."""
+    """As published: with it, both sharpen a photograph."""
     photo = np.asarray(Image.open(PHOTOS / "coffee.png").crop((100, 100, 292, 292))) / 255
     blurred, known = degrade("blur", photo, np.random.default_rng(3))
     for name, method in METHODS["deblur"].items():

@@ -1,0 +1,192 @@
+"""The documentation, followed to the letter: every command and every piece of Python runs.
+
+With less of everything: a few small images, one step, one device. What starts several processes or
+a server, or makes an environment, is run by other tests, named in ELSEWHERE; here it is only read.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from mprnet_lit import weights
+from mprnet_lit.config import CONFIG_DIR
+from mprnet_lit.models import MPRNet
+from tests.conftest import PHOTOS
+from tests.data_.test_benchmarks import MAKERS, put
+from tests.pages import INLINE, PAGES, ROOT, Step, new_steps, words
+from tests.test_config import compose
+
+# What stands for something else, and what would take long.
+SMALLER = (
+    (r"^weights=FILE$", "weights=runs/denoise"),
+    (r"^output=FILE$", "output=copy.pth"),
+    (r"^(input|target)=FOLDER$", r"\1=clean"),
+    (r"^input=PHOTO$", "input=photo.jpg"),
+    (r"^benchmark=NAME$", "benchmark=gopro"),
+    (r"^benchmark.root=FOLDER$", "benchmark.root=data/GOPRO_Large"),
+    (r"=/data/", "=data/"),
+    (r"^model=(large|base|small)$", "model=tiny"),
+    (r"^trainer=ddp$", "trainer=cpu"),
+    (r"^trainer.devices=4$", "trainer.devices=1"),
+    (r"^(trainer.accumulate_grad_batches)=8$", r"\1=2"),
+    (r"^trainer.max_epochs=\d+$", "trainer.max_epochs=1"),
+    (r"^(data.patch_size)=\d+$", r"\1=32"),
+)
+LEAST = {
+    "train": ("trainer.max_steps=1", "trainer.limit_val_batches=1", "data.num_workers=0",
+              "trainer.check_val_every_n_epoch=1"),
+    "benchmark": ("largest_batch=1", "steps=1"),
+}  # fmt: skip
+PYTHONS = {"weights_only"}
+"""Arguments of functions, not keys."""
+ELSEWHERE = (
+    ("torchrun ", "tests/modes/test_nodes.py"),
+    ("srun ", "tests/modes/test_nodes.py"),
+    ("launch=", "tests/sweeps/test_launchers.py"),
+    ("logger=all", "tests/tracking/test_dashboards.py"),
+    ("mode=serve", "tests/modes/test_serve.py"),
+    ("int8=true", "tests/modes/test_export.py"),
+    ("output=model.pt2", "tests/modes/test_export.py"),
+    ("low_light", "tests/test_contributing.py"),
+    ("LowLight", "tests/test_contributing.py"),
+)
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A folder with everything that the pages speak of."""
+    folder = tmp_path_factory.mktemp("workshop")
+    coffee = Image.open(PHOTOS / "coffee.png").convert("RGB")
+    crops = [coffee.crop((n, 100, n + 80, 164)) for n in (0, 100, 200, 300)]
+    crops[0].save(folder / "photo.jpg")
+    for number, crop in enumerate(crops):
+        for name in ("clean", "noisy", "blurred", "sharp", "rainy", "dry", "photos", "my_photos"):
+            (folder / name).mkdir(exist_ok=True)
+            crop.save(folder / name / f"{number}.png")
+        for kind in ("noisy", "clean"):
+            (folder / "shots").mkdir(exist_ok=True)
+            crop.save(folder / "shots" / f"{number}_{kind}.png")
+        for split in ("train", "held_out"):
+            (folder / "build" / "photographs" / split).mkdir(parents=True, exist_ok=True)
+            crop.save(folder / "build" / "photographs" / split / f"{number}.png")
+    data = folder / "data"
+    for name in ("GOPRO_Large", "GoPro"):
+        MAKERS["gopro"](data / name)
+    MAKERS["sidd"](data / "SIDD")
+    pair = "Data/0001_001/0001_{0}_SRGB_010.PNG".format
+    put(data / "SIDD_Medium_Srgb", *[(pair(f"NOISY_{n}"), pair(f"GT_{n}")) for n in range(2)])
+    for name in ("Rain13K", "Rain100L", "rain/Rain100L", "rain/Rain100H", "rain/Test100",
+                 "rain/Test1200", "rain/Test2800"):  # fmt: skip
+        MAKERS["rain100l"](data / name)
+    torch.manual_seed(0)
+    model = MPRNet.from_size("tiny")
+    for task, name in (("deblur", "deblurring"), ("denoise", "denoising"), ("derain", "deraining")):
+        weights.save(model, folder / f"model_{name}.pth")
+        weights.save(model, folder / "runs" / task / "one" / "checkpoints" / "best.ckpt",
+                     weights.Info(task=task, crop=32))  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("page", new_steps())
+def test_a_page_from_top_to_bottom(page, workshop, tmp_path, cli, monkeypatch):
+    shutil.copytree(workshop, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "photo": np.asarray(Image.open("photo.jpg")),
+        "tensor": torch.rand(1, 3, 24, 32),
+        "index": torch.arange(2),
+        "restored": torch.rand(2, 3, 24, 32),
+        "target": torch.zeros(2, 3, 24, 32, dtype=torch.uint8),
+    }
+    for step in new_steps()[page]:
+        print(step.text)  # pytest shows the last one where it fails
+        if any(sign in step.text for sign, _ in ELSEWHERE):
+            read(step)
+        elif step.kind == "file":
+            Path(step.file).parent.mkdir(parents=True, exist_ok=True)
+            Path(step.file).write_text(step.text)
+        elif step.kind == "python":
+            exec(step.text, names)  # the documentation's own words
+        else:
+            run(words(step.text.partition("<<'EOF'")[0]), step.text, cli)
+
+
+def run(command: list[str], text: str, cli) -> None:
+    """Run a command line, or see that what it starts is there."""
+    match command:
+        case ["python", "-m", "mprnet_lit", *arguments]:
+            cli(*smaller(arguments))
+        case ["python", "-"]:
+            exec(text.partition("\n")[2].removesuffix("EOF"), {})
+        case ["python", "-m", module, *options]:
+            place = ROOT / module.replace(".", "/")
+            source = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
+            for option in options:
+                assert not option.startswith("--") or f'"{option}"' in source.read_text(), option
+        case ["make", target]:
+            done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        case ["pip", "install", what]:
+            extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+            for extra in re.findall(r"\[(\w+)\]", what):
+                assert extra in extras["optional-dependencies"], extra
+        case ["tensorboard", "--logdir", "runs"]:
+            assert (Path(sys.executable).parent / "tensorboard").exists()
+        case [".ci/run"]:
+            assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
+        case _:
+            raise AssertionError(f"no test knows how to run {text}")
+
+
+def smaller(arguments: list[str]) -> list[str]:
+    for pattern, replacement in SMALLER:
+        arguments = [re.sub(pattern, replacement, argument) for argument in arguments]
+    mode = next((a.removeprefix("mode=") for a in arguments if a.startswith("mode=")), "train")
+    trials = ["sweep.trials=2"] if "sweep=optuna" in arguments else []
+    return [*arguments, *trials, *LEAST.get(mode, ())]
+
+
+def read(step: Step) -> None:
+    """See that the configuration knows what a command says that another test runs."""
+    command = words(step.text) if step.kind == "sh" else []
+    if "mprnet_lit" not in command or "low_light" in step.text:
+        return
+    arguments = [a for a in command[command.index("mprnet_lit") + 1 :] if "=" in a]
+    sweeps = "-m" in command or "sweep=optuna" in arguments
+    compose(*(re.sub(r"=([^,\[{(]+),.*", r"=\1", a) if sweeps else a for a in arguments))
+
+
+def test_every_key_that_a_page_names_is_one():
+    options = [f"mode={p.stem}" for p in CONFIG_DIR.glob("mode/[!_]*.yaml")]
+    options += ["data=paired", "data=clean", "sweep=optuna", "callbacks=ema", "logger=wandb"]
+    configs = [compose(option) for option in options]
+    groups = {path.name for path in CONFIG_DIR.iterdir()}
+    for page in PAGES:
+        for code in INLINE.findall((ROOT / page).read_text()):
+            for key in re.findall(r"(?:^|\s)\+{0,2}([a-z_]+(?:\.[a-z_]+)*)=[^=\s]", code):
+                known = key in groups | PYTHONS or any(has(config, key) for config in configs)
+                assert known, f"{page}: {key} of `{code}`"
+
+
+def has(config, key: str) -> bool:
+    for part in key.split("."):
+        if not OmegaConf.is_dict(config) or part not in config:
+            return False
+        config = None if OmegaConf.is_missing(config, part) else config._get_node(part)
+    return True
+
+
+def test_every_link_of_the_pages_outside_the_site_leads_somewhere():
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("tests/data/*.md")):
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+            if not re.match(r"https?:", link):
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
