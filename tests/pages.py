@@ -68,14 +68,17 @@ def words(line: str) -> list[str]:
 
 @cache
 def new_steps() -> dict[str, tuple[Step, ...]]:
-    """Return each page's steps without those that an earlier page has."""
+    """Return each page's steps without those that an earlier page has.
+
+    A store is prepared again: what follows on that page needs it.
+    """
     seen: set[tuple[str, ...]] = set()
     found: dict[str, tuple[Step, ...]] = {}
     for page in PAGES:
         new = []
         for step in steps(page):
             key = (step.kind, *(words(step.text) if step.kind == "sh" else (step.text,)))
-            if key not in seen:
+            if key not in seen or "mode=prepare" in step.text:
                 new.append(step)
             seen.add(key)
         if new:
