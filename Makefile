@@ -35,7 +35,7 @@ $(LOWEST)/.installed: pyproject.toml requirements/lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/pip install --quiet -c requirements/lowest.txt torch
 	$(LOWEST)/bin/pip install --quiet -c requirements/lowest.txt -e . \
-	  build hatchling hypothesis pytest pytest-xdist
+	  build hatchling hypothesis pytest pytest-xdist PyWavelets
 	@touch $@
 
 # A browser for the tests of the report page; where it can't be installed, those are skipped.
