@@ -71,10 +71,11 @@ bench: $(INSTALLED)  ## measure speed and memory against the plain baseline; wri
 	$(BIN)/python -m benchmarks --quality 10
 	$(BIN)/python benchmarks/restoring.py
 
-build/photographs/train: $(INSTALLED)
+build/photographs/.complete: | $(INSTALLED)
 	$(BIN)/python -m benchmarks.photographs build/photographs
+	@touch $@
 
-photographs: build/photographs/train  ## fetch the photographs of the shipped weights (Debian; 62 MB)
+photographs: build/photographs/.complete  ## fetch the photographs of the shipped weights (Debian; 62 MB)
 
 quality: $(INSTALLED) photographs  ## compare the shipped weights with classical methods; writes docs/quality.* (half an hour)
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,quality]"

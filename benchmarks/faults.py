@@ -124,7 +124,7 @@ def kill_once(
         time.sleep(0.002)
     if aim:
         time.sleep(draw.uniform(0, 0.02))  # at its first byte, its last, or while it is synced
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     lived = time.monotonic() - started
     process.join()
     if process.exitcode != -signal.SIGKILL:
@@ -157,16 +157,16 @@ def kill_and_compare(
     for number, aim in enumerate(kinds, 1):
         event = kill_once(folder / "killed", log, options, draw, span, aim)
         if event is None:
-            sys.exit(f"it ended or failed before kill {number}: see {log}, or give more --epochs")
+            sys.exit(f"it ended or failed before kill {number} (more --epochs?): {_end(log)}")
         events.append(event)
         print(f"{number:3d}  {json.dumps(event)}", flush=True)
     process = life(folder / "killed", log, [*options, "resume=auto"])
     process.join()
     if process.exitcode:
-        sys.exit(f"the last life failed: see {log}")
+        sys.exit(f"the last life failed: {_end(log)}")
     alone.join()
     if alone.exitcode:
-        sys.exit(f"the training left alone failed: see {folder / 'whole.log'}")
+        sys.exit(f"the training left alone failed: {_end(folder / 'whole.log')}")
     checkpoints = [last_checkpoint(folder / name) for name in ("whole", "killed")]
     first, second = ({key: load(c)[key] for key in COMPARED} for c in checkpoints if c)
     differing = differences(first, second)
@@ -185,6 +185,10 @@ def kill_and_compare(
         "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}",
         "events": events,
     }
+
+
+def _end(log: Path) -> str:
+    return log.read_text()[-2000:]
 
 
 def _tensors(tree: Any) -> int:

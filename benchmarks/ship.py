@@ -18,6 +18,7 @@ def main() -> None:
     read = weights.read(sys.argv[1])
     config = {key: read.info.config[key] for key in KEPT}
     config["trainer"] = {k: v for k, v in config["trainer"].items() if k != "default_root_dir"}
+    config["callbacks"] = {"ema": read.info.config["callbacks"]["ema"]}  # the others: how it ran
     target = shipped(read.info.task)
     target.parent.mkdir(exist_ok=True)
     weights.save(read.model, target, replace(read.info, licence="Apache-2.0", config=config))

@@ -1,5 +1,6 @@
 """What MkDocs does besides: the configuration reference, and links that lead out of the docs."""
 
+import posixpath
 import re
 from collections.abc import Iterator
 from itertools import takewhile
@@ -30,7 +31,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Show the names of files outside of the docs instead of links that would lead nowhere."""
-    return re.sub(r"\[([^\]]+)\]\((?:\.\./)+(?!tutorials|reference)[^)]*\)", r"`\1`", markdown)
+    folder = posixpath.dirname(page.file.src_uri)
+
+    def shown(link: re.Match[str]) -> str:
+        outside = posixpath.normpath(posixpath.join(folder, link[2])).startswith("../")
+        return f"`{link[1]}`" if outside else link[0]
+
+    return re.sub(r"\[([^\]]+)\]\((\.\./[^)]*)\)", shown, markdown)
 
 
 def configuration() -> str:

@@ -50,10 +50,8 @@ def test_a_newcomer_adds_low_light(shell, cli, tmp_path, monkeypatch):
         Image.fromarray(image).save(tmp_path / folder / "cat.png")
     cli("mode=restore", "weights=runs/low_light", "input=dark/cat.png", "output=restored")
     assert Image.open(tmp_path / "restored" / "cat.png").size == (96, 64)
-    scored = cli(
-        "--config-dir=conf", "mode=evaluate", "task=low_light", "weights=runs/low_light",
-        "input=dark", "target=bright",
-    )  # fmt: skip
+    (evaluating,) = re.findall(r"python -m mprnet_lit (mode=evaluate.+)", PAGE)
+    scored = cli(*evaluating.split())
     assert len(scored.file("scores.csv").read_text().splitlines()) == 2
 
 

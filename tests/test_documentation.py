@@ -50,13 +50,13 @@ LEAST = {
 PYTHONS = {"weights_only"}
 """Arguments of functions, not keys."""
 ELSEWHERE = (
-    ("torchrun ", "tests/modes/test_nodes.py"),
-    ("srun ", "tests/modes/test_nodes.py"),
+    ("trainer=torchrun", "tests/modes/test_nodes.py"),
+    ("trainer=slurm", "tests/modes/test_nodes.py"),
     ("launch=", "tests/sweeps/test_launchers.py"),
     ("logger=all", "tests/tracking/test_dashboards.py"),
     ("mode=serve", "tests/modes/test_serve.py"),
     ("int8=true", "tests/modes/test_export.py"),
-    ("output=model.pt2", "tests/modes/test_export.py"),
+    (".pt2", "tests/modes/test_export.py"),
     ("low_light", "tests/test_contributing.py"),
     ("LowLight", "tests/test_contributing.py"),
 )
@@ -164,6 +164,11 @@ def read(step: Step) -> None:
     arguments = [a for a in command[command.index("mprnet_lit") + 1 :] if "=" in a]
     sweeps = "-m" in command or "sweep=optuna" in arguments
     compose(*(re.sub(r"=([^,\[{(]+),.*", r"=\1", a) if sweeps else a for a in arguments))
+
+
+@pytest.mark.parametrize(("sign", "file"), ELSEWHERE)
+def test_what_is_run_elsewhere_is(sign, file):
+    assert sign in (ROOT / file).read_text()
 
 
 def test_every_key_that_a_page_names_is_one():

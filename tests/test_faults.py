@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mprnet_lit.bad_steps import BadSteps
+from mprnet_lit.config import ALLOW_VARIABLE
 from mprnet_lit.errors import UserError
 from mprnet_lit.module import RestorationModule
 from tests.conftest import PHOTOS
@@ -202,6 +203,15 @@ def test_without_auto_batch_or_where_it_is_of_no_use_there_is_advice(cli, monkey
     assert "set module.gradient_checkpointing=true" in message
 
 
+def test_too_little_memory_for_the_validation_is_said(cli, monkeypatch):
+    def validation_step(self, batch, batch_idx):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(RestorationModule, "validation_step", validation_step)
+    message = complaint(cli(*TINY, "trainer.auto_batch=true", "logger=none", status=1))
+    assert "too small for the validation (no memory): set a smaller data.val_crop_size" in message
+
+
 @pytest.fixture
 def pairs(tmp_path):
     photo = Image.open(PHOTOS / "coffee.png").convert("RGB")
@@ -252,6 +262,21 @@ def test_a_data_worker_that_is_killed(cli, monkeypatch):
     assert last(outcome)["global_step"] == 5
 
 
+def test_an_error_within_a_data_worker_is_not_taken_for_its_death(cli, tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text(
+        "from mprnet_lit.data.degradations import Degradation\n"
+        "class Broken(Degradation):\n"
+        "    def __call__(self, image, rng):\n"
+        "        raise TypeError('mine')\n"
+    )
+    monkeypatch.setenv(ALLOW_VARIABLE, "broken")
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = ("data.degradation={_target_: broken.Broken}", "data.num_workers=1", "logger=none")
+    errors = cli(*TINY, *broken, status=1).errors
+    assert "a data worker process ended" not in errors
+    assert "TypeError: mine" in errors and 'broken.py", line 4' in errors
+
+
 @pytest.fixture
 def mount(tmp_path):
     """Makes file systems of their own."""
@@ -300,7 +325,9 @@ def test_a_clock_that_is_set_back_hides_no_run(cli, monkeypatch):
     options = (*TINY, "trainer.max_steps=1", "logger=none")
     first = cli(*options).file("last.ckpt")
     os.utime(first, (4e9, 4e9))  # written in 2096, it seems
-    monkeypatch.setattr("mprnet_lit.runs.time.time", lambda: 1e9)
+    monkeypatch.setattr(
+        "mprnet_lit.runs.time.time", lambda: 1e9 + 40_000
+    )  # the day is the same everywhere
     cli(*options)
     output = cli(*options, "resume=auto").output
     assert "2001-09-09" in output and str(first.parents[1]) not in output

@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
+WEIGHTS = ("deblur", "denoise", "derain")
 
 
 def build(source, output, epoch="1700000000"):
@@ -37,11 +38,14 @@ def test_a_wheel_is_the_same_from_another_place_and_time_and_runs_from_any_folde
     assert build(tmp_path / "elsewhere", tmp_path / "again").read_bytes() == wheel.read_bytes()
 
     with zipfile.ZipFile(wheel) as archive:
-        packed = {n for n in archive.namelist() if n.startswith("mprnet_lit/conf/")}
+        names = archive.namelist()
+        packed = {n for n in names if n.startswith("mprnet_lit/conf/")}
         archive.extractall(tmp_path / "installed")
     assert packed == {
         f"mprnet_lit/{path.relative_to(ROOT).as_posix()}" for path in ROOT.glob("conf/**/*.yaml")
     }
+
+    assert {f"mprnet_lit/weights/shipped/{name}.safetensors" for name in WEIGHTS} <= set(names)
 
     # A user's own configuration comes from --config-dir.
     mine = tmp_path / "mine" / "experiment" / "gentle.yaml"

@@ -18,6 +18,8 @@ def test_the_site_builds_and_asks_no_other_server(tmp_path):
     for page in tmp_path.rglob("*.html"):
         text = page.read_text()
         assert not re.search(r'<(script|link|img)[^>]*\s(src|href)="(https?:)?//', text), page
+    photo = (tmp_path / "tutorials" / "photo.html").read_text()
+    assert 'href="../restore.html"' in photo
     reference = (tmp_path / "reference" / "api.html").read_text()
     assert "the network, or a weights file" in reference, "from Restorer's docstring"
 
@@ -31,7 +33,10 @@ def test_the_configuration_reference_has_every_file_and_key():
         name = path.relative_to(ROOT / "conf").with_suffix("").as_posix()
         group, _, option = name.rpartition("/")
         title = f"Shared: {option[1:]}" if option.startswith("_") else f"### {group}={option}"
-        section = text if not group else text.partition(f"\n## {group}\n")[2].partition(title)[2]
+        section = text.partition(f"\n## {group}\n" if group else "\n## ")[2]
+        if group:
+            section = section.partition(f"{title}\n")[2].partition("\n### ")[0]
+        section = section.partition("\n## ")[0]
         assert section, path
         for key in OmegaConf.load(path):
             assert key == "defaults" or re.search(rf"\| `{key}[.`]", section), (path, key)

@@ -107,7 +107,7 @@ def as_before(config: DictConfig, trained: Mapping[str, Any]) -> DictConfig:
     """
     found = trained.get("trainer", {}).get("accumulate_grad_batches", 1)
     own = config.trainer.accumulate_grad_batches
-    return accumulating(config, found) if found > own and found % own == 0 else config
+    return accumulating(config, found) if 0 < own < found and found % own == 0 else config
 
 
 def release() -> None:

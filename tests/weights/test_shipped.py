@@ -14,7 +14,6 @@ from tests.conftest import PHOTOS
 from mprnet_lit import Restorer, metrics, weights
 from mprnet_lit.data.degradations import CameraNoise
 from mprnet_lit.errors import UserError
-from mprnet_lit.weights import SHIPPED
 from mprnet_lit.weights.shipped import shipped
 
 HELD_OUT = ("chelsea.png", "coffee.png", "rocket.jpg")
@@ -49,7 +48,7 @@ def test_a_noisy_photo_is_restored_with_no_weights_given(cli, tmp_path):
     assert psnr(restored, photo / 255) > psnr(noisy, photo / 255) + 4
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", ["deblur", "denoise", "derain"])
 def test_what_their_files_say(name):
     path = shipped(name)
     assert path.stat().st_size < 2e6

@@ -86,7 +86,7 @@ def _matches(fixed: Path, pattern: Path) -> list[Path]:
         raise UserError(f"input={pattern} has '..' after a wildcard: name the folder before it")
     if rest.name == "**":  # by itself it would match folders alone
         rest /= "*"
-    hidden = rest.name.startswith(".")
+    hidden = _is_hidden(rest)
     try:
         found = [path for path in fixed.glob(str(rest)) if path.suffix.lower() in SUFFIXES]
     except ValueError as error:

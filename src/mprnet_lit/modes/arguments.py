@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import keep_freed_memory
 from mprnet_lit.inference import Restorer
-from mprnet_lit.weights import SHIPPED
+from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 INFERENCE = (
     "tile",
@@ -25,7 +25,7 @@ INFERENCE = (
 
 
 def weights_file(config: DictConfig) -> str:
-    """Return ``weights``; where it is not set, the name of the package's for the task.
+    """Return ``weights``; where it is not set, the package's file for the task.
 
     The task is the benchmark's, if there is one.
 
@@ -41,7 +41,7 @@ def weights_file(config: DictConfig) -> str:
             f"weights is not set, and no weights for {task} are in the package, only for "
             f"{', '.join(SHIPPED)}: add weights=FILE (.ckpt, .pth, .safetensors or .onnx)"
         )
-    return task
+    return str(shipped(task))
 
 
 def new_file(config: DictConfig) -> Path:

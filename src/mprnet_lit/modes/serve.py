@@ -11,7 +11,7 @@ from mprnet_lit.errors import UserError
 from mprnet_lit.modes import arguments
 from mprnet_lit.serving.restoring import Choices, Limits
 from mprnet_lit.tracking.terminal import say
-from mprnet_lit.weights import SHIPPED
+from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 
 def run(config: DictConfig) -> None:
@@ -45,7 +45,7 @@ def run(config: DictConfig) -> None:
 def _weights(config: DictConfig) -> dict[str, str]:
     """Return the weights' files by name; where none are named, those in the package."""
     if config.weights is None:
-        return {name: name for name in SHIPPED}
+        return {name: str(shipped(name)) for name in SHIPPED}
     if OmegaConf.is_dict(config.weights):
         named = OmegaConf.to_container(config.weights, resolve=True)
         if not isinstance(named, Mapping) or not named or None in named.values():

@@ -60,6 +60,9 @@ def run(config: DictConfig) -> float | list[float] | None:
     """
     quieten()
     folder = Path(config.paths.run).resolve()
+    for key in _COUNTS:  # Lightning would stumble over them late, and with a traceback
+        if not isinstance(config.trainer[key], int):
+            raise UserError(f"trainer.{key}={config.trainer[key]} must be a whole number")
     checkpoint = resume_from(config, folder)
     attempt = config
     if config.trainer.auto_batch and checkpoint is not None:
@@ -151,7 +154,7 @@ def _fit(
             raise SystemExit(1) from error
         if memory.is_out_of_memory(error):
             raise memory.explained(error, trainer, data, batches.training) from error
-        if "DataLoader worker" in str(error) and not isinstance(error, UserError):
+        if "DataLoader worker (pid" in str(error):
             raise UserError(
                 "a data worker process ended that should not have, killed for want of memory, say: "
                 "set a smaller data.num_workers or data.cache_gb, then the same command with "
@@ -177,9 +180,6 @@ def build_trainer(
     loggers = dashboards.make_dashboards(config)
     if loggers:
         callbacks.append(dashboards.Dashboards(config, folder))
-    for key in _COUNTS:  # Lightning would stumble over them late, and with a traceback
-        if not isinstance(config.trainer[key], int):
-            raise UserError(f"trainer.{key}={config.trainer[key]} must be a whole number")
     callbacks.append(BadSteps(config.trainer.max_bad_steps, folder))
     every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
     if epochs > 0:

@@ -11,5 +11,5 @@ SHIPPED = tuple(sorted(path.stem for path in _FOLDER.glob("*.safetensors")))
 
 
 def shipped(name: str) -> Path:
-    """Return the file of the shipped weights of that name, whether or not it is there."""
+    """Return the file of the shipped weights of that name."""
     return _FOLDER / f"{name}.safetensors"
