@@ -133,7 +133,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         try:
             image = self.cache.read(path)
         except UserError as error:
-            if path.exists():
+            if path.exists() or path.suffix == SUFFIX:  # a store has its own advice
                 raise
             raise UserError(
                 f"{path} was there when the images were listed and is gone: put it back and go on "
