@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 __all__ = ["Restorer", "__version__"]
 __version__ = "0.1.0"
 
-# Unless told not to, albumentations looks up its newest version when imported, Ray reports use, and so
-# does onnxruntime from 1.29 on, within a minute of running a network.
+# Unless told not to, albumentations looks up its newest version when imported, Ray reports use, and
+# so does onnxruntime from 1.29 on, within a minute of running a network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
