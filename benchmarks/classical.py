@@ -121,8 +121,8 @@ METHODS = {
     # Its level is estimated, and not the same everywhere.
     "camera": {**DENOISING, "BM3D": Method(block_matching, (1.0, 1.4, 2.0))},
     "deblur": {
-        "Wiener, true kernel": Method(wiener, (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)),
-        "Richardson-Lucy, true kernel": Method(richardson_lucy, (5, 10, 20, 40)),
+        "Wiener, true kernel": Method(wiener, (1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)),
+        "Richardson-Lucy, true kernel": Method(richardson_lucy, (1, 2, 3, 5, 10, 20)),
     },
     "derain": {
         "median": Method(median, (3, 5, 7)),

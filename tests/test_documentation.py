@@ -1,7 +1,9 @@
-"""The documentation, followed to the letter: every command and every piece of Python runs.
+"""The documentation, followed from top to bottom: its commands and its Python run.
 
 With less of everything: a few small images, one step, one device. What starts several processes or
-a server, or makes an environment, is run by other tests, named in ELSEWHERE; here it is only read.
+a server, or exports for long, is run by other tests, named in ELSEWHERE; here its configuration is
+composed. Of make, pip and benchmarks, which take minutes or make environments, only what they name
+is looked for.
 """
 
 import re
@@ -79,6 +81,7 @@ def workshop(tmp_path_factory):
         for split in ("train", "held_out"):
             (folder / "build" / "photographs" / split).mkdir(parents=True, exist_ok=True)
             crop.save(folder / "build" / "photographs" / split / f"{number}.png")
+    crops[0].save(folder / "build" / "photographs" / "held_out" / "Garden.png")
     data = folder / "data"
     for name in ("GOPRO_Large", "GoPro"):
         MAKERS["gopro"](data / name)

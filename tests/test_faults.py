@@ -325,9 +325,8 @@ def test_a_clock_that_is_set_back_hides_no_run(cli, monkeypatch):
     options = (*TINY, "trainer.max_steps=1", "logger=none")
     first = cli(*options).file("last.ckpt")
     os.utime(first, (4e9, 4e9))  # written in 2096, it seems
-    monkeypatch.setattr(
-        "mprnet_lit.runs.time.time", lambda: 1e9 + 40_000
-    )  # the day is the same everywhere
+    noon = 1e9 + 40_000  # of 2001-09-09, which is the same day in nearly every time zone
+    monkeypatch.setattr("mprnet_lit.runs.time.time", lambda: noon)
     cli(*options)
     output = cli(*options, "resume=auto").output
     assert "2001-09-09" in output and str(first.parents[1]) not in output

@@ -186,8 +186,10 @@ def test_a_jpeg_of_thousands_of_scans(tmp_path):
     Image.new("RGB", (64, 64)).save(file, "JPEG", progressive=True)
     content = file.getvalue()
     last = content.rindex(b"\xff\xda")
-    for times, good in ((10, True), (200, False)):
-        (tmp_path / "a.jpg").write_bytes(content[:-2] + content[last:-2] * times + b"\xff\xd9")
+    comment = b"\xff\xfe\x00\x04\xff\xd9"  # looks like the end of the picture, and is not
+    for times, good, between in ((10, True, b""), (200, False, b""), (200, False, comment)):
+        scans = content[last:-2] * times
+        (tmp_path / "a.jpg").write_bytes(content[:-2] + between + scans + b"\xff\xd9")
         if good:
             assert read_image(tmp_path / "a.jpg").shape == (64, 64, 3)
         else:

@@ -1,6 +1,7 @@
 """The weights inside the package restore photographs that they were not trained on."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_what_their_files_say(name):
     assert read.info.crop == read.info.config["data"]["patch_size"]
     with safe_open(path, "pt") as file:
         text = json.dumps(file.metadata())
-    assert not any(place in text for place in ("/root/", "/home/", "/work/", "/tmp/"))
+    assert not re.search(r"(?<![\w*.])/\w", text), "no path of the machine that trained it"
 
 
 def test_a_file_of_ones_own_goes_before_a_name(tmp_path, monkeypatch):

@@ -253,8 +253,8 @@ def _jpeg_ends(path: Path, size: int) -> bool:
         assert file is not None
         pixels = file.tell()
         if image.info.get("progressive") or not _holds_all(file, image.layers, pixels):
-            file.seek(pixels)
-            if file.read().partition(_JPEG_END)[0].count(_JPEG_SCAN) > _MOST_SCANS:
+            file.seek(pixels)  # to the end of the file: a comment may look like that of the picture
+            if file.read().count(_JPEG_SCAN) > _MOST_SCANS:
                 raise ValueError(f"over {_MOST_SCANS} scans, which would take hours to decode")
         for start in (max(pixels, size - 4096), pixels):
             file.seek(start)

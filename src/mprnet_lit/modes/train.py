@@ -57,6 +57,9 @@ def run(config: DictConfig) -> float | list[float] | None:
     Returns:
         the best validation PSNR in dB, or in a sweep of Optuna the values of its objectives;
         ``None`` without validation.
+
+    Raises:
+        UserError: a count of the trainer is not a whole number, or training can't go on.
     """
     quieten()
     folder = Path(config.paths.run).resolve()
@@ -169,11 +172,7 @@ def _fit(
 def build_trainer(
     config: DictConfig, folder: Path, own: list[Callback], writer: AtomicCheckpointIO
 ) -> Trainer:
-    """Return the trainer with its callbacks, configured and our ``own``, and its loggers.
-
-    Raises:
-        UserError: a count is not a whole number.
-    """
+    """Return the trainer with its callbacks, configured and our ``own``, and its loggers."""
     callbacks: list[Callback] = [instantiate(c) for c in config.callbacks.values()]
     callbacks += own
     callbacks.append(StopOnSignal(folder / runs.LAST))  # after whatever else a batch brings
