@@ -10,7 +10,9 @@ from tests.conftest import PHOTOS
 
 from mprnet_lit.data.degradations import (
     CameraNoise,
+    Compose,
     GaussianNoise,
+    Jpeg,
     MotionBlur,
     RainStreaks,
     RandomChoice,
@@ -26,7 +28,9 @@ ALL = {
     "camera": CameraNoise(),
     "motion": MotionBlur(),
     "rain": RainStreaks(),
+    "jpeg": Jpeg(),
     "choice": RandomChoice([GaussianNoise(), MotionBlur()]),
+    "compose": Compose([MotionBlur(), GaussianNoise(), Jpeg()]),
 }
 
 
@@ -228,6 +232,45 @@ def test_random_choice_uses_all_by_their_weights():
     assert ALL["choice"].margin == MotionBlur().margin
 
 
+def test_steps_are_applied_in_their_order(photo):
+    noise, jpeg = GaussianNoise(25), Jpeg(50)
+    both = Compose([noise, jpeg])(photo, rng(2))
+    generator = rng(2)
+    np.testing.assert_array_equal(both, jpeg(noise(photo, generator), generator))
+    assert Compose([MotionBlur(length=9), MotionBlur(length=4)]).margin == 10 + 5
+
+
+def test_jpeg_loses_more_at_a_lower_quality_and_rounds_to_8_bits(photo):
+    errors = [np.abs(Jpeg(quality)(photo, rng()) - photo).mean() for quality in (100, 90, 60, 20)]
+    assert errors[0] * 255 < 1.5 and errors == sorted(errors)
+    saved = Jpeg()(photo * 2 - 0.5, rng()) * 255
+    np.testing.assert_allclose(saved, saved.round(), atol=1e-3)
+    assert saved.min() == 0 and saved.max() == pytest.approx(255)
+
+
+def test_jpeg_smears_the_noise_of_colours_that_are_subsampled():
+    noisy = GaussianNoise(20)(np.full((160, 160, 3), 0.5, np.float32), rng())
+    chroma = {
+        subsampling: (lambda out: out[..., 0] - out.mean(-1))(Jpeg(100, subsampling)(noisy, rng()))
+        for subsampling in ("4:4:4", "4:2:2", "4:2:0")
+    }
+    # Pairs of columns become one, and of rows for 4:2:0 alone.
+    across = {name: np.diff(c, axis=1).var() / c.var() / 2 for name, c in chroma.items()}
+    down = {name: np.diff(c, axis=0).var() / c.var() / 2 for name, c in chroma.items()}
+    assert across["4:4:4"] > 0.9 and across["4:2:2"] < 0.6 and across["4:2:0"] < 0.6
+    assert down["4:4:4"] > 0.9 and down["4:2:2"] > 0.9 and down["4:2:0"] < 0.6
+
+
+def test_jpegs_blocks_begin_anywhere():
+    """At a coarse quality each block is nearly flat, so that its borders show."""
+    ramp = np.repeat(np.linspace(0.2, 0.8, 128, dtype=np.float32)[None, :, None], 3, axis=2)
+    image = np.broadcast_to(ramp, (64, 128, 3))
+    begin = {
+        np.abs(np.diff(Jpeg(2)(image, rng(seed))[32, :, 0])).argmax() % 8 for seed in range(60)
+    }
+    assert begin == set(range(8))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -240,6 +283,10 @@ def test_random_choice_uses_all_by_their_weights():
         (lambda: MotionBlur(length="far"), "MotionBlur length=far"),
         (lambda: CameraNoise(shot=0), "CameraNoise shot=0"),
         (lambda: CameraNoise(read=-1), "CameraNoise read=-1"),
+        (lambda: Jpeg(quality=(0, 90)), r"Jpeg quality=\(0, 90\).*from 1 to 100"),
+        (lambda: Jpeg(subsampling=["4:1:1"]), r"Jpeg subsampling=\['4:1:1'\] must be of 4:4:4"),
+        (lambda: Jpeg(subsampling=[]), "Jpeg subsampling="),
+        (lambda: Compose([]), "Compose needs steps"),
         (lambda: RandomChoice([]), "RandomChoice needs choices"),
         (lambda: RandomChoice([GaussianNoise()], [1, 2]), "RandomChoice needs choices"),
         (lambda: RandomChoice([GaussianNoise()], [np.nan]), "RandomChoice needs choices"),

@@ -1,14 +1,17 @@
 """Degradations of clean photographs: seeded, and honest to how each one arises."""
 
-from mprnet_lit.data.degradations.base import Degradation, RandomChoice
+from mprnet_lit.data.degradations.base import Compose, Degradation, RandomChoice
+from mprnet_lit.data.degradations.jpeg import Jpeg
 from mprnet_lit.data.degradations.motion import MotionBlur, motion_kernel
 from mprnet_lit.data.degradations.noise import CameraNoise, GaussianNoise
 from mprnet_lit.data.degradations.rain import RainStreaks
 
 __all__ = [
     "CameraNoise",
+    "Compose",
     "Degradation",
     "GaussianNoise",
+    "Jpeg",
     "MotionBlur",
     "RainStreaks",
     "RandomChoice",

@@ -63,6 +63,29 @@ class RandomChoice(Degradation):
         return self.choices[rng.choice(len(self.choices), p=self.shares)](image, rng)
 
 
+class Compose(Degradation):
+    """Applies one degradation after another.
+
+    Args:
+        steps: in their order.
+
+    Raises:
+        UserError: there are no steps.
+    """
+
+    def __init__(self, steps: Sequence[Degradation]) -> None:
+        if not steps:
+            raise UserError("Compose needs steps")
+        self.steps = tuple(steps)
+        self.margin = sum(step.margin for step in steps)
+
+    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+        """Degrade the image by each of the steps."""
+        for step in self.steps:
+            image = step(image, rng)
+        return image
+
+
 def checked_range(
     owner: Degradation, name: str, value: Range, low: float = 0.0, high: float = np.inf
 ) -> tuple[float, float]:
