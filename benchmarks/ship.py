@@ -10,7 +10,7 @@ from pathlib import Path
 from mprnet_lit import weights
 from mprnet_lit.weights.shipped import shipped
 
-KEPT = ("seed", "task", "model", "module", "optimizer", "data", "trainer")
+KEPT = ("seed", "task", "model", "weights", "module", "optimizer", "data", "trainer")
 """What of the configuration says how they were trained; the rest names places on a machine."""
 
 

@@ -30,6 +30,7 @@ from tests.test_config import compose
 # What stands for something else, and what would take long.
 SMALLER = (
     (r"^weights=FILE$", "weights=runs/denoise"),
+    (r"^weights=runs/\w+/TIME/.*$", "weights=model_denoising.pth"),
     (r"^output=FILE$", "output=copy.pth"),
     (r"^input=FOLDER$", "input=noisy"),
     (r"^target=FOLDER$", "target=clean"),
@@ -38,6 +39,8 @@ SMALLER = (
     (r"^benchmark.root=FOLDER$", "benchmark.root=data/GOPRO_Large"),
     (r"=/data/", "=data/"),
     (r"^model=(large|base|small)$", "model=tiny"),
+    (r"^(model=tiny),small$", r"\1"),
+    (r"^module.compile=true$", "module.compile=false"),
     (r"^trainer=ddp$", "trainer=cpu"),
     (r"^trainer.devices=4$", "trainer.devices=1"),
     (r"^(trainer.accumulate_grad_batches)=8$", r"\1=2"),
@@ -92,10 +95,10 @@ def workshop(tmp_path_factory):
                  "rain/Test1200", "rain/Test2800"):  # fmt: skip
         MAKERS["rain100l"](data / name)
     torch.manual_seed(0)
-    model = MPRNet.from_size("tiny")
+    model, small = MPRNet.from_size("tiny"), MPRNet(8, 4, 4, 1)
     for task, name in (("deblur", "deblurring"), ("denoise", "denoising"), ("derain", "deraining")):
         weights.save(model, folder / f"model_{name}.pth")
-        weights.save(model, folder / "runs" / task / "one" / "checkpoints" / "best.ckpt",
+        weights.save(small, folder / "runs" / task / "one" / "checkpoints" / "best.ckpt",
                      weights.Info(task=task, crop=32))  # fmt: skip
     return folder
 

@@ -39,14 +39,19 @@ def test_what_they_gain(key, least):
     assert np.mean(gains) > least, gains
 
 
-def test_a_noisy_photo_is_restored_with_no_weights_given(cli, tmp_path):
-    photo = np.asarray(Image.open(PHOTOS / "coffee.png").crop((100, 100, 300, 280)))
-    noisy = CameraNoise(shot=6e-3)(np.float32(photo / 255), np.random.default_rng(0))
-    Image.fromarray((noisy * 255).round().astype(np.uint8)).save(tmp_path / "photo.png")
-    outcome = cli("mode=restore", "task=denoise", "input=photo.png", "output=restored")
+@pytest.mark.parametrize(
+    ("name", "options"), [("photo.png", {}), ("photo.jpg", {"quality": 92, "subsampling": "4:2:0"})]
+)
+def test_a_noisy_photo_is_restored_with_no_weights_given(cli, tmp_path, name, options):
+    target = np.asarray(Image.open(PHOTOS / "coffee.png").crop((100, 100, 300, 280))) / 255
+    noisy = CameraNoise(shot=6e-3)(np.float32(target), np.random.default_rng(0))
+    Image.fromarray((noisy * 255).round().astype(np.uint8)).save(tmp_path / name, **options)
+    outcome = cli("mode=restore", "task=denoise", f"input={name}", "output=restored")
     assert "come with the package; for others: task=deblur or derain" in outcome.output
-    restored = np.asarray(Image.open(tmp_path / "restored" / "photo.png")) / 255
-    assert psnr(restored, photo / 255) > psnr(noisy, photo / 255) + 4
+    before, after = (
+        np.asarray(Image.open(tmp_path / path)) / 255 for path in (name, f"restored/{name}")
+    )
+    assert psnr(after, target) > psnr(before, target) + 4
 
 
 @pytest.mark.parametrize("name", ["deblur", "denoise", "derain"])
