@@ -77,7 +77,7 @@ build/photographs/.complete: | $(INSTALLED)
 
 photographs: build/photographs/.complete  ## fetch the photographs of the shipped weights (Debian; 62 MB)
 
-quality: $(INSTALLED) photographs  ## compare the shipped weights with classical methods; writes docs/quality.* (half an hour)
+quality: $(INSTALLED) photographs  ## compare the shipped weights with classical methods; writes docs/quality.* (an hour)
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,quality]"
 	$(BIN)/python -m benchmarks.shipped build/photographs/held_out
 

@@ -95,10 +95,10 @@ def workshop(tmp_path_factory):
                  "rain/Test1200", "rain/Test2800"):  # fmt: skip
         MAKERS["rain100l"](data / name)
     torch.manual_seed(0)
-    model, small = MPRNet.from_size("tiny"), MPRNet(8, 4, 4, 1)
+    model, least = MPRNet.from_size("tiny"), MPRNet(8, 4, 4, 1)
     for task, name in (("deblur", "deblurring"), ("denoise", "denoising"), ("derain", "deraining")):
         weights.save(model, folder / f"model_{name}.pth")
-        weights.save(small, folder / "runs" / task / "one" / "checkpoints" / "best.ckpt",
+        weights.save(least, folder / "runs" / task / "one" / "checkpoints" / "best.ckpt",
                      weights.Info(task=task, crop=32))  # fmt: skip
     return folder
 

@@ -261,12 +261,14 @@ def test_jpeg_smears_the_noise_of_colours_that_are_subsampled():
     assert down["4:4:4"] > 0.9 and down["4:2:2"] > 0.9 and down["4:2:0"] < 0.6
 
 
-def test_jpegs_blocks_begin_anywhere():
+@pytest.mark.parametrize("axis", [0, 1])
+def test_jpegs_blocks_begin_anywhere(axis):
     """At a coarse quality each block is nearly flat, so that its borders show."""
-    ramp = np.repeat(np.linspace(0.2, 0.8, 128, dtype=np.float32)[None, :, None], 3, axis=2)
-    image = np.broadcast_to(ramp, (64, 128, 3))
+    ramp = np.linspace(0.2, 0.8, 128, dtype=np.float32)
+    image = np.broadcast_to(ramp[:, None, None], (128, 64, 3)).swapaxes(0, axis)
     begin = {
-        np.abs(np.diff(Jpeg(2)(image, rng(seed))[32, :, 0])).argmax() % 8 for seed in range(60)
+        np.abs(np.diff(Jpeg(2)(image, rng(seed)).swapaxes(0, axis)[:, 32, 0])).argmax() % 8
+        for seed in range(60)
     }
     assert begin == set(range(8))
 
@@ -284,7 +286,12 @@ def test_jpegs_blocks_begin_anywhere():
         (lambda: CameraNoise(shot=0), "CameraNoise shot=0"),
         (lambda: CameraNoise(read=-1), "CameraNoise read=-1"),
         (lambda: Jpeg(quality=(0, 90)), r"Jpeg quality=\(0, 90\).*from 1 to 100"),
-        (lambda: Jpeg(subsampling=["4:1:1"]), r"Jpeg subsampling=\['4:1:1'\] must be of 4:4:4"),
+        (
+            lambda: Jpeg(subsampling=["4:1:1"]),
+            r"Jpeg subsampling=\['4:1:1'\] must be one or .* 4:4:4",
+        ),
+        (lambda: Jpeg(subsampling=14520), "Jpeg subsampling=14520 .*in quotes in a YAML file"),
+        (lambda: Jpeg(subsampling=[["4:2:0"]]), "Jpeg subsampling="),
         (lambda: Jpeg(subsampling=[]), "Jpeg subsampling="),
         (lambda: Compose([]), "Compose needs steps"),
         (lambda: RandomChoice([]), "RandomChoice needs choices"),

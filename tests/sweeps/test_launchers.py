@@ -85,8 +85,8 @@ def alive(group):
 @pytest.mark.parametrize(
     ("kind", "jobs", "number", "whole_group"),
     [
-        ("joblib", 2, signal.SIGTERM, False),
-        ("devices", 1, signal.SIGINT, True),  # as a terminal's Ctrl-C
+        ("joblib", 2, signal.SIGINT, True),  # as a terminal's Ctrl-C
+        ("devices", 1, signal.SIGTERM, False),
     ],
 )
 def test_a_stopped_sweep_leaves_no_job_behind(sweep, tmp_path, kind, jobs, number, whole_group):

@@ -10,18 +10,20 @@ from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked
 from mprnet_lit.errors import UserError
 
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
-_CELL = 16
-"""Pixels of JPEG's largest unit: two blocks of 8, where the colours have half the resolution."""
+_MCU = 16
+"""Pixels of JPEG's largest minimum coded unit: two blocks of 8, where the colours are halved."""
 
 
 class Jpeg(Degradation):
     """Saves the image as a baseline JPEG (ITU-T T.81) and reads it again.
 
-    The blocks begin anywhere, as in a crop of a photograph that was saved whole.
+    The blocks begin anywhere, as in a crop of a photograph that was saved whole; what is missing of
+    those at the border is mirrored or repeated.
 
     Args:
-        quality: of libjpeg, 1 to 100; a range is drawn from evenly.
-        subsampling: of the colours: "4:4:4", "4:2:2", "4:2:0", or several to pick from.
+        quality: of libjpeg, 1 to 100; a range is drawn from evenly, then rounded.
+        subsampling: of the colours: "4:4:4", "4:2:2", "4:2:0", or several to pick from. In YAML
+            they need their quotes.
 
     Raises:
         UserError: a quality or a subsampling that there is not.
@@ -31,18 +33,19 @@ class Jpeg(Degradation):
         self, quality: Range = (70, 100), subsampling: str | Sequence[str] = SUBSAMPLINGS
     ) -> None:
         self.quality = checked_range(self, "quality", quality, low=1, high=100)
-        self.subsampling = [subsampling] if isinstance(subsampling, str) else list(subsampling)
-        if not self.subsampling or not set(self.subsampling) <= set(SUBSAMPLINGS):
+        chosen = subsampling if isinstance(subsampling, Sequence) else ()
+        self.subsampling = [chosen] if isinstance(chosen, str) else list(chosen)
+        if not self.subsampling or not all(s in SUBSAMPLINGS for s in self.subsampling):
             raise UserError(
-                f"Jpeg subsampling={subsampling} must be of {', '.join(SUBSAMPLINGS)}, "
-                "one or several"
+                f"Jpeg subsampling={subsampling} must be one or several of "
+                f"{', '.join(SUBSAMPLINGS)}, in quotes in a YAML file"
             )
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Compress the image; the result is clipped to [0, 1] and rounded to 8 bits."""
         quality = int(np.round(rng.uniform(*self.quality)))
         subsampling = self.subsampling[rng.integers(len(self.subsampling))]
-        top, left = rng.integers(_CELL, size=2)
+        top, left = rng.integers(_MCU, size=2)
         padded = np.pad(image, ((top, 0), (left, 0), (0, 0)), mode="symmetric")
         pixels = (padded.clip(0, 1) * 255).round().astype(np.uint8)
         with io.BytesIO() as file:
