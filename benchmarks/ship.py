@@ -11,7 +11,7 @@ from mprnet_lit import weights
 from mprnet_lit.weights.shipped import shipped
 
 KEPT = ("seed", "task", "model", "weights", "module", "optimizer", "data", "trainer")
-"""What of the configuration says how they were trained; the rest names places on a machine."""
+"""What of the configuration says how they were trained; the rest is of the machine and the run."""
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 python -m benchmarks.shipped build/photographs/held_out          (make quality; an hour)
 python -m benchmarks.shipped build/photographs/held_out --ours   (new weights: minutes)
 
-Writes docs/quality.json, the tables of docs/quality.md, the plot and the pictures. Nothing is tuned
-in our favour: a classical method counts with its best strength on these very photographs.
+Writes docs/quality.json, the tables of docs/quality.md, the plot and the pictures. The classical
+methods have every advantage: each counts with its best strength on these very photographs.
 """
 
 import argparse
