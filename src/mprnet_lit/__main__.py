@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mprnet_lit import signals
-from mprnet_lit.config import CONFIG_DIR, explain, register_resolvers
+from mprnet_lit.config import CONFIG_DIR, check_choices, explain, register_resolvers
 from mprnet_lit.errors import UserError
 from mprnet_lit.runs import ERROR
 
@@ -33,6 +33,7 @@ def main() -> None:
     try:
         with signals.passing_on():
             try:
+                check_choices(sys.argv[1:])
                 run()
             except Exception:
                 signals.end_if_received()  # a launcher's own words for jobs that were stopped

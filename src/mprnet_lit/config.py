@@ -3,14 +3,15 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.runs import find_run, run_stamp
@@ -129,6 +130,26 @@ def quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
+def check_choices(arguments: Sequence[str]) -> None:
+    """Check that what chooses an option of a group, such as ``task=deblur``, is a name, or several.
+
+    Raises:
+        UserError: it is a number or the like, for which Hydra has no sentence.
+    """
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        group = key.lstrip("+~").partition("@")[0]
+        if not value or not ("/" in group or (CONFIG_DIR / group).is_dir()):
+            continue
+        try:
+            choice = OmegaConf.from_dotlist([f"choice={value}"]).choice
+        except YAMLError:
+            continue  # Hydra says what it can't read
+        names = choice if isinstance(choice, ListConfig) else [choice]
+        if not all(isinstance(name, str | DictConfig) for name in names):
+            raise UserError(f"{argument}: {group} takes the name of one of its options: see --help")
+
+
 def explain(error: Exception) -> str | None:
     """Return one sentence on what is wrong with the configuration; ``None`` for another error."""
     text = str(error)
@@ -136,6 +157,8 @@ def explain(error: Exception) -> str | None:
         return "the command's settings are nested too deeply: use fewer brackets"
     if isinstance(error, ValueError) and "integer string conversion" in text:
         return "a number in the command has thousands of digits: use a smaller one"
+    if isinstance(error, ValueError) and "No config source registered for schema" in text:
+        return f"hydra.searchpath takes folders, or addresses of pkg:// and file://: {text}"
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
         return (
