@@ -125,7 +125,8 @@ def config(data: bytes, folder: Path) -> None:
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             composed = compose("config", overrides=["model=tiny", "paths.run=here", *overrides])
-        if max(composed.model.width, composed.model.cabs_per_orb) > 64:
+        sizes = (composed.model.width, composed.model.cabs_per_orb)
+        if any(isinstance(size, int) and size > 64 for size in sizes):
             raise UserError("a network too large to be built here by the thousand")
         OmegaConf.to_container(composed, resolve=True)
         build_module(composed, build_model(composed).model)
