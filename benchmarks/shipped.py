@@ -101,7 +101,7 @@ def measure(
     if earlier:
         rows, rival = earlier["rows"], earlier["rival"]
         if abs(rows["degraded"]["psnr"] - degraded["psnr"]) > 0.01:
-            sys.exit("--ours: docs/quality.json is of other photographs or degradations")
+            sys.exit("--ours: the scores in --output are of other photographs or degradations")
         run, strength = METHODS[case.methods][rival].run, rows[rival]["strength"]
         rivals = [run(cases[n][1], strength, cases[n][2]) for n in pictured]
     else:

@@ -40,7 +40,7 @@ SMALLER = (
     (r"=/data/", "=data/"),
     (r"^model=(large|base|small)$", "model=tiny"),
     (r"^(model=tiny),small$", r"\1"),
-    (r"^module.compile=true$", "module.compile=false"),
+    (r"^module.compile=true$", "module.compile=false"),  # see tests/models/test_mprnet.py
     (r"^trainer=ddp$", "trainer=cpu"),
     (r"^trainer.devices=4$", "trainer.devices=1"),
     (r"^(trainer.accumulate_grad_batches)=8$", r"\1=2"),

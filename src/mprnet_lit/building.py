@@ -21,7 +21,7 @@ def build_model(config: DictConfig) -> weights.Weights:
     Raises:
         UserError: ``model`` is no size of a network; the weights can't be read, or are of another.
     """
-    size = _size(config.model)
+    size = Size(**{field.name: config.model[field.name] for field in fields(Size)})
     if config.weights is None:
         model = MPRNet(**asdict(size))
         if config.model.start_from_identity:
@@ -30,20 +30,6 @@ def build_model(config: DictConfig) -> weights.Weights:
     read = weights.read(str(config.weights))
     check_size(config.weights, read.model.size, size)
     return read
-
-
-def _size(settings: DictConfig) -> Size:
-    size = Size(**{field.name: settings[field.name] for field in fields(Size)})
-    for name, value in asdict(size).items():
-        least = 0 if name.endswith("_step") else 1
-        if type(value) is not int or value < least:
-            raise UserError(f"model.{name}={value} must be a whole number from {least} up")
-    if size.reduction > size.width:
-        raise UserError(
-            f"model.reduction={size.reduction} must be at most model.width={size.width}: "
-            "the attention's channels are width / reduction"
-        )
-    return size
 
 
 def build_module(config: DictConfig, model: MPRNet, **options: Any) -> RestorationModule:

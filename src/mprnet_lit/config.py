@@ -9,9 +9,10 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import InstantiationException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from yaml import YAMLError  # type: ignore[import-untyped]
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.runs import find_run, run_stamp
@@ -136,17 +137,19 @@ def check_choices(arguments: Sequence[str]) -> None:
     Raises:
         UserError: it is a number or the like, for which Hydra has no sentence.
     """
+    parser = OverridesParser.create()
     for argument in arguments:
-        key, _, value = argument.partition("=")
-        group = key.lstrip("+~").partition("@")[0]
-        if not value or not ("/" in group or (CONFIG_DIR / group).is_dir()):
-            continue
         try:
-            choice = OmegaConf.from_dotlist([f"choice={value}"]).choice
-        except YAMLError:
-            continue  # Hydra says what it can't read
-        names = choice if isinstance(choice, ListConfig) else [choice]
-        if not all(isinstance(name, str | DictConfig) for name in names):
+            override = parser.parse_override(argument)
+        except HydraException:
+            continue  # a flag, or what Hydra itself says it can't read
+        group, choice = override.key_or_group, override.value()
+        if not ("/" in group or (CONFIG_DIR / group).is_dir()):
+            continue
+        if override.is_sweep_override() or (override.is_delete() and "=" not in argument):
+            continue
+        names = choice if isinstance(choice, list) else [choice]
+        if not all(isinstance(name, str | dict | QuotedString) for name in names):
             raise UserError(f"{argument}: {group} takes the name of one of its options: see --help")
 
 

@@ -113,6 +113,7 @@ def test_batch_that_cannot_be_shared_out(cli):
         ),
         ("taks=deblur", "no key 'taks' in the configuration: did you mean 'task'?"),
         ("task=3", "task=3: task takes the name of one of its options"),
+        ("task=[3", "can't read 'task=[3'"),
         ("model=[null]", "model=[null]: model takes the name of one of its options"),
         ("hydra.searchpath=[a://b]", "hydra.searchpath takes folders, or addresses of"),
         ("data.train.degradedd=x", "did you mean 'data.train.degraded'?"),

@@ -85,8 +85,10 @@ def alive(group):
 @pytest.mark.parametrize(
     ("kind", "jobs", "number", "whole_group"),
     [
+        ("joblib", 2, signal.SIGTERM, False),
         ("joblib", 2, signal.SIGINT, True),  # as a terminal's Ctrl-C
         ("devices", 1, signal.SIGTERM, False),
+        ("devices", 1, signal.SIGINT, True),
     ],
 )
 def test_a_stopped_sweep_leaves_no_job_behind(sweep, tmp_path, kind, jobs, number, whole_group):

@@ -42,6 +42,9 @@ class MPRNet(nn.Module):
         orsnet_step: channels O that the original-resolution network adds.
         cabs_per_orb: channel attention blocks K in each original-resolution block.
         reduction: factor r by which channel attention narrows.
+
+    Raises:
+        UserError: they are no :class:`Size`.
     """
 
     def __init__(

@@ -1,7 +1,9 @@
 """The hyperparameters of an MPRNet and the named sizes."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
+
+from mprnet_lit.errors import UserError
 
 SizeName = Literal["tiny", "small", "base", "large"]
 
@@ -15,7 +17,10 @@ class Size:
         unet_step: channels U that each encoder level adds.
         orsnet_step: channels O that the original-resolution network adds.
         cabs_per_orb: channel attention blocks K in each original-resolution block.
-        reduction: factor r by which channel attention narrows.
+        reduction: factor r by which channel attention narrows, at most ``width``.
+
+    Raises:
+        UserError: a number is not whole or too small, or ``reduction`` leaves no channel.
     """
 
     width: int
@@ -23,6 +28,17 @@ class Size:
     orsnet_step: int
     cabs_per_orb: int
     reduction: int = 4
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            least = 0 if name.endswith("_step") else 1
+            if type(value) is not int or value < least:
+                raise UserError(f"model.{name}={value} must be a whole number from {least} up")
+        if self.reduction > self.width:
+            raise UserError(
+                f"model.reduction={self.reduction} must be at most model.width={self.width}: "
+                "the attention's channels are width / reduction"
+            )
 
 
 SIZES: dict[SizeName, Size] = {

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image as Picture
 
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
+from mprnet_lit.data.images import to_float, to_uint8
 from mprnet_lit.errors import UserError
 
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
@@ -47,11 +48,9 @@ class Jpeg(Degradation):
         subsampling = self.subsampling[rng.integers(len(self.subsampling))]
         top, left = rng.integers(_MCU, size=2)
         padded = np.pad(image, ((top, 0), (left, 0), (0, 0)), mode="symmetric")
-        pixels = (padded.clip(0, 1) * 255).round().astype(np.uint8)
+        picture = Picture.fromarray(to_uint8(padded))
         with io.BytesIO() as file:
-            Picture.fromarray(pixels).save(
-                file, format="JPEG", quality=quality, subsampling=subsampling
-            )
+            picture.save(file, format="JPEG", quality=quality, subsampling=subsampling)
             with Picture.open(file) as saved:
-                decoded = np.asarray(saved, dtype=np.float32)
-        return np.ascontiguousarray(decoded[top:, left:]) / np.float32(255)
+                decoded = to_float(np.asarray(saved))
+        return np.ascontiguousarray(decoded[top:, left:])
