@@ -1,10 +1,25 @@
-"""Writing files whole or not at all."""
+"""Writing files atomically, and refusing what is not a regular file."""
 
 import os
-from contextlib import suppress
+import re
+import secrets
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EISDIR
 from pathlib import Path
+from typing import BinaryIO
 
 from mprnet_lit.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_TEMPORARY = re.compile(r"\.mprnet_lit-[0-9a-f]{16}\.part")
+_ADVICE = "make room there or choose a folder that can be written"
 
 
 def require_regular(path: Path, most_bytes: float | None = None) -> None:
@@ -23,30 +38,125 @@ def require_regular(path: Path, most_bytes: float | None = None) -> None:
 
 
 def write_whole(
-    path: Path,
-    content: bytes | memoryview,
-    what: str = "",
-    advice: str = "make room there or choose a folder that can be written",
+    path: Path, content: bytes | memoryview, what: str = "", advice: str = _ADVICE
 ) -> None:
-    """Write next to the destination first, then rename: a reader never sees half a file.
+    """Write a file atomically: a reader sees the earlier file or the new one, never a part.
 
-    Makes the folder. ``what`` the file is and the ``advice`` go into the message.
+    Args:
+        path: file to write or replace; its folder is made. A link is replaced, not followed.
+        content: what to write.
+        what: kind of file, for the message of an error.
+        advice: what to do about an error, for its message.
 
     Raises:
-        UserError: it can't be written; an earlier file stays as it was.
+        UserError: the file can't be written; an earlier one stays as it was.
     """
-    partial = path.with_name(f"{path.name}.part")
-    try:
+    with replacing(path, what, advice) as file, _explained(path, what, advice):
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[BinaryIO]:
+    """Yield a new temporary file, which replaces the one at ``path`` if the block ends well.
+
+    The temporary file (its path is ``file.name``) lies in the same folder under a unique, hidden
+    name of 33 characters, so that several writers of one file do not meet. It is deleted if the
+    block raises. A process that is killed leaves it behind; the next process that writes into the
+    folder deletes it. The file gets the permissions of the one that it replaces.
+
+    Args:
+        path: file to write or replace; its folder is made. A link is replaced, not followed.
+        what: kind of file, for the message of an error.
+        advice: what to do about an error, for its message.
+
+    Raises:
+        UserError: the file can't be created or replaced; an earlier one stays as it was.
+    """
+    with _explained(path, what, advice):
+        permissions = _permissions(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)  # left by a kill; a link is not to be written through
-        with partial.open("xb") as file:
-            file.write(content)
+        _remove_leftovers(path.parent)
+        file = _temporary(path.parent)
+    temporary = Path(file.name)
+    try:
+        yield file
+        with _explained(path, what, advice):
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave the new name and no content
-        partial.replace(path)
+            if permissions is not None:
+                with suppress(OSError):  # some file systems have none
+                    temporary.chmod(permissions)
+            if fcntl is None:  # Windows renames no open file
+                file.close()
+            temporary.replace(path)
+    finally:
+        with suppress(OSError):  # a full disk fails again
+            file.close()
+        with suppress(OSError):  # it is renamed if all went well
+            temporary.unlink()
+
+
+@contextmanager
+def _explained(path: Path, what: str, advice: str) -> Iterator[None]:
+    """Turn an error of the file system into a sentence."""
+    try:
+        yield
     except OSError as error:
         name = f"{what} {path}".strip()
         raise UserError(f"can't write {name}: {error.strerror or error}; {advice}") from error
-    finally:
-        with suppress(OSError):  # it is gone if all went well
-            partial.unlink()
+
+
+def _permissions(path: Path) -> int | None:
+    """Return the permissions of the file to be replaced; ``None`` if it is missing or a link.
+
+    Raises:
+        OSError: it is a directory, or its name is too long.
+        UserError: it is a pipe or a device.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+    if stat.S_ISLNK(mode):
+        return None
+    require_regular(path)
+    return mode & 0o777
+
+
+def _temporary(folder: Path) -> BinaryIO:
+    """Create an empty file; while it is open, a lock tells other processes not to remove it."""
+    while True:
+        file = (folder / f".mprnet_lit-{secrets.token_hex(8)}.part").open("xb")
+        if fcntl is not None:
+            with suppress(OSError):  # this file system has no locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if Path(file.name).exists():  # else taken for a leftover before it was locked
+            return file
+        file.close()
+
+
+_cleaned: set[Path] = set()
+_cleaning = threading.Lock()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of killed processes, which hold no lock; once for each folder."""
+    folder = folder.absolute()
+    if fcntl is None or folder in _cleaned:
+        return
+    with _cleaning:
+        if folder in _cleaned:
+            return
+        with suppress(OSError):  # this user may write but not list it
+            for path in folder.iterdir():
+                if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                    _remove_unlocked(path)
+        _cleaned.add(folder)
+
+
+def _remove_unlocked(path: Path) -> None:
+    with suppress(OSError), path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()

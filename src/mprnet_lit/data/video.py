@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +20,7 @@ from mprnet_lit.data.video_files import (
     writing,
 )
 from mprnet_lit.errors import UserError
+from mprnet_lit.files import replacing
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -84,23 +84,15 @@ def restore_video(
 
     first = first_frame(source)
     total = count_frames(source)
-    partial = destination.with_name(f"{destination.name}.part")
-    try:
-        with open_video(source) as container:
-            with writing(destination):
-                destination.parent.mkdir(parents=True, exist_ok=True)
-                partial.unlink(missing_ok=True)  # if a link, it is not to be written through
-                options = {"movflags": "+faststart"} if form in ("mp4", "mov") else {}
-                output = av.open(str(partial.absolute()), "w", format=form, options=options)
-            with closing(output, destination):
-                count = _Job(source, destination, container, output, first).run(
-                    restore, lambda done: progress(done, total)
-                )
+    options = {"movflags": "+faststart"} if form in ("mp4", "mov") else {}
+    advice = "make room there, or choose another folder or format"
+    with replacing(destination, "the video", advice) as file, open_video(source) as container:
         with writing(destination):
-            partial.replace(destination)
-    finally:
-        with suppress(OSError):  # it is gone if all went well
-            partial.unlink()
+            output = av.open(str(Path(file.name).absolute()), "w", format=form, options=options)
+        with closing(output, destination):
+            count = _Job(source, destination, container, output, first).run(
+                restore, lambda done: progress(done, total)
+            )
     return count
 
 
