@@ -1,13 +1,23 @@
 """Curves of the scalars that a run's CSV logger wrote."""
 
 import csv
+import io
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
-_LARGEST_FIELD = 100_000
+from mprnet_lit.reading import NotReadableError, open_inside
+from mprnet_lit.tracking.run_files import is_number
+
+_LARGEST_LINE = 100_000
+_MOST_BYTES = 2**25
+"""Of all files of a run together."""
+_MOST_FILES = 1000
+_MOST_COLUMNS = 500
+_LARGEST_STEP = 2**53
 
 
 @dataclass
@@ -68,10 +78,12 @@ def read_curves(folder: Path) -> tuple[dict[str, Curve], list[str]]:
     """
     curves: dict[str, Curve] = {}
     notes: list[str] = []
-    for path in sorted(folder.glob("csv/version_*/metrics.csv"), key=_version):
-        read, damaged = _read(path)
+    left = _MOST_BYTES
+    for name in _files(folder):
+        read, damaged, size = _read(folder, name, left)
+        left -= size
         if damaged:
-            notes.append(f"{path.relative_to(folder)}: {damaged}")
+            notes.append(f"{name}: {damaged}")
         first = min((curve.steps[0] for curve in read.values()), default=None)
         if first is not None:
             curves = {name: curve.before(first) for name, curve in curves.items()}
@@ -85,45 +97,72 @@ def read_curves(folder: Path) -> tuple[dict[str, Curve], list[str]]:
     return {name: curve for name, curve in curves.items() if curve.values}, notes
 
 
+def has_curves(folder: Path) -> bool:
+    """Tell whether a folder is that of a run which has logged to CSV."""
+    return bool(_files(folder))
+
+
+def _files(folder: Path) -> list[str]:
+    """Return the CSV logger's files, the oldest first."""
+    found = islice(folder.glob("csv/version_*/metrics.csv"), _MOST_FILES)
+    return [path.relative_to(folder).as_posix() for path in sorted(found, key=_version)]
+
+
 def _version(path: Path) -> tuple[int, str]:
     number = path.parent.name.removeprefix("version_")
     return (int(number) if number.isdecimal() else -1, number)
 
 
-def _read(path: Path) -> tuple[dict[str, Curve], str]:
-    """Read one file as far as it can be read; says in words what can't."""
+def _read(folder: Path, name: str, most: int) -> tuple[dict[str, Curve], str, int]:
+    """Read one file as far as it can be read, at most ``most`` bytes.
+
+    Returns:
+        its curves, in words what can't be read, and the number of bytes that were read.
+    """
     curves: dict[str, Curve] = {}
     bad = 0
     try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            rows = _rows(file)
-            header = next(rows, [])
-            if not {"step", "epoch"} <= set(header):
-                return {}, "empty, or not of the CSV logger"
-            for row in rows:
-                try:
-                    _add(dict(zip(header, row, strict=True)), curves)
-                except ValueError:
-                    bad += 1
-    except OSError as error:
-        return {}, f"can't be read ({error.strerror})"
+        descriptor = open_inside(folder, name)
+    except NotReadableError as error:
+        return {}, str(error), 0
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(max(most, 0))
+        whole = not file.read(1)
+    rows = _rows(io.StringIO(content.decode(errors="replace"), newline=""))
+    try:
+        header = next(rows, [])
+        if not {"step", "epoch"} <= set(header):
+            return {}, "empty, or not of the CSV logger", len(content)
+        if len(header) > _MOST_COLUMNS:
+            return {}, f"more than {_MOST_COLUMNS} columns", len(content)
+        for row in rows:
+            try:
+                _add(dict(zip(header, row, strict=True)), curves)
+            except (ValueError, OverflowError):
+                bad += 1
     except csv.Error as error:
-        return curves, f"damaged ({error})"
+        return curves, f"damaged ({error})", len(content)
     lines = "line" if bad == 1 else "lines"
-    return curves, f"{bad} damaged {lines} left out" if bad else ""
+    notes = [f"{bad} damaged {lines} left out"] if bad else []
+    notes += [] if whole else [f"only the first {len(content) / 1e6:.0f} MB are read"]
+    return curves, "; ".join(notes), len(content)
 
 
 def _rows(file: Iterator[str]) -> Iterator[list[str]]:
     """Read rows; a lost quotation mark can't swallow the rest of a file."""
     for line in file:
-        if len(line) > _LARGEST_FIELD:
+        if len(line) > _LARGEST_LINE:
             yield []
         else:
             yield from csv.reader([line.replace("\0", "\ufffd")])
 
 
 def _add(row: dict[str, str], curves: dict[str, Curve]) -> None:
-    step, epoch = int(float(row.pop("step"))) + 1, int(float(row.pop("epoch"))) + 1
+    step, epoch = (int(float(row.pop(name))) + 1 for name in ("step", "epoch"))
+    if not (0 < step <= _LARGEST_STEP and 0 < epoch <= _LARGEST_STEP):
+        raise ValueError("not a step")
     values = {name: float(text) for name, text in row.items() if text}
     for name, value in values.items():
+        if math.isfinite(value) and not is_number(value):
+            value = math.copysign(math.inf, value)
         curves.setdefault(name, Curve()).add(step, epoch, value)

@@ -1,11 +1,14 @@
 """The panels of the best runs, small enough to be embedded in a page."""
 
+import os
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from mprnet_lit.data.images import open_image
+from mprnet_lit.errors import UserError
+from mprnet_lit.reading import NotReadableError, open_inside
 from mprnet_lit.tracking.page import embed
 from mprnet_lit.tracking.trials import Trial
 
@@ -15,6 +18,9 @@ _EPOCHS = 40
 _BYTES = 9_000_000
 """Of all pictures of a page."""
 _WIDEST = 1600
+_MOST_FILES = 100_000
+_MOST_BYTES, _MOST_PIXELS = 2**26, 2**26
+"""Of one panel; three images of 256 pixels a side, in five columns, are 1.1 megapixels."""
 
 
 def embed_panels(trials: Sequence[Trial], best: int = BEST) -> list[dict[str, Any]]:
@@ -31,10 +37,11 @@ def embed_panels(trials: Sequence[Trial], best: int = BEST) -> list[dict[str, An
         chosen = _spread(sorted(paths), _EPOCHS, int(trial.best.get("epoch", 0)))
         pictures = {}
         for epoch in chosen:
-            picture = _read(paths[epoch])
-            if picture is None:
-                trial.notes.append(f"panels/{paths[epoch].name} is damaged")
-            else:
+            name = f"panels/{paths[epoch].name}"
+            assert trial.folder is not None
+            picture, damage = _read(trial.folder, name)
+            trial.note(name, damage)
+            if picture:
                 pictures[epoch] = picture
         room = _BYTES // len(found)
         while len(pictures) > 1 and sum(map(len, pictures.values())) > room:
@@ -47,9 +54,8 @@ def embed_panels(trials: Sequence[Trial], best: int = BEST) -> list[dict[str, An
 
 
 def _epochs(folder: Path) -> dict[int, Path]:
-    numbered = {
-        path: path.stem.removeprefix("epoch_") for path in folder.glob("panels/epoch_*.png")
-    }
+    found = islice(folder.glob("panels/epoch_*.png"), _MOST_FILES)
+    numbered = {path: path.stem.removeprefix("epoch_") for path in found}
     return {int(number): path for path, number in numbered.items() if number.isdecimal()}
 
 
@@ -66,11 +72,18 @@ def _spread(epochs: list[int], most: int, wanted: int) -> list[int]:
     return sorted(kept)
 
 
-def _read(path: Path) -> str | None:
+def _read(folder: Path, name: str) -> tuple[str, str]:
+    """Return a panel as a URL that holds it, or what is wrong with its file in words."""
     try:
-        with Image.open(path) as image:
+        os.close(open_inside(folder, name, _MOST_BYTES))
+        with open_image(folder / name) as (image, _):
+            width, height = image.size
+            if width * height > _MOST_PIXELS:
+                return "", "has too many pixels, and is not shown"
             picture = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
+    except NotReadableError as error:
+        return "", str(error)
+    except UserError:
+        return "", "is damaged"
     picture.thumbnail((_WIDEST, 4 * _WIDEST))
-    return embed(picture, quality=82, method=3)
+    return embed(picture, quality=82, method=3), ""

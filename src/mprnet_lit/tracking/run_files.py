@@ -1,50 +1,48 @@
 """Reading the files of runs that may be half-written, damaged or missing."""
 
-import json
-import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import yaml  # type: ignore[import-untyped]
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from mprnet_lit import reading
+from mprnet_lit.reading import MISSING, NotReadableError
 
-MISSING = "is missing"
+__all__ = ["MISSING"]
+T = TypeVar("T")
+
+MOST_OF_A_RECORD = 2**18
+"""Bytes of a configuration, a summary or the record of an environment."""
+_LARGEST = 1e300
+"""Numbers beyond it are not used: some sum or rounding of them would not be finite."""
 
 
-def read_json(path: Path) -> tuple[dict[str, Any], str]:
+def read_json(folder: Path, name: str, most: int = MOST_OF_A_RECORD) -> tuple[dict[str, Any], str]:
     """Return a JSON object, and what is wrong with the file in words; then the object is empty."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        return {}, _reason(error)
-    except (ValueError, RecursionError):  # half-written
-        return {}, "is damaged"
-    return (content, "") if isinstance(content, dict) else ({}, "is damaged")
+    return _attempt(lambda: reading.read_json(folder, name, most), {})
 
 
-def read_yaml(path: Path) -> tuple[Any, str]:
+def read_yaml(folder: Path, name: str) -> tuple[Any, str]:
     """Return a YAML file's content unresolved, or ``None`` and what is wrong with it in words."""
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=False), ""
-    except OSError as error:
-        return None, _reason(error)
-    except (ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException):
-        return None, "is damaged"
+    return _attempt(lambda: reading.read_yaml(folder, name, MOST_OF_A_RECORD), None)
 
 
-def read_text(path: Path) -> str:
-    """Return a file's text as far as it is any."""
+def read_text(folder: Path, name: str) -> str:
+    """Return the beginning of a text file, or what is wrong with it."""
+    text, damage = _attempt(lambda: reading.read_text(folder, name), "")
+    return f"{name} {damage}" if damage else text
+
+
+def _attempt(read: Callable[[], T], empty: T) -> tuple[T, str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError as error:
-        return f"{path.name} {_reason(error)}"
+        return read(), ""
+    except NotReadableError as error:
+        return empty, str(error)
 
 
 def modified(path: Path) -> float | None:
     """Return when a file was last written; ``None`` if it is not there."""
     try:
-        return path.stat().st_mtime
+        return path.lstat().st_mtime
     except OSError:
         return None
 
@@ -75,8 +73,9 @@ def plain(value: Any) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Say whether it is a finite number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a value is a number of at most 1e300, neither NaN nor a truth value."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and -_LARGEST <= value <= _LARGEST
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -91,7 +90,3 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     for key, child in children:
         found |= flatten(child, f"{prefix}{key}.")
     return found
-
-
-def _reason(error: OSError) -> str:
-    return MISSING if isinstance(error, FileNotFoundError) else f"can't be read ({error.strerror})"

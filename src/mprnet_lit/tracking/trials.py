@@ -2,18 +2,24 @@
 
 import math
 import os
+import re
+import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
+from mprnet_lit.errors import UserError
 from mprnet_lit.models import MPRNet
+from mprnet_lit.reading import walk
 from mprnet_lit.runs import ERROR
 from mprnet_lit.runs import RECORD as RUN
 from mprnet_lit.sweeps.study import RECORD as SWEEP
-from mprnet_lit.tracking.curves import Curve, read_curves
+from mprnet_lit.tracking.curves import Curve, has_curves, read_curves
 from mprnet_lit.tracking.run_files import (
     MISSING,
     flatten,
@@ -29,8 +35,14 @@ from mprnet_lit.tracking.summary import SUMMARY
 
 _SIZE = ("width", "unet_step", "orsnet_step", "cabs_per_orb", "reduction")
 _NO_RUNS_INSIDE = {"checkpoints", "panels", "csv", "tensorboard", "wandb", "mlflow"}
-_WIDEST = 4096
-"""A network wider than this is not built to count its parameters."""
+_WIDEST, _MOST_CABS = 4096, 64
+"""A network of more channels or blocks than these is not built to count its parameters."""
+_MOST_OF_A_SWEEP = 2**23
+"""Bytes of a sweep's record, which has some 300 for each trial."""
+_MOST_RUNS = 10_000
+"""Runs of one page."""
+_MOST_TIMES = 3
+"""Entries of a sweep's record for which one folder is read: a trial may go on in another's."""
 
 
 @dataclass
@@ -79,13 +91,20 @@ class Trial:
 
 
 def find_trials(root: Path) -> tuple[Path, list[Trial]]:
-    """Return all trainings in a folder, or the one that it is, and the folder they all lie in."""
+    """Return all trainings in a folder, or the one that it is, and the folder they all lie in.
+
+    Nothing outside the folder is read but, for one trial of a sweep, the sweep's record beside it.
+
+    Raises:
+        UserError: the folder holds more than 10,000 runs, or a million files.
+    """
     root = root.resolve()
     folders, sweeps = _search(root)
-    if folders == [root] and not sweeps and (root.parent / SWEEP).is_file():
-        found = [t for t in _of_sweep(root.parent, root, set()) if t.folder == root]
-        if found:
-            return root, found[-1:]
+    if folders == [root] and not sweeps:  # one trial, of which its sweep's record may say more
+        content, _ = read_json(root.parent, SWEEP, _MOST_OF_A_SWEEP)
+        entries = [e for e in _entries(content) if _folder_of(e, root.parent) == root]
+        if entries:
+            return root, [_of_entry(entries[-1], root.parent, root, root)]
     places = [*sweeps, *(folder.parent for folder in folders)]
     common = Path(os.path.commonpath(places)) if places and folders != [root] else root
     trials: list[Trial] = []
@@ -99,19 +118,17 @@ def find_trials(root: Path) -> tuple[Path, list[Trial]]:
 def _search(root: Path) -> tuple[list[Path], list[Path]]:
     """Return the folders of runs, and those of sweeps."""
     runs, sweeps = [], []
-    for place, names, files in os.walk(root):
-        folder = Path(place)
+    for folder, names, files in walk(root):
         if SWEEP in files:
             sweeps.append(folder)
-        is_run = bool({RUN, ERROR, SUMMARY} & set(files)) or any(
-            folder.glob("csv/version_*/metrics.csv")
-        )
-        if is_run:
+        if {RUN, ERROR, SUMMARY} & set(files) or ("csv" in names and has_curves(folder)):
             runs.append(folder)
-        skipped = _NO_RUNS_INSIDE if is_run else ()
-        names[:] = sorted(
-            (n for n in names if not n.startswith(".") and n not in skipped), key=_natural
-        )
+            if len(runs) > _MOST_RUNS:
+                raise UserError(
+                    f"{root} holds more than {_MOST_RUNS:,} runs: set input to a folder inside it"
+                )
+            names[:] = [name for name in names if name not in _NO_RUNS_INSIDE]
+        names.sort(key=_natural)
     return runs, sweeps
 
 
@@ -121,44 +138,67 @@ def _natural(name: str) -> tuple[int, str]:
 
 def _of_sweep(sweep: Path, root: Path, claimed: set[Path]) -> Iterator[Trial]:
     """Read the trials of ``sweep.json``, and add their folders to those that are claimed."""
-    path = sweep / SWEEP
-    content, damage = read_json(path)
-    listed = content.get("trials")
-    entries = [t for t in listed if isinstance(t, dict)] if isinstance(listed, list) else []
+    content, damage = read_json(sweep, SWEEP, _MOST_OF_A_SWEEP)
     if damage:
         yield Trial(_name(sweep, root), notes=[f"{SWEEP} {damage}"])
-    of_trial = {id(t): _moved(sweep, t["folder"]) for t in entries if t.get("folder")}
-    taken = set(of_trial.values())
-    for entry in entries:
-        folder = of_trial.get(id(entry))
-        if folder is None:  # it never ended; another trial may have gone on in its folder
-            folder = sweep / str(entry.get("number"))
-            folder = folder if folder.is_dir() and folder not in taken else None
-        if folder is not None and folder.is_dir():
+    entries = _entries(content)
+    folders = [_folder_of(entry, sweep) for entry in entries]
+    times: Counter[Path] = Counter()
+    taken = {folder for folder in folders if folder is not None}
+    for entry, folder in zip(entries, folders, strict=True):
+        if folder is None and not entry.get("folder"):
+            # It never ended; another trial may have gone on in its folder.
+            folder = _inside(sweep, entry.get("number"))
+            folder = None if folder in taken else folder
+        if folder is not None:
             claimed.add(folder)
-            trial = _read(folder, root)
-        else:
-            trial = Trial(_name(sweep / str(entry.get("number")), root))
-        if folder is not None and folder.name != str(entry.get("number")):
-            trial.name = _name(sweep / str(entry.get("number")), root) + f" (in {folder.name})"
-        trial.state = str(entry.get("state") or trial.state)
-        if trial.state == "failed" and not trial.error and entry.get("error"):
-            trial.error = str(entry["error"])
-        parameters, values = entry.get("params"), entry.get("values")
-        if isinstance(parameters, dict):
-            trial.overrides |= {str(key): plain(value) for key, value in parameters.items()}
-        if isinstance(values, dict):
-            measured = {str(k): v for k, v in values.items() if is_number(v)}
-            trial.best = measured | trial.best
-            if trial.parameters is None and "parameters" in measured:
-                trial.parameters = int(measured["parameters"])
-        yield trial
+            times[folder] += 1
+            folder = folder if times[folder] <= _MOST_TIMES else None
+        yield _of_entry(entry, sweep, folder, root)
 
 
-def _moved(sweep: Path, recorded: Any) -> Path:
-    """Return where a trial's folder is now, if the sweep's was moved since."""
-    path = Path(str(recorded))
-    return sweep / path.name if path.parent.name == sweep.name else path
+def _entries(content: dict[str, Any]) -> list[dict[str, Any]]:
+    listed = content.get("trials")
+    kept = listed[:_MOST_RUNS] if isinstance(listed, list) else []
+    return [entry for entry in kept if isinstance(entry, dict)]
+
+
+def _of_entry(entry: dict[str, Any], sweep: Path, folder: Path | None, root: Path) -> Trial:
+    """Return the trial of an entry of ``sweep.json`` and of its folder, where that is there."""
+    number = str(entry.get("number"))
+    title = number if root == folder else "/".join((*_above(sweep, root), number))
+    trial = Trial(title) if folder is None else _read(folder, root)
+    if folder is not None and folder.name != number:
+        trial.name = f"{title} (in {folder.name})"
+    trial.state = str(entry.get("state") or trial.state)
+    if trial.state == "failed" and not trial.error and entry.get("error"):
+        trial.error = str(entry["error"])
+    parameters, values = entry.get("params"), entry.get("values")
+    if isinstance(parameters, dict):
+        trial.overrides |= {str(key): plain(value) for key, value in parameters.items()}
+    if isinstance(values, dict):
+        measured = {str(k): v for k, v in values.items() if is_number(v)}
+        trial.best = measured | trial.best
+        if trial.parameters is None and "parameters" in measured:
+            trial.parameters = int(measured["parameters"])
+    return trial
+
+
+def _folder_of(entry: dict[str, Any], sweep: Path) -> Path | None:
+    """Return the folder of a trial, which lies in that of its sweep wherever that was recorded."""
+    return _inside(sweep, re.split(r"[\\/]", str(entry.get("folder") or "").rstrip("\\/"))[-1])
+
+
+def _inside(sweep: Path, name: Any) -> Path | None:
+    """Return a sub-folder by its name alone, if it is there and not a link."""
+    name = str(name)
+    if name in ("", ".", "..") or re.search(r"[\\/\0]", name):
+        return None
+    folder = sweep / name
+    try:
+        return folder if stat.S_ISDIR(folder.lstat().st_mode) else None
+    except OSError:  # it was moved away; its name is too long
+        return None
 
 
 def _read(folder: Path, root: Path) -> Trial:
@@ -166,9 +206,9 @@ def _read(folder: Path, root: Path) -> Trial:
     trial = Trial(_name(folder, root), folder=folder)
     trial.curves, trial.notes = read_curves(folder)
     started, ended, failed = (modified(folder / name) for name in (RUN, SUMMARY, ERROR))
-    summary, summary_damage = read_json(folder / SUMMARY)
-    environment, environment_damage = read_json(folder / "environment.json")
-    config, config_damage = read_yaml(folder / "config.yaml")
+    summary, summary_damage = read_json(folder, SUMMARY)
+    environment, environment_damage = read_json(folder, "environment.json")
+    config, config_damage = read_yaml(folder, "config.yaml")
     if summary_damage != MISSING:  # it is, until the run ends
         trial.note(SUMMARY, summary_damage)
     if started is not None or failed is None:  # else it failed before it wrote them
@@ -180,15 +220,15 @@ def _read(folder: Path, root: Path) -> Trial:
     trial.environment = flatten(environment)
     trial.resolved = isinstance(config, dict)
     if not trial.resolved:
-        config, _ = read_yaml(folder / ".hydra" / "config.yaml")
+        config, _ = read_yaml(folder, ".hydra/config.yaml")
     leaves = flatten(config)
     own = leaves.get("paths.run")
     leaves = {key: _portable(value, own) for key, value in leaves.items()}
     trial.config = {key: v for key, v in leaves.items() if trial.resolved or "${" not in str(v)}
     trial.parameters = _parameters(trial.config)
-    trial.overrides = overrides(read_yaml(folder / ".hydra" / "overrides.yaml")[0])
+    trial.overrides = overrides(read_yaml(folder, ".hydra/overrides.yaml")[0])
     if failed is not None and failed > (ended or 0):
-        trial.state, trial.error = "failed", read_text(folder / ERROR)
+        trial.state, trial.error = "failed", read_text(folder, ERROR)
     elif ended is not None:
         trial.state = "complete"
     if started is not None and ended is not None and ended - started >= 1:
@@ -212,12 +252,17 @@ def _best_of(curves: dict[str, Curve]) -> dict[str, float]:
 
 
 def _parameters(config: dict[str, Any]) -> int | None:
-    sizes = {name: config.get(f"model.{name}") for name in _SIZE}
+    sizes: dict[str, Any] = {name: config.get(f"model.{name}") for name in _SIZE}
     if not all(type(v) is int and 0 < v <= _WIDEST for v in sizes.values()):
         return None
+    return _count(**sizes) if sizes["cabs_per_orb"] <= _MOST_CABS else None
+
+
+@cache
+def _count(**sizes: int) -> int | None:
     try:
         with torch.device("meta"):  # neither memory nor time
-            model = MPRNet(**cast(dict[str, Any], sizes))
+            model = MPRNet(**sizes)
         return sum(p.numel() for p in model.parameters())
     except (ValueError, RuntimeError):  # no such network
         return None
@@ -227,6 +272,11 @@ def _portable(value: Any, own: Any) -> Any:
     if isinstance(value, str) and isinstance(own, str) and own:
         return value.replace(own, "RUN")
     return value
+
+
+def _above(sweep: Path, root: Path) -> tuple[str, ...]:
+    """Return the folders from the root to a sweep's."""
+    return sweep.relative_to(root).parts if sweep.is_relative_to(root) else ()
 
 
 def _name(folder: Path, root: Path) -> str:
