@@ -87,11 +87,11 @@ def _records(config: DictConfig) -> Iterator[Path]:
 
 def _recorded(path: Path) -> tuple[str | None, int]:
     """Return the fingerprint and the order, as far as they are there."""
-    try:
-        content = json.loads(path.read_text())
-        return str(content["fingerprint"]), int(content.get("order", 0))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged or not ours
-        return None, 0
+    from mprnet_lit.tracking.run_files import read_json
+
+    content, _ = read_json(path)
+    kept, order = content.get("fingerprint"), content.get("order", 0)
+    return kept if isinstance(kept, str) else None, order if type(order) is int else 0
 
 
 def restarted() -> bool:

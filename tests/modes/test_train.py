@@ -37,7 +37,8 @@ def test_a_run_leaves_everything_that_a_user_looks_for(cli):
     assert config["data"]["patch_size"] == 32 and config["model"]["width"] == 16
     environment = outcome.json("environment.json")
     assert environment["packages"]["torch"] == torch.__version__
-    assert environment["machine"]["cpu_cores"] and len(environment["git"]["revision"]) == 40
+    assert environment["machine"]["cpu_cores"] and len(environment["code"]["source"]) == 64
+    assert len(environment["code"]["revision"]) == 40
 
     panel = Image.open(outcome.file("latest.png"))
     assert panel.size == (5 * 150 + 6 * 6, 3 * (64 + 24 + 6) + 6)

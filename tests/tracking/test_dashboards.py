@@ -1,5 +1,6 @@
 """The dashboards hold the same names, values, images, settings and weights; none calls home."""
 
+import os
 import socket
 import threading
 from pathlib import Path
@@ -61,11 +62,18 @@ def test_all_dashboards_hold_the_same(shell, calls, tmp_path, monkeypatch):
     # As for a user: MLflow doesn't call home from tests anyway, and other tests have set the rest.
     for name in (*QUIET, "PYTEST_CURRENT_TEST", "CI", "DO_NOT_TRACK", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
+    git = tmp_path / "bin" / "git"  # it would start programs that the repository around it names
+    git.parent.mkdir()
+    git.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/git-was-run\nexit 1\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+    (tmp_path / ".git").mkdir()
     outcome = shell(
         "logger=all", "trainer.max_epochs=2", "trainer.log_every_n_steps=2",
         "trainer.gradient_clip_val=0.01", 'logger.tags=[baseline,"two words"]',
     )  # fmt: skip
     assert calls == []
+    assert not (tmp_path / "git-was-run").exists()
     assert "Warning" not in outcome.errors and "not found" not in outcome.output
 
     # Scalars.
@@ -115,8 +123,8 @@ def test_all_dashboards_hold_the_same(shell, calls, tmp_path, monkeypatch):
     settings = yaml.safe_load((outcome.file("metrics.csv").parent / "hparams.yaml").read_text())
     environment = outcome.json("environment.json")
     assert settings["optimizer.lr"] == 2e-4 and settings["data.patch_size"] == 32
-    assert settings["code.revision"] == environment["git"]["revision"]
-    assert settings["code.changed"] == environment["git"]["changed"]
+    assert settings["code.revision"] == (environment["code"]["revision"] or "null")
+    assert settings["code.source"] == environment["code"]["source"]
     assert settings["packages.torch"] == torch.__version__
     plugin = HParamsPluginData.FromString(
         events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content

@@ -204,7 +204,7 @@ def test_panels_are_opened_by_the_reader_of_images_alone(tmp_path, picture):
         elif picture == "pixels":
             Image.new("1", (9000, 9000)).save(path)
         else:
-            with path.open("r+b") as file:
+            with path.open("ab") as file:
                 file.truncate(2**27)
     data = report(run)
     assert [epoch for epoch, _ in data["panels"][0]["panels"]] == [1]

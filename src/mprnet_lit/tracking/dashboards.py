@@ -25,12 +25,17 @@ from mprnet_lit.tracking.records import Value, guard, reason, record_settings, r
 _LONGEST_TAG = 64
 """Characters that wandb takes."""
 QUIET = {
+    # MLflow and wandb would run git, which starts programs that the repository around names.
+    "GIT_PYTHON_GIT_EXECUTABLE": os.devnull,
+    "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "WANDB_DISABLE_GIT": "true",
     "WANDB_ERROR_REPORTING": "false",
     "WANDB_SILENT": "true",
+    "WANDB__DISABLE_META": "true",  # the command line as it is, user, host and paths
 }
-"""What keeps the libraries from calling home, and from the terminal, unless set otherwise."""
+"""What keeps the libraries from the network, git and the terminal, unless set otherwise."""
 
 
 class Dashboards(Callback):
@@ -134,7 +139,7 @@ def run_settings(config: DictConfig, folder: Path) -> dict[str, Value]:
     environment = json.loads((folder / ENVIRONMENT).read_text())
     settings = {
         "run": {"folder": str(folder), "group": group(config), "tags": ", ".join(tags(config))},
-        "code": environment["git"] or {"revision": None, "changed": None},
+        "code": environment["code"],
         "packages": {"python": environment["python"], **environment["packages"]},
         "machine": environment["machine"],
     }

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.files import write_whole
+from mprnet_lit.tracking.revision import git_revision, source_digest
 
 ENVIRONMENT = "environment.json"
 _PACKAGES = (
@@ -43,7 +43,7 @@ def environment() -> dict[str, Any]:
     """Return command, code revision, package versions and machine."""
     return {
         "command": shlex.join(sys.orig_argv),
-        "git": _git_revision(),
+        "code": {"revision": git_revision(), "source": source_digest()},
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "machine": {
@@ -59,21 +59,4 @@ def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return None
-
-
-def _git_revision() -> dict[str, Any] | None:
-    """Return the revision of the source checkout that this package runs from, if it is one."""
-
-    def git(*arguments: str) -> str:
-        folder = str(Path(__file__).parent)
-        command = ["git", "-C", folder, *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", __file__)  # not some repository that we lie in by chance
-        return {"revision": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
         return None

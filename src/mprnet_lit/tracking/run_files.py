@@ -16,20 +16,20 @@ _LARGEST = 1e300
 """Numbers beyond it are not used: some sum or rounding of them would not be finite."""
 
 
-def read_json(folder: Path, name: str, most: int = MOST_OF_A_RECORD) -> tuple[dict[str, Any], str]:
+def read_json(path: Path, most: int = MOST_OF_A_RECORD) -> tuple[dict[str, Any], str]:
     """Return a JSON object, and what is wrong with the file in words; then the object is empty."""
-    return _attempt(lambda: reading.read_json(folder, name, most), {})
+    return _attempt(lambda: reading.read_json(path.parent, path.name, most), {})
 
 
 def read_yaml(folder: Path, name: str) -> tuple[Any, str]:
-    """Return a YAML file's content unresolved, or ``None`` and what is wrong with it in words."""
+    """Return the content of a YAML file below a folder, or ``None`` and what is wrong in words."""
     return _attempt(lambda: reading.read_yaml(folder, name, MOST_OF_A_RECORD), None)
 
 
-def read_text(folder: Path, name: str) -> str:
+def read_text(path: Path) -> str:
     """Return the beginning of a text file, or what is wrong with it."""
-    text, damage = _attempt(lambda: reading.read_text(folder, name), "")
-    return f"{name} {damage}" if damage else text
+    text, damage = _attempt(lambda: reading.read_text(path.parent, path.name), "")
+    return f"{path.name} {damage}" if damage else text
 
 
 def _attempt(read: Callable[[], T], empty: T) -> tuple[T, str]:

@@ -101,7 +101,7 @@ def find_trials(root: Path) -> tuple[Path, list[Trial]]:
     root = root.resolve()
     folders, sweeps = _search(root)
     if folders == [root] and not sweeps:  # one trial, of which its sweep's record may say more
-        content, _ = read_json(root.parent, SWEEP, _MOST_OF_A_SWEEP)
+        content, _ = read_json(root.parent / SWEEP, _MOST_OF_A_SWEEP)
         entries = [e for e in _entries(content) if _folder_of(e, root.parent) == root]
         if entries:
             return root, [_of_entry(entries[-1], root.parent, root, root)]
@@ -138,7 +138,7 @@ def _natural(name: str) -> tuple[int, str]:
 
 def _of_sweep(sweep: Path, root: Path, claimed: set[Path]) -> Iterator[Trial]:
     """Read the trials of ``sweep.json``, and add their folders to those that are claimed."""
-    content, damage = read_json(sweep, SWEEP, _MOST_OF_A_SWEEP)
+    content, damage = read_json(sweep / SWEEP, _MOST_OF_A_SWEEP)
     if damage:
         yield Trial(_name(sweep, root), notes=[f"{SWEEP} {damage}"])
     entries = _entries(content)
@@ -206,8 +206,8 @@ def _read(folder: Path, root: Path) -> Trial:
     trial = Trial(_name(folder, root), folder=folder)
     trial.curves, trial.notes = read_curves(folder)
     started, ended, failed = (modified(folder / name) for name in (RUN, SUMMARY, ERROR))
-    summary, summary_damage = read_json(folder, SUMMARY)
-    environment, environment_damage = read_json(folder, "environment.json")
+    summary, summary_damage = read_json(folder / SUMMARY)
+    environment, environment_damage = read_json(folder / "environment.json")
     config, config_damage = read_yaml(folder, "config.yaml")
     if summary_damage != MISSING:  # it is, until the run ends
         trial.note(SUMMARY, summary_damage)
@@ -228,7 +228,7 @@ def _read(folder: Path, root: Path) -> Trial:
     trial.parameters = _parameters(trial.config)
     trial.overrides = overrides(read_yaml(folder, ".hydra/overrides.yaml")[0])
     if failed is not None and failed > (ended or 0):
-        trial.state, trial.error = "failed", read_text(folder, ERROR)
+        trial.state, trial.error = "failed", read_text(folder / ERROR)
     elif ended is not None:
         trial.state = "complete"
     if started is not None and ended is not None and ended - started >= 1:
