@@ -82,7 +82,7 @@ def test_results_stay_in_the_output(tmp_path):
 
 
 def test_links_that_lead_out_or_in_circles(tmp_path):
-    """A link to a file is that file, as data sets are kept; one to a folder is not entered."""
+    """A link to a file is that file, as data sets are kept; each real folder is entered once."""
     secret = picture(tmp_path / "elsewhere" / "secret.png")
     folder = tmp_path / "in"
     picture(folder / "a.png")
@@ -92,12 +92,12 @@ def test_links_that_lead_out_or_in_circles(tmp_path):
         (folder / name).symlink_to(folder)
     for source in (str(folder), f"{folder}/**/*.png"):
         jobs = find_jobs(source, str(tmp_path / "out"))
-        assert [job.name for job in jobs] == ["a.png", "linked.png"]
-        assert all(job.destination.parent == tmp_path / "out" for job in jobs)
+        assert [job.name for job in jobs] == ["a.png", "folder/secret.png", "linked.png"]
+        assert all(job.destination == tmp_path / "out" / job.name for job in jobs)
     (folder / "self.png").symlink_to("self.png")
     assert find_jobs(str(folder), str(tmp_path / "out"))
     found = find_images(folder, on_error="skip")
-    assert [image.name for image in found.images] == ["a", "linked"]
+    assert sorted(image.name for image in found.images) == ["a", "folder/secret", "linked"]
     assert "self.png" in found.left_out[0]
 
 

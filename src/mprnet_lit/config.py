@@ -5,14 +5,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.runs import find_run, run_stamp
@@ -47,6 +47,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("mprnet.by_machine", by_machine, replace=True)
     OmegaConf.register_new_resolver("mprnet.fast_precision", _fast_precision, replace=True)
     OmegaConf.register_new_resolver("mprnet.size", _size, replace=True)
+    OmegaConf.register_new_resolver("mprnet.required", _required, replace=True)
     OmegaConf.register_new_resolver("mprnet.run_dir", _run_dir, replace=True)
     OmegaConf.register_new_resolver("mprnet.stamp", run_stamp, replace=True, use_cache=True)
 
@@ -71,6 +72,15 @@ def _size(name: str, hyperparameter: str) -> int:
     if name not in SIZES:
         raise UserError(f"model.size={name} is none of {', '.join(SIZES)}")
     return int(getattr(SIZES[name], hyperparameter))
+
+
+def _required(*, _node_: Node) -> NoReturn:
+    """Stand for a value that must be set where a default was set before.
+
+    ``???`` does not do that: merged over a value, it leaves the value in force.
+    """
+    key = _node_._get_full_key(None)
+    raise UserError(f"{key} is not set: add {key}=VALUE to the command")
 
 
 def _run_dir(new: str, *, _root_: DictConfig) -> str:

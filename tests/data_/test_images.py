@@ -12,7 +12,6 @@ from PIL import Image, ImageOps
 from tests.conftest import PHOTOS
 
 from mprnet_lit.data.images import (
-    list_images,
     probe_image,
     read_image,
     to_float,
@@ -202,24 +201,6 @@ def test_tiffs_that_would_be_read_wrongly_are_refused(tmp_path, deep):
         for look in (read_image, probe_image):
             with pytest.raises(UserError, match=r"odd\.tiff.*save it as plain RGB"):
                 look(path)
-
-
-def test_listing(tmp_path, photo):
-    for name in ("b.png", "sub/a.JPG", ".hidden.png", ".cache/c.png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "folder.png").mkdir()
-    (tmp_path / "loop").symlink_to(tmp_path)
-    assert list_images(tmp_path) == [tmp_path / "b.png", tmp_path / "sub/a.JPG"]
-    for path, message in (
-        (tmp_path / "gone", "does not exist"),
-        (tmp_path / "b.png", "not a folder"),
-    ):
-        with pytest.raises(UserError, match=message):
-            list_images(path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"holds no image.*\.png"):
-        list_images(tmp_path / "empty")
 
 
 def test_conversions_are_exact(photo):

@@ -41,7 +41,9 @@ def test_a_folder_keeps_names_folders_and_kinds_and_is_done_once(cli, folder, mo
     outcome = cli(*RUN, "input=in", "output=out")
     assert "2 restored" in outcome.output
     found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    expected = ["in/cat.jpg", "in/more/cat.PNG", "out/cat.jpg", "out/more/cat.PNG", "w.safetensors"]
+    results = ["out/.mprnet_lit.jsonl", "out/cat.jpg"]
+    results += ["out/more/.mprnet_lit.jsonl", "out/more/cat.PNG"]
+    expected = ["in/cat.jpg", "in/more/cat.PNG", *results, "w.safetensors"]
     assert found == expected, "and nothing else is written"
 
     before, after = (Image.open(folder / side / "more" / "cat.PNG") for side in ("in", "out"))
@@ -53,9 +55,11 @@ def test_a_folder_keeps_names_folders_and_kinds_and_is_done_once(cli, folder, mo
     assert jpeg.size == (61, 75), "turned upright"
     assert dict(jpeg.getexif())[0x010F] == "Maker" and jpeg.getexif().get(0x0112, 1) == 1
 
+    assert "2 of 2 done before" in cli(*RUN, "input=in", "output=out").output
     (folder / "out" / "cat.jpg").write_bytes(b"mine")
-    outcome = cli(*RUN, "input=in", "output=out")
-    assert "2 of 2 done before" in outcome.output
+    message = complaint(cli(*RUN, "input=in", "output=out", status=1))
+    assert "out/cat.jpg is not a result of mprnet_lit, or was changed since" in message
+    assert "in/cat.jpg would overwrite it" in message
     assert (folder / "out" / "cat.jpg").read_bytes() == b"mine"
     cli(*RUN, "input=in", "output=out", "overwrite=true")
     assert Image.open(folder / "out" / "cat.jpg").size == (61, 75)

@@ -43,31 +43,6 @@ _GREY_RGB = {1, 2}
 _GREY_RGB_PALETTE_CMYK_YCC = {0, 1, 2, 3, 5, 6}
 
 
-def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """Return the image files in a folder and its subfolders, sorted.
-
-    What is hidden is left out, and folders that are links are not entered.
-
-    Raises:
-        UserError: there is no such folder, or no image in it.
-    """
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise UserError(f"the folder {folder} {what}: check the path")
-    found = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not path.is_dir()
-    ]
-    if not found:
-        raise UserError(
-            f"the folder {folder} holds no image ({' '.join(sorted(suffixes))}): check the path"
-        )
-    return sorted(found)
-
-
 def read_image(path: Path) -> Pixels:
     """Read an image as (H, W, 3) RGB, upright: uint16 if the file has 16 bits, else uint8.
 

@@ -1,107 +1,225 @@
 """Which files to restore, and where each result goes."""
 
 import os
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mprnet_lit.data.images import IMAGE_SUFFIXES, list_images
+from mprnet_lit.data.identity import RealPaths
+from mprnet_lit.data.images import IMAGE_SUFFIXES
+from mprnet_lit.data.listing import Listing, count_kinds, list_images, skipped, sort_out, walk
+from mprnet_lit.data.results import Records
 from mprnet_lit.data.video import VIDEO_SUFFIXES
 from mprnet_lit.errors import UserError
 
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+_WILDCARDS = "*?["
 
 
 @dataclass(frozen=True)
 class Job:
-    """A photo or video, its name relative to the input, and the file to write."""
+    """A photo or video to restore.
+
+    Attributes:
+        source: the file.
+        name: its path relative to the input.
+        destination: the file to write.
+        beside: what else to write beside a photo: ``compare``, ``stage1``, ...
+    """
 
     source: Path
     name: str
     destination: Path
+    beside: tuple[str, ...] = ()
 
     @property
     def is_video(self) -> bool:
         """Tell by the suffix."""
         return self.source.suffix.lower() in VIDEO_SUFFIXES
 
+    @property
+    def files(self) -> list[Path]:
+        """Return every file to write, the result first."""
+        if self.is_video:
+            return [self.destination]
+        return [self.destination, *(beside(self.destination, what) for what in self.beside)]
 
-def find_jobs(source: str, output: str) -> list[Job]:
-    """Return what is to be restored.
+
+def beside(destination: Path, what: str) -> Path:
+    """Return the path of a stage's image or a comparison."""
+    return destination.with_name(f"{destination.name}.{what}.png")
+
+
+def find_jobs(
+    source: str | Sequence[str],
+    output: str,
+    beside: Sequence[str] = (),
+    note: Callable[[str], None] = lambda line: None,
+) -> list[Job]:
+    """Find the files to restore.
+
+    Results of earlier calls are skipped if the files that they were made of lie in the input too.
 
     Args:
-        source: a file, a folder (searched with its subfolders) or a glob such as ``in/**/*.jpg``.
+        source: a file, a folder (searched with its subfolders) or a glob such as ``in/**/*.jpg``;
+            or several of these.
         output: a file, if ``source`` is one and this has the suffix of an image or video; else a
             folder, in which names and subfolders are kept.
+        beside: what else to write beside each photo.
+        note: receives a line about each sort of file that is skipped.
 
     Raises:
-        UserError: there is no such file, or nothing in the folder, or a result would overwrite what
-            it is made of.
+        UserError: a source does not exist or nothing in it can be restored; a result would
+            overwrite one of the sources, or the result of another one.
     """
-    path, target = Path(source), Path(output)
-    if path.is_dir():
-        names = list_images(path, SUFFIXES)
-        place = _real(target)
-        if _real(path) in place.parents:  # results of an earlier run
-            names = [name for name in names if place not in _real(name).parents]
-        jobs = [_job(name, path, target) for name in names]
-    elif path.is_file():
+    sources = [source] if isinstance(source, str) else list(source)
+    if not sources:
+        raise UserError("input is empty: name a photo, a video, a folder or a glob")
+    target, jobs = Path(output), list[Job]()
+    for each in sources:
+        jobs += _find(each, target, len(sources) == 1, tuple(beside), note)
+    return _checked(jobs)
+
+
+def _find(
+    source: str, target: Path, alone: bool, beside: tuple[str, ...], note: Callable[[str], None]
+) -> list[Job]:
+    """Return the jobs of one source."""
+    path = Path(source)
+    if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path} is not an image or a video ({' '.join(sorted(SUFFIXES))})")
-        is_file = target.suffix.lower() in SUFFIXES and not target.is_dir()
-        jobs = [Job(path, path.name, target) if is_file else _job(path, path.parent, target)]
-    elif any(sign in source for sign in "*?["):
-        fixed = Path(*_before_wildcards(path.parts))
-        jobs = [_job(match, fixed, target) for match in _matches(fixed, path)]
+        is_file = alone and target.suffix.lower() in SUFFIXES and not target.is_dir()
+        return [Job(path, path.name, target if is_file else target / path.name, beside)]
+    if path.is_dir():
+        root, place, found = path, target, list_images(path, SUFFIXES)
+    elif any(sign in source for sign in _WILDCARDS):
+        root, found = _matches(path)
+        place = None
     else:
         raise UserError(f"there is no file or folder {source}: check input")
-    if not jobs:
-        raise UserError(f"nothing matches {source} that is an image or a video: check input")
-    sources = {_real(job.source) for job in jobs}
+    for line in skipped(found, "images or videos"):
+        note(line)
+    files = _without_results(found.files, root, place)
+    if len(files) < len(found.files):
+        count = len(found.files) - len(files)
+        note(f"Skipped {count} files that are results of earlier calls, or lie in the output")
+    if not files:
+        others = f", only {count_kinds(found.unread)}" if found.unread else ""
+        results = ", only results of earlier calls" if found.files else others
+        raise UserError(
+            f"nothing matches {source} that is an image or a video{results}: check input"
+        )
+    names = [file.relative_to(root) for file in files]
+    return [
+        Job(file, name.as_posix(), target / name, beside)
+        for file, name in zip(files, names, strict=True)
+    ]
+
+
+def _checked(jobs: list[Job]) -> list[Job]:
+    """Return each job once; refuse those whose results would overwrite each other or a source."""
+    real = RealPaths()
+    sources = {real(job.source) for job in jobs}
+    kept: dict[str, Job] = {}
+    distinct: list[Job] = []
     for job in jobs:
-        if _real(job.destination) in sources:
+        # Equal on file systems that ignore case, or that compose accents in another way.
+        keys = {unicodedata.normalize("NFC", str(file)).casefold(): file for file in job.files}
+        other = next((kept[key] for key in keys if key in kept), None)
+        if other is not None and real(job.source) == real(other.source):
+            continue  # named twice
+        if other is not None:
             raise UserError(
-                f"{job.destination} would be overwritten, but is among the input: "
-                "set output to another folder"
+                f"{other.source} and {job.source} would both be restored to {job.destination}: "
+                "rename one of them, or restore them into two folders"
             )
-    return jobs
+        for file in keys.values():
+            if real(file) in sources:
+                raise UserError(
+                    f"{file} would be overwritten, but is among the input: "
+                    "set output to another folder"
+                )
+        kept |= dict.fromkeys(keys, job)
+        distinct.append(job)
+    return distinct
 
 
-def _job(path: Path, root: Path, output: Path) -> Job:
-    name = path.relative_to(root)
-    return Job(path, name.as_posix(), output / name)
+def _without_results(files: list[Path], root: Path, output: Path | None) -> list[Path]:
+    """Return the files that are not results of earlier calls.
 
-
-def _real(path: Path) -> Path:
-    """Return where links lead; those that lead nowhere, unlike with ``resolve``, too."""
-    return Path(os.path.realpath(path))
-
-
-def _matches(fixed: Path, pattern: Path) -> list[Path]:
-    """Return the photos and videos that a glob below a folder matches, as a shell does.
-
-    ``**`` does not enter folders that are links, which may lead in circles.
+    Such are results whose sources lie in ``root`` too, comparisons, stages, and all files in
+    ``output`` if that lies in ``root``.
     """
-    rest = Path(*pattern.parts[len(fixed.parts) :])
-    if ".." in rest.parts:
+    records = Records()
+    real_root = records.real(root)
+    place = None if output is None else records.real(output)
+    if place is not None and real_root not in place.parents:
+        place = None
+
+    def is_result(file: Path) -> bool:
+        record = records.of(file.parent)
+        if place is not None and record.folder.is_relative_to(place):
+            return True
+        result = record.find(file.name)
+        if result is None:
+            return False
+        main = min(result.files, key=len)
+        return file.name != main or record.path_of(result).is_relative_to(real_root)
+
+    return [file for file in files if not is_result(file)]
+
+
+def _matches(pattern: Path) -> tuple[Path, Listing]:
+    """Return the folders of a glob that have no wildcard, and what it matches, as a shell does.
+
+    ``**`` enters linked folders, each real folder once.
+    """
+    parts = pattern.parts
+    count = next((n for n, part in enumerate(parts) if _is_wild(part)), len(parts) - 1)
+    root, rest = Path(*parts[:count]), list(parts[count:])
+    if ".." in rest:
         raise UserError(f"input={pattern} has '..' after a wildcard: name the folder before it")
-    if rest.name == "**":  # by itself it would match folders alone
-        rest /= "*"
-    hidden = _is_hidden(rest)
+    rest = [part for n, part in enumerate(rest) if rest[n : n + 2] != ["**", "**"]]
+    if rest[-1] == "**":  # by itself it would match folders alone
+        rest.append("*")
+    closed: list[Path] = []
+    hidden = any(part.startswith(".") for part in rest)
     try:
-        found = [path for path in fixed.glob(str(rest)) if path.suffix.lower() in SUFFIXES]
+        found = dict.fromkeys(_expand(root, rest, hidden, closed))
     except ValueError as error:
         raise UserError(f"input={pattern} can't be used ({error}): change it") from error
-    shown = (p for p in found if hidden or not _is_hidden(p.relative_to(fixed)))
-    return sorted(path for path in shown if not path.is_dir())
+    return root, sort_out(found, SUFFIXES, closed)
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _expand(folder: Path, parts: Sequence[str], hidden: bool, closed: list[Path]) -> Iterator[Path]:
+    """Yield the files below a folder that the parts of a glob match."""
+    part, *rest = parts
+    if part == "**":
+        for inside, names in walk(folder, closed, hidden=hidden):
+            if len(rest) > 1:
+                yield from _expand(inside, rest, hidden, closed)
+            else:
+                yield from (inside / name for name in names if fnmatchcase(name, rest[0]))
+        return
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder)) if _is_wild(part) else [part]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError:
+        closed.append(folder)
+        return
+    for name in names:
+        if not (name == part or fnmatchcase(name, part)) or (name[0] == "." and not hidden):
+            continue
+        path = folder / name
+        if rest:
+            yield from _expand(path, rest, hidden, closed)
+        elif os.path.lexists(path) and not path.is_dir():
+            yield path
 
 
-def _before_wildcards(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the folders of a glob that have no wildcard; what follows is kept in the output."""
-    for count, part in enumerate(parts):
-        if any(sign in part for sign in "*?["):
-            return parts[:count]
-    return parts[:-1]
+def _is_wild(part: str) -> bool:
+    return any(sign in part for sign in _WILDCARDS)

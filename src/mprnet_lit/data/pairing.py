@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from mprnet_lit.data.images import list_images, probe_image
+from mprnet_lit.data.images import probe_image
+from mprnet_lit.data.listing import Listing, list_images, skipped
 from mprnet_lit.errors import UserError
 
 OnError = Literal["raise", "skip"]
@@ -43,18 +44,26 @@ class CleanImage:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What was found, sorted by what the wildcards match, and what was left out, in words."""
+    """The pairs, sorted by what the wildcards match.
+
+    Attributes:
+        pairs: the pairs.
+        left_out: the problem with each file that was skipped because of an error.
+        skipped: sentences that count the files of kinds that are not read.
+    """
 
     pairs: tuple[Pair, ...]
     left_out: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class CleanImages:
-    """What was found, sorted by what the wildcards match, and what was left out, in words."""
+    """The clean images, sorted by what the wildcards match; attributes as of :class:`Pairs`."""
 
     images: tuple[CleanImage, ...]
     left_out: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
 
 def find_pairs(
@@ -111,7 +120,8 @@ def find_pairs(
         elif first and second:
             pairs.append(Pair(_name(image, degraded_folder), image, partner, *first))
     _judge(problems, on_error, left=len(pairs), what="pair")
-    return Pairs(tuple(pairs), tuple(problems))
+    passed_over = dict.fromkeys((*degraded.skipped, *target.skipped))  # once for a shared folder
+    return Pairs(tuple(pairs), tuple(problems), tuple(passed_over))
 
 
 def find_images(folder: Path, pattern: str = "**/*", on_error: OnError = "raise") -> CleanImages:
@@ -123,16 +133,20 @@ def find_images(folder: Path, pattern: str = "**/*", on_error: OnError = "raise"
     problems += unreadable
     images = tuple(CleanImage(_name(path, folder), path, *size) for path, size in sizes.items())
     _judge(problems, on_error, left=len(images), what="image")
-    return CleanImages(images, tuple(problems))
+    return CleanImages(images, tuple(problems), side.skipped)
 
 
 @dataclass(frozen=True)
 class _Side:
-    """The files in a folder that match a pattern, by the text that its wildcards match."""
+    """The files in a folder that match a pattern, by the text that its wildcards match.
+
+    ``skipped`` has a sentence for each sort of thing that was not read.
+    """
 
     folder: Path
     pattern: str
     files: dict[Key, list[Path]]
+    skipped: tuple[str, ...]
 
     @classmethod
     def scan(cls, folder: Path, pattern: str) -> "_Side":
@@ -141,16 +155,18 @@ class _Side:
         if len(parts) // 2 > _MOST_WILDCARDS:
             raise UserError(f"the pattern '{pattern}' has over {_MOST_WILDCARDS} wildcards: use **")
         files: defaultdict[Key, list[Path]] = defaultdict(list)
-        paths = list_images(folder)
-        for path in paths:
+        found = list_images(folder)
+        for path in found.files:
             if (key := _matched(parts, _name(path, folder))) is not None:
                 files[key].append(path)
         if not files:
             raise UserError(
                 f"no image in {folder} matches the pattern '{pattern}': make it match names there, "
-                f"without their suffix, such as '{_name(paths[0], folder)}'"
+                f"without their suffix, such as '{_name(found.files[0], folder)}'"
             )
-        return cls(folder, pattern, dict(files))
+        unread = [p for p in found.unread if _matched(parts, _name(p, folder)) is not None]
+        listing = Listing(found.files, unread, found.closed)
+        return cls(folder, pattern, dict(files), tuple(skipped(listing, folder=folder)))
 
     def faults(self, key: Key, other: "_Side | None" = None) -> list[str]:
         """Say what is wrong with the key's files on this side, in at most one line."""

@@ -1,7 +1,6 @@
 """Where images come from: pairs of folders, a folder of clean images, embedded photographs."""
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -9,7 +8,7 @@ from typing import Literal, Protocol
 import skimage
 
 from mprnet_lit.data.images import probe_image
-from mprnet_lit.data.pairing import OnError, find_images, find_pairs
+from mprnet_lit.data.pairing import CleanImages, OnError, Pairs, find_images, find_pairs
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ class CleanFolder:
         if self.folder is None:
             return []
         found = find_images(Path(self.folder), self.pattern, on_error)
-        _report(found.left_out)
+        _report(found)
         return [Sample(i.name, i.path, None, i.height, i.width) for i in found.images]
 
 
@@ -115,10 +114,12 @@ class PairedFolders:
             self.target_pattern,
             on_error,
         )
-        _report(found.left_out)
+        _report(found)
         return [Sample(p.name, p.target, p.degraded, p.height, p.width) for p in found.pairs]
 
 
-def _report(left_out: Iterable[str]) -> None:
-    for line in left_out:
+def _report(found: Pairs | CleanImages) -> None:
+    for line in found.left_out:
         log.warning("Left out: %s", line)
+    for line in found.skipped:
+        log.warning("%s", line)

@@ -1,11 +1,14 @@
 """``mode=restore``: restore photos and videos, whatever their size, and keep their kind."""
 
+import hashlib
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +16,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mprnet_lit.data.images import write_png
-from mprnet_lit.data.jobs import Job, find_jobs
+from mprnet_lit.data.identity import File, digest
+from mprnet_lit.data.images import Pixels, write_png
+from mprnet_lit.data.jobs import Job, beside, find_jobs
 from mprnet_lit.data.photo import Photo, read_photo, write_photo
+from mprnet_lit.data.plan import Plan, check_report, make_plan
+from mprnet_lit.data.results import Records, staging
 from mprnet_lit.data.video import restore_video
 from mprnet_lit.errors import UserError
 from mprnet_lit.inference import Restorer
@@ -34,21 +40,16 @@ _LARGEST = 1024
 
 
 def run(config: DictConfig) -> None:
-    """Restore all that ``input`` names into ``output``.
+    """Restore all that ``input`` names into ``output``, except what is done already.
 
     Raises:
-        UserError: an option can't be used, or, once all the others are done, some files could not
-            be restored.
+        UserError: an option can't be used; a result would overwrite the file of something else;
+            or, after all other files are restored, some could not be restored.
     """
     console = Console()
-    jobs = find_jobs(str(config.input), str(config.output))
-    todo = [job for job in jobs if config.overwrite or not job.destination.exists()]
-    if len(todo) < len(jobs):
-        console.print(
-            f"{len(jobs) - len(todo)} of {len(jobs)} done before (overwrite=true does them again)"
-        )
-    if not todo:
-        return
+    arguments.check_switches(config, "overwrite", "stages", "compare", "report")
+    kinds = ["stage1", "stage2"] * config.stages + ["compare"] * config.compare
+    jobs = find_jobs(str(config.input), str(config.output), kinds, partial(say, console))
     restorer = arguments.restorer(config)
     say_facts(console, restorer.settings)
     if config.weights is None:
@@ -56,8 +57,91 @@ def run(config: DictConfig) -> None:
         say(console, f"Small weights that come with the package; for others: task={others}")
     if config.stages and str(config.weights).endswith(".onnx"):
         raise UserError("stages=true: an exported network has its last stage alone; leave it out")
-    outputs = _Outputs(config.stages, config.compare, config.report)
+    outputs = _Outputs(config.stages, config.compare, config.report, _recipe(restorer))
+    output = Path(str(config.output))
+    page = (output.parent if jobs[0].destination == output else output) / "report.html"
+    if config.report:
+        check_report(page, outputs.records, overwrite=config.overwrite)
+    plan = make_plan(jobs, outputs.recipe, outputs.records, overwrite=config.overwrite)
+    _say_done(console, plan, len(jobs))
+    for job in plan.done:
+        _show(job, outputs)
+    failures = _restore_all(plan.todo, restorer, outputs, console, str(config.output))
+    if config.report:
+        _report(page, restorer, outputs)
+    if failures:
+        lines = "".join(f"\n  {failure}" for failure in failures)
+        raise UserError(f"{len(failures)} of {len(plan.todo)} files could not be restored:{lines}")
+
+
+def _recipe(restorer: Restorer) -> str:
+    """Return a digest of all but the photo that decides what a result looks like.
+
+    Not of the device, nor of how much memory was free: ``tile=auto`` is the same choice everywhere.
+    """
+    made_by = {
+        "weights": digest(Path(restorer.source)),
+        "tile": restorer.tile,
+        "overlap": None if restorer.tile is None else restorer.overlap,
+        "memory_gb": restorer.memory_gb if restorer.tile == "auto" else None,
+        "tlc_crop": restorer.crop,
+        "self_ensemble": bool(restorer.self_ensemble),
+        "precision": str(restorer.dtype),
+    }
+    return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _say_done(console: Console, plan: Plan, jobs: int) -> None:
+    if plan.done:
+        say(console, f"{len(plan.done)} of {jobs} done before (overwrite=true does them again)")
+    if plan.again:
+        changed = "the photo, the weights or the options changed"
+        say(console, f"{plan.again} of {jobs} done before are restored again: {changed}")
+
+
+@dataclass
+class _Outputs:
+    """What is wanted besides the restored photos, the record, and the report's entries so far."""
+
+    stages: bool
+    compare: bool
+    report: bool
+    recipe: str
+    records: Records = field(default_factory=Records)
+    entries: list[Entry] = field(default_factory=list)
+    photos: int = 0
+
+    @property
+    def shown(self) -> bool:
+        """Whether the report has room for another photo."""
+        return self.report and len(self.entries) < _PICTURES
+
+    def show(self, job: Job, before: Pixels, stages: Sequence[Pixels], after: Pixels) -> None:
+        """Count a photo, and add it to the report if there is room."""
+        self.photos += 1
+        if self.shown:
+            # The centres alone, so that the whole photos are not held until the page is written.
+            first, *between, last = (centre(image, _LARGEST) for image in (before, *stages, after))
+            entry = Entry(job.name, first, last, stages=tuple(between), size=after.shape[:2])
+            self.entries.append(entry)
+
+
+def _show(job: Job, outputs: _Outputs) -> None:
+    """Show a photo that was restored before in the report, without its stages."""
+    if outputs.shown and not job.is_video:
+        photos = read_photo(job.source), read_photo(job.destination)
+        outputs.show(job, photos[0].pixels, (), photos[1].pixels)
+    elif not job.is_video:
+        outputs.photos += 1
+
+
+def _restore_all(
+    jobs: Sequence[Job], restorer: Restorer, outputs: _Outputs, console: Console, where: str
+) -> list[str]:
+    """Restore photos and videos; returns what went wrong with some of them."""
     failures: list[str] = []
+    if not jobs:
+        return failures
 
     def attempt(work: Callable[[], T]) -> T | None:
         try:
@@ -68,97 +152,94 @@ def run(config: DictConfig) -> None:
             return None
 
     started = time.perf_counter()
-    with _Bar(console, len(todo)) as bar, Behind() as behind:
+    with _Bar(console, len(jobs)) as bar, Behind() as behind:
         # While a photo is restored, the next is read and the one before is written.
-        for job, photo in ahead((job, _read(job)) for job in todo):
-            bar.begin(job)
-            write = attempt(partial(_restore, job, photo, restorer, outputs, bar))
+        for source in ahead(_Source.read(job) for job in jobs):
+            bar.begin(source.job)
+            write = attempt(partial(_restore, source, restorer, outputs, bar))
             if write is not None:
                 behind.run(partial(attempt, write))
             bar.end()
-    done, seconds = len(todo) - len(failures), time.perf_counter() - started
-    speed = f"{done / seconds:.2f} a second"
-    say(console, f"{done} restored in {seconds:.1f} s ({speed}) into {config.output}")
-    if config.report:
-        _report(Path(str(config.output)), restorer, outputs)
-    if failures:
-        lines = "".join(f"\n  {failure}" for failure in failures)
-        raise UserError(f"{len(failures)} of {len(todo)} files could not be restored:{lines}")
+    done, seconds = len(jobs) - len(failures), time.perf_counter() - started
+    say(console, f"{done} restored in {seconds:.1f} s ({done / seconds:.2f} a second) into {where}")
+    return failures
 
 
-@dataclass
-class _Outputs:
-    """What is wanted besides the restored photos, and the report's entries so far."""
+@dataclass(frozen=True)
+class _Source:
+    """A job's source as it was read: its file, and its photo unless it is a video; or an error."""
 
-    stages: bool
-    compare: bool
-    report: bool
-    entries: list[Entry] = field(default_factory=list)
-    photos: int = 0
+    job: Job
+    file: File | None = None
+    photo: Photo | None = None
+    error: UserError | None = None
 
-    @property
-    def shown(self) -> bool:
-        """Whether the report has room for another photo."""
-        return self.report and len(self.entries) < _PICTURES
-
-
-def _read(job: Job) -> Photo | UserError | None:
-    """Return the photo, or what is wrong with it; ``None`` for a video."""
-    if job.is_video:
-        return None
-    try:
-        return read_photo(job.source)
-    except UserError as error:
-        return error
+    @classmethod
+    def read(cls, job: Job) -> Self:
+        try:
+            file = File.of(job.source, with_changed=True)
+            return cls(job, file, None if job.is_video else read_photo(job.source))
+        except UserError as error:
+            return cls(job, error=error)
+        except OSError as error:
+            reason = error.strerror or error
+            return cls(job, error=UserError(f"{job.source} can't be read ({reason}): allow it"))
 
 
 def _restore(
-    job: Job, photo: Photo | UserError | None, restorer: Restorer, outputs: _Outputs, bar: "_Bar"
+    source: _Source, restorer: Restorer, outputs: _Outputs, bar: "_Bar"
 ) -> Callable[[], None] | None:
     """Restore a photo and return what writes it; a video is written at once."""
-    if photo is None:
-        restore_video(job.source, job.destination, restorer, bar.move)
+    if source.error is not None:
+        raise source.error
+    if source.photo is None:
+        with _writing(source, outputs) as result:
+            restore_video(source.job.source, result, restorer, bar.move)
         return None
-    if isinstance(photo, UserError):
-        raise photo
     last_only = not (outputs.stages or outputs.shown)
-    *stages, restored = restorer.stages(photo.pixels, bar.move, last_only=last_only)
-    return partial(_write, job, photo, stages, restored, outputs)
+    *stages, restored = restorer.stages(source.photo.pixels, bar.move, last_only=last_only)
+    return partial(_write, source, source.photo, stages, restored, outputs)
 
 
 def _write(
-    job: Job, photo: Photo, stages: list[NDArray[Any]], restored: NDArray[Any], outputs: _Outputs
+    source: _Source,
+    photo: Photo,
+    stages: list[NDArray[Any]],
+    restored: NDArray[Any],
+    outputs: _Outputs,
 ) -> None:
-    write_photo(job.destination, replace(photo, pixels=restored))
-    if outputs.stages:
-        for number, stage in enumerate(stages, start=1):
-            write_png(_beside(job, f"stage{number}"), stage)
-    if outputs.compare:
-        write_png(_beside(job, "compare"), np.concatenate((photo.pixels, restored), 1))
-    outputs.photos += 1
-    if outputs.shown:
-        # The centres alone, so that the whole photos are not held until the page is written.
-        images = (photo.pixels, *stages, restored)
-        before, *between, after = (centre(image, _LARGEST) for image in images)
-        entry = Entry(job.name, before, after, stages=tuple(between), size=restored.shape[:2])
-        outputs.entries.append(entry)
+    with _writing(source, outputs) as result:
+        write_photo(result, replace(photo, pixels=restored))
+        if outputs.stages:
+            for number, stage in enumerate(stages, start=1):
+                write_png(beside(result, f"stage{number}"), stage)
+        if outputs.compare:
+            write_png(beside(result, "compare"), np.concatenate((photo.pixels, restored), 1))
+    outputs.show(source.job, photo.pixels, stages, restored)
 
 
-def _beside(job: Job, what: str) -> Path:
-    return job.destination.with_name(f"{job.destination.name}.{what}.png")
+@contextmanager
+def _writing(source: _Source, outputs: _Outputs) -> Iterator[Path]:
+    """Give a path to write the result to; then record it, with what was written beside it."""
+    destination, file = source.job.destination, source.file
+    with staging(destination.parent) as folder:
+        yield folder / destination.name
+        origin = source.job.source
+        outputs.records.publish(folder, destination.parent, origin, file, outputs.recipe)
 
 
-def _report(output: Path, restorer: Restorer, outputs: _Outputs) -> None:
-    folder = output if output.is_dir() else output.parent
+def _report(page: Path, restorer: Restorer, outputs: _Outputs) -> None:
     shown = len(outputs.entries)
-    write_report(
-        folder / "report.html",
-        "Restored photos",
-        restorer.settings,
-        [["photos", "shown"], [str(outputs.photos), str(shown)]],
-        outputs.entries,
-        omitted=outputs.photos - shown,
-    )
+    with staging(page.parent) as folder:
+        write_report(
+            folder / page.name,
+            "Restored photos",
+            restorer.settings,
+            [["photos", "shown"], [str(outputs.photos), str(shown)]],
+            outputs.entries,
+            omitted=outputs.photos - shown,
+        )
+        outputs.records.publish(folder, page.parent, None, None, "")
 
 
 class _Bar:

@@ -1,0 +1,82 @@
+"""Telling whether a file is still the same one: real paths, sizes, times, digests."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+
+def digest(path: Path) -> str:
+    """Return a digest of a file's content.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What a file was: bytes, times in nanoseconds, digest of the content.
+
+    ``changed`` is 0 where the time of the last change of the status does not count, as renaming
+    sets it.
+    """
+
+    size: int
+    modified: int
+    changed: int
+    digest: str
+
+    @classmethod
+    def of(cls, path: Path, *, with_changed: bool = False) -> Self:
+        """Describe a file as it is now.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        status = path.stat()  # before the content: a change in between is then noticed later
+        changed = status.st_ctime_ns if with_changed else 0
+        return cls(status.st_size, status.st_mtime_ns, changed, digest(path))
+
+    def is_untouched(self, path: Path) -> bool:
+        """Tell whether size and times are the same; reads no content."""
+        try:
+            status = path.stat()
+        except OSError:
+            return False
+        times = status.st_mtime_ns, status.st_ctime_ns if self.changed else 0
+        return (status.st_size, *times) == (self.size, self.modified, self.changed)
+
+    def matches(self, path: Path) -> bool:
+        """Tell whether the content is the same; reads it only if size or times differ."""
+        if self.is_untouched(path):
+            return True
+        try:
+            return path.stat().st_size == self.size and digest(path) == self.digest
+        except OSError:
+            return False
+
+
+class RealPaths:
+    """Follows the links in paths; asks for each folder once. Links that lead nowhere are kept."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, Path] = {}
+
+    def __call__(self, path: Path) -> Path:
+        """Return the real path."""
+        folder, name = path.absolute().parent, path.name
+        if name in ("", ".."):
+            return _follow(path)
+        if folder not in self._folders:
+            self._folders[folder] = _follow(folder)
+        real = self._folders[folder] / name
+        return _follow(real) if real.is_symlink() else real
+
+
+def _follow(path: Path) -> Path:
+    # ``resolve`` fails at links that lead in a circle.
+    return Path(os.path.realpath(path))

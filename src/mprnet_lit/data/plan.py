@@ -1,0 +1,142 @@
+"""What of a call's work is done already, and what would overwrite something else."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mprnet_lit.data.identity import File
+from mprnet_lit.data.jobs import Job
+from mprnet_lit.data.results import Record, Records, Result
+from mprnet_lit.errors import UserError
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs that are done already, those to do, and how many of these replace their results."""
+
+    done: list[Job]
+    todo: list[Job]
+    again: int
+
+
+def make_plan(jobs: Sequence[Job], recipe: str, records: Records, *, overwrite: bool) -> Plan:
+    """Compare jobs with the records of their folders.
+
+    A job is done if its source's content, the weights and the options are those of the recorded
+    result and its files are as they were written. The result of the same photo (by path or content)
+    may be replaced; all else only with ``overwrite``.
+
+    Args:
+        jobs: the jobs.
+        recipe: digest of the weights and of the options.
+        records: the records.
+        overwrite: take no job for done, and replace whatever lies at its destination.
+
+    Raises:
+        UserError: files of others would be replaced.
+    """
+    done: list[Job] = []
+    todo: list[Job] = []
+    again = 0
+    conflicts: list[str] = []
+    confirmed: dict[Record, list[Result]] = {}
+    for job in jobs:
+        record = records.of(job.destination.parent)
+        source = record.relative(records.real(job.source))
+        result = record.find(job.destination.name)
+        if overwrite:
+            todo.append(job)
+        elif result is not None and _is_done(job, recipe, result):
+            done.append(job)
+            if (fresh := _refreshed(job, source, result)) is not None:
+                confirmed.setdefault(record, []).append(fresh)
+        else:
+            todo.append(job)
+            again += result is not None
+            conflicts += _conflicts(job.files, job.source, source, record)
+    _refuse(conflicts)
+    for record, results in confirmed.items():
+        record.append(results)
+    return Plan(done, todo, again)
+
+
+def check_report(path: Path, records: Records, *, overwrite: bool) -> None:
+    """Refuse to overwrite a file that is not a report of an earlier call.
+
+    Raises:
+        UserError: ``path`` is such a file, and ``overwrite`` is not set.
+    """
+    if not overwrite and os.path.lexists(path) and records.of(path.parent).find(path.name) is None:
+        _refuse([f"{path} is not a report of mprnet_lit, and the report would overwrite it"])
+
+
+def _is_done(job: Job, recipe: str, result: Result) -> bool:
+    return (
+        result.recipe == recipe
+        and result.photo is not None
+        and all(
+            path.name in result.files and result.files[path.name].matches(path)
+            for path in job.files[1:]
+        )
+        and result.photo.matches(job.source)
+    )
+
+
+def _refreshed(job: Job, source: str, result: Result) -> Result | None:
+    """Return the result with today's paths and times, if these differ; the content is the same."""
+    places = {path.name: path for path in job.files}
+    if (
+        result.source == source
+        and result.photo is not None
+        and result.photo.is_untouched(job.source)
+        and all(result.files[name].is_untouched(path) for name, path in places.items())
+    ):
+        return None
+    files = {
+        name: File.of(places[name]) if name in places else file
+        for name, file in result.files.items()
+    }
+    photo = File.of(job.source, with_changed=True)
+    return replace(result, source=source, photo=photo, files=files)
+
+
+def _conflicts(files: Sequence[Path], origin: Path, source: str, record: Record) -> Iterator[str]:
+    """Name the files that are there and are not results of this photo."""
+    for path in files:
+        if not os.path.lexists(path):
+            continue
+        result = record.find(path.name)
+        if result is None:
+            yield (
+                f"{path} is not a result of mprnet_lit, or was changed since, and that of "
+                f"{origin} would overwrite it"
+            )
+        elif result.source != source and not (result.photo and result.photo.matches(origin)):
+            other = _shown(record.path_of(result))
+            yield f"{path} is the result of {other}, and that of {origin} would overwrite it"
+
+
+def _shown(path: Path) -> str:
+    """Return a path as short as the user would write it."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # on another drive of Windows
+        return str(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def _refuse(conflicts: Sequence[str]) -> None:
+    if not conflicts:
+        return
+    advice = "set another output, or add overwrite=true to replace"
+    if len(conflicts) == 1:
+        raise UserError(f"{conflicts[0]}: {advice} it")
+    lines = [f"  {line}" for line in conflicts[:_SHOWN]]
+    if len(conflicts) > _SHOWN:
+        lines.append(f"  and {len(conflicts) - _SHOWN} more")
+    raise UserError(
+        "\n".join([f"{len(conflicts)} files would be overwritten: {advice} them", *lines])
+    )

@@ -1,0 +1,270 @@
+"""The record of finished results, beside them in their folder: which source and settings made them.
+
+A folder of results has one hidden file of JSON lines. A line is appended, in a single write, before
+its files get their names: a process that is killed leaves no result without a line. Several
+processes may append at once.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+from mprnet_lit.data.identity import File, RealPaths
+from mprnet_lit.errors import UserError
+from mprnet_lit.files import require_regular, write_whole
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+RECORD = ".mprnet_lit.jsonl"
+_MOST_BYTES = 2e9
+_SPARE = 1000
+"""Superseded lines that are not worth rewriting the file for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished result.
+
+    Attributes:
+        source: path of the photo or video, relative to the folder of the results; "" for a report.
+        photo: the source's file; ``None`` for a report.
+        recipe: digest of the weights and of the options that change the result.
+        files: the files that were written, by name: the result and what lies beside it.
+    """
+
+    source: str
+    photo: File | None
+    recipe: str
+    files: Mapping[str, File]
+
+    def line(self) -> bytes:
+        """Return the record's line, which begins with a newline: an earlier one may be cut off."""
+        values = {
+            "source": self.source,
+            "photo": self.photo and _values(self.photo),
+            "recipe": self.recipe,
+            "files": {name: _values(file) for name, file in self.files.items()},
+        }
+        return b"\n" + json.dumps(values, separators=(",", ":")).encode()
+
+    @classmethod
+    def of(cls, line: bytes) -> Self:
+        """Read a line.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError, RecursionError: it is damaged.
+        """
+        values: dict[str, Any] = json.loads(line)
+        photo = None if values["photo"] is None else _file(values["photo"])
+        files = {name: _file(file) for name, file in values["files"].items()}
+        if not (isinstance(values["source"], str) and files) or "\0" in values["source"]:
+            raise ValueError(line)
+        return cls(values["source"], photo, str(values["recipe"]), files)
+
+
+def _values(file: File) -> list[int | str]:
+    return [file.size, file.modified, file.changed, file.digest]
+
+
+def _file(values: Any) -> File:
+    size, modified, changed, content = values
+    if not (all(type(n) is int for n in (size, modified, changed)) and isinstance(content, str)):
+        raise TypeError(values)
+    return File(size, modified, changed, content)
+
+
+class Record:
+    """The results in a folder, which need not exist yet.
+
+    Raises:
+        UserError: the record can't be read, or is not a regular file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(os.path.realpath(folder))
+        self.path = self.folder / RECORD
+        self._results: dict[str, list[Result]] = {}
+        content = b""
+        try:
+            if not stat.S_ISREG(os.lstat(self.path).st_mode):
+                raise UserError(f"{folder / RECORD} is not a regular file: remove it")
+            require_regular(self.path, _MOST_BYTES)
+            content = self.path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise UserError(
+                f"the record {folder / RECORD} can't be read ({error.strerror}): allow it, or "
+                "choose another output"
+            ) from error
+        lines = content.split(b"\n")
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                self._add(Result.of(line))  # the last one is cut off if the process was killed
+        if len(lines) > 2 * len(self._results) + _SPARE:
+            self._compact(content)
+
+    def find(self, name: str) -> Result | None:
+        """Return the result that the file of this name is; ``None`` if the file is another one."""
+        for result in reversed(self._results.get(name, [])):
+            if result.files[name].matches(self.folder / name):
+                return result
+        return None
+
+    def relative(self, real: Path) -> str:
+        """Return the real path of a source as it stands in the record."""
+        try:
+            return Path(os.path.relpath(real, self.folder)).as_posix()
+        except ValueError:  # on another drive of Windows
+            return str(real)
+
+    def path_of(self, result: Result) -> Path:
+        """Return the path of a result's source."""
+        return Path(os.path.normpath(self.folder / result.source))
+
+    def append(self, results: Iterable[Result]) -> None:
+        """Record results, durably.
+
+        Raises:
+            UserError: the record can't be written.
+        """
+        added = list(results)
+        content = b"".join(result.line() for result in added)
+        try:
+            while not self._write(content):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"can't write the record {self.path}: {error.strerror or error}; make room there "
+                "or choose a folder that can be written"
+            ) from error
+        for result in added:
+            self._add(result)
+
+    def _add(self, result: Result) -> None:
+        for name in result.files:
+            # The one before, too: a kill may come between the line and the new file.
+            self._results[name] = [*self._results.get(name, [])[-1:], result]
+
+    def _write(self, content: bytes) -> bool:
+        """Append; False if another process has replaced the file meanwhile."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        number = os.open(self.path, flags, 0o666)
+        try:
+            with _locked(number, shared=True):
+                if not os.path.samestat(os.fstat(number), os.lstat(self.path)):
+                    return False
+                if os.write(number, content) < len(content):
+                    raise OSError("only a part could be written")
+                os.fsync(number)
+                return True
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(number)
+
+    def _compact(self, content: bytes) -> None:
+        """Drop superseded lines, unless another process is writing."""
+        if fcntl is None:
+            return
+        kept = {id(r): r.line() for results in self._results.values() for r in results}
+        with self.path.open("rb") as file, suppress(OSError), _locked(file.fileno(), shared=False):
+            if file.read() == content:
+                write_whole(self.path, b"".join(kept.values()))
+
+
+@contextmanager
+def _locked(number: int, *, shared: bool) -> Iterator[None]:
+    """Hold a lock on a file: shared between writers, or exclusive.
+
+    Raises:
+        OSError: an exclusive lock is not available.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(number, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # some network file systems have no locks
+            if not shared:
+                raise
+    yield  # closing the file releases it
+
+
+class Records:
+    """The records of many folders, each read once."""
+
+    def __init__(self) -> None:
+        self.real = RealPaths()
+        self._records: dict[Path, Record] = {}
+
+    def of(self, folder: Path) -> Record:
+        """Return the record of a folder.
+
+        Raises:
+            UserError: it can't be read.
+        """
+        if folder not in self._records:
+            self._records[folder] = Record(folder)
+        return self._records[folder]
+
+    def publish(
+        self, staged: Path, folder: Path, source: Path | None, photo: File | None, recipe: str
+    ) -> None:
+        """Move the files of a result from :func:`staging` into their folder, and record them.
+
+        Args:
+            staged: the folder with the files.
+            folder: where to move them; made if need be.
+            source: the photo or video; ``None`` for a report.
+            photo: the source's file as it was read.
+            recipe: digest of the weights and options.
+
+        Raises:
+            UserError: the files or the record can't be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            record = self.of(folder)
+            paths = sorted(staged.iterdir(), key=lambda path: len(path.name), reverse=True)
+            files = {path.name: File.of(path) for path in paths}
+            name = "" if source is None else record.relative(self.real(source))
+            record.append([Result(name, photo, recipe, files)])
+            for path in paths:  # the result itself, which has the shortest name, last
+                path.replace(folder / path.name)
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Make a hidden folder for unfinished files, on the disk of ``folder``, and remove it again.
+
+    Messages about the files in it name ``folder`` instead.
+
+    Raises:
+        UserError: it can't be made.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with TemporaryDirectory(prefix=".mprnet_lit-", dir=there, ignore_cleanup_errors=True) as at:
+            try:
+                yield Path(at)
+            except UserError as error:
+                raise UserError(str(error).replace(at, str(folder))) from error
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"can't write into {folder}: {error.strerror or error}; make room there or choose a folder "
+        "that can be written"
+    )
