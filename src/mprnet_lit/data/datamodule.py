@@ -9,7 +9,7 @@ from lightning import LightningDataModule
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.degradations import Degradation
-from mprnet_lit.data.images import DEEP_SUFFIXES
+from mprnet_lit.data.formats import DEEP_SUFFIXES
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader
 from mprnet_lit.data.sources import Sample, Source

@@ -14,6 +14,10 @@ from PIL import Image
 from mprnet_lit.data.exif import TEXTS, add_directories
 
 _METRES_PER_INCH = 0.0254
+_X265_PRESET = "ultrafast"
+"""A sixth of the time of the default, "slow", for files that are a seventh larger."""
+_V4_HEADER, _BITFIELDS = 108, 3
+"""Of a BMP: the size of the header that knows alpha, and its way to store pixels."""
 
 Dpi = tuple[float, float]
 
@@ -79,6 +83,52 @@ def encode_tiff(
         extratags=[(tag, "s", 0, str(tags[tag]).encode(), True) for tag in TEXTS if tag in tags],
     )
     return add_directories(file.getvalue(), tags)
+
+
+def encode_bmp(channels: NDArray[np.uint8], dpi: Dpi | None = None) -> bytes:
+    """Return a BMP of (H, W, 4) RGB and alpha, with the header that says which byte is alpha."""
+    height, width, _ = channels.shape
+    density = [round(value / _METRES_PER_INCH) for value in dpi or (96, 96)]
+    rows = channels[::-1, :, [2, 1, 0, 3]].tobytes()  # from the bottom, blue first
+    fields = struct.pack(
+        "<IiiHHIIiiII", _V4_HEADER, width, height, 1, 32, _BITFIELDS, len(rows), *density, 0, 0
+    )
+    masks = struct.pack("<4I4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")  # sRGB, reversed
+    header = (fields + masks).ljust(_V4_HEADER, b"\0")
+    start = 14 + len(header)
+    return b"BM" + struct.pack("<III", start + len(rows), 0, start) + header + rows
+
+
+def encode_heic(
+    channels: NDArray[Any],
+    exif: bytes | None,
+    icc: bytes | None,
+    cicp: tuple[int, int] | None,
+    quality: int,
+) -> bytes:
+    """Return a HEIC of (H, W, 1 to 4) pixels: 8 bits, or of uint16 the upper 10.
+
+    Needs pillow-heif. ``cicp`` is the color primaries and the transfer function where there is no
+    profile.
+    """
+    import pillow_heif
+
+    height, width, count = channels.shape
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[count]
+    mode += ";16" if channels.dtype == np.uint16 else ""
+    image = pillow_heif.from_bytes(mode, (width, height), channels.tobytes())
+    options: dict[str, Any] = {"quality": quality, "enc_params": {"preset": _X265_PRESET}}
+    if icc:
+        image.info["icc_profile"] = icc
+    elif cicp:
+        primaries, transfer = cicp
+        options |= {"color_primaries": primaries, "transfer_characteristics": transfer}
+        options |= {"matrix_coefficients": 6, "full_range_flag": 1}
+    if count > 2:
+        options["chroma"] = 444
+    file = io.BytesIO()
+    image.save(file, exif=exif and b"Exif\0\0" + exif, **options)
+    return file.getvalue()
 
 
 def _ratio(value: float) -> tuple[int, int]:

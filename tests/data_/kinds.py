@@ -1,0 +1,83 @@
+"""Small image files of every kind, made by hand or by other programs' libraries, for the tests."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+_Y, _X = np.mgrid[0:16, 0:32]
+RGBA = np.stack((_X * 7 % 256, _Y * 15 % 256, (_X + _Y) * 5 % 256, 255 - _X * 8), -1).astype("u1")
+"""(16, 32, 4) in which every channel and every pixel differ."""
+RGB, RED, ALPHA = RGBA[..., :3], RGBA[..., 0], RGBA[..., 3]
+GRAY = RED[..., None].repeat(3, 2)
+MASKS = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+
+
+def deep(pixels):
+    """16 bits whose low byte matters."""
+    return (pixels.astype(np.uint16) << 8) + pixels[::-1]
+
+
+def saved(image: Image.Image, **options) -> Callable[[Path], None]:
+    return lambda path: image.save(path, **options)
+
+
+def tiff(pixels, **options) -> Callable[[Path], None]:
+    return lambda path: tifffile.imwrite(path, pixels, metadata=None, **options)
+
+
+def pages(*written) -> Callable[[Path], None]:
+    """Write a TIFF of several pages: (pixels, options) each."""
+
+    def write(path):
+        with tifffile.TiffWriter(path) as file:
+            for pixels, options in written:
+                file.write(pixels, photometric="rgb", metadata=None, **options)
+
+    return write
+
+
+def bmp(rows, compression=0, masks=(), header=40, bits=32) -> Callable[[Path], None]:
+    """Write a BMP of rows from the bottom up, with a header of so many bytes."""
+    height, width = RGB.shape[:2]
+    fields = (header, width, height, 1, bits, compression, len(rows), 2835, 2835, 0, 0)
+    head = struct.pack("<IiiHHIIiiII", *fields) + struct.pack(f"<{len(masks)}I", *masks)
+    head = head.ljust(header, b"\0")
+    start = 14 + len(head)
+    whole = b"BM" + struct.pack("<III", start + len(rows), 0, start) + head + rows
+    return lambda path: path.write_bytes(whole)
+
+
+def bgr(fourth):
+    """RGB with a fourth byte, as the rows of a BMP."""
+    return np.concatenate((RGB[::-1, :, ::-1], fourth[::-1, :, None]), 2).tobytes()
+
+
+YCBCR = np.asarray(Image.fromarray(RGB).convert("YCbCr"))
+
+
+def subsampled_ycbcr(across: int, down: int) -> Callable[[Path], None]:
+    """Write an uncompressed TIFF whose colors are those of blocks: TIFF 6.0, section 21."""
+    height, width = RGB.shape[:2]
+    blocks = YCBCR.reshape(height // down, down, width // across, across, 3).swapaxes(1, 2)
+    colors = blocks[..., 1:].mean((2, 3)).round().astype("u1")
+    luma = blocks[..., 0].reshape(*blocks.shape[:2], -1)
+    data = np.concatenate((luma, colors), 2).tobytes()
+    levels = struct.pack("<12I", *(0, 1, 255, 1), *(128, 1, 255, 1) * 2)
+    tags = {  # number: (type, count, value or offset)
+        256: (3, 1, width), 257: (3, 1, height), 258: (3, 3, 0), 259: (3, 1, 1), 262: (3, 1, 6),
+        273: (4, 1, 0), 277: (3, 1, 3), 278: (3, 1, height), 279: (4, 1, len(data)),
+        530: (3, 2, across | down << 16), 532: (5, 6, 0),
+    }  # fmt: skip
+    start = 8 + 2 + 12 * len(tags) + 4
+    places = {258: start, 532: start + 6, 273: start + 6 + len(levels)}
+    entries = b"".join(
+        struct.pack("<HHII", tag, kind, count, places.get(tag, value))
+        for tag, (kind, count, value) in tags.items()
+    )
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    whole = head + struct.pack("<3H", 8, 8, 8) + levels + data
+    return lambda path: path.write_bytes(whole)
