@@ -66,7 +66,7 @@ def test_tensors_come_back_as_tensors(model):
     array = restorer(x[1].permute(1, 2, 0).numpy())
     np.testing.assert_allclose(array, batch[1].permute(1, 2, 0), rtol=0, atol=1e-6)
     assert batch.min() >= 0 and batch.max() <= 1
-    for wrong in (np.zeros((4, 4)), np.zeros((4, 4, 4)), np.zeros((0, 4, 3)), torch.zeros(1, 4, 4)):
+    for wrong in (np.zeros(4), np.zeros((4, 4, 5)), np.zeros((0, 4, 3)), torch.zeros(5, 4, 4)):
         with pytest.raises(ValueError, match="must be"):
             restorer(wrong)
     with pytest.raises(ValueError, match="int64"):

@@ -1,7 +1,7 @@
 """Pixels of more than 8 bits, of which Pillow keeps 8."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -76,7 +76,7 @@ def _read_heic(path: Path, alpha: bool) -> NDArray[np.uint16]:
     file = pillow_heif.open_heif(path, convert_hdr_to_8bit=False, hdr_to_16bit=False)
     image = file[file.primary_index]
     pixels: NDArray[Any] = np.asarray(image)
-    peak = 2 ** image.info["bit_depth"] - 1
+    peak = 2 ** cast(int, image.info["bit_depth"]) - 1
     pixels = np.rint(pixels * (65535 / peak)).astype(np.uint16)
     if pixels.ndim == 2:
         pixels = pixels[..., None]

@@ -247,7 +247,7 @@ def _encode(photo: Photo, form: Format) -> bytes:
     if form.pillow == "HEIF":
         return encode_heic(channels, exif, icc, photo.cicp, _QUALITY)
     if form.pillow == "BMP" and count == 4:
-        return encode_bmp(channels, dpi)
+        return encode_bmp(channels.astype(np.uint8), dpi)
     if deep:
         return encode_deep_png(channels.astype(np.uint16), exif, icc, dpi)
     options: dict[str, Any] = {"icc_profile": icc}

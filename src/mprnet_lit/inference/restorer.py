@@ -2,15 +2,16 @@
 
 import copy
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
-import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.inference.ensemble import self_ensemble
+from mprnet_lit.inference.kinds import to_batch
 from mprnet_lit.inference.memory import budget, largest_tile
 from mprnet_lit.inference.padding import pad_to_multiple
 from mprnet_lit.inference.tiling import Network, Progress, run_tiled
@@ -18,7 +19,7 @@ from mprnet_lit.inference.tlc import with_tlc
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
 from mprnet_lit.weights import Info, read
 
-Image = TypeVar("Image", NDArray[Any], Tensor)
+Image = TypeVar("Image", NDArray[Any], Tensor, PIL.Image.Image)
 _DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -59,11 +60,14 @@ class Restorer:
         memory_gb: float | None = None,
         compile: bool = False,
     ) -> None:
+        if not isinstance(model_or_path, MPRNet | str | Path):
+            raise UserError(
+                "model_or_path must be an MPRNet or the name of a weights file, not "
+                f"{type(model_or_path).__name__}"
+            )
         self.device = _device(device)
         self.tile = _checked(tile, overlap, tile_batch)
-        for name, value in (("memory_gb", memory_gb), ("tlc_crop", tlc_crop)):
-            if value is not None and not (isinstance(value, int | float) and value > 0):
-                raise UserError(f"{name}={value} must be a number above 0, or null")
+        _check_options(memory_gb, tlc_crop, tlc=tlc, self_ensemble=self_ensemble, compile=compile)
         self.overlap, self.tile_batch = overlap, tile_batch
         if str(precision) not in _DTYPES:
             raise UserError(f"precision={precision} is none of {', '.join(_DTYPES)}: choose one")
@@ -127,44 +131,59 @@ class Restorer:
             "device": f"{self.device}, {self.runtime}",
         }
 
-    def __call__(self, image: Image, progress: Progress | None = None) -> Image:
+    @overload
+    def __call__(self, image: Image, progress: Progress | None = None) -> Image: ...
+
+    @overload
+    def __call__(self, image: str | Path, progress: Progress | None = None) -> NDArray[Any]: ...
+
+    def __call__(self, image: Any, progress: Progress | None = None) -> Any:
         """Restore an image and return the same kind: type, shape, range.
 
+        uint8 and uint16 use their whole range, floating point [0, 1]; results are clipped to it.
+        Gray is restored as three equal colors, of which the mean is returned. Alpha, the fourth
+        channel or the second, is returned as it is.
+
         Args:
-            image: an array (H, W, 3), RGB; or a tensor (3, H, W) or (B, 3, H, W). uint8, uint16,
-                or floating point in [0, 1]. Results are clipped to the range.
-            progress: told how many tiles are done, of how many.
+            image: the image, RGB or gray, with or without alpha, as
+
+                - a NumPy array (H, W), (H, W, C) or (B, H, W, C), C from 1 to 4;
+                - a tensor (H, W), (C, H, W) or (B, C, H, W), C from 1 to 4, which comes back on
+                  its device;
+                - a PIL image of mode L, LA, RGB, RGBA, I;16 or F; 1 comes back as L, and P, YCbCr
+                  and RGBX as RGB or RGBA. Its EXIF and profile are attached to the result, and
+                  its EXIF orientation is not applied;
+                - the name of an image file, for an array (H, W, 3) of uint8 or, if the file has
+                  more bits, uint16, with its EXIF orientation applied and without alpha.
+            progress: called with how many tiles are done, of how many.
 
         Raises:
-            ValueError: another shape or type.
+            UserError: the image is of another kind, type, shape or range, or the file cannot be
+                read.
         """
         return self.stages(image, progress, last_only=True)[-1]
 
+    @overload
     def stages(
         self, image: Image, progress: Progress | None = None, *, last_only: bool = False
-    ) -> tuple[Image, ...]:
-        """Return each stage's image, as :meth:`__call__` returns the last one's."""
-        if isinstance(image, Tensor):
-            if image.dim() not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
-                raise ValueError(f"a tensor must be (3, H, W) or (B, 3, H, W), not {image.shape}")
-            batch = image if image.dim() == 4 else image[None]
-            restored = self._same_kind(batch, progress, last_only)
-            return tuple((r if image.dim() == 4 else r[0]).to(image.device) for r in restored)
-        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"an array must be (H, W, 3), not {image.shape}")
-        batch = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
-        restored = self._same_kind(batch, progress, last_only)
-        return tuple(np.ascontiguousarray(r[0].permute(1, 2, 0).numpy()) for r in restored)
+    ) -> tuple[Image, ...]: ...
 
-    def _same_kind(self, batch: Tensor, progress: Progress | None, last_only: bool) -> list[Tensor]:
-        """Restore a batch of integers or floats into batches of the same type."""
-        peak = {torch.uint8: 255, torch.uint16: 65535}.get(batch.dtype)
-        if peak is None and not batch.is_floating_point():
-            raise ValueError(f"an image must be uint8, uint16 or floating point, not {batch.dtype}")
-        x = batch.float() if peak is None else batch.float().div_(peak)
-        stages = self.restore(x, last_only=last_only, progress=progress)
-        clipped = (stage.clamp_(0, 1) for stage in stages)
-        return [(s if peak is None else s.mul_(peak).round_()).to(batch.dtype) for s in clipped]
+    @overload
+    def stages(
+        self, image: str | Path, progress: Progress | None = None, *, last_only: bool = False
+    ) -> tuple[NDArray[Any], ...]: ...
+
+    def stages(
+        self, image: Any, progress: Progress | None = None, *, last_only: bool = False
+    ) -> tuple[Any, ...]:
+        """Return each stage's image, as :meth:`__call__` returns the last one's.
+
+        Raises:
+            UserError: as :meth:`__call__` raises.
+        """
+        batch = to_batch(image)
+        stages = self.restore(batch.colors, last_only=last_only, progress=progress)
+        return tuple(batch.like(stage) for stage in stages)
 
     def restore(
         self, x: Tensor, *, last_only: bool = False, progress: Progress | None = None
@@ -173,7 +192,17 @@ class Restorer:
 
         Returns the stages, the last of which is the restoration (with ``last_only`` nothing else),
         each (B, 3, H, W), float32, on the CPU and not clamped.
+
+        Raises:
+            UserError: ``x`` is not such a tensor, or the device's memory is too small.
         """
+        if progress is not None and not callable(progress):
+            raise UserError(f"progress must be a function, not {type(progress).__name__}")
+        if not (isinstance(x, Tensor) and x.dim() == 4 and x.shape[1] == 3 and 0 not in x.shape):
+            what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise UserError(f"x must be a tensor (B, 3, H, W), not {what}")
+        if not x.is_floating_point():
+            raise UserError(f"x must be floating point in [0, 1], not {x.dtype}")
         keep = slice(-1, None) if last_only else slice(None)
 
         def run(image: Tensor) -> tuple[Tensor, ...]:
@@ -230,7 +259,7 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise UserError(f"device={name} can't be used here: choose auto or cpu") from error
     return device
 
@@ -240,15 +269,26 @@ def _least(overlap: int) -> int:
     return -(-overlap // SIZE_MULTIPLE) * SIZE_MULTIPLE + SIZE_MULTIPLE
 
 
+def _check_options(memory_gb: Any, tlc_crop: Any, **switches: Any) -> None:
+    """Raise UserError if an option's value is of another kind."""
+    for name, value in (("memory_gb", memory_gb), ("tlc_crop", tlc_crop)):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and 0 < value < float("inf")):
+            raise UserError(f"{name}={value} must be a number above 0, or null")
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise UserError(f"{name}={value} must be true or false")
+
+
 def _checked(tile: Any, overlap: int, tile_batch: int) -> int | Literal["auto"] | None:
-    if not isinstance(overlap, int) or overlap < 0:
+    if type(overlap) is not int or overlap < 0:
         raise UserError(f"overlap={overlap} must be a whole number of pixels, 0 or more")
-    if not isinstance(tile_batch, int) or tile_batch < 1:
+    if type(tile_batch) is not int or tile_batch < 1:
         raise UserError(f"tile_batch={tile_batch} must be a whole number, 1 or more")
     if tile is None or tile == "auto":
         return cast(Literal["auto"] | None, tile)
     least = _least(overlap)
-    if not isinstance(tile, int) or tile < least or tile % SIZE_MULTIPLE:
+    if type(tile) is not int or tile < least or tile % SIZE_MULTIPLE:
         raise UserError(
             f"tile={tile} must be auto, null, or a multiple of 8 of at least {least} "
             f"(overlap={overlap} and 8 more)"
