@@ -12,6 +12,10 @@ from pathlib import Path
 
 import yaml
 
+from mprnet_lit import errors
+from mprnet_lit.config import _EXTRAS
+from mprnet_lit.errors import install_hint
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -71,6 +75,40 @@ def test_every_dependency_is_bounded_and_its_lowest_version_is_the_one_that_is_t
     assert dict(pin.split("==") for pin in pins) == lower
     if Path(sys.prefix).name.endswith("-lowest"):  # `make test-lowest` tests what it says
         assert {name: version(name).partition("+")[0] for name in lower} == lower
+
+
+def texts(*patterns):
+    """The files of the package and of its documents, by name."""
+    paths = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    return {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
+
+
+def test_extras_are_named_by_one_function_and_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = set(extras["optional-dependencies"])
+    package = texts("src/**/*.py", "conf/**/*.yaml")
+    named = {name for name, text in package.items() if "pip install" in text}
+    assert named == {"src/mprnet_lit/errors.py"}
+    used = set()
+    for name, text in package.items():
+        used |= set(re.findall(r"install_hint\(\W(\w+)\W\)", text))
+        used |= set(re.findall(r"extra `(\w+)`", text)) if name.startswith("conf/") else set()
+    assert {"onnx", "video", "heic", "ray"} <= used <= extras
+    assert set(_EXTRAS["hydra/launcher"].values()) <= extras
+    documents = texts("README.md", "SECURITY.md", "docs/**/*.md", "notebooks/*.ipynb")
+    for name, text in documents.items():
+        assert "pip install mprnet_lit" not in text and "pip install 'mprnet_lit" not in text, name
+        assert set(re.findall(r"pip install .*?'?\.\[(\w+)\]", text)) <= extras, name
+
+
+def test_the_install_hint_works_where_the_package_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert install_hint("onnx") == f"pip install -e '{ROOT}[onnx]'"
+    monkeypatch.chdir(ROOT)
+    assert install_hint("onnx") == "pip install -e '.[onnx]'"
+    installed = tmp_path / "site-packages" / "mprnet_lit" / "errors.py"
+    monkeypatch.setattr(errors, "__file__", str(installed))
+    assert install_hint("onnx") == "pip install 'mprnet_lit[onnx]'"
 
 
 def test_libraries_are_told_on_import_not_to_call_home():

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, Node, OmegaConf
 
-from mprnet_lit.errors import UserError
+from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.runs import find_run, run_stamp
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -184,9 +184,8 @@ def explain(error: Exception) -> str | None:
     if found := re.search(r"Could not find '(.+?)'", text):
         group, _, option = found[1].rpartition("/")
         if group in _EXTRAS and option in _EXTRAS[group]:
-            return (
-                f"'{option}' needs a package that is not installed: "
-                f"pip install 'mprnet_lit[{_EXTRAS[group][option]}]'"
+            return f"'{option}' needs a package that is not installed: " + install_hint(
+                _EXTRAS[group][option]
             )
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         if not options:

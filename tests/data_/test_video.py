@@ -196,5 +196,5 @@ def test_an_interrupted_run_leaves_an_earlier_file_alone(tmp_path, stop):
 
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match=r"pip install 'mprnet_lit\[video\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.*\[video\]'"):
         count_frames(tmp_path / "a.mp4")

@@ -197,7 +197,7 @@ def test_one_batch_is_the_same_as_one_by_one(restored, target):
 
 def test_perceptual_scores_without_torchvision_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(UserError, match=r"pip install mprnet_lit\[perceptual\]"):
+    with pytest.raises(UserError, match=r"pip install -e '.*\[perceptual\]'"):
         PerceptualScores()
 
 
@@ -206,7 +206,7 @@ def test_a_torchvision_that_was_built_for_another_torch_says_so_too(monkeypatch)
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.setattr(importlib, "import_module", broken)
-    with pytest.raises(UserError, match=r"pip install mprnet_lit\[perceptual\]"):
+    with pytest.raises(UserError, match=r"pip install -e '.*\[perceptual\]'"):
         PerceptualScores()
 
 

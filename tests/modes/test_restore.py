@@ -127,6 +127,44 @@ def test_a_glob_16_bits_and_options(cli, folder, model):
     np.testing.assert_allclose(found.astype(int), expected.astype(int), rtol=0, atol=1)
 
 
+def test_a_name_of_255_bytes(cli, folder):
+    """The temporary name must not be longer; what is written beside a photo would be."""
+    name = "é" * 125 + "a.png"
+    assert len(name.encode()) == 255
+    (folder / "in" / "more" / "cat.PNG").rename(folder / "in" / "more" / name)
+    arguments = (*RUN, "input=in/more", "output=out")
+    before = sorted(folder.rglob("*"))
+    for what in ("stages=true", "compare=true"):
+        message = complaint(cli(*arguments, what, status=1))
+        assert "bytes too long: shorten the name, or set stages and compare to false" in message
+    assert sorted(folder.rglob("*")) == before
+    cli(*arguments)
+    assert Image.open(folder / "out" / name).size == (75, 61)
+    assert "1 of 1 done before" in cli(*arguments).output
+
+
+def test_a_heic_a_jfif_and_an_avif_stay_what_they_are(cli, folder):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    cat = Image.open(folder / "in" / "cat.jpg")
+    exif = cat.info["exif"]
+    (folder / "phone").mkdir()
+    for name, kind in (("a.HEIC", "HEIF"), ("b.jfif", "JPEG"), ("c.avif", "AVIF")):
+        cat.save(folder / "phone" / name, kind, exif=exif, icc_profile=b"profile")
+    assert "3 restored" in cli(*RUN, "input=phone", "output=out").output
+    for name, kind in (("a.HEIC", "HEIF"), ("b.jfif", "JPEG"), ("c.avif", "AVIF")):
+        with Image.open(folder / "out" / name) as restored:
+            assert (restored.format, restored.size) == (kind, (61, 75))
+            assert restored.getexif()[0x010F] == "Maker"
+            assert restored.getexif().get(0x0112, 1) == 1
+            assert restored.info["icc_profile"] == b"profile"
+
+
+def test_a_gif_is_refused_with_a_command(cli, folder):
+    Image.new("P", (16, 16)).save(folder / "still.gif")
+    assert "magick still.gif still.png" in complaint(cli(*RUN, "input=still.gif", status=1))
+
+
 def test_a_video(cli, folder):
     av = pytest.importorskip("av")
 

@@ -12,6 +12,7 @@ from tests.conftest import start_cli
 from tests.test_config import compose
 
 from mprnet_lit.config import explain
+from mprnet_lit.errors import install_hint
 
 GRID = ("-m", "optimizer.lr=1e-3,1e-4", "seed=0,1", "trainer.max_steps=1", "logger=none")
 LOCAL = "hydra/launcher=submitit_local"
@@ -124,6 +125,4 @@ def test_slurm_jobs_are_given_a_gpu():
 
 def test_a_launcher_that_is_not_installed_is_named():
     error = Exception("Could not find 'hydra/launcher/ray'\n\nAvailable options:\n\tbasic")
-    assert explain(error) == (
-        "'ray' needs a package that is not installed: pip install 'mprnet_lit[ray]'"
-    )
+    assert explain(error) == (f"'ray' needs a package that is not installed: {install_hint('ray')}")

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from tests.conftest import start_cli
 
-from mprnet_lit.errors import UserError
+from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.runs import held
 from mprnet_lit.sweeps.space import parse_space
 from mprnet_lit.sweeps.study import Study
@@ -239,4 +239,4 @@ def test_mistakes_get_a_sentence(cli):
 
 def test_without_optuna_a_sentence_names_it(cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert "pip install 'mprnet_lit[optuna]'" in cli(*SWEEP, status=1).errors
+    assert install_hint("optuna") in cli(*SWEEP, status=1).errors

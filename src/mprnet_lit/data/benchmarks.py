@@ -10,7 +10,8 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from mprnet_lit.data.images import IMAGE_SUFFIXES, Pixels, read_image
+from mprnet_lit.data.formats import IMAGE_SUFFIXES
+from mprnet_lit.data.images import Pixels, read_image
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sources import PairedFolders
 from mprnet_lit.errors import UserError

@@ -95,10 +95,14 @@ def readable() -> tuple[str, ...]:
     return tuple(names)
 
 
+def is_other_image(path: Path) -> bool:
+    """Return whether a file begins as an image of a kind that is not read does."""
+    return _head(path).startswith((*_OTHERS, *_TIFF_STARTS))
+
+
 def why_unreadable(path: Path) -> str:
     """Return why no decoder takes a file, by its first bytes, and what to do."""
-    with path.open("rb") as file:
-        head = file.read(12)
+    head = _head(path)
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
     if brand in _HEIC_BRANDS and "HEIF" not in readable():
         return f"{path} can't be read: {_missing('HEIF')}"
@@ -119,6 +123,11 @@ def convert_hint(path: Path) -> str:
     """Return how to turn a file into one that can be read, as an action and as a command."""
     command = shlex.join(["magick", path.name, f"{path.stem}.png"])
     return f"save it as plain RGB (PNG) in an image editor, or with ImageMagick: {command}"
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(12)
 
 
 def _missing(name: str) -> str:

@@ -12,7 +12,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from mprnet_lit.data.deep import is_deep, orientation_of, read_deep
-from mprnet_lit.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from mprnet_lit.data.formats import readable, why_unreadable
 from mprnet_lit.data.tiff import HEIGHT, WIDTH, needs_opencv, read_ycbcr
 from mprnet_lit.data.whole import check_whole

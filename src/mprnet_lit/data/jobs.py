@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from mprnet_lit.data.formats import IMAGE_SUFFIXES, convert_hint, is_other_image
 from mprnet_lit.data.identity import RealPaths
-from mprnet_lit.data.images import IMAGE_SUFFIXES
 from mprnet_lit.data.listing import Listing, count_kinds, list_images, skipped, sort_out, walk
 from mprnet_lit.data.results import Records
 from mprnet_lit.data.video import VIDEO_SUFFIXES
@@ -16,6 +16,8 @@ from mprnet_lit.errors import UserError
 
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 _WILDCARDS = "*?["
+_LONGEST_NAME = 255
+"""Most bytes of a file's name on common file systems."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,19 @@ class Job:
 
 
 def beside(destination: Path, what: str) -> Path:
-    """Return the path of a stage's image or a comparison."""
-    return destination.with_name(f"{destination.name}.{what}.png")
+    """Return the path of a stage's image or a comparison.
+
+    Raises:
+        UserError: its name would be too long for a file system.
+    """
+    name = f"{destination.name}.{what}.png"
+    excess = len(os.fsencode(name)) - _LONGEST_NAME
+    if excess > 0:
+        raise UserError(
+            f"{destination}: the name of its {what} would be {excess} bytes too long: shorten the "
+            "name, or set stages and compare to false"
+        )
+    return destination.with_name(name)
 
 
 def find_jobs(
@@ -90,7 +103,10 @@ def _find(
     path = Path(source)
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{path} is not an image or a video ({' '.join(sorted(SUFFIXES))})")
+            hint = f": {convert_hint(path)}" if is_other_image(path) else ""
+            raise UserError(
+                f"{path} is not an image or a video ({' '.join(sorted(SUFFIXES))}){hint}"
+            )
         is_file = alone and target.suffix.lower() in SUFFIXES and not target.is_dir()
         return [Job(path, path.name, target if is_file else target / path.name, beside)]
     if path.is_dir():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mprnet_lit.data.images import IMAGE_SUFFIXES
+from mprnet_lit.data.formats import IMAGE_SUFFIXES
 from mprnet_lit.errors import UserError
 
 _IMAGES = (

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mprnet_lit.data.containers import is_cut_short
-from mprnet_lit.errors import UserError
+from mprnet_lit.errors import UserError, install_hint
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -20,7 +20,7 @@ def require_av() -> None:
         import av  # noqa: F401
     except ImportError as error:
         raise UserError(
-            "reading video needs PyAV, which is not installed: pip install 'mprnet_lit[video]'"
+            f"reading video needs PyAV, which is not installed: {install_hint('video')}"
         ) from error
 
 

@@ -5,7 +5,7 @@ import json
 import torch
 
 import mprnet_lit
-from mprnet_lit.errors import UserError
+from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.export.graph import quiet, trace
 from mprnet_lit.inference.onnx import INPUT, OUTPUT
 from mprnet_lit.weights import RECORD, Weights
@@ -27,7 +27,7 @@ def to_onnx(weights: Weights) -> bytes:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"{error.name} is not installed: pip install 'mprnet_lit[onnx]' for .onnx files"
+            f".onnx files need {error.name}, which is not installed: {install_hint('onnx')}"
         ) from error
     program = trace(weights.model)
     with quiet():

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mprnet_lit.errors import UserError
+from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.models import Size
 from mprnet_lit.weights import RECORD, Info
 
@@ -88,12 +88,10 @@ def _runtime(
     if device.type != "cuda" and _installed("openvino"):
         return "OpenVINO", _start_openvino
     if not _installed("onnxruntime"):
-        raise UserError(
-            f"{name} needs onnxruntime, which is not installed: pip install 'mprnet_lit[onnx]'"
-        )
+        raise UserError(f"{name} needs onnxruntime, which is not installed: {install_hint('onnx')}")
     if bf16:
         raise UserError(
-            f"{name}: precision=bf16 is for OpenVINO, on a CPU: pip install 'mprnet_lit[openvino]' "
+            f"{name}: precision=bf16 is for OpenVINO, on a CPU: {install_hint('openvino')}, "
             "or leave it at 32"
         )
     import onnxruntime

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from mprnet_lit.errors import UserError
+from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.metrics.color import luma
 from mprnet_lit.metrics.quality import psnr, ssim, ssim_volume
 from mprnet_lit.metrics.realblur import realblur_scores
@@ -147,7 +147,7 @@ class PerceptualScores(Protocol):
             importlib.import_module("torchvision")
         except (ImportError, RuntimeError) as error:  # the latter: it was built for another torch
             raise UserError(
-                "perceptual=true needs torchvision: pip install mprnet_lit[perceptual]"
+                f"perceptual=true needs torchvision: {install_hint('perceptual')}"
             ) from error
         from torchmetrics import image
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from mprnet_lit.data.images import IMAGE_SUFFIXES
-from mprnet_lit.errors import UserError
+from mprnet_lit.data.formats import IMAGE_SUFFIXES
+from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.serving.restoring import Choices, Limits
 from mprnet_lit.tracking.terminal import say
 
@@ -108,7 +108,7 @@ def _page(choices: Choices, limits: Limits, folder: Path, tlc: bool, self_ensemb
     try:
         import gradio as gr
     except ImportError as error:
-        raise UserError("mode=serve needs gradio: pip install 'mprnet_lit[serve]'") from error
+        raise UserError(f"mode=serve needs gradio: {install_hint('serve')}") from error
 
     def restore(file: str | None, name: str, tlc: bool, self_ensemble: bool) -> tuple[Any, ...]:
         try:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mprnet_lit.data.images import IMAGE_SUFFIXES, Pixels, to_float, to_uint8
+from mprnet_lit.data.formats import IMAGE_SUFFIXES, TITLES, readable
+from mprnet_lit.data.images import Pixels, to_float, to_uint8
 from mprnet_lit.data.photo import read_photo, write_photo
 from mprnet_lit.errors import UserError
 from mprnet_lit.inference import Restorer
@@ -97,9 +98,7 @@ def check(path: Path, limits: Limits) -> None:
         UserError: it is larger than allowed, or no photo.
     """
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise UserError(
-            f"{path.name} is no photo of a known kind: choose PNG, JPEG, WebP, TIFF, BMP"
-        )
+        raise UserError(f"{path.name} is no photo of a known kind: choose {TITLES}")
     megabytes = path.stat().st_size / 1e6
     if megabytes > limits.megabytes:
         raise UserError(
@@ -107,7 +106,7 @@ def check(path: Path, limits: Limits) -> None:
             f"{limits.megabytes:g} MB allowed here"
         )
     try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP", "TIFF", "BMP")) as image:
+        with Image.open(path, formats=readable()) as image:
             megapixels = image.width * image.height / 1e6
     except Image.DecompressionBombError as error:
         raise UserError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mprnet_lit.errors import UserError
+from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.files import write_whole
 from mprnet_lit.sweeps.objectives import DIRECTIONS
 
@@ -199,6 +199,6 @@ def require_optuna() -> Any:
         import optuna
     except ImportError as error:
         raise UserError(
-            "sweep=optuna needs Optuna, which is not installed: pip install 'mprnet_lit[optuna]'"
+            f"sweep=optuna needs Optuna, which is not installed: {install_hint('optuna')}"
         ) from error
     return optuna

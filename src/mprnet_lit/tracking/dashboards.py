@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.config import instantiate
-from mprnet_lit.errors import UserError
+from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.runs import NOT_THE_RUN
 from mprnet_lit.tracking.provenance import ENVIRONMENT
 from mprnet_lit.tracking.records import Value, guard, reason, record_settings, record_weights, title
@@ -174,7 +174,7 @@ def _make(name: str, settings: DictConfig, config: DictConfig) -> Logger:
         cause = error.__cause__ or error
         if isinstance(cause, ImportError):
             raise UserError(
-                f"logger.{name} needs a package that is missing: pip install 'mprnet_lit[{name}]', "
+                f"logger.{name} needs a package that is missing: {install_hint(name)}, "
                 "or leave it out with another logger="
             ) from error
         raise UserError(f"logger.{name} can't be used: {reason(cause)}") from error

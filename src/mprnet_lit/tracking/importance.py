@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from mprnet_lit.errors import install_hint
 from mprnet_lit.tracking.differences import setting
 from mprnet_lit.tracking.run_files import is_number
 from mprnet_lit.tracking.trials import Trial
@@ -34,7 +35,7 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[dict[str, 
     try:
         import optuna
     except ImportError:
-        return {}, "Needs Optuna, which is not installed: pip install 'mprnet_lit[optuna]'."
+        return {}, f"Needs Optuna, which is not installed: {install_hint('optuna')}."
     distributions = {key: _distribution([setting(t, key) for t in done]) for key in keys}
     distributions = {key: found for key, found in distributions.items() if found is not None}
     if not distributions:
