@@ -96,9 +96,8 @@ Cli = Callable[..., Outcome]
 
 
 def quick(arguments: Sequence[str]) -> list[str]:
-    """Put the quick settings between the flags, which Hydra wants first, and the overrides."""
-    flags = [a for a in arguments if a.startswith("-")]
-    return [*flags, *QUICK, *(a for a in arguments if not a.startswith("-"))]
+    """Put the quick settings before the others, which override them."""
+    return [*QUICK, *arguments]
 
 
 def start_cli(folder: Path, *arguments: str, **popen: Any) -> subprocess.Popen[str]:

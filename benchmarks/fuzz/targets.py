@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mprnet_lit import config as settings
 from mprnet_lit import weights
 from mprnet_lit.building import build_model, build_module
 from mprnet_lit.checkpoints import read_checkpoint
@@ -31,7 +29,6 @@ from mprnet_lit.data.store import Prepared, done_before, open_pixels
 from mprnet_lit.errors import UserError
 from mprnet_lit.inference.onnx import OnnxNetwork
 
-_valid_keys = cache(settings.valid_keys)
 _FORMATS = (".png", ".jpg", ".webp", ".tif", ".bmp")
 
 
@@ -121,7 +118,6 @@ def config(data: bytes, folder: Path) -> None:
     """Compose overrides, one a line, and build the network and what trains it."""
     overrides = [o for o in data.decode("utf-8", "replace").split("\n") if o]
     register_resolvers()
-    settings.valid_keys = _valid_keys  # it composes all modes, for each typo
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             composed = compose("config", overrides=["model=tiny", "paths.run=here", *overrides])

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mprnet_lit import signals
+from mprnet_lit import command_line, signals, usage
 from mprnet_lit.config import CONFIG_DIR, check_choices, explain, register_resolvers
 from mprnet_lit.errors import UserError
 from mprnet_lit.runs import ERROR
@@ -31,9 +31,14 @@ def main() -> None:
     register_resolvers()
     run = hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")(_run)
     try:
+        # Hydra reads sys.argv, and Lightning starts further processes with it.
+        sys.argv = [sys.argv[0], *command_line.translate(sys.argv[1:])]
+        check_choices(sys.argv[1:])
+        if (text := usage.answer(sys.argv[1:])) is not None:
+            print(text, flush=True)
+            return
         with signals.passing_on():
             try:
-                check_choices(sys.argv[1:])
                 run()
             except Exception:
                 signals.end_if_received()  # a launcher's own words for jobs that were stopped
@@ -50,6 +55,9 @@ def main() -> None:
         _fail(sentence)
     except KeyboardInterrupt:
         _fail("stopped by Ctrl-C; what is written is whole", status=130)
+    except BrokenPipeError:  # the reader, such as head, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except OSError as error:  # Hydra makes the run's folder
         _fail(f"{_sentence(error) or error}: set paths.runs to a folder that can be written")
 

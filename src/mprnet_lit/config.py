@@ -3,12 +3,10 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
@@ -16,10 +14,9 @@ from omegaconf import DictConfig, Node, OmegaConf
 
 from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.runs import find_run, run_stamp
+from mprnet_lit.settings import CONFIG_DIR, groups, owners, valid_keys
 
-_PACKAGE = Path(__file__).resolve().parent
-CONFIG_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
-"""Inside the package where it was installed from a wheel, at the top of a source checkout."""
+__all__ = ["CONFIG_DIR", "check_choices", "explain", "instantiate", "quoted", "register_resolvers"]
 
 ALLOWED = ("mprnet_lit.", "torch.", "lightning.", "torchmetrics.", "albumentations.")
 """Where the classes that a configuration may instantiate live."""
@@ -136,9 +133,11 @@ def _check_target(key: str, target: str) -> None:
 
 
 def quoted(value: str) -> str:
-    """Return a text as Hydra reads it back, whatever is in it."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    """Return a text as Hydra and OmegaConf read it back, whatever is in it."""
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', literal)
+    last = escaped[len(escaped.rstrip("\\")) :]  # backslashes, which Hydra reads in pairs there
+    return f'"{escaped}{last}"'
 
 
 def check_choices(arguments: Sequence[str]) -> None:
@@ -160,7 +159,8 @@ def check_choices(arguments: Sequence[str]) -> None:
             continue
         names = choice if isinstance(choice, list) else [choice]
         if not all(isinstance(name, str | dict | QuotedString) for name in names):
-            raise UserError(f"{argument}: {group} takes the name of one of its options: see --help")
+            options = ", ".join(groups().get(group, ["see --help"]))
+            raise UserError(f"{argument}: {group} takes the name of one of its options ({options})")
 
 
 def explain(error: Exception) -> str | None:
@@ -178,9 +178,13 @@ def explain(error: Exception) -> str | None:
             f"can't read '{error.override}': a value with spaces, brackets, commas or the like "
             f"needs double quotes inside the shell's single ones: '{key}={quoted(value)}'"
         )
+    if found := re.search(r"Ambiguous value for argument '(.+?)=(.*)'\n", text):
+        return (
+            f"'{found[1]}={found[2]}' has several values: add -m to run the command with each of "
+            f"them, or type '{found[1]}=[{found[2]}]' for a list"
+        )
     if found := re.search(r"Could not override '(.+?)'|Key '(.+?)' is not in struct", text):
-        key = found[1] or found[2]
-        return f"there is no key '{key}' in the configuration{_did_you_mean(key, valid_keys())}"
+        return _no_such_key(found[1] or found[2])
     if found := re.search(r"Could not find '(.+?)'", text):
         group, _, option = found[1].rpartition("/")
         if group in _EXTRAS and option in _EXTRAS[group]:
@@ -192,6 +196,8 @@ def explain(error: Exception) -> str | None:
             return f"there is no configuration group '{group or option}'" + _did_you_mean(
                 group or option, valid_keys()
             )
+        if group == "mode" and option in groups()["task"]:
+            return f"'{option}' is a task: did you mean 'mode=restore task={option}'?"
         return (
             f"'{option}' is not an option of {group}{_did_you_mean(option, options)} "
             f"(options: {', '.join(o for o in options if not o.startswith('_'))})"
@@ -208,27 +214,14 @@ def explain(error: Exception) -> str | None:
     return None
 
 
-def _did_you_mean(wrong: str, valid: list[str]) -> str:
+def _no_such_key(key: str) -> str:
+    options = [f"{group}={'|'.join(names)}" for group, names in owners(key).items()]
+    if options:
+        return f"the key '{key}' exists only with {' or '.join(options)}: add one of them"
+    near = _did_you_mean(key, valid_keys() - {key})
+    return f"there is no key '{key}' in the configuration{near}"
+
+
+def _did_you_mean(wrong: str, valid: Iterable[str]) -> str:
     near = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
     return f": did you mean '{near[0]}'?" if near else ""
-
-
-def valid_keys() -> list[str]:
-    """Return every key that can be overridden, groups included, dotted."""
-    GlobalHydra.instance().clear()
-    keys = [path.name for path in CONFIG_DIR.iterdir() if path.is_dir()]
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        modes = [f"mode={path.stem}" for path in (CONFIG_DIR / "mode").glob("[!_]*.yaml")]
-        for override in ("data=paired", "data=clean", "data=prepared", "benchmark=gopro", *modes):
-            config = hydra.compose("config", overrides=[override])
-            keys += _dotted(OmegaConf.to_container(config, resolve=False))
-    return sorted(set(keys))
-
-
-def _dotted(node: Any, prefix: str = "") -> list[str]:
-    if not isinstance(node, dict):
-        return []
-    keys = []
-    for key, child in node.items():
-        keys += [f"{prefix}{key}", *_dotted(child, f"{prefix}{key}.")]
-    return keys
