@@ -66,6 +66,11 @@ def _run(config: DictConfig) -> Any:
     """Run the mode; a mistake of the user's ends the process with one sentence."""
     mode = importlib.import_module(f"mprnet_lit.modes.{config.mode.name}")
     try:
+        if HydraConfig.get().job.chdir:
+            raise UserError(
+                "hydra.job.chdir=true is not supported: relative paths are read from the folder in "
+                "which the command was started; remove it"
+            )
         return mode.run(config)
     except Exception as error:
         sentence = _sentence(error)

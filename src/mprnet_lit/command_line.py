@@ -6,26 +6,22 @@ that Lightning can start its further processes with it.
 """
 
 import difflib
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mprnet_lit.config import quoted
 from mprnet_lit.errors import UserError
-from mprnet_lit.overrides import quote_files, sweeps
+from mprnet_lit.overrides import exists, expanded, quote_files, sweeps
 from mprnet_lit.settings import groups, valid_keys
 
-PLAIN_FLAGS = frozenset(
-    "-h --help --hydra-help --version --resolve -r --run -m --multirun "
-    "-sc --shell-completion".split()
-)
-VALUE_FLAGS = frozenset(
-    "-c --cfg -p --package -cp --config-path -cn --config-name -cd --config-dir "
-    "--experimental-rerun".split()
-)
-INFO_FLAGS = frozenset(("-i", "--info"))
-"""Hydra's flags: without a value, with one, and with an optional one."""
+# Hydra's flags: without a value, with one, and with an optional one.
+PLAIN_FLAGS = ("-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run",
+               "-m", "--multirun", "-sc", "--shell-completion")  # fmt: skip
+VALUE_FLAGS = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name",
+               "-cd", "--config-dir", "--experimental-rerun")  # fmt: skip
+INFO_FLAGS = ("-i", "--info")
 INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 _POSITIONS = {
@@ -77,7 +73,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     command = _split(arguments)
     words = command.words
-    if words[:1] == ["help"] and not os.path.exists("help"):
+    if words[:1] == ["help"] and not exists("help"):
         command.flags.append("--help")
         del words[0]
     if words and words[0] in groups()["mode"]:
@@ -124,7 +120,7 @@ def _split(arguments: Sequence[str]) -> _Command:
             if not equals and not rest:
                 raise UserError(f"{name} needs a value: see 'mprnet_lit --help'")
             command.flags += [argument] if equals else [argument, rest.pop(0)]
-        elif argument.startswith("-") and not os.path.exists(argument):
+        elif argument.startswith("-") and not exists(argument):
             raise UserError(_unknown_flag(name, value or (rest[0] if rest else "VALUE")))
         elif _is_override(argument):
             following = rest[0] if rest else ""
@@ -143,15 +139,13 @@ def _is_override(word: str) -> bool:
     key, equals, _ = word.partition("=")
     if not (_KEY.fullmatch(key) if equals else _DELETION.fullmatch(word)):
         return False
-    return not os.path.exists(word) or key.lstrip("~+") in valid_keys()
+    return not exists(word) or key.lstrip("~+") in valid_keys()
 
 
 def _is_path(word: str) -> bool:
     """Tell whether a word names a file or a folder, present or not, or is a glob of them."""
-    if os.path.exists(os.path.expanduser(word)):
-        return True
-    separators = ("/", "\\", "*", "?", "[")
-    return any(sign in word for sign in separators) or bool(os.path.splitext(word)[1])
+    signs = ("/", "\\", "*", "?", "[")
+    return exists(expanded(word)) or any(s in word for s in signs) or bool(Path(word).suffix)
 
 
 def _place(command: _Command, mode: str) -> None:
@@ -160,7 +154,7 @@ def _place(command: _Command, mode: str) -> None:
     for number, word in enumerate(command.words):
         if not _is_path(word) or (mode != "restore" and not keys):
             raise UserError(_unknown_word(word, command.words[number + 1 :], mode))
-    paths = [os.path.expanduser(w) if w.startswith("~") else w for w in command.words]
+    paths = [expanded(word) for word in command.words]
     values = [quoted(path) for path in paths]
     first = command.words[0]
     if mode == "restore":

@@ -16,6 +16,7 @@ from mprnet_lit.data.images import to_float
 from mprnet_lit.data.sampling import EpochSampler, ItemKey
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import Protocol, mean_scores
+from mprnet_lit.metrics.protocols import TileCounts
 from mprnet_lit.overlap import ahead
 
 Scores = dict[str, float]
@@ -40,12 +41,21 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Row:
-    """An image and its scores: ``psnr``, ``ssim``; ``psnr_degraded``, ``ssim_degraded``; ..."""
+    """An image with its scores.
+
+    Attributes:
+        name: its own.
+        set_name: the name of its test set.
+        image: where it is read from.
+        scores: ``psnr``, ``ssim``; ``psnr_degraded``, ``ssim_degraded``; ...
+        tiles: the number of tiles that it was restored in; 1 for a whole image.
+    """
 
     name: str
     set_name: str
     image: EvaluationImage
     scores: Scores
+    tiles: int = 1
 
 
 class Evaluation(LightningModule):
@@ -67,6 +77,7 @@ class Evaluation(LightningModule):
         self.places = [(s.name, image) for s in sets for image in s.images]
         self.restored = nn.ModuleList(measure() for measure in measures)
         self.degraded = nn.ModuleList(measure() for measure in measures)
+        self.tile_counts = TileCounts()
         self.rows: list[Row] = []
 
     def test_dataloader(self) -> DataLoader[Any]:
@@ -76,7 +87,11 @@ class Evaluation(LightningModule):
     def test_step(self, batch: dict[str, Tensor], _: int) -> None:
         """Restore and measure an image."""
         index, degraded, target = batch["index"], batch["degraded"], batch["target"]
-        restored = self.restorer.restore(degraded, last_only=True)[-1]
+        tiles: list[int] = []
+        restored = self.restorer.restore(
+            degraded, last_only=True, progress=lambda _, count: tiles.append(count)
+        )[-1]
+        self.tile_counts.update(index, max(tiles))
         if self.device.type == "cuda":  # measured there; elsewhere on the CPU
             restored, degraded = restored.to(self.device), degraded.to(self.device)
         for metrics, images in ((self.restored, restored), (self.degraded, degraded)):
@@ -91,12 +106,14 @@ class Evaluation(LightningModule):
             for metric in metrics:
                 assert isinstance(metric, Protocol)
                 parts.append((suffix, metric.compute()))
+        tiles = self.tile_counts.compute()
         self.rows = [
             Row(
                 image.name,
                 set_name,
                 image,
                 {f"{k}{suffix}": v for suffix, table in parts for k, v in table[place].items()},
+                round(tiles[place]["tiles"]),
             )
             for place, (set_name, image) in enumerate(self.places)
         ]
@@ -109,6 +126,8 @@ class Evaluation(LightningModule):
 class Submission(LightningModule):
     """Restores DND's crops and writes the bundle that its server takes.
 
+    After it, ``tiles`` has the number of tiles of each image's crops, on every process.
+
     Args:
         restorer: what restores a crop.
         images: those of the set.
@@ -120,6 +139,8 @@ class Submission(LightningModule):
         self.restorer = restorer
         self.images = images
         self.folder = folder
+        self.tile_counts = TileCounts()
+        self.tiles: list[int] = []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return this process's share of the images, one at a time."""
@@ -127,8 +148,17 @@ class Submission(LightningModule):
 
     def test_step(self, batch: dict[str, Any], _: int) -> None:
         """Restore an image's crops, each by itself."""
-        crops = [self.restorer(crop.numpy()) for crop in batch["crops"]]
+        tiles: list[int] = []
+        crops = [
+            self.restorer(crop.numpy(), lambda _, count: tiles.append(count))
+            for crop in batch["crops"]
+        ]
+        self.tile_counts.update(batch["index"], max(tiles))
         write_submission(self.folder / f"{batch['name']}.mat", crops)
+
+    def on_test_epoch_end(self) -> None:
+        """Gather the tiles of all processes."""
+        self.tiles = [round(row["tiles"]) for row in self.tile_counts.compute().values()]
 
 
 def means(rows: Sequence[Row]) -> dict[str, Scores]:
@@ -177,7 +207,7 @@ class _Crops(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: ItemKey) -> dict[str, Any]:
         image = self.images[key.item]
-        return {"name": image.name, "crops": image.read()}
+        return {"index": key.item, "name": image.name, "crops": image.read()}
 
 
 class _AheadLoader(DataLoader[Any]):

@@ -1,8 +1,8 @@
 """Overrides that name files: quoted where Hydra would read something else than the file's name."""
 
-import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
@@ -16,6 +16,22 @@ _FILES = re.compile(
 )
 """The keys whose values are names of files or folders."""
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|str|int|float|bool)\(")
+
+
+def exists(name: str) -> bool:
+    """Tell whether a file or folder of this name exists, whatever characters the name has."""
+    try:
+        return bool(name) and Path(name).exists()
+    except (OSError, ValueError):  # too long, say
+        return False
+
+
+def expanded(name: str) -> str:
+    """Return a name with ``~`` replaced by the user's folder, as a shell does."""
+    try:
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+    except RuntimeError:  # no such user
+        return name
 
 
 def sweeps(flags: Sequence[str], overrides: Sequence[str]) -> bool:
@@ -42,10 +58,10 @@ def quote_files(override: str, *, sweep: bool) -> str:
     read = _parsed(override)
     if value[0] in "\"'" and read is not None:
         return override
-    path = os.path.expanduser(value) if value.startswith("~") else value
-    if os.path.exists(path):
-        is_read = read is not None and read.value() == path
-        return override if is_read else f"{key}={quoted(path)}"
+    path = expanded(value)
+    if exists(path):
+        as_it_stands = read is not None and read.value() == path and "${" not in path
+        return override if as_it_stands else f"{key}={quoted(path)}"
     if key == "input" and not sweep and (items := _list(value, read)):
         return f"{key}={items}"
     if read is None:
@@ -67,8 +83,8 @@ def _list(value: str, read: Override | None) -> str | None:
     if read is not None:
         return f"[{value}]" if read.value_type == ValueType.SIMPLE_CHOICE_SWEEP else None
     inner = value[1:-1] if value[0] == "[" and value[-1] == "]" else value
-    paths = [os.path.expanduser(path.strip()) for path in inner.split(",")]
-    if not all(os.path.exists(path) for path in paths):
+    paths = [expanded(path.strip()) for path in inner.split(",")]
+    if not all(exists(path) for path in paths):
         return None
     return f"[{','.join(map(quoted, paths))}]"
 

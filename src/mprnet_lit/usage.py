@@ -5,11 +5,12 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import hydra
-import yaml
+import yaml  # type: ignore[import-untyped]
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
@@ -112,7 +113,7 @@ def answer(arguments: Sequence[str]) -> str | None:
     modes = [o.partition("=")[2] for o in overrides if o.startswith("mode=")]
     folders = [
         f"hydra.searchpath=[file://{Path(folder).resolve()}]"
-        for flag, folder in zip(arguments, arguments[1:], strict=False)
+        for flag, folder in pairwise(arguments)
         if flag in ("-cd", "--config-dir")
     ]
     return _mode_help(modes[-1], [*folders, *overrides]) if modes else overview()

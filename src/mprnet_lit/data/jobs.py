@@ -91,6 +91,8 @@ def find_jobs(
     if not sources:
         raise UserError("input is empty: name a photo, a video, a folder or a glob")
     target, jobs = Path(output), list[Job]()
+    if len(sources) > 1 and target.suffix.lower() in SUFFIXES and not target.is_dir():
+        raise UserError(f"output={output} is one file, but input names several: name a folder")
     for each in sources:
         jobs += _find(each, target, len(sources) == 1, tuple(beside), note)
     return _checked(jobs)

@@ -218,9 +218,9 @@ class Restorer:
                 x = x.to("cpu", torch.float32)
                 return self_ensemble(run, x) if self.self_ensemble else run(x)
         except torch.OutOfMemoryError as error:
+            advice = "memory_gb=4, say" if self.tile == "auto" else "tile=auto or a smaller one"
             raise UserError(
-                f"the GPU's memory is too small for tile={self.tile}: set tile=auto or a smaller "
-                "one"
+                f"the GPU's memory is too small for tile={self.tile}: set {advice}"
             ) from error
 
     def _tile(self, height: int, width: int, images: int = 1) -> int:

@@ -24,16 +24,11 @@ Scores = dict[int, dict[str, float]]
 """Each image's scores by its index, in its order."""
 
 
-class Protocol(Metric):
-    """Scores of each image; ``compute`` returns :data:`Scores` of all processes together.
-
-    Subclasses say how a batch is measured. Images are rounded to the 8 bits that a published
-    evaluation reads from files.
-    """
+class PerImage(Metric):
+    """Numbers of each image; ``compute`` returns :data:`Scores` of all processes together."""
 
     full_state_update = False
-    higher_is_better = True
-    columns: tuple[str, ...] = ("psnr", "ssim")
+    columns: tuple[str, ...]
     index: list[Tensor]
     scores: list[Tensor]
 
@@ -41,6 +36,40 @@ class Protocol(Metric):
         super().__init__(**kwargs)
         self.add_state("index", [], dist_reduce_fx="cat")
         self.add_state("scores", [], dist_reduce_fx="cat")
+
+    def record(self, index: Tensor | int, scores: Tensor) -> None:
+        """Add the numbers (B, columns) of the images with the indices (B,)."""
+        self.index.append(torch.as_tensor(index).reshape(-1).to(self.device))
+        self.scores.append(scores.to(self.device))
+
+    def compute(self) -> Scores:
+        """Return the numbers of each image."""
+        index, scores = dim_zero_cat(self.index), dim_zero_cat(self.scores)
+        table = dict(zip(index.tolist(), scores.tolist(), strict=True))
+        return {
+            place: dict(zip(self.columns, table[place], strict=True)) for place in sorted(table)
+        }
+
+
+class TileCounts(PerImage):
+    """The number of tiles that each image was restored in."""
+
+    columns = ("tiles",)
+
+    def update(self, index: Tensor | int, tiles: int) -> None:
+        """Add the number of tiles of one image."""
+        self.record(index, torch.tensor([[float(tiles)]]))
+
+
+class Protocol(PerImage):
+    """PSNR and SSIM of each image.
+
+    Subclasses say how a batch is measured. Images are rounded to the 8 bits that a published
+    evaluation reads from files.
+    """
+
+    higher_is_better = True
+    columns: tuple[str, ...] = ("psnr", "ssim")
 
     def update(self, index: Tensor | int, restored: Tensor, target: Tensor) -> None:
         """Measure a batch.
@@ -53,9 +82,7 @@ class Protocol(Metric):
         images = torch.stack((restored.float(), _to_float(target).to(restored.device))).clamp(0, 1)
         if levels := self.levels(target):
             images = (images * levels).round() / levels
-        scores = self.measure(*images).float()
-        self.index.append(torch.as_tensor(index).reshape(-1).to(self.device))
-        self.scores.append(scores.to(self.device))
+        self.record(index, self.measure(*images).float())
 
     def levels(self, target: Tensor) -> int | None:
         """Return the number that 1 stands for in what is compared; ``None`` for not rounding."""
@@ -64,14 +91,6 @@ class Protocol(Metric):
     @abstractmethod
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
         """Return (B, columns) of two batches in [0, 1]."""
-
-    def compute(self) -> Scores:
-        """Return the scores of each image."""
-        index, scores = dim_zero_cat(self.index), dim_zero_cat(self.scores)
-        table = dict(zip(index.tolist(), scores.tolist(), strict=True))
-        return {
-            place: dict(zip(self.columns, table[place], strict=True)) for place in sorted(table)
-        }
 
 
 class RgbProtocol(Protocol):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import keep_freed_memory
@@ -55,13 +55,30 @@ def weights_file(config: DictConfig) -> str:
     return str(shipped(task))
 
 
+def inputs(config: DictConfig) -> list[str]:
+    """Return ``input``: one file, folder or glob, or several."""
+    several = OmegaConf.is_list(config.input)
+    return [str(source) for source in config.input] if several else [str(config.input)]
+
+
+def place(config: DictConfig, key: str) -> str:
+    """Return the value of a key that names one file or folder.
+
+    Raises:
+        UserError: the value is a list or a mapping.
+    """
+    if OmegaConf.is_config(config[key]):
+        raise UserError(f"{key}={config[key]} must name one file or folder")
+    return str(config[key])
+
+
 def new_file(config: DictConfig) -> Path:
     """Return ``output``.
 
     Raises:
         UserError: it is there already and ``overwrite`` is not set.
     """
-    output = Path(str(config.output))
+    output = Path(place(config, "output"))
     if output.exists() and not config.overwrite:
         raise UserError(f"{output} is there already: choose another output or add overwrite=true")
     return output

@@ -1,9 +1,11 @@
 """``mode=evaluate``: score a network on a published test set or on one's own pairs."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -14,23 +16,25 @@ from mprnet_lit.data.dnd import find_dnd_images
 from mprnet_lit.errors import UserError
 from mprnet_lit.evaluation import Evaluation, Submission, TestSet
 from mprnet_lit.inference import Restorer
+from mprnet_lit.inference.memory import free_bytes
 from mprnet_lit.metrics.protocols import PROTOCOLS, PerceptualScores, Protocol
 from mprnet_lit.modes import arguments
 from mprnet_lit.tracking.provenance import save_provenance
 from mprnet_lit.tracking.scores import Result, write_result
 from mprnet_lit.tracking.terminal import quieten, say, say_facts
 
+_WHOLE = 0.9
+"""The share of the free memory that a whole image may take: tiles would change its score."""
+
 
 def run(config: DictConfig) -> float | None:
     """Evaluate as configured; returns the mean PSNR in dB, ``None`` where there are no targets."""
     quieten()
-    benchmark, folder = config.get("benchmark"), Path(str(config.output)).resolve()
+    benchmark, folder = config.get("benchmark"), Path(arguments.place(config, "output")).resolve()
     if benchmark is not None and benchmark.protocol is None:  # it has no targets
         _submit(config, folder)
         return None
-    protocol = "rgb" if benchmark is None else str(benchmark.protocol)
-    if protocol not in PROTOCOLS:
-        raise UserError(f"benchmark.protocol={protocol} is none of {', '.join(PROTOCOLS)}")
+    protocol = _protocol(config)
     measures: list[type[Protocol]] = [PROTOCOLS[protocol]]
     if config.perceptual:
         measures.append(PerceptualScores)
@@ -46,7 +50,8 @@ def run(config: DictConfig) -> float | None:
         sets=sets,
         published=published,
         rows=evaluation.rows,
-        settings=restorer.settings,
+        settings=restorer.settings
+        | {"tiling": _tiling([row.tiles for row in evaluation.rows], restorer)},
         tlc=bool(config.tlc),
     )
     if trainer.is_global_zero:
@@ -54,6 +59,31 @@ def run(config: DictConfig) -> float | None:
         write_result(result, folder, restorer, Console())
     psnr = result.mean["psnr"]
     return None if math.isnan(psnr) else psnr
+
+
+def _protocol(config: DictConfig) -> str:
+    """Return the protocol: the benchmark's, or the one chosen for one's own pairs.
+
+    Raises:
+        UserError: there is no such protocol, or it is chosen for a benchmark, which has its own.
+    """
+    benchmark = config.get("benchmark")
+    if benchmark is not None and config.protocol is not None:
+        raise UserError(
+            f"protocol={config.protocol} is for your own pairs, but benchmark={benchmark.name} is "
+            "scored by its own: remove one of them"
+        )
+    key = "protocol" if benchmark is None else "benchmark.protocol"
+    protocol = (config.protocol or "rgb") if benchmark is None else benchmark.protocol
+    if protocol not in PROTOCOLS:
+        raise UserError(f"{key}={protocol} must be one of {', '.join(PROTOCOLS)}")
+    return str(protocol)
+
+
+def _tiling(tiles: Sequence[int], restorer: Restorer) -> str:
+    """Return the tiles in use and how many images were restored in them."""
+    tiled = sum(count > 1 for count in tiles)
+    return f"{restorer.settings['tiling']}; {tiled} of {len(tiles)} images" if tiled else "off"
 
 
 def _sets(config: DictConfig) -> list[TestSet]:
@@ -85,7 +115,7 @@ def _sets(config: DictConfig) -> list[TestSet]:
             "there is nothing to evaluate on: add benchmark=NAME, or input=FOLDER and "
             "target=FOLDER (without targets use mode=restore)"
         )
-    folders = str(config.input), str(config.target)
+    folders = arguments.place(config, "input"), arguments.place(config, "target")
     pairs = find_image_files(*folders, config.input_pattern, config.target_pattern, on_error)
     return [TestSet("your pairs", pairs)]
 
@@ -100,12 +130,13 @@ def _submit(config: DictConfig, folder: Path) -> None:
     trainer = _trainer(config)
     restorer = _restorer(config, trainer)
     bundle = folder / "bundled"
-    trainer.test(Submission(restorer, images, bundle), verbose=False)
+    submission = Submission(restorer, images, bundle)
+    trainer.test(submission, verbose=False)
     if not trainer.is_global_zero:
         return
     save_provenance(config, folder)
     console = Console()
-    say_facts(console, restorer.settings)
+    say_facts(console, restorer.settings | {"tiling": _tiling(submission.tiles, restorer)})
     crops = sum(len(image.boxes) for image in images)
     lines = [
         f"Restored {crops} crops of {len(images)} images; there are no targets, so no scores.",
@@ -131,6 +162,11 @@ def _trainer(config: DictConfig) -> Trainer:
 def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
     """Build the Restorer on this process's own device, unless ``device`` names one."""
     own = str(trainer.strategy.root_device) if config.device == "auto" else None
+    if config.tile == "auto" and config.memory_gb is None:
+        device = torch.device(own or config.device)
+        sharing = trainer.num_devices if device.type == "cpu" else 1
+        config = config.copy()
+        config.memory_gb = _WHOLE * free_bytes(device) / sharing / 1e9
     return arguments.restorer(config, own)
 
 

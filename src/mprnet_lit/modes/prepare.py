@@ -31,6 +31,7 @@ from mprnet_lit.data.store import (
 )
 from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import cores
+from mprnet_lit.modes.arguments import place
 from mprnet_lit.tracking.terminal import say
 
 
@@ -40,7 +41,7 @@ def run(config: DictConfig) -> None:
     Raises:
         UserError: the data can't be used, the disk is too small, or the store is damaged.
     """
-    console, folder = Console(), Path(str(config.output))
+    console, folder = Console(), Path(place(config, "output"))
     if config.verify:
         _verify(folder, console)
         return

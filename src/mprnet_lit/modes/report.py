@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from mprnet_lit.modes.arguments import new_file
+from mprnet_lit.modes.arguments import new_file, place
 from mprnet_lit.tracking.runs_report import headline, write_runs_report
 from mprnet_lit.tracking.terminal import say_facts
 
@@ -17,6 +17,6 @@ def run(config: DictConfig) -> None:
         UserError: there is no run in it, or the page is there already or can't be written.
     """
     output = new_file(config)
-    trials = write_runs_report(Path(str(config.input)), output)
+    trials = write_runs_report(Path(place(config, "input")), output)
     size = f"{output} ({output.stat().st_size / 1e6:.1f} MB)"
     say_facts(Console(), dict(headline(trials)) | {"written": size})

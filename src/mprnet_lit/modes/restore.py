@@ -49,7 +49,9 @@ def run(config: DictConfig) -> None:
     console = Console()
     arguments.check_switches(config, "overwrite", "stages", "compare", "report")
     kinds = ["stage1", "stage2"] * config.stages + ["compare"] * config.compare
-    jobs = find_jobs(str(config.input), str(config.output), kinds, partial(say, console))
+    jobs = find_jobs(
+        arguments.inputs(config), arguments.place(config, "output"), kinds, partial(say, console)
+    )
     restorer = arguments.restorer(config)
     say_facts(console, restorer.settings)
     if config.weights is None:

@@ -79,12 +79,19 @@ def write_result(result: Result, folder: Path, restorer: Restorer, console: Cons
     say_facts(console, result.settings | places)
 
 
+def _tiled(rows: Sequence[Row]) -> str:
+    """Return what is said beside the score of images of which some were restored in tiles."""
+    tiled = sum(row.tiles > 1 for row in rows)
+    return f", {tiled} of {len(rows)} images in tiles" if tiled else ""
+
+
 def _csv(result: Result) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", *result.rows[0].scores])
+    writer.writerow(["name", *result.rows[0].scores, "tiles"])
     for row in result.rows:
-        writer.writerow([_title(result, row), *(f"{v:.6f}" for v in row.scores.values())])
+        scores = (f"{v:.6f}" for v in row.scores.values())
+        writer.writerow([_title(result, row), *scores, row.tiles])
     return text.getvalue()
 
 
@@ -93,6 +100,7 @@ def _json(result: Result) -> dict[str, Any]:
         "benchmark": result.name,
         "protocol": result.protocol,
         "images": len(result.rows),
+        "images_in_tiles": sum(row.tiles > 1 for row in result.rows),
         "means": _finite(result.mean),
         "published": differences(result.mean, result.published, result.tlc),
         "sets": {
@@ -116,16 +124,19 @@ def _lines(result: Result) -> list[tuple[str, ...]]:
     lines = []
     if len(result.sets) > 1:
         for s in result.sets:
-            lines += _block(f"{s.name}: ", result.set_means[s.name], s.published, result.tlc)
+            note = _tiled([row for row in result.rows if row.set_name == s.name])
+            means = result.set_means[s.name]
+            lines += _block(f"{s.name}: ", means, s.published, result.tlc, note)
     prefix = "mean of the sets: " if len(result.sets) > 1 else ""
-    return lines + _block(prefix, result.mean, result.published, result.tlc)
+    note = _tiled(result.rows)
+    return lines + _block(prefix, result.mean, result.published, result.tlc, note)
 
 
 def _block(
-    prefix: str, measured: Scores, published: Sequence[dict[str, Any]], tlc: bool
+    prefix: str, measured: Scores, published: Sequence[dict[str, Any]], tlc: bool, note: str
 ) -> list[tuple[str, ...]]:
     lines: list[tuple[str, ...]] = []
-    for label, key in (("degraded input", "_degraded"), ("restored", "")):
+    for label, key in (("degraded input", "_degraded"), (f"restored{note}", "")):
         psnr, ssim = measured[f"psnr{key}"], measured[f"ssim{key}"]
         lines.append((f"{prefix}{label}", _number(psnr, 2), _number(ssim, 4), "", ""))
     for figure in differences(measured, published, tlc):
@@ -172,6 +183,8 @@ def _remarks(result: Result) -> list[str]:
         for name in ("tiling", "self-ensemble")
         if result.published and result.settings[name] != "off"
     ]
+    if (note := _tiled(result.rows)) and not result.published:
+        remarks.append(f"Tiles change the scores{note}: compare with scores of the same tiles only")
     for name in ("lpips", "dists"):
         if name in result.mean:
             now, before = result.mean[name], result.mean[f"{name}_degraded"]
