@@ -11,7 +11,8 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 from tests.data_.test_benchmarks import MAKERS, make_dnd, make_rain, make_repackaged, pair, put
 
-from mprnet_lit.data.images import write_png
+from mprnet_lit.data.images import read_image, write_png
+from mprnet_lit.metrics import PROTOCOLS
 from mprnet_lit.models import MPRNet
 
 
@@ -48,7 +49,8 @@ def test_every_benchmark_in_its_published_layout(evaluate, tmp_path, name):
     outcome = evaluate(f"benchmark={name}", f"benchmark.root={root}")
     scores, rows = outcome.json("scores.json"), table(outcome)
     assert scores["images"] == len(rows) >= 2
-    assert list(rows[0]) == ["name", "psnr", "ssim", "psnr_degraded", "ssim_degraded"]
+    assert list(rows[0]) == ["name", "psnr", "ssim", "psnr_degraded", "ssim_degraded", "tiles"]
+    assert {row["tiles"] for row in rows} == {"1"} and scores["images_in_tiles"] == 0
     for row in rows:  # the network is the identity
         assert float(row["psnr"]) == pytest.approx(float(row["psnr_degraded"]), abs=0.05)
         assert 20 < float(row["psnr"]) < 40 and 0.3 < float(row["ssim"]) < 1
@@ -58,6 +60,7 @@ def test_every_benchmark_in_its_published_layout(evaluate, tmp_path, name):
     assert figure["difference"]["psnr"] == pytest.approx(mean - figure["psnr"], abs=1e-4)
     for text in (f"{figure['psnr']:.2f}", "degraded input", "TLC  off", "but published figures"):
         assert text in outcome.output
+    assert scores["settings"]["tiling"] == "off" and "tiling  off" in outcome.output
     assert outcome.file("worst_1.png") and outcome.file("report.html")
 
 
@@ -115,13 +118,58 @@ def test_ones_own_pairs_of_16_bits(evaluate, tmp_path):
     assert picture.shape == (48, 3 * 64, 3)
 
 
+@pytest.fixture
+def pairs(tmp_path):
+    """A pair of 48 x 64 pixels and one of 96 x 128."""
+    for number in range(2):
+        for folder, image in zip(("noisy", "clean"), pair(number), strict=True):
+            image = np.tile(image, (1 + number, 1 + number, 1))
+            write_png(tmp_path / folder / f"{number}.png", image)
+
+
+@pytest.mark.parametrize("protocol", ["derain", "sidd", "realblur"])
+def test_ones_own_pairs_by_any_protocol(evaluate, pairs, tmp_path, protocol):
+    outcome = evaluate("noisy", "clean", f"protocol={protocol}")
+    rows, scores = table(outcome), outcome.json("scores.json")
+    assert scores["protocol"] == protocol and protocol in outcome.output
+    metric = PROTOCOLS[protocol]()
+    for number in range(2):
+        images = (read_image(tmp_path / f"{folder}/{number}.png") for folder in ("noisy", "clean"))
+        degraded, target = (torch.from_numpy(i).permute(2, 0, 1)[None] for i in images)
+        metric.update(number, degraded / 255, target)
+    for row, expected in zip(rows, metric.compute().values(), strict=True):
+        assert float(row["psnr_degraded"]) == pytest.approx(expected["psnr"], abs=1e-4)
+        assert float(row["ssim_degraded"]) == pytest.approx(expected["ssim"], abs=1e-5)
+
+
+def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(evaluate, pairs):
+    outcome = evaluate("noisy", "clean", "memory_gb=0.015")
+    scores = outcome.json("scores.json")
+    assert scores["images_in_tiles"] == 1
+    assert scores["settings"]["tiling"] == "auto, overlap 32; 1 of 2 images"
+    assert [row["tiles"] for row in table(outcome)] == ["1", "4"]
+    for text in (outcome.output, outcome.file("report.html").read_text()):
+        assert "restored, 1 of 2 images in tiles" in text
+    assert "Tiles change the scores" in outcome.output
+
+
+def test_whole_images_take_nearly_all_memory_and_tiles_a_share(evaluate, pairs, monkeypatch):
+    # By the estimate, 96 x 128 pixels need 28 MB: over half of 40 MB, under nine tenths.
+    monkeypatch.setattr("mprnet_lit.modes.evaluate.free_bytes", lambda _: 40e6)
+    monkeypatch.setattr("mprnet_lit.inference.memory.free_bytes", lambda _: 40e6)
+    scores = evaluate("noisy", "clean").json("scores.json")
+    assert scores["images_in_tiles"] == 0 and scores["settings"]["tiling"] == "off"
+
+
 def test_dnd_writes_the_bundle(evaluate, tmp_path):
     make_dnd(tmp_path / "dnd")
     outcome = evaluate("benchmark=dnd", f"benchmark.root={tmp_path / 'dnd'}")
     content = scipy.io.loadmat(outcome.file("bundled/0002.mat"))
     noisy = pair(1)[0].astype(np.float32) / 255
     assert content["Idenoised"][0, 1] == pytest.approx(noisy[16:48, 8:48], abs=0.02)
-    assert "4 crops of 2 images" in outcome.output
+    assert "4 crops of 2 images" in outcome.output and "tiling  off" in outcome.output
+    arguments = ("benchmark=dnd", "benchmark.root=dnd", "tile=24", "overlap=8")
+    assert "tiling  24, overlap 8; 2 of 2 images" in evaluate(*arguments).output
 
 
 def test_two_processes_give_the_table_of_one(evaluate, shell, weights, tmp_path):
@@ -147,6 +195,13 @@ def test_two_processes_give_the_table_of_one(evaluate, shell, weights, tmp_path)
             "must have 'input' and 'target'",
         ),
         (("benchmark=hid",), "did you mean 'hide'"),
+        (
+            ("input=noisy", "target=clean", "protocol=psnr"),
+            "protocol=psnr must be one of rgb, deblur, derain",
+        ),
+        (("benchmark=gopro", "protocol=rgb"), "protocol=rgb is for your own pairs"),
+        (("benchmark=gopro", "benchmark.protocol=x"), "benchmark.protocol=x must be one of"),
+        (("input=[a,b]", "target=c"), "input=['a', 'b'] must name one file or folder"),
     ],
 )
 def test_mistakes_get_a_sentence(evaluate, arguments, sentence):
