@@ -160,13 +160,11 @@ class OptunaSweeper(Sweeper):
             "hydra.sweep.dir": str(folder),
             "hydra.sweep.subdir": trial.folder.name,
         }
-        last = trial.folder / runs.LAST
-        resume = quoted(str(last)) if last.is_file() else "null"
         return [
             *(o for o in space.overrides(trial.values) if o.partition("=")[0] not in _OURS),
             *(f"{key}={quoted(value)}" for key, value in fixed.items()),
             f"sweep.trial={trial.number}",
-            f"resume={resume}",
+            f"resume={'auto' if trial.again else 'null'}",
         ]
 
     def _parse(self, arguments: list[str]) -> list[Any]:

@@ -5,7 +5,6 @@ import importlib
 import os
 import sys
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,8 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mprnet_lit import command_line, signals, usage
 from mprnet_lit.config import CONFIG_DIR, check_choices, explain, register_resolvers
-from mprnet_lit.errors import UserError
-from mprnet_lit.runs import ERROR
+from mprnet_lit.errors import RefusedError, UserError
+from mprnet_lit.runs import note_failure
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -77,18 +76,15 @@ def _run(config: DictConfig) -> Any:
         if sentence is None:  # a bug of ours
             traceback.print_exc()
             sentence = f"{type(error).__name__}: {error}"
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise _recorded(sentence) from error
-        _fail(sentence)
-
-
-def _recorded(sentence: str) -> UserError:
-    """Say and note what a job of a sweep failed of; the sweep goes on with the others."""
-    print(f"Error: {sentence}", file=sys.stderr)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    with suppress(OSError):  # the folder may be what can't be written
-        (folder / ERROR).write_text(sentence + "\n")
-    return UserError(f"at least one job of the sweep failed ({folder}): {sentence}")
+        hydra = HydraConfig.get()
+        folder = Path(hydra.runtime.output_dir)
+        has_own_folder = folder != Path.cwd()
+        if has_own_folder and not isinstance(error, RefusedError):
+            note_failure(folder, sentence)
+        if hydra.mode != RunMode.MULTIRUN:
+            _fail(sentence)
+        print(f"Error: {sentence}", file=sys.stderr)  # the sweep goes on with the other jobs
+        raise UserError(f"at least one job of the sweep failed ({folder}): {sentence}") from error
 
 
 def _sentence(error: Exception) -> str | None:

@@ -1,26 +1,46 @@
-"""Writing checkpoints whole or not at all, and reading them without running code."""
+"""Writing checkpoints atomically, and reading them without running code or trusting their types."""
 
 import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from packaging.version import Version
+from torch import Tensor
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.files import write_whole
-from mprnet_lit.weights.tensors import read_tensors
+from mprnet_lit.models import Size
+from mprnet_lit.weights import RECORD, Info
+from mprnet_lit.weights.tensors import is_plain, read_tensors
+
+AVERAGED = "current_model_state"
+"""Key of the current weights in a checkpoint whose ``state_dict`` is their average."""
+_WEIGHTS = ("state_dict", AVERAGED, "averaging_state")
+_MOST = 2**53
+"""Largest count that is believed."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes next to the destination first, then renames: a reader never sees half a file.
+    """Reads, writes and removes checkpoints; a reader never sees half a file.
+
+    Only regular files are replaced, and only regular files directly in ``folder``, or written by
+    this object, are removed.
+
+    Args:
+        folder: checkpoints of the run.
 
     Attributes:
-        written: the files.
+        written: files that were written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.written: set[Path] = set()
 
     def save_checkpoint(
@@ -29,35 +49,122 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save a checkpoint.
 
         Raises:
-            UserError: it can't be written, for want of space, say; an earlier one stays as it was.
+            UserError: the file can't be written, for example for lack of space (an earlier one
+                stays as it was), or what is there is a link or another special file.
         """
+        path = Path(path)
+        if path.parent.is_symlink() or (os.path.lexists(path) and not is_regular(path)):
+            culprit = path.parent if path.parent.is_symlink() else path
+            raise UserError(
+                f"can't write the checkpoint {path}: {culprit} is a link or a special file: remove "
+                "it, or set paths.runs to the folder that it leads to"
+            )
         content = BytesIO()  # first, as torch's own writer hides why writing failed
         torch.save(checkpoint, content)
         write_whole(
-            Path(path),
+            path,
             content.getbuffer(),
             "the checkpoint",
             "free some space or set paths.runs to another disk, then add resume=auto",
         )
-        self.written.add(Path(path))
+        self.written.add(path)
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        """Return a checkpoint's content, checked as by :func:`read_checkpoint`."""
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Remove a checkpoint; anything but a regular file of this run stays."""
+        path = Path(path)
+        within = path.parent.resolve() == self.folder.resolve() and not self.folder.is_symlink()
+        if (within or path in self.written) and is_regular(path):
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+
+def is_regular(path: Path) -> bool:
+    """Say whether a path is a regular file itself, and not a link to one."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a training checkpoint; only tensors and plain values, so that no code runs.
 
     Raises:
-        UserError: there is no such file, or it is not a checkpoint of ours.
+        UserError: there is no such file, or it is not a training checkpoint of this project.
     """
+    refusal = (
+        f"{path} is not a training checkpoint of mprnet_lit, or it is damaged; "
+        "to start from other weights use weights=PATH"
+    )
     try:
-        checkpoint: Any = read_tensors(path)
-        checkpoint["state_dict"], checkpoint["mprnet_lit"]["size"], checkpoint["loops"]
+        content = read_tensors(path)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}: check the path in resume") from error
-    except UserError:
+    except UserError:  # a pipe, for example
         raise
     except Exception as error:  # torch.load fails in as many ways as a file can be wrong
-        raise UserError(
-            f"{path} is not a training checkpoint of mprnet_lit, or it is damaged; "
-            "to start from other weights use weights=PATH"
-        ) from error
-    return dict(checkpoint)
+        raise UserError(refusal) from error
+    try:
+        return _checked(content)
+    except Exception as error:  # there are as many ways for values to be of another type
+        raise UserError(refusal) from error
+
+
+def read_info(content: Mapping[str, Any]) -> Info:
+    """Return what a checkpoint says of its training and of the last validation."""
+    return Info.of(content[RECORD])
+
+
+def matching(template: Any, value: Any) -> Any:
+    """Return ``value`` as far as it has the keys and types of ``template``.
+
+    Keys that only the template has keep its values; keys that only the value has are dropped.
+
+    Raises:
+        ValueError: a value has another type than in the template, or is an impossible count.
+    """
+    if isinstance(template, dict):
+        if not isinstance(value, dict):
+            raise ValueError(f"{value!r:.40} instead of several values")
+        return {k: matching(t, value[k]) if k in value else t for k, t in template.items()}
+    if isinstance(template, Tensor):
+        fits = isinstance(value, Tensor) and value.shape == template.shape and is_plain(value)
+    elif isinstance(template, int | float) and not isinstance(template, bool):
+        fits = type(value) in (int, type(template)) and 0 <= value <= _MOST
+    else:
+        fits = type(value) is type(template)
+    if not fits:
+        raise ValueError(f"{value!r:.40} where {template!r:.40} is usual")
+    return value
+
+
+def _checked(content: Any) -> dict[str, Any]:
+    """Check the types of everything that Lightning restores by itself, or that all modes read."""
+    Size(**content[RECORD]["size"])
+    Info.of(content[RECORD])
+    if Version(content["pytorch-lightning_version"]) < Version("2.0"):
+        raise ValueError("an older Lightning's")
+    for key in _WEIGHTS:
+        for name, tensor in content.get(key, {}).items():
+            if not (isinstance(name, str) and isinstance(tensor, Tensor) and is_plain(tensor)):
+                raise TypeError(f"{key} does not hold weights")
+    counts = (content["epoch"], content["global_step"], epochs_done(content))
+    if not all(type(count) is int and 0 <= count <= _MOST for count in counts):
+        raise ValueError("impossible counts")
+    callbacks = content.setdefault("callbacks", {})
+    if not all(isinstance(k, str) and isinstance(v, dict) for k, v in callbacks.items()):
+        raise TypeError("the callbacks' states are not mappings")
+    if not isinstance(content.setdefault("RestorationDataModule", {}), dict):
+        raise TypeError("the data's state is not a mapping")
+    return dict(content)
+
+
+def epochs_done(content: Mapping[str, Any]) -> int:
+    """Return how many epochs a checkpoint has completed."""
+    progress = content["loops"]["fit_loop"]["epoch_progress"]
+    done: int = progress["current"]["processed"]
+    return done

@@ -13,7 +13,7 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from omegaconf import DictConfig, Node, OmegaConf
 
 from mprnet_lit.errors import UserError, install_hint
-from mprnet_lit.runs import find_run, run_stamp
+from mprnet_lit.runs import find_run, refuse_existing, run_stamp
 from mprnet_lit.settings import CONFIG_DIR, groups, owners, valid_keys
 
 __all__ = ["CONFIG_DIR", "check_choices", "explain", "instantiate", "quoted", "register_resolvers"]
@@ -46,6 +46,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("mprnet.size", _size, replace=True)
     OmegaConf.register_new_resolver("mprnet.required", _required, replace=True)
     OmegaConf.register_new_resolver("mprnet.run_dir", _run_dir, replace=True)
+    OmegaConf.register_new_resolver("mprnet.new_run", _new_run, replace=True)
     OmegaConf.register_new_resolver("mprnet.stamp", run_stamp, replace=True, use_cache=True)
 
 
@@ -84,6 +85,15 @@ def _run_dir(new: str, *, _root_: DictConfig) -> str:
     """Return the folder of this run: the one that ``resume=auto`` continues, or ``new``."""
     found = find_run(_root_) if _root_.resume == "auto" else None
     return str(new if found is None else found)
+
+
+def _new_run(subfolder: str, *, _root_: DictConfig) -> str:
+    """Return Hydra's folder within a run's, unless it would overwrite that of another run.
+
+    Hydra asks for it before it writes anything else into the run's folder.
+    """
+    refuse_existing(Path(_root_.hydra.runtime.output_dir), _root_.resume)
+    return subfolder
 
 
 def instantiate(config: DictConfig, **kwargs: Any) -> Any:

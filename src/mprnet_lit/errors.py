@@ -10,6 +10,10 @@ class UserError(ValueError):
     """
 
 
+class RefusedError(UserError):
+    """A command that was refused before it changed anything; it is not a failure of its run."""
+
+
 def install_hint(extra: str) -> str:
     """Return the command that installs an optional group of dependencies.
 

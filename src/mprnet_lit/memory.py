@@ -8,8 +8,10 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
+from mprnet_lit.checkpoints import matching
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.errors import UserError
+from mprnet_lit.tracking.run_files import flatten
 
 _ADVICE = "module.gradient_checkpointing=true or a smaller data.patch_size"
 
@@ -105,9 +107,10 @@ def as_before(config: DictConfig, trained: Mapping[str, Any]) -> DictConfig:
         config: asked for.
         trained: what the checkpoint's training was configured with.
     """
-    found = trained.get("trainer", {}).get("accumulate_grad_batches", 1)
+    found = flatten(dict(trained)).get("trainer.accumulate_grad_batches", 1)
     own = config.trainer.accumulate_grad_batches
-    return accumulating(config, found) if 0 < own < found and found % own == 0 else config
+    more = type(found) is int and 0 < own < found and found % own == 0
+    return accumulating(config, found) if more else config
 
 
 def release() -> None:
@@ -145,13 +148,29 @@ class Batches(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Count the checkpoint's batches in those of now."""
+        """Count the checkpoint's batches in those of now.
+
+        Raises:
+            UserError: an epoch has another number of batches.
+        """
         before = checkpoint["callbacks"].get(self.state_key)
-        now = trainer.accumulate_grad_batches
-        if not before or before["accumulated"] == now:
+        if not before:
             return
+        before = matching({"accumulated": 1, "of_an_epoch": 1}, before)
+        if 0 in before.values():
+            raise ValueError("an epoch without batches")
+        now = trainer.accumulate_grad_batches
         data: RestorationDataModule = trainer.datamodule  # type: ignore[attr-defined]
         epoch = batches_of_an_epoch(trainer, data)
+        if before["accumulated"] == now:
+            if before["of_an_epoch"] != epoch:
+                raise UserError(
+                    f"can't resume: an epoch had {before['of_an_epoch']} batches at the "
+                    f"checkpoint, and has {epoch} now. Use the same training images, "
+                    "data.batch_size and trainer.limit_train_batches, or start a new training from "
+                    "its weights with weights=PATH and no resume"
+                )
+            return
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         done, here = progress["total"]["processed"], progress["current"]["processed"]
         whole = here == before["of_an_epoch"]

@@ -54,7 +54,8 @@ class Peers(Callback):
     def __init__(self, folder: Path, checkpoint: Path | None) -> None:
         self.folder = folder
         self.checkpoint = checkpoint
-        self.lost = False
+        self.lost = ""
+        """The sentence on a lost process."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Compare with the first process.
@@ -77,12 +78,10 @@ class Peers(Callback):
         At once: torchrun, when it misses the other machine, soon kills this process too.
         """
         text = str(error).partition("\n")[0].partition(". This is typically")[0]
-        self.lost = isinstance(error, torch.distributed.DistError) or "/gloo/" in text
-        if self.lost:
-            print(
-                "Error: another process of this training ended or can't be reached; what it "
-                "printed may say why. The same command with resume=auto goes on from the last "
-                f"checkpoint in {self.folder} (the connection's own words: {text})",
-                file=sys.stderr,
-                flush=True,
+        if isinstance(error, torch.distributed.DistError) or "/gloo/" in text:
+            self.lost = (
+                "another process of this training ended or can't be reached; what it printed may "
+                "say why. The same command with resume=auto goes on from the last checkpoint in "
+                f"{self.folder} (the connection's own words: {text})"
             )
+            print(f"Error: {self.lost}", file=sys.stderr, flush=True)

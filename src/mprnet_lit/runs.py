@@ -5,44 +5,118 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
-from mprnet_lit.errors import UserError
+from mprnet_lit.errors import RefusedError, UserError
 from mprnet_lit.files import write_whole
 
 RECORD = "run.json"
 LAST = Path("checkpoints") / "last.ckpt"
+SUMMARY = "summary.json"
 OBJECTIVES = "objectives.json"
 """What a trial of Optuna is measured by."""
 ERROR = "error.txt"
-"""What a job of a sweep failed of."""
+"""File with the error message of a run that failed."""
 NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "sweep")
 """Top-level keys that change nothing in what a run computes."""
 HOW_IT_ENDS = ("requeue", "peer_timeout", "auto_batch", "max_bad_steps")
 """Keys of ``trainer`` that don't either, and that are not Lightning's."""
 
 
-def fingerprint(config: DictConfig) -> str:
-    """Return a digest of all in the configuration that decides what a run computes."""
+class Nearest(NamedTuple):
+    """The run whose settings differ least from those of a command.
+
+    Attributes:
+        folder: directory of the run.
+        differ: keys that differ, each with the run's value and the command's.
+    """
+
+    folder: Path
+    differ: list[tuple[str, Any, Any]]
+
+
+def settings(config: DictConfig) -> dict[str, Any]:
+    """Return all settings that decide what a run computes, unresolved."""
     values: Any = OmegaConf.to_container(config, resolve=False)
     kept = {key: value for key, value in values.items() if key not in NOT_THE_RUN}
     kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in HOW_IT_ENDS}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return kept
 
 
-def record(config: DictConfig, folder: Path) -> None:
-    """Write into a run's folder what ``resume=auto`` finds it by.
+def fingerprint(config: DictConfig) -> str:
+    """Return a digest of all in the configuration that decides what a run computes."""
+    return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()
 
-    The order in which runs were begun, or gone on with, is counted: clocks may be set back.
+
+def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> None:
+    """Write the file by which ``resume=auto`` finds a run; an earlier error is outdated.
+
+    The order in which runs were started or resumed is counted: clocks may be set back.
+
+    Args:
+        config: configuration of the command.
+        folder: directory of the run.
+        checkpoint: file that the run resumes from.
     """
-    order = 1 + max((_recorded(path)[1] for path in _records(config)), default=0)
-    content = json.dumps({"fingerprint": fingerprint(config), "order": order}) + "\n"
-    write_whole(folder / RECORD, content.encode())
+    came_from = None if checkpoint is None else resumed_from(folder)
+    if checkpoint is not None and not is_own(checkpoint, folder):
+        came_from = str(checkpoint)
+    content = {
+        "fingerprint": fingerprint(config),
+        "order": 1 + max((_recorded(path)[1] for path in _records(config)), default=0),
+        "resumed_from": came_from,
+        "settings": settings(config),
+    }
+    write_whole(folder / RECORD, (json.dumps(content) + "\n").encode())
+    (folder / ERROR).unlink(missing_ok=True)
+
+
+def resumed_from(folder: Path) -> str | None:
+    """Return the checkpoint in another folder that a run started from, if it did."""
+    found = _content(folder / RECORD).get("resumed_from")
+    return found if isinstance(found, str) else None
+
+
+def is_own(checkpoint: Path, folder: Path) -> bool:
+    """Say whether a checkpoint lies in the checkpoint folder of a run."""
+    return checkpoint.parent.resolve() == (folder / LAST).parent.resolve()
+
+
+def note_failure(folder: Path, sentence: str, replace: bool = True) -> None:
+    """Leave the error message of a run in its folder, unless that can't be written.
+
+    Args:
+        folder: directory of the run.
+        sentence: error message.
+        replace: whether it replaces the message of another process of the run.
+    """
+    if replace or not (folder / ERROR).exists():
+        with suppress(UserError):
+            write_whole(folder / ERROR, f"{sentence}\n".encode())
+
+
+def refuse_existing(folder: Path, resume: Any) -> None:
+    """Check that a command does not write into the folder of another run.
+
+    Raises:
+        RefusedError: ``folder`` holds a run, and ``resume`` does not continue it.
+    """
+    if resume == "auto" or restarted() or _process_number() > 0:
+        return
+    if resume is not None:
+        path = Path(str(resume))
+        if is_own(path, folder) or path.resolve() == folder.resolve():
+            return
+    if any((folder / LAST.parent).glob("*.ckpt")) or (folder / SUMMARY).is_file():
+        raise RefusedError(
+            f"{folder} holds a run, which this command would overwrite: add resume=auto to resume "
+            "it, or choose another folder (hydra.run.dir)"
+        )
 
 
 @contextmanager
@@ -50,7 +124,7 @@ def held(folder: Path) -> Iterator[None]:
     """Keep other processes from writing into a folder at the same time.
 
     Raises:
-        UserError: one does.
+        RefusedError: another process holds the lock on ``folder``.
     """
     from filelock import FileLock, Timeout
 
@@ -58,7 +132,7 @@ def held(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise UserError(
+        raise RefusedError(
             f"another process is at work in {folder}: wait until it has ended, or stop it"
         ) from error
     except NotImplementedError:  # this file system has no locks
@@ -81,17 +155,46 @@ def find_run(config: DictConfig) -> Path | None:
     return max(found)[2].resolve() if found else None
 
 
+def nearest(config: DictConfig) -> Nearest | None:
+    """Return the run whose settings differ least from the command's, the newest of several."""
+    from mprnet_lit.tracking.run_files import flatten
+
+    asked = flatten(settings(config))
+    found: list[tuple[int, int, Nearest]] = []
+    for path in _records(config):
+        there = _content(path).get("settings")
+        if not isinstance(there, dict):  # written by an earlier version
+            continue
+        trained = flatten(there)
+        keys = sorted(asked.keys() | trained.keys())
+        differ = [(k, trained.get(k), asked.get(k)) for k in keys if trained.get(k) != asked.get(k)]
+        found.append((len(differ), -_recorded(path)[1], Nearest(path.parent, differ)))
+    return min(found, key=lambda entry: entry[:2])[2] if found else None
+
+
 def _records(config: DictConfig) -> Iterator[Path]:
     yield from Path(config.paths.runs).glob(f"**/{RECORD}")
 
 
 def _recorded(path: Path) -> tuple[str | None, int]:
     """Return the fingerprint and the order, as far as they are there."""
-    from mprnet_lit.tracking.run_files import read_json
-
-    content, _ = read_json(path)
+    content = _content(path)
     kept, order = content.get("fingerprint"), content.get("order", 0)
     return kept if isinstance(kept, str) else None, order if type(order) is int else 0
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return what a run's record says; nothing if it is damaged or not ours."""
+    from mprnet_lit.tracking.run_files import read_json
+
+    return read_json(path)[0]
+
+
+def _process_number() -> int:
+    """Return the rank that torchrun or SLURM gave to this process."""
+    env = os.environ
+    several = int(env.get("SLURM_NTASKS") or 1) > 1
+    return int(env.get("RANK") or (env.get("SLURM_PROCID") if several else None) or 0)
 
 
 def restarted() -> bool:

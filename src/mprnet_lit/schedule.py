@@ -54,3 +54,18 @@ def build_schedule(
         optimizer,
         lambda step: warmup_cosine(step, warmup * steps_per_epoch, period * steps_per_epoch, ratio),
     )
+
+
+def move(schedule: LambdaLR, position: int) -> None:
+    """Put a schedule, and the learning rate of its optimizer, where it is after some steps.
+
+    Args:
+        schedule: new, or at another position.
+        position: number of times that the schedule was stepped.
+    """
+    schedule.last_epoch = position
+    schedule._step_count = position + 1
+    pairs = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    schedule._last_lr = [base * rate(position) for base, rate in pairs]
+    for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
+        group["lr"] = rate

@@ -1,9 +1,11 @@
-"""SIGTERM and Ctrl-C to a command: what it started gets them too, and a sweep begins no more jobs.
+"""SIGTERM, SIGHUP and Ctrl-C to a command: passed on to its processes; a sweep starts no more jobs.
 
 A training takes the signal over while it runs: see :mod:`mprnet_lit.stopping`.
 """
 
+import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,12 +24,33 @@ def passing_on() -> Iterator[None]:
         yield
         return
     _received.clear()
-    before = {n: signal.signal(n, _receive) for n in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGINT, *hangup())
+    before = {n: signal.signal(n, _receive) for n in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def hangup() -> list[signal.Signals]:
+    """Return SIGHUP, unless it does not exist here or is ignored, as under nohup."""
+    number = getattr(signal, "SIGHUP", None)
+    ignored = number is None or signal.getsignal(number) == signal.SIG_IGN
+    return [] if ignored else [signal.SIGHUP]
+
+
+def leave_terminal(descriptors: tuple[int, ...] = (1, 2)) -> None:
+    """Discard further output to a terminal that has gone, where printing would raise an error."""
+    for descriptor in descriptors:
+        try:
+            is_device = stat.S_ISCHR(os.fstat(descriptor).st_mode)
+        except OSError:  # closed
+            continue
+        if is_device and not os.isatty(descriptor):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 def received() -> int:
@@ -59,6 +82,7 @@ def end_sweep(number: int) -> None:
 def _receive(number: int, _: Any) -> None:
     import psutil
 
+    leave_terminal()
     children = psutil.Process().children(recursive=True)
     for child in children:
         with suppress(psutil.Error):  # it has just ended

@@ -37,7 +37,7 @@ class Stopped(SystemExit):
 
 
 class StopOnSignal(Callback):
-    """On SIGTERM, SIGUSR1 or Ctrl-C, saves after the batch in hand and exits with 128 + the signal.
+    """On SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C, saves after the batch and exits with 128 + the signal.
 
     The processes of a training agree on the step: whichever of them the signal reached, none is
     left waiting for the others. A second SIGTERM or Ctrl-C is not held back.
@@ -91,6 +91,7 @@ class StopOnSignal(Callback):
         return int(trainer.strategy.reduce(received, reduce_op="max"))
 
     def _receive(self, number: int, _: Any) -> None:
+        signals.leave_terminal()
         now = time.monotonic()
         if not self.received:
             self.received, self.since = number, now
@@ -135,7 +136,7 @@ def _scontrol(*arguments: str) -> str:
 
 def _signals() -> list[int]:
     """Return the signals that stop a training."""
-    found: list[int] = [signal.SIGTERM, signal.SIGINT]
+    found: list[int] = [signal.SIGTERM, signal.SIGINT, *signals.hangup()]
     if hasattr(signal, "SIGUSR1"):  # not on Windows
         found.append(signal.SIGUSR1)
     if "SUBMITIT_EXECUTOR" in os.environ:

@@ -1,6 +1,7 @@
 """The LightningDataModule: sources, splits, batch sizes, loaders."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import cv2
@@ -14,7 +15,7 @@ from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader
 from mprnet_lit.data.sources import Sample, Source
 from mprnet_lit.data.store import SUFFIX
-from mprnet_lit.errors import UserError
+from mprnet_lit.errors import RefusedError, UserError
 from mprnet_lit.hardware import cores
 
 
@@ -96,6 +97,40 @@ class RestorationDataModule(LightningDataModule):
                 f"data.patch_size={max(min(largest.height, largest.width) // 8 * 8, 8)} or smaller"
             )
         self.train_samples, self.val_samples = train, val
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint records of the images, for a resumed training to compare."""
+        return {
+            "images": len(self.train_samples),
+            "patches": len(self.train_samples) * self.crops_per_image,
+            "training": _digest(self.train_samples),
+            "window": self._window(self.train_samples),
+            "validation": _digest(self.val_samples, self.val_crop_size),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Compare the training images with those of a checkpoint.
+
+        Raises:
+            RefusedError: they are others, or in another order, so that the position in the data
+                would be wrong.
+        """
+        own = self.state_dict()
+        differ = [key for key in own if state_dict.get(key, own[key]) != own[key]]
+        if "training" in differ or "patches" in differ:
+            before, now = state_dict.get("images"), own["images"]
+            change = f"{before} then, {now} now" if before != now else f"{now}, with other names"
+            raise RefusedError(
+                "can't resume: the training images are not those of the checkpoint "
+                f"({change}). Put them back, or start a new training from its weights with "
+                "weights=PATH and no resume"
+            )
+        if "window" in differ:
+            raise RefusedError(
+                f"can't resume with data.cache_gb={self.cache_bytes / 1e9:g}: the order of the "
+                "patches depends on it. Use the same value, or start a new training from the "
+                "checkpoint's weights with weights=PATH and no resume"
+            )
 
     def train_dataloader(self) -> LazyLoader:
         """Return this process's share of the training patches."""
@@ -212,6 +247,12 @@ def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sa
         [s for i, s in enumerate(samples) if i not in held],
         [s for i, s in enumerate(samples) if i in held],
     )
+
+
+def _digest(samples: Sequence[Sample], *options: Any) -> str:
+    """Return a digest of the names and sizes of images, in their order."""
+    lines = [f"{s.name!r} {s.width} {s.height}" for s in samples]
+    return hashlib.sha256("\n".join([*lines, repr(options)]).encode()).hexdigest()
 
 
 def _start_worker(worker: int, **_: Any) -> None:

@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,17 +17,18 @@ from lightning.pytorch.strategies.launchers import (
 )
 from omegaconf import DictConfig, OmegaConf
 
-from mprnet_lit import memory, nodes, runs, signals
+from mprnet_lit import memory, nodes, resuming, runs, signals
 from mprnet_lit.bad_steps import BadSteps
-from mprnet_lit.building import build_model, build_module, check_size
+from mprnet_lit.building import build_model, build_module
 from mprnet_lit.checkpoints import AtomicCheckpointIO, read_checkpoint
 from mprnet_lit.config import instantiate, quoted
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.errors import UserError
 from mprnet_lit.files import write_whole
 from mprnet_lit.hardware import keep_freed_memory
-from mprnet_lit.models import MPRNet, Size
+from mprnet_lit.models import MPRNet
 from mprnet_lit.module import RestorationModule
+from mprnet_lit.restoring import Restore
 from mprnet_lit.stopping import StopOnSignal, Stopped, start_again
 from mprnet_lit.sweeps.objectives import measure
 from mprnet_lit.tracking import dashboards
@@ -38,7 +39,7 @@ from mprnet_lit.weights import Info
 
 _STOPPED = {
     128 + getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1")
+    for name in ("SIGHUP", "SIGINT", "SIGTERM", "SIGUSR1")
     if hasattr(signal, name)  # not all are there on Windows
 }
 """Exit statuses of jobs that a signal stopped."""
@@ -66,12 +67,12 @@ def run(config: DictConfig) -> float | list[float] | None:
     for key in _COUNTS:  # Lightning would stumble over them late, and with a traceback
         if not isinstance(config.trainer[key], int):
             raise UserError(f"trainer.{key}={config.trainer[key]} must be a whole number")
-    checkpoint = resume_from(config, folder)
+    checkpoint = resuming.find_checkpoint(config, folder)
     attempt = config
     if config.trainer.auto_batch and checkpoint is not None:
         attempt = memory.as_before(config, read_checkpoint(checkpoint)["mprnet_lit"]["config"])
     while True:
-        writer = AtomicCheckpointIO()
+        writer = AtomicCheckpointIO((folder / runs.LAST).parent)
         try:
             return _train(attempt, config, folder, checkpoint, writer)
         except memory.MemoryTooSmallError as error:
@@ -100,7 +101,8 @@ def _train(
     seed_everything(config.seed, workers=True, verbose=False)
     peers = nodes.Peers(folder, checkpoint)
     batches = memory.Batches()
-    trainer = build_trainer(config, folder, [peers, batches], writer)
+    restore = Restore(writer.folder, checkpoint)
+    trainer = build_trainer(config, folder, [restore, peers, batches], writer)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if _starts_processes(trainer) and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -108,7 +110,17 @@ def _train(
 
     start = build_model(config)
     model = start.model
+    resumed = resuming.read(config, checkpoint, model.size)
+    if trainer.is_global_zero:
+        resuming.announce(config, folder, resumed)
+    if resumed is not None and resumed.is_complete:
+        if trainer.is_global_zero and not (folder / runs.OBJECTIVES).is_file():
+            _measure_objectives(config, folder, model)
+        return _outcome(config, folder)
     data: RestorationDataModule = instantiate(config.data)
+    if resumed is not None:
+        data.setup()
+        data.load_state_dict(resumed.data)
     module = build_module(config, model)
     module.info = Info(
         task=config.task.name,
@@ -116,17 +128,15 @@ def _train(
         licence=start.info.licence,  # of the weights that these are made of
         config=cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)),
     )
-    if checkpoint is not None:
-        content = read_checkpoint(checkpoint)
-        check_size(checkpoint, Size(**content["mprnet_lit"]["size"]), model.size)
-    if trainer.is_global_zero:
-        runs.record(asked, folder)
-        save_provenance(config, folder)
-    if not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        dashboards.contact(trainer.loggers, config)
     try:
-        with runs.held(folder) if trainer.is_global_zero else nullcontext():
-            _fit(trainer, module, data, checkpoint, peers, batches)
+        with ExitStack() as stack:
+            if trainer.is_global_zero:
+                stack.enter_context(runs.held(folder))
+                runs.record(asked, folder, checkpoint)
+                save_provenance(config, folder)
+            if not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+                dashboards.contact(trainer.loggers, config)
+            _fit(trainer, module, data, checkpoint, restore, peers, batches)
     except Stopped as stop:
         start_again(stop.number, config.trainer.requeue, first=trainer.is_global_zero)
         raise
@@ -144,6 +154,7 @@ def _fit(
     module: RestorationModule,
     data: RestorationDataModule,
     checkpoint: Path | None,
+    restore: Restore,
     peers: nodes.Peers,
     batches: memory.Batches,
 ) -> None:
@@ -154,6 +165,7 @@ def _fit(
         ended = True
     except Exception as error:
         if peers.lost:  # and said so
+            runs.note_failure(peers.folder, peers.lost, replace=False)
             raise SystemExit(1) from error
         if memory.is_out_of_memory(error):
             raise memory.explained(error, trainer, data, batches.training) from error
@@ -164,6 +176,12 @@ def _fit(
                 f"resume=auto goes on from the last checkpoint in {peers.folder} (the loader's own "
                 f"words: {str(error).partition('. ')[0]})"
             ) from error
+        if restore.is_restoring(trainer) and not isinstance(error, UserError | OSError):
+            raise UserError(
+                f"{checkpoint} can't be resumed: it does not fit this configuration, or it is "
+                f"damaged ({_first_line(error)}); to start from its weights use "
+                f"weights={checkpoint} and no resume"
+            ) from error
         raise
     finally:
         dashboards.close(failed=not ended)
@@ -172,9 +190,8 @@ def _fit(
 def build_trainer(
     config: DictConfig, folder: Path, own: list[Callback], writer: AtomicCheckpointIO
 ) -> Trainer:
-    """Return the trainer with its callbacks, configured and our ``own``, and its loggers."""
-    callbacks: list[Callback] = [instantiate(c) for c in config.callbacks.values()]
-    callbacks += own
+    """Return the trainer with its callbacks, our ``own`` and those configured, and its loggers."""
+    callbacks = own + [instantiate(c) for c in config.callbacks.values()]
     callbacks.append(StopOnSignal(folder / runs.LAST))  # after whatever else a batch brings
     loggers = dashboards.make_dashboards(config)
     if loggers:
@@ -192,12 +209,8 @@ def build_trainer(
     )
 
 
-def resume_from(config: DictConfig, folder: Path) -> Path | None:
-    """Return the checkpoint to go on from; ``None`` for a new run."""
-    own = folder / runs.LAST
-    if own.is_file() and (config.resume == "auto" or runs.restarted()):
-        return own
-    return None if config.resume in (None, "auto") else Path(config.resume)
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def _starts_processes(trainer: Trainer) -> bool:

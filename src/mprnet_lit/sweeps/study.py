@@ -28,11 +28,19 @@ _STATES = {
 
 
 class Begun(NamedTuple):
-    """A trial: its number, its values, and the folder in which it trains."""
+    """A trial.
+
+    Attributes:
+        number: number of the trial in its study.
+        values: value of each searched key.
+        folder: directory in which it trains.
+        again: whether it resumes a trial that was killed, in the same folder.
+    """
 
     number: int
     values: dict[str, Any]
     folder: Path
+    again: bool
 
 
 class Study:
@@ -124,9 +132,10 @@ class Study:
                 f"the search space is not what this sweep began with ({error}): choose another "
                 "sweep.name"
             ) from error
-        folder = Path(trial.user_attrs.get("folder") or place.absolute() / str(trial.number))
+        before = trial.user_attrs.get("folder")
+        folder = Path(before or place.absolute() / str(trial.number))
         trial.set_user_attr("folder", str(folder))
-        return Begun(trial.number, trial.params, folder)
+        return Begun(trial.number, trial.params, folder, again=before is not None)
 
     def tell(self, number: int, values: Sequence[float] | Exception) -> None:
         """End a trial with its objectives' values, or with why it failed."""

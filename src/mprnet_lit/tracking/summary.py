@@ -1,4 +1,4 @@
-"""What a run will do, said first, and what came of it, said last."""
+"""The plan of a run, printed first, and its result, printed last and written to a file."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,14 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from mprnet_lit import runs
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.files import write_whole
 from mprnet_lit.hardware import fast_precision
 from mprnet_lit.module import RESTORATIONS, RestorationModule
 from mprnet_lit.tracking.terminal import say, say_facts
 
-SUMMARY = "summary.json"
+SUMMARY = runs.SUMMARY
 _ROWS = dict(zip(RESTORATIONS, ("degraded input", "stage 1", "stage 2", "stage 3"), strict=True))
 
 
@@ -23,21 +24,17 @@ class Summary(Callback):
     """Opens with the plan, keeps the best validation, closes with a table and ``summary.json``.
 
     Args:
-        folder: of the run.
+        folder: directory of the run.
+
+    Attributes:
+        best: metrics of the best validation, with its epoch and step. A resumed training sets it to
+            that of ``best.ckpt``.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.best: dict[str, float] = {}
         self.console = Console()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best validation so far, for the checkpoint."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best validation so far."""
-        self.best = state_dict["best"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what will be done."""
@@ -67,16 +64,30 @@ class Summary(Callback):
         if not self.best:
             self.console.print(f"No validation was run. The run is in {self.folder}")
             return
-        path = self.folder / SUMMARY
-        write_whole(path, (json.dumps(self.best, indent=2) + "\n").encode())
-        self.console.print(table(self.best))
-        places = {
-            "best weights": self.folder / "checkpoints" / "best.ckpt",
-            "last state": self.folder / "checkpoints" / "last.ckpt",
-            "panel": self.folder / "panels" / "latest.png",
-            "everything": self.folder,
-        }
-        say_facts(self.console, places)
+        write_summary(self.folder, self.best)
+        show(self.folder, self.best, self.console)
+
+
+def write_summary(folder: Path, best: dict[str, float]) -> None:
+    """Write ``summary.json``: the best validation, and the checkpoint that the run started from."""
+    came_from = runs.resumed_from(folder)
+    content = best | ({} if came_from is None else {"resumed_from": came_from})
+    write_whole(folder / SUMMARY, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def show(folder: Path, best: dict[str, float], console: Console) -> None:
+    """Print the best validation as a table, and those files of the run that exist."""
+    if best:
+        console.print(table(best))
+    came_from = runs.resumed_from(folder)
+    places = {
+        "best weights": folder / "checkpoints" / "best.ckpt",
+        "last state": folder / "checkpoints" / "last.ckpt",
+        "panel": folder / "panels" / "latest.png",
+        "everything": folder,
+    }
+    facts: dict[str, Any] = {name: path for name, path in places.items() if path.exists()}
+    say_facts(console, facts | ({} if came_from is None else {"resumed from": came_from}))
 
 
 def plan(trainer: Trainer) -> list[str]:

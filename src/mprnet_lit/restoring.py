@@ -1,0 +1,217 @@
+"""Restoring a training's state: what a checkpoint may set, and what the configuration sets."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from mprnet_lit.checkpoints import is_regular, matching, read_checkpoint, read_info
+from mprnet_lit.errors import UserError
+from mprnet_lit.module import RESTORATIONS, RestorationModule
+from mprnet_lit.schedule import move
+from mprnet_lit.tracking.summary import Summary
+from mprnet_lit.weights.tensors import is_plain
+
+_BEST = "best.ckpt"
+_PSNR = "val/psnr"
+
+
+class Restore(Callback):
+    """Takes only counts, moments and weights from a checkpoint, and checks their types.
+
+    Everything else is as configured: hyperparameters of the optimizer, the schedule, paths. The
+    best checkpoints are those that lie in this run's own folder, with the scores that they hold.
+    It must be the first of the callbacks.
+
+    Args:
+        checkpoints: folder of this run's checkpoints.
+        checkpoint: file to resume from; ``None`` for a new run.
+    """
+
+    def __init__(self, checkpoints: Path, checkpoint: Path | None) -> None:
+        self.checkpoints = checkpoints
+        self.checkpoint = checkpoint
+        self._content: dict[str, Any] = {}
+        self._groups: list[list[dict[str, Any]]] = []
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Check and reduce what Lightning is about to restore."""
+        loops = checkpoint["loops"]
+        loops["fit_loop"] = matching(trainer.fit_loop.state_dict(), loops["fit_loop"])
+        states = checkpoint["callbacks"]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            state = states.get(callback.state_key)
+            if isinstance(callback, ModelCheckpoint):
+                states.pop(callback.state_key, None)
+                adopt(callback, state or {}, self.checkpoints, _validation(trainer))
+            elif state is not None and _known(callback):
+                states[callback.state_key] = matching(callback.state_dict(), state)
+                if isinstance(callback, EarlyStopping):
+                    states[callback.state_key]["patience"] = callback.patience
+        checkpoint.pop("native_amp_scaling_state", None)
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            name = type(trainer.precision_plugin).__qualname__
+            checkpoint[name] = matching(scaler.state_dict(), checkpoint.get(name, {}))
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Summary):
+                callback.best = best_of(self.checkpoints.parent, _validation(trainer))
+        checkpoint["lr_schedulers"] = []  # on_train_start puts the configured ones in their place
+        self._content = checkpoint
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the configured hyperparameters, and check the optimizer's state against them."""
+        self._groups = [
+            [{k: v for k, v in group.items() if k != "params"} for group in o.param_groups]
+            for o in trainer.optimizers
+        ]
+        if not self._content or isinstance(trainer.strategy, FSDPStrategy):
+            return
+        assert isinstance(pl_module, RestorationModule)
+        states, optimizers = self._content["optimizer_states"], trainer.optimizers
+        if len(states) != len(optimizers):
+            raise ValueError("another number of optimizers")
+        for state, optimizer, groups in zip(states, optimizers, self._groups, strict=True):
+            _check_moments(state["state"], optimizer, _names(pl_module))
+            for saved, group in zip(state["param_groups"], groups, strict=True):
+                indices = saved["params"]
+                saved.clear()
+                saved.update(group, params=indices)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the configured hyperparameters and schedule into force at the position restored."""
+        if self.checkpoint is None:
+            return
+        for optimizer, groups in zip(trainer.optimizers, self._groups, strict=True):
+            for group, configured in zip(optimizer.param_groups, groups, strict=True):
+                group.update(configured)
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, LambdaLR):
+                steps = trainer.global_step
+                move(config.scheduler, steps if config.interval == "step" else steps // per_epoch)
+        self._content = {}
+
+    def is_restoring(self, trainer: Trainer) -> bool:
+        """Say whether the trainer is about to restore the checkpoint, or did not end doing so."""
+        return bool(trainer._checkpoint_connector._loaded_checkpoint)
+
+
+def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, sample: Any) -> None:
+    """Have a callback know the checkpoints that lie in ``folder``, whatever paths a state holds.
+
+    Args:
+        callback: new, with nothing restored.
+        state: what a checkpoint says of it; file names alone are taken from it.
+        folder: checkpoints of the run.
+        sample: what this training validates on; the scores of other validations don't count.
+    """
+    listed = state.get("best_k_models")
+    names = [*(listed if isinstance(listed, dict) else ()), state.get("best_model_path")]
+    names = [f"{callback.filename}{callback.FILE_EXTENSION}", *names]
+    paths = {folder / Path(name).name for name in names if isinstance(name, str) and name}
+    own = sorted(path for path in paths if is_regular(path))
+    place = Path(callback.dirpath or folder)
+    if place.resolve() != folder.resolve():
+        return
+    if callback.monitor is None:
+        callback.best_model_path = str(place / own[0].name) if own else ""
+        return
+    for path in own:
+        content = read_checkpoint(path)
+        score = read_info(content).metrics.get(callback.monitor)
+        if score is not None and math.isfinite(score) and _comparable(content, sample):
+            callback.best_k_models[str(place / path.name)] = torch.tensor(score)
+    ranked = sorted(callback.best_k_models.items(), key=lambda item: float(item[1]))
+    ranked = ranked if callback.mode == "min" else ranked[::-1]
+    if callback.save_top_k >= 0:
+        ranked = ranked[: callback.save_top_k]
+    callback.best_k_models = dict(ranked)
+    if ranked:
+        callback.best_model_path, callback.best_model_score = ranked[0]
+        callback.kth_best_model_path, callback.kth_value = ranked[-1]
+        callback.current_score = callback.best_model_score
+
+
+def best_of(folder: Path, sample: Any = None) -> dict[str, float]:
+    """Return the best validation of a run as ``best.ckpt`` holds it; nothing if there is none.
+
+    Args:
+        folder: directory of the run.
+        sample: what this training validates on; ``None`` for whatever the run did.
+    """
+    path = folder / "checkpoints" / _BEST
+    if not is_regular(path):
+        return {}
+    content = read_checkpoint(path)
+    metrics = {k.removeprefix("val/"): float(v) for k, v in read_info(content).metrics.items()}
+    needed = {"psnr", *(f"{m}_{name}" for m in ("psnr", "ssim") for name in RESTORATIONS)}
+    if not (needed <= metrics.keys() and math.isfinite(metrics["psnr"])):
+        return {}
+    if not _comparable(content, sample):
+        return {}
+    return metrics | {"epoch": content["epoch"] + 1, "step": content["global_step"]}
+
+
+def _validation(trainer: Trainer) -> Any:
+    return trainer.datamodule.state_dict()["validation"]  # type: ignore[attr-defined]
+
+
+def _comparable(content: Mapping[str, Any], sample: Any) -> bool:
+    """Say whether a checkpoint's scores are of the same validation images, as far as it says."""
+    data = content.get("RestorationDataModule")
+    return sample is None or not isinstance(data, dict) or data.get("validation", sample) == sample
+
+
+def _known(callback: Callback) -> bool:
+    """Say whether a callback's state has always the same keys."""
+    own = type(callback).__module__.startswith("mprnet_lit.")
+    lightnings = isinstance(callback, WeightAveraging | EarlyStopping | Timer)
+    return (own or lightnings) and bool(callback.state_dict())
+
+
+def _names(module: RestorationModule) -> Iterator[str]:
+    """Yield the keys that the module's optimizer holds for a parameter after a step."""
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = module.make_optimizer([parameter])
+    parameter.grad = torch.zeros(1)
+    optimizer.step(lambda: 0.0)
+    yield from optimizer.state[parameter]
+
+
+def _check_moments(state: Any, optimizer: Optimizer, names: Iterator[str]) -> None:
+    """Check that an optimizer can use a state.
+
+    Raises:
+        UserError: the state is another optimizer's.
+        ValueError: the state is of no optimizer of these parameters.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    expected = set(names)
+    for index, values in state.items():
+        if type(index) is not int or not 0 <= index < len(parameters):
+            raise ValueError(f"there is no parameter {index!r:.20}")
+        if set(values) != expected:
+            raise UserError(
+                "the optimizer's state is that of another optimizer (it holds "
+                f"{', '.join(sorted(map(str, values)))}, and the configured one needs "
+                f"{', '.join(sorted(expected))}): use the optimizer that the checkpoint was "
+                "trained with, or start a new training from its weights with weights=PATH"
+            )
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                fits = value.shape in (parameters[index].shape, torch.Size([])) and is_plain(value)
+            else:
+                fits = value is None or isinstance(value, int | float)
+            if not fits:
+                raise ValueError(f"{name} of parameter {index} has another shape")
