@@ -13,7 +13,7 @@ from rich.console import Console
 from mprnet_lit import runs
 from mprnet_lit.building import check_size
 from mprnet_lit.checkpoints import AVERAGED, epochs_done, read_checkpoint, read_info
-from mprnet_lit.errors import RefusedError, UserError
+from mprnet_lit.errors import RefusedError
 from mprnet_lit.models import Size
 from mprnet_lit.restoring import best_of
 from mprnet_lit.tracking.run_files import flatten
@@ -70,7 +70,7 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
     """Return the checkpoint to resume from; ``None`` for a new run.
 
     Raises:
-        UserError: ``resume`` is a folder without a checkpoint, or ``weights`` is set beside a path.
+        RefusedError: ``resume`` is a folder without a checkpoint, or ``weights`` is set beside a path.
     """
     own = folder / runs.LAST
     if own.is_file() and (config.resume == "auto" or runs.restarted()):
@@ -80,13 +80,13 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
     path = Path(str(config.resume))
     if path.is_dir():
         if not (path / runs.LAST).is_file():
-            raise UserError(
+            raise RefusedError(
                 f"{path} is not the folder of one run with a checkpoint ({runs.LAST}): set resume "
                 "to such a folder or to a checkpoint"
             )
         path /= runs.LAST
     if config.weights is not None:
-        raise UserError(
+        raise RefusedError(
             f"weights={config.weights} would have no effect beside resume={config.resume}, as "
             "training resumes with the weights of the checkpoint: set weights=null, or remove "
             "resume to start a new training from the weights"

@@ -170,9 +170,8 @@ def test_disk_full_on_a_checkpoint(shell):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2,) * 2)
 
-    outcome = shell(
-        "trainer.max_epochs=1", f"hydra.run.dir={last.parents[1]}", status=1, preexec_fn=limit
-    )
+    again = (f"hydra.run.dir={last.parents[1]}", "resume=auto", "trainer.max_epochs=2")
+    outcome = shell(*again, status=1, preexec_fn=limit)
     message = complaint(outcome)
     assert "can't write the checkpoint" in message and "File too large" in message
     assert last.read_bytes() == before
