@@ -160,7 +160,23 @@ def _checked(content: Any) -> dict[str, Any]:
         raise TypeError("the callbacks' states are not mappings")
     if not isinstance(content.setdefault("RestorationDataModule", {}), dict):
         raise TypeError("the data's state is not a mapping")
+    _reopen_epoch(content)
     return dict(content)
+
+
+def _reopen_epoch(content: dict[str, Any]) -> None:
+    """Have an epoch that a limit of steps or time cut short count as unfinished.
+
+    Lightning counts it as complete, and would not read the rest of it.
+    """
+    loop = content["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]["current"]
+    length = content["callbacks"].get("Batches", {}).get("of_an_epoch", 0)
+    ended = epochs["current"]["processed"] == epochs["current"]["started"]
+    if ended and 0 < batches["processed"] < length:
+        for counts in (epochs["current"], epochs["total"]):
+            counts["processed"] -= 1
+            counts["completed"] = counts["processed"]
 
 
 def epochs_done(content: Mapping[str, Any]) -> int:

@@ -367,7 +367,7 @@ MOMENTS = ("optimizer_states", 0, "state", 0)
     "change",
     [
         put("many", "loops", "fit_loop", "epoch_loop.batch_progress", "total", "processed"),
-        put(5, "loops", "fit_loop", "epoch_loop.batch_progress"),
+        put(5, "loops", "fit_loop", "epoch_loop.val_loop.batch_progress"),
         put({"total": "x", "running": 0}, "callbacks", "BadSteps"),
         put(torch.zeros(3), *MOMENTS, "exp_avg"),
         put(torch.zeros(()).expand(8, 8, 3, 3), *MOMENTS, "exp_avg"),
@@ -447,3 +447,22 @@ def test_an_epoch_of_other_batches_is_refused(edit, small):
             None,
             {"callbacks": {"Batches": {"accumulated": 0, "of_an_epoch": 5}}},
         )
+
+
+def test_a_limit_of_steps_in_mid_epoch_can_become_one_of_epochs(small, tmp_path, monkeypatch):
+    step, seen = RestorationModule.training_step, []
+
+    def training_step(self, batch, batch_idx):
+        seen.append(tuple(batch["name"]))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(RestorationModule, "training_step", training_step)
+    small("trainer.max_epochs=2", "hydra.run.dir=whole")
+    expected, seen[:] = list(seen), []
+    small("trainer.max_steps=7", "hydra.run.dir=short")
+    seen_before = len(seen)
+    outcome = small("trainer.max_epochs=2", "resume=short", "hydra.run.dir=long")
+    assert seen_before == 7
+    assert "Resuming short/checkpoints/last.ckpt (epoch 1, step 7)" in outcome.output
+    assert seen == expected and len(seen) == 2 * STEPS
+    assert json.loads((tmp_path / "long/summary.json").read_text())["step"] == 2 * STEPS
