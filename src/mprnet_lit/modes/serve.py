@@ -1,7 +1,9 @@
 """``mode=serve``: a page in the browser that restores photos."""
 
-import ipaddress
+import math
+import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,7 +11,9 @@ from rich.console import Console
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.modes import arguments
-from mprnet_lit.serving.restoring import Choices, Limits
+from mprnet_lit.serving.gate import is_loopback
+from mprnet_lit.serving.limits import Limits
+from mprnet_lit.serving.restoring import Choices
 from mprnet_lit.tracking.terminal import say
 from mprnet_lit.weights.shipped import SHIPPED, shipped
 
@@ -21,25 +25,50 @@ def run(config: DictConfig) -> None:
         UserError: gradio is not installed, the weights can't be read, an option can't be used, or
             the port is taken.
     """
-    for name in ("max_mb", "max_megapixels"):
+    for name in ("max_mb", "max_megapixels", "max_total_mb", "max_age_minutes", "max_gb"):
         value = config[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and 0 < value < math.inf) and not (name == "max_gb" and value is None):
             raise UserError(f"{name}={value} must be a number above 0")
     port = config.port
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
         raise UserError(f"port={port} must be a whole number from 1 to 65535")
-    from mprnet_lit.serving.page import serve
+    allowed = _allowed_hosts(config)
+    from mprnet_lit.serving.page import application
+    from mprnet_lit.serving.server import serve
 
     console = Console()
     host = str(config.host)
-    if not _is_loopback(host):
+    if not is_loopback(host):
         say(
             console, f"Warning: host={host}: anyone who reaches this machine there may use the page"
         )
     weights = _weights(config)
     choices = Choices(weights, lambda file, tlc: arguments.restorer(_with(config, file, tlc)))
-    limits = Limits(float(config.max_mb), float(config.max_megapixels))
-    serve(choices, limits, host, port, config.tlc, config.self_ensemble, console)
+    limits = Limits(config.max_mb, config.max_megapixels, config.max_gb)
+    build = partial(
+        application,
+        choices,
+        limits,
+        host=host,
+        allowed_hosts=allowed,
+        tlc=config.tlc,
+        self_ensemble=config.self_ensemble,
+    )
+    serve(build, host, port, config.max_total_mb, config.max_age_minutes, console)
+
+
+def _allowed_hosts(config: DictConfig) -> list[str]:
+    """Return the names under which the page may be asked for besides ``host``."""
+    names = config.allowed_hosts
+    if not OmegaConf.is_list(names) or not all(
+        isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names
+    ):
+        raise UserError(
+            f"allowed_hosts={names} must be a list of names without ports, such as "
+            "[photos.example.org]"
+        )
+    return list(names)
 
 
 def _weights(config: DictConfig) -> dict[str, str]:
@@ -59,12 +88,3 @@ def _with(config: DictConfig, file: str, tlc: bool) -> DictConfig:
     """Return the configuration for one of the weights."""
     values = {str(key): config[key] for key in arguments.INFERENCE}
     return OmegaConf.create(values | {"weights": file, "tlc": tlc})
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,32 +1,26 @@
 """What the page does with a photo, without the page."""
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mprnet_lit.data.formats import IMAGE_SUFFIXES, TITLES, readable
 from mprnet_lit.data.images import Pixels, to_float, to_uint8
 from mprnet_lit.data.photo import read_photo, write_photo
 from mprnet_lit.errors import UserError
 from mprnet_lit.inference import Restorer
+from mprnet_lit.serving.limits import Limits, check
+from mprnet_lit.serving.uploads import Uploads
 
 _SHOWN = 1600
 """Longest side in pixels of what the slider shows."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The largest file in MB and the largest photo in megapixels."""
-
-    megabytes: float
-    megapixels: float
 
 
 @dataclass(frozen=True)
@@ -58,67 +52,51 @@ class Choices:
         self.labels = {name: _label(name, r.info.task) for (name, _), r in self._built.items()}
 
     def restore(
-        self, path: Path, name: str, tlc: bool, self_ensemble: bool, limits: Limits, folder: Path
+        self,
+        path: Path,
+        name: str,
+        tlc: bool,
+        self_ensemble: bool,
+        limits: Limits,
+        uploads: Uploads,
     ) -> Result:
-        """Restore an uploaded photo into a new folder inside ``folder``.
+        """Restore an uploaded photo into a new folder; one at a time is decoded and restored.
 
         Raises:
-            UserError: it is too large, damaged or no photo, or the option can't be used.
+            UserError: the photo is too large, damaged or not a photo, an option can't be used, or
+                there is no room.
         """
         if name not in self._weights:
             raise UserError("there are no such weights: choose some of the list")
         try:
-            check(path, limits)
-            photo = read_photo(path)
-            with self._lock:
-                key = (name, bool(tlc))
-                if key not in self._built:
-                    self._built[key] = self._build(self._weights[name], key[1])
-                restorer = self._built[key]
-                restorer.self_ensemble = bool(self_ensemble)
+            with self._lock, uploads.reserved(check(path, limits, self_ensemble)):
+                restorer = self._restorer(name, tlc)
+                restorer.self_ensemble = self_ensemble
+                photo = read_photo(path)
                 started = time.perf_counter()
                 restored = restorer(photo.pixels)
                 seconds = time.perf_counter() - started
-            file = Path(mkdtemp(dir=folder)) / f"{path.stem}.restored{path.suffix.lower()}"
-            write_photo(file, replace(photo, pixels=restored))
-        except UserError as error:  # the visitor's name for it, not the folder of ours
-            raise UserError(str(error).replace(str(path), path.name)) from error
+                folder = uploads.folder / secrets.token_hex(32)  # hard to guess
+                file = folder / f"{path.stem}.restored{path.suffix.lower()}"
+                write_photo(file, replace(photo, pixels=restored))
+                before, after = _shown(photo.pixels), _shown(restored)
+        except UserError as error:  # visitors need not know the folders
+            said = str(error).replace(str(path), path.name)
+            said = said.replace(self._weights[name], name).replace(f"{uploads.folder}/", "")
+            raise UserError(said) from error
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise UserError("there is too little memory: try a smaller photo") from error
         height, width = restored.shape[:2]
         line = (
             f"{width} x {height} pixels, {8 * restored.itemsize} bits, restored in "
             f"{seconds:.1f} s on {restorer.settings['device']}"
         )
-        return Result(_shown(photo.pixels), _shown(restored), file, line)
+        return Result(before, after, file, line)
 
-
-def check(path: Path, limits: Limits) -> None:
-    """Look at a file's size and header; no pixel is decoded.
-
-    Raises:
-        UserError: it is larger than allowed, or no photo.
-    """
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise UserError(f"{path.name} is no photo of a known kind: choose {TITLES}")
-    megabytes = path.stat().st_size / 1e6
-    if megabytes > limits.megabytes:
-        raise UserError(
-            f"{path.name} has {megabytes:.1f} MB, more than the "
-            f"{limits.megabytes:g} MB allowed here"
-        )
-    try:
-        with Image.open(path, formats=readable()) as image:
-            megapixels = image.width * image.height / 1e6
-    except Image.DecompressionBombError as error:
-        raise UserError(
-            f"{path.name} has more than the {limits.megapixels:g} megapixels allowed here"
-        ) from error
-    except Exception:  # read_photo says what is wrong with it, or knows better
-        return
-    if megapixels > limits.megapixels:
-        raise UserError(
-            f"{path.name} has {megapixels:.1f} megapixels, more than the "
-            f"{limits.megapixels:g} allowed here"
-        )
+    def _restorer(self, name: str, tlc: bool) -> Restorer:
+        if (name, tlc) not in self._built:
+            self._built[name, tlc] = self._build(self._weights[name], tlc)
+        return self._built[name, tlc]
 
 
 def _shown(pixels: Pixels) -> NDArray[np.uint8]:

@@ -1,0 +1,311 @@
+"""The gate before the page: what no visitor of the page asks for does not reach Gradio.
+
+A web page that is open in the same browser, and anyone who reaches the address, may send any
+request. Gradio answers many that this page has no use for; the gate lets through those that it has.
+"""
+
+import ipaddress
+import json
+import re
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from mprnet_lit.errors import UserError
+from mprnet_lit.serving.uploads import Uploads
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_API = "/gradio_api/"
+_FILE, _JOIN, _UPLOAD = f"{_API}file=", f"{_API}queue/join", f"{_API}upload"
+_PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"} | {
+    _API + name for name in ("startup-events", "info", "queue/data", "upload_progress", "theme.css")
+}
+_PREFIXES = ("/assets/", "/static/", "/svelte/", f"{_API}heartbeat/", _FILE)
+_STORED = re.compile(r"/[0-9a-f]{64}/[^/\0]+")
+"""A file of a visitor, relative to the folder: below a name that is hard to guess."""
+_MOST_JSON = 16384
+_FORM = 16384
+"""Bytes that a form with a file has besides the file."""
+# The browser itself refuses whatever would leave this server.
+_POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = {
+    b"content-security-policy": _POLICY.encode(),
+    b"cross-origin-resource-policy": b"same-origin",
+    b"referrer-policy": b"same-origin",
+    b"x-content-type-options": b"nosniff",
+}
+_FILE_HEADERS = {
+    b"content-security-policy": b"default-src 'none'; sandbox",
+    b"cache-control": b"no-store",
+}
+
+
+class RequestError(Exception):
+    """A request that is answered with a status and a sentence."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class Hosts:
+    """The names under which the page may be asked for.
+
+    A page elsewhere can have its own name lead to this machine (DNS rebinding), but neither an
+    address nor ``localhost``.
+
+    Args:
+        host: name or address that the server listens on.
+        allowed: further names, without ports.
+    """
+
+    def __init__(self, host: str, allowed: Iterable[str] = ()) -> None:
+        self.allowed = {name.lower() for name in allowed}
+        self._only_loopback = is_loopback(host)
+        self._own = {"localhost", host.lower()}
+        if not self._only_loopback:
+            self._own.add(socket.gethostname().lower())
+
+    def check(self, headers: Mapping[str, list[str]]) -> None:
+        """Check where a request was sent to and which page sent it.
+
+        Raises:
+            RequestError: its ``Host`` is not this server, or a page of another origin sent it.
+        """
+        (host, *more) = headers.get("host", [""])
+        name = _name_of(f"//{host}")
+        if more or name is None or not self._is_own(name):
+            raise RequestError(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"this page is not served under the name {name or host!r}: open it by the address "
+                "that was printed at its start, or start it with allowed_hosts=[NAME]",
+            )
+        for origin in headers.get("origin", []):
+            same = origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
+            if not same and _name_of(origin) not in self.allowed:
+                raise RequestError(HTTPStatus.FORBIDDEN, _ELSEWHERE)
+
+    def _is_own(self, name: str) -> bool:
+        if name in self._own | self.allowed:
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not self._only_loopback
+
+
+_ELSEWHERE = "requests from other web pages are refused: open this page itself"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address to listen on."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _name_of(url: str) -> str | None:
+    """Return the host's name, in lower case, without port and brackets."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # raises if it is not a number
+    except ValueError:
+        return None
+    return parts.hostname if parts.username is None and not parts.path else None
+
+
+class Gate:
+    """An ASGI application before Gradio's.
+
+    Args:
+        app: Gradio's application.
+        uploads: where it keeps files.
+        hosts: the names of the server.
+        most_bytes: size of the largest photo.
+        function: number of the one function that the page calls.
+    """
+
+    def __init__(
+        self, app: App, uploads: Uploads, hosts: Hosts, most_bytes: float, function: int
+    ) -> None:
+        self.app, self.uploads, self.hosts = app, uploads, hosts
+        self.most_bytes, self.function = most_bytes, function
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with a sentence."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        send = _with_headers(send, scope["path"].startswith(_FILE))
+        try:
+            headers = _headers(scope)
+            self.hosts.check(headers)
+            _check_site(scope, headers)
+            if scope["method"] == "POST" and scope["path"] == _UPLOAD:
+                await self._upload(scope, receive, send, headers)
+            elif scope["method"] == "POST" and scope["path"] == _JOIN:
+                await self._join(scope, receive, send, headers)
+            elif scope["method"] in ("GET", "HEAD") and self._is_page(scope["path"]):
+                await self.app(scope, receive, send)
+            else:
+                raise RequestError(HTTPStatus.NOT_FOUND, "this page has no such part")
+        except RequestError as error:
+            await _answer(send, error.status, str(error))
+        except UserError as error:
+            await _answer(send, HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+
+    def _is_page(self, path: str) -> bool:
+        if path.startswith(_FILE):
+            return self._is_stored(path.removeprefix(_FILE))
+        return path in _PAGES or path.startswith(_PREFIXES)
+
+    def _is_stored(self, path: Any) -> bool:
+        folder = str(self.uploads.folder)
+        if not isinstance(path, str) or not path.startswith(folder):
+            return False
+        name = path.removeprefix(folder)
+        return bool(_STORED.fullmatch(name)) and not name.endswith(("/.", "/.."))
+
+    async def _upload(
+        self, scope: Message, receive: Receive, send: Send, headers: Mapping[str, list[str]]
+    ) -> None:
+        size = _length(headers)
+        if size > self.most_bytes + _FORM:
+            raise RequestError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"the photo has {size / 1e6:.1f} MB, more than the "
+                f"{self.most_bytes / 1e6:g} MB allowed here",
+            )
+        with self.uploads.reserved(size):
+            await self.app(scope, receive, send)
+
+    async def _join(
+        self, scope: Message, receive: Receive, send: Send, headers: Mapping[str, list[str]]
+    ) -> None:
+        size = _length(headers)
+        if size > _MOST_JSON:
+            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the call is too long")
+        body = b""
+        while len(body) < size:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                break
+        call = json.dumps(self._call(body)).encode()
+        kept = [(n, v) for n, v in scope["headers"] if n.lower() != b"content-length"]
+        sent = False
+
+        async def replay() -> Message:
+            nonlocal sent
+            if sent:
+                return await receive()
+            sent = True
+            return {"type": "http.request", "body": call, "more_body": False}
+
+        scope = {**scope, "headers": [*kept, (b"content-length", str(len(call)).encode())]}
+        await self.app(scope, replay, send)
+
+    def _call(self, body: bytes) -> dict[str, Any]:
+        """Return what the page itself would send; all else in the call is dropped.
+
+        Raises:
+            RequestError: the call is malformed, or names a file that was not uploaded here.
+        """
+        try:
+            call = json.loads(body)
+            file, name, tlc, self_ensemble = call["data"]
+            session, trigger = call["session_hash"], call.get("trigger_id")
+            path = None if file is None else file["path"]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise RequestError(HTTPStatus.BAD_REQUEST, "the call is malformed") from None
+        if path is not None and not self._is_stored(path):
+            raise RequestError(
+                HTTPStatus.BAD_REQUEST,
+                "only a photo that was uploaded to this page can be restored: upload it first",
+            )
+        plain = isinstance(name, str) and isinstance(session, str) and len(session) <= 64
+        numbered = trigger is None or isinstance(trigger, int)
+        if not (plain and numbered and isinstance(tlc, bool) and isinstance(self_ensemble, bool)):
+            raise RequestError(HTTPStatus.BAD_REQUEST, "the call is malformed")
+        photo = None if path is None else {"path": path, "meta": {"_type": "gradio.FileData"}}
+        return {
+            "data": [photo, name, tlc, self_ensemble],
+            "fn_index": self.function,
+            "session_hash": session,
+            "trigger_id": trigger,
+        }
+
+
+def _headers(scope: Message) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return found
+
+
+def _check_site(scope: Message, headers: Mapping[str, list[str]]) -> None:
+    """Refuse what a browser says another site asks for, but for a link to the page.
+
+    Raises:
+        RequestError: another site asks for something else.
+    """
+    link = scope["path"] == "/" and headers.get("sec-fetch-mode") == ["navigate"]
+    if not link and set(headers.get("sec-fetch-site", ())) & {"cross-site", "same-site"}:
+        raise RequestError(HTTPStatus.FORBIDDEN, _ELSEWHERE)
+
+
+def _length(headers: Mapping[str, list[str]]) -> int:
+    """Return the length of a request's body.
+
+    Raises:
+        RequestError: it is not said.
+    """
+    said = headers.get("content-length", [])
+    if len(said) != 1 or not said[0].isdecimal() or "transfer-encoding" in headers:
+        raise RequestError(HTTPStatus.LENGTH_REQUIRED, "the request must say its Content-Length")
+    return int(said[0])
+
+
+def _with_headers(send: Send, is_file: bool) -> Send:
+    """Add the headers that browsers guard the page by; no other origin gets access."""
+    added = _HEADERS | _FILE_HEADERS if is_file else _HEADERS
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kept = [
+                (name, value)
+                for name, value in message.get("headers", ())
+                if name.lower() not in added and not name.lower().startswith(b"access-control-")
+            ]
+            message = {**message, "headers": [*kept, *added.items()]}
+        await send(message)
+
+    return guarded
+
+
+async def _answer(send: Send, status: int, sentence: str) -> None:
+    content = f"{sentence}\n".encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(content)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

@@ -1,0 +1,88 @@
+"""What a photo may take, told from its file's size and header before any pixel is decoded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from mprnet_lit.data.formats import IMAGE_SUFFIXES, readable
+from mprnet_lit.errors import UserError
+from mprnet_lit.inference.memory import free_bytes
+
+# Bytes a pixel at the peak of reading, restoring and writing, without what the network takes for
+# a tile: measured on 9 megapixels as the growth of resident memory, with 8 bits 36 (JPEG) to 51
+# (WebP without loss), with 16 bits 56 (TIFF) to 66 (PNG with alpha); as the mean of 8 views 81
+# (8 bits) and 147 (16 bits).
+_BYTES = {8: 52, 16: 68}
+_BYTES_OF_ENSEMBLE = {8: 100, 16: 160}
+_SHARE = 0.5
+"""Of the free memory, what a photo may take; the tiles take their part of the rest."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on one photo.
+
+    Attributes:
+        megabytes: largest file, in MB.
+        megapixels: largest picture, in millions of pixels.
+        gigabytes: most memory, in GB; ``None``: half of what is free.
+    """
+
+    megabytes: float
+    megapixels: float
+    gigabytes: float | None = None
+
+
+def check(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
+    """Return the bytes of a photo's pixels, decoded, with alpha; 0 if its header is unreadable.
+
+    Raises:
+        UserError: the file is missing, too large or not a photo, or restoring it would take too
+            much memory.
+    """
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        known = " ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{path.name} is not a photo of a known kind: choose one of {known}")
+    if not path.is_file():
+        raise UserError(f"{path.name} is not here any more: choose the photo again")
+    megabytes = path.stat().st_size / 1e6
+    if megabytes > limits.megabytes:
+        raise UserError(
+            f"{path.name} has {megabytes:.1f} MB, more than the "
+            f"{limits.megabytes:g} MB allowed here"
+        )
+    try:
+        with Image.open(path, formats=readable()) as image:
+            pixels, bits = image.width * image.height, 16 if _is_deep(image) else 8
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"{path.name} has more than the {limits.megapixels:g} megapixels allowed here"
+        ) from error
+    except Exception:  # read_photo says what is wrong with it, or knows better
+        return 0
+    if pixels > limits.megapixels * 1e6:
+        raise UserError(
+            f"{path.name} has {pixels / 1e6:.1f} megapixels, more than the "
+            f"{limits.megapixels:g} allowed here"
+        )
+    needed = pixels * (_BYTES_OF_ENSEMBLE if self_ensemble else _BYTES)[bits]
+    bound = _SHARE * free_bytes(torch.device("cpu"))
+    if limits.gigabytes is not None:
+        bound = limits.gigabytes * 1e9
+    if needed > bound:
+        without = " without self-ensemble, or" if self_ensemble else ""
+        raise UserError(
+            f"{path.name} would take {needed / 1e9:.1f} GB of memory, more than the "
+            f"{bound / 1e9:.1f} GB that there are for it: try{without} a smaller photo"
+        )
+    return pixels * 4 * bits // 8
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Tell 16 bits by the names of the decoders, as the mode says 8 of 16-bit color."""
+    if image.info.get("bit_depth", 8) > 8:  # HEIC
+        return True
+    arguments = (part.args for part in getattr(image, "tile", ()))
+    return any("16" in (a if isinstance(a, str) else str(a[0])) for a in arguments)

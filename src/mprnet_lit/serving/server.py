@@ -1,0 +1,109 @@
+"""The server of the page, which stops cleanly."""
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from mprnet_lit.errors import UserError
+from mprnet_lit.serving.gate import App
+from mprnet_lit.serving.uploads import Uploads
+from mprnet_lit.tracking.terminal import say
+
+_CONNECTIONS = 200
+_CHECK_SECONDS = 60.0
+
+
+def serve(
+    build: Callable[[Uploads], App],
+    host: str,
+    port: int,
+    max_total_mb: float,
+    max_age_minutes: float,
+    console: Console,
+) -> None:
+    """Serve a page until Ctrl-C or SIGTERM; what was uploaded and made is then removed.
+
+    Args:
+        build: makes the page, which keeps its files in the folder given.
+        host: name or address to listen on.
+        port: number of the port to listen on.
+        max_total_mb: most that uploads and results may take on the disk, in MB.
+        max_age_minutes: age at which they are deleted.
+        console: where to say the address.
+
+    Raises:
+        UserError: the port can't be used, or as ``build`` does.
+    """
+    stop = threading.Event()
+    received: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        received.append(number)
+        stop.set()
+
+    with _listening(host, port) as listener:
+        folder = Path(tempfile.mkdtemp(prefix="mprnet_lit-serve-")).resolve()
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, end)
+            uploads = Uploads(folder, max_total_mb, max_age_minutes)
+            _start(build(uploads), listener)
+            shown = f"[{host}]" if ":" in host else host
+            say(console, f"Open http://{shown}:{port} in a browser; Ctrl-C ends it")
+            while not stop.wait(_CHECK_SECONDS):
+                uploads.expire()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    name = signal.Signals(received[0]).name
+    say(console, f"Stopped by {name}; what was uploaded and restored is removed")
+    console.file.flush()
+    os._exit(0)  # a restoration that is under way would hold the process
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound.
+
+    Raises:
+        UserError: the address can't be used, or the port is taken.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _refused(host, port, error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise _refused(host, port, error) from error
+    return listener
+
+
+def _refused(host: str, port: int, error: OSError) -> UserError:
+    return UserError(
+        f"can't listen on {host} port {port} ({error.strerror}): choose another port=NUMBER"
+    )
+
+
+def _start(app: App, listener: socket.socket) -> None:
+    """Run the server in a thread that ends with the process."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        limit_concurrency=_CONNECTIONS,
+        server_header=False,
+        ws="none",
+    )
+    server = uvicorn.Server(config)
+    threading.Thread(target=server.run, args=([listener],), daemon=True).start()
