@@ -121,13 +121,14 @@ def refuse_existing(folder: Path, resume: Any) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing into a folder at the same time.
+    """Keep other processes from writing into a folder at the same time; makes the folder.
 
     Raises:
         RefusedError: another process holds the lock on ``folder``.
     """
     from filelock import FileLock, Timeout
 
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()

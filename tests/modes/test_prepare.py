@@ -17,6 +17,7 @@ from mprnet_lit.data import PairedFolders
 from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.data.store import Prepared
+from mprnet_lit.runs import held
 
 PAIRED = ("data=paired", "data.train.degraded=in", "data.train.target=gt")
 PREPARE = ("mode=prepare", *PAIRED, "output=store")
@@ -197,6 +198,24 @@ def test_bad_stores_are_refused(cli, pairs):
         cli("mode=prepare", "data=prepared", "data.train.folder=store", "output=b", status=1)
     )
     assert "is prepared already" in message
+
+
+def test_a_store_is_prepared_by_one_process_at_a_time(cli, pairs):
+    with held(pairs / "store"):
+        message = complaint(cli(*PREPARE, status=1))
+    assert "another process is at work in store: wait until it has ended, or stop it" in message
+    assert [path.name for path in (pairs / "store").iterdir()] == [".lock"]
+    cli(*PREPARE)
+
+
+def test_a_store_whose_folder_is_a_link_is_refused(cli, pairs):
+    elsewhere = pairs / "elsewhere" / f"{'0' * 24}.npy"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(b"kept")
+    (pairs / "store").mkdir()
+    (pairs / "store" / "train").symlink_to(elsewhere.parent)
+    assert "store/train is a link" in complaint(cli(*PREPARE, status=1))
+    assert [path.name for path in elsewhere.parent.iterdir()] == [elsewhere.name]
 
 
 def test_an_unreadable_image_and_a_full_disk_are_named(cli, pairs, monkeypatch):

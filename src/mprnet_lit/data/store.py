@@ -240,7 +240,15 @@ def stored_in(index: Index) -> Iterator[Stored]:
 
 
 def done_before(folder: Path) -> dict[str, Stored]:
-    """Return by file what an earlier run has stored, whose sources have not changed since."""
+    """Return by file what an earlier run has stored, whose sources have not changed since.
+
+    Raises:
+        UserError: the index is damaged, or a folder of the store is a link, which would have files
+            elsewhere overwritten and deleted.
+    """
+    for split in SPLITS:
+        if (folder / split).is_symlink():
+            raise UserError(f"{folder / split} is a link: remove it or choose another output")
     found: list[Stored] = []
     if (folder / INDEX).is_file():
         found += stored_in(read_index(folder))

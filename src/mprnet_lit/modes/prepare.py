@@ -32,6 +32,7 @@ from mprnet_lit.data.store import (
 from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import cores
 from mprnet_lit.modes.arguments import place
+from mprnet_lit.runs import held
 from mprnet_lit.tracking.terminal import say
 
 
@@ -39,7 +40,8 @@ def run(config: DictConfig) -> None:
     """Make or go on with the store ``output``, or with ``verify`` check it.
 
     Raises:
-        UserError: the data can't be used, the disk is too small, or the store is damaged.
+        UserError: the data can't be used, the disk is too small, the store is damaged, or another
+            process prepares it.
     """
     console, folder = Console(), Path(place(config, "output"))
     if config.verify:
@@ -57,6 +59,22 @@ def run(config: DictConfig) -> None:
     }
     if any(image.path.suffix == SUFFIX for image in images.values()):
         raise UserError("data=prepared is prepared already: choose the data that it was made of")
+    if not folder.exists():
+        _check_room(folder, images)  # before the folder is made
+    with held(folder):
+        done = _prepare(folder, samples, images, console)
+    size = sum(stored.size for stored in done.values()) / 1e9
+    say(
+        console,
+        f"{len(samples['train'])} training and {len(samples['val'])} validation samples in "
+        f"{folder} ({size:.2f} GB): train with data=prepared data.train.folder={folder}",
+    )
+
+
+def _prepare(
+    folder: Path, samples: dict[Split, list[Sample]], images: dict[str, "Image"], console: Console
+) -> dict[str, Stored]:
+    """Make or go on with a store that no other process writes; return its files."""
     done = done_before(folder)
     done = {file: stored for file, stored in done.items() if file in images}
     todo = {file: image for file, image in images.items() if file not in done}
@@ -78,12 +96,7 @@ def run(config: DictConfig) -> None:
     deleted = finish(folder, {split: [entry(split, s) for s in samples[split]] for split in SPLITS})
     if deleted:
         say(console, f"{deleted} images deleted that are no longer in the data set")
-    size = sum(stored.size for stored in done.values()) / 1e9
-    say(
-        console,
-        f"{len(samples['train'])} training and {len(samples['val'])} validation samples in "
-        f"{folder} ({size:.2f} GB): train with data=prepared data.train.folder={folder}",
-    )
+    return done
 
 
 class Image(NamedTuple):

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from mprnet_lit.data.deep import is_deep
 from mprnet_lit.data.formats import IMAGE_SUFFIXES, readable
 from mprnet_lit.errors import UserError
 from mprnet_lit.inference.memory import free_bytes
@@ -55,7 +56,7 @@ def check(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
         )
     try:
         with Image.open(path, formats=readable()) as image:
-            pixels, bits = image.width * image.height, 16 if _is_deep(image) else 8
+            pixels, bits = image.width * image.height, 16 if is_deep(path, image) else 8
     except Image.DecompressionBombError as error:
         raise UserError(
             f"{path.name} has more than the {limits.megapixels:g} megapixels allowed here"
@@ -78,11 +79,3 @@ def check(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
             f"{bound / 1e9:.1f} GB that there are for it: try{without} a smaller photo"
         )
     return pixels * 4 * bits // 8
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Tell 16 bits by the names of the decoders, as the mode says 8 of 16-bit color."""
-    if image.info.get("bit_depth", 8) > 8:  # HEIC
-        return True
-    arguments = (part.args for part in getattr(image, "tile", ()))
-    return any("16" in (a if isinstance(a, str) else str(a[0])) for a in arguments)
