@@ -2,9 +2,9 @@
 
 import pytest
 import yaml
+from tests.modes.test_bad_input import complaint
 
 from mprnet_lit.config import CONFIG_DIR
-from tests.modes.test_bad_input import complaint
 
 VALUES = {"weights": "denoise"}  # read before the data
 

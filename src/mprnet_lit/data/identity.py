@@ -61,22 +61,20 @@ class File:
 
 
 class RealPaths:
-    """Follows the links in paths; asks for each folder once. Links that lead nowhere are kept."""
+    """Follows the links in paths; asks for each folder once. Links that lead nowhere are kept.
+
+    Works on strings, which is what makes 100,000 paths cheap.
+    """
 
     def __init__(self) -> None:
-        self._folders: dict[Path, Path] = {}
+        self._folders: dict[str, str] = {}
 
-    def __call__(self, path: Path) -> Path:
+    def __call__(self, path: Path) -> str:
         """Return the real path."""
-        folder, name = path.absolute().parent, path.name
-        if name in ("", ".."):
-            return _follow(path)
+        folder, _, name = str(path).rpartition(os.sep)
+        if path.name != name or name == "..":  # a root, or the parent of the working directory
+            return os.path.realpath(path)
         if folder not in self._folders:
-            self._folders[folder] = _follow(folder)
-        real = self._folders[folder] / name
-        return _follow(real) if real.is_symlink() else real
-
-
-def _follow(path: Path) -> Path:
-    # ``resolve`` fails at links that lead in a circle.
-    return Path(os.path.realpath(path))
+            self._folders[folder] = os.path.realpath(folder or (os.sep if path.root else "."))
+        real = f"{self._folders[folder].rstrip(os.sep)}{os.sep}{name}"
+        return os.path.realpath(real) if path.is_symlink() else real

@@ -173,8 +173,8 @@ def _without_results(files: list[Path], root: Path, output: Path | None) -> list
     """
     records = Records()
     real_root = records.real(root)
-    place = None if output is None else records.real(output)
-    if place is not None and real_root not in place.parents:
+    place = None if output is None else Path(records.real(output))
+    if place is not None and (str(place) == real_root or not place.is_relative_to(real_root)):
         place = None
 
     def is_result(file: Path) -> bool:

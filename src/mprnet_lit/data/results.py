@@ -93,6 +93,7 @@ class Record:
         self.folder = Path(os.path.realpath(folder))
         self.path = self.folder / RECORD
         self._results: dict[str, list[Result]] = {}
+        self._relative: dict[str, str] = {}  # of folders
         content = b""
         try:
             if not stat.S_ISREG(os.lstat(self.path).st_mode):
@@ -120,12 +121,16 @@ class Record:
                 return result
         return None
 
-    def relative(self, real: Path) -> str:
+    def relative(self, real: str) -> str:
         """Return the real path of a source as it stands in the record."""
-        try:
-            return Path(os.path.relpath(real, self.folder)).as_posix()
-        except ValueError:  # on another drive of Windows
-            return str(real)
+        folder, _, name = real.rpartition(os.sep)
+        if folder not in self._relative:
+            try:
+                relative = os.path.relpath(folder or os.sep, self.folder)
+            except ValueError:  # on another drive of Windows
+                relative = folder
+            self._relative[folder] = relative.replace(os.sep, "/")
+        return f"{self._relative[folder]}/{name}"
 
     def path_of(self, result: Result) -> Path:
         """Return the path of a result's source."""
@@ -160,13 +165,13 @@ class Record:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         number = os.open(self.path, flags, 0o666)
         try:
-            with _locked(number, shared=True):
-                if not os.path.samestat(os.fstat(number), os.lstat(self.path)):
-                    return False
-                if os.write(number, content) < len(content):
-                    raise OSError("only a part could be written")
-                os.fsync(number)
-                return True
+            _lock(number, shared=True)
+            if not os.path.samestat(os.fstat(number), self.path.lstat()):
+                return False
+            if os.write(number, content) < len(content):
+                raise OSError("only a part could be written")
+            os.fsync(number)
+            return True
         except FileNotFoundError:
             return False
         finally:
@@ -174,28 +179,25 @@ class Record:
 
     def _compact(self, content: bytes) -> None:
         """Drop superseded lines, unless another process is writing."""
-        if fcntl is None:
-            return
         kept = {id(r): r.line() for results in self._results.values() for r in results}
-        with self.path.open("rb") as file, suppress(OSError), _locked(file.fileno(), shared=False):
-            if file.read() == content:
+        # The folder may be one that can only be read: nothing is lost then but room.
+        with suppress(OSError, UserError), self.path.open("rb") as file:
+            if _lock(file.fileno(), shared=False) and file.read() == content:
                 write_whole(self.path, b"".join(kept.values()))
 
 
-@contextmanager
-def _locked(number: int, *, shared: bool) -> Iterator[None]:
-    """Hold a lock on a file: shared between writers, or exclusive.
+def _lock(number: int, *, shared: bool) -> bool:
+    """Lock an open file until it is closed; tell whether that worked.
 
-    Raises:
-        OSError: an exclusive lock is not available.
+    A shared lock, of a process that appends, is waited for. Some network file systems have none.
     """
-    if fcntl is not None:
-        try:
-            fcntl.flock(number, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # some network file systems have no locks
-            if not shared:
-                raise
-    yield  # closing the file releases it
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 class Records:

@@ -98,7 +98,7 @@ def _say_done(console: Console, plan: Plan, jobs: int) -> None:
         say(console, f"{len(plan.done)} of {jobs} done before (overwrite=true does them again)")
     if plan.again:
         changed = "the photo, the weights or the options changed"
-        say(console, f"{plan.again} of {jobs} done before are restored again: {changed}")
+        say(console, f"{plan.again} of {jobs} results are replaced: {changed}")
 
 
 @dataclass
