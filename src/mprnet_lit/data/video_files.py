@@ -3,15 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mprnet_lit.data.containers import is_cut_short
 from mprnet_lit.errors import UserError, install_hint
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+
+_ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 
 
 def require_av() -> None:
@@ -52,12 +57,32 @@ def moving_pictures(path: Path, container: "InputContainer") -> "VideoStream":
     raise UserError(f"{path} holds no moving pictures: leave it out")
 
 
+def decoder_of(pictures: "VideoStream") -> "VideoCodecContext":
+    """Return the stream's decoder: libvpx for VP8 and VP9 with alpha, which FFmpeg's own drops."""
+    import av
+    from av.codec.codec import UnknownCodecError
+    from av.codec.context import ThreadType
+
+    decoder = pictures.codec_context
+    if pictures.metadata.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
+        with suppress(UnknownCodecError):
+            keeping = av.CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")
+            decoder = cast("VideoCodecContext", keeping)
+            decoder.extradata = pictures.codec_context.extradata
+            decoder.color_primaries = pictures.codec_context.color_primaries
+            decoder.color_trc = pictures.codec_context.color_trc
+    decoder.thread_type = ThreadType.AUTO
+    return decoder
+
+
 def first_frame(path: Path) -> "VideoFrame":
-    """Return the first frame, which knows the rotation and colours."""
+    """Return the first frame, which knows the rotation and colors."""
     with open_video(path) as container:
-        frame: VideoFrame
-        for frame in reading(path, container.decode(moving_pictures(path, container))):
-            return frame
+        pictures = moving_pictures(path, container)
+        decoder = decoder_of(pictures)
+        for packet in reading(path, container.demux(pictures)):
+            for frame in decoding(path, decoder, packet):
+                return frame
     raise UserError(f"{path} holds no frame that can be decoded: replace or remove it")
 
 
@@ -69,6 +94,21 @@ def reading(path: Path, items: Iterator[Any]) -> Iterator[Any]:
         if item is None:
             return
         yield item
+
+
+def decoding(path: Path, decoder: "VideoCodecContext", packet: "Packet[Any]") -> "list[VideoFrame]":
+    """Decode a packet; an error names the file."""
+    with _explained(path):
+        return decoder.decode(packet)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name before a UserError."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path} can't be restored: {error}") from error
 
 
 @contextmanager

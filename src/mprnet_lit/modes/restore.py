@@ -196,7 +196,7 @@ def _restore(
         raise source.error
     if source.photo is None:
         with _writing(source, outputs) as result:
-            restore_video(source.job.source, result, restorer, bar.move)
+            restore_video(source.job.source, result, restorer, bar.move, bar.say)
         return None
     last_only = not (outputs.stages or outputs.shown)
     *stages, restored = restorer.stages(source.photo.pixels, bar.move, last_only=last_only)
@@ -275,6 +275,10 @@ class _Bar:
     def move(self, part: int, parts: int) -> None:
         """Show how much of the file is done."""
         self.progress.update(self.task, completed=self.done + part / max(parts, 1))
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        say(self.progress.console, line)
 
     def end(self) -> None:
         """Count the file."""
