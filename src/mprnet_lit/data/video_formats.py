@@ -207,6 +207,9 @@ def _container_losses(
         lost.append("uneven frame times (the rate is constant)")
     if source.chapters():
         lost.append("chapters")
+    copied = (pictures, *source.streams.audio, *source.streams.subtitles)
+    if any(stream.language not in (None, "und") for stream in copied):
+        lost.append("languages")
     return lost
 
 
