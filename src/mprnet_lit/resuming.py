@@ -70,7 +70,8 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
     """Return the checkpoint to resume from; ``None`` for a new run.
 
     Raises:
-        RefusedError: ``resume`` is a folder without a checkpoint, or ``weights`` is set beside a path.
+        RefusedError: ``resume`` is a folder without a checkpoint, or ``weights`` is set beside a
+            path.
     """
     own = folder / runs.LAST
     if own.is_file() and (config.resume == "auto" or runs.restarted()):
