@@ -171,12 +171,14 @@ def test_a_video(cli, folder):
     photo = np.array(Image.open(PHOTOS / "chelsea.png"))
     with av.open(str(folder / "in" / "clip.mp4"), "w") as output:
         stream = output.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p"
         for k in range(4):
             frame = np.ascontiguousarray(photo[100:148, 8 * k : 8 * k + 64])
             output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         output.mux(stream.encode())
-    cli(*RUN, "input=in/clip.mp4", "output=out")
+    outcome = cli(*RUN, "input=in/clip.mp4", "output=out")
+    note = "Not kept from in/clip.mp4 in clip.mp4: full color resolution (4:2:0 is written)"
+    assert note in outcome.output.splitlines()
     with av.open(str(folder / "out" / "clip.mp4")) as restored:
         frames = list(restored.decode(video=0))
     assert [(f.width, f.height) for f in frames] == [(64, 48)] * 4
