@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from mprnet_lit import weights
+from mprnet_lit.command_line import translate
 from mprnet_lit.config import CONFIG_DIR
 from mprnet_lit.models import MPRNet
 from tests.conftest import PHOTOS
@@ -130,7 +131,7 @@ def test_a_page_from_top_to_bottom(page, workshop, tmp_path, cli, monkeypatch):
 def run(command: list[str], text: str, cli) -> None:
     """Run a command line, or see that what it starts is there."""
     match command:
-        case ["python", "-m", "mprnet_lit", *arguments]:
+        case ["python", "-m", "mprnet_lit", *arguments] | ["mprnet_lit", *arguments]:
             cli(*smaller(arguments))
         case ["python", "-"]:
             exec(text.partition("\n")[2].removesuffix("EOF"), {})
@@ -157,7 +158,9 @@ def run(command: list[str], text: str, cli) -> None:
 def smaller(arguments: list[str]) -> list[str]:
     for pattern, replacement in SMALLER:
         arguments = [re.sub(pattern, replacement, argument) for argument in arguments]
-    mode = next((a.removeprefix("mode=") for a in arguments if a.startswith("mode=")), "train")
+    translated = translate(arguments)
+    modes = [a.removeprefix("mode=") for a in translated if a.startswith("mode=")]
+    mode = modes[0] if modes else "train"
     trials = ["sweep.trials=2"] if "sweep=optuna" in arguments else []
     return [*arguments, *trials, *LEAST.get(mode, ())]
 

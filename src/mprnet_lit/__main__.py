@@ -24,7 +24,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def main() -> None:
-    """Run ``python -m mprnet_lit``."""
+    """Run ``mprnet_lit``, or ``python -m mprnet_lit``, which is the same."""
     # Hydra then raises what goes wrong while composing, rather than printing its own report.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_resolvers()
