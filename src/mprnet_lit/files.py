@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_TEMPORARY = re.compile(r"\.mprnet_lit-[0-9a-f]{16}\.part")
+_TEMPORARY = re.compile(r"\.mprnet_lit-[0-9a-f]{16}\.parts?")
+"""The names of temporary files, and of the folders for several."""
 _ADVICE = "make room there or choose a folder that can be written"
 
 
@@ -73,7 +75,7 @@ def replacing(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[Bin
         UserError: the file can't be created or replaced; an earlier one stays as it was.
     """
     with _explained(path, what, advice):
-        permissions = _permissions(path)
+        _permissions(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
         file = _temporary(path.parent)
@@ -83,9 +85,7 @@ def replacing(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[Bin
         with _explained(path, what, advice):
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave the new name and no content
-            if permissions is not None:
-                with suppress(OSError):  # some file systems have none
-                    temporary.chmod(permissions)
+            keep_permissions(temporary, path)
             if fcntl is None:  # Windows renames no open file
                 file.close()
             temporary.replace(path)
@@ -94,6 +94,39 @@ def replacing(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[Bin
             file.close()
         with suppress(OSError):  # it is renamed if all went well
             temporary.unlink()
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Yield a new, hidden folder for unfinished files, on the disk of ``folder``; delete it after.
+
+    It lies in ``folder``, or above if that does not exist yet. Messages about files in it name
+    ``folder`` instead. A process that is killed leaves it behind; the next process that writes
+    into the folder around it deletes it.
+
+    Raises:
+        UserError: it can't be made.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    with _explained(folder, "into", _ADVICE):
+        _remove_leftovers(there)
+        place, lock = _temporary_folder(there)
+    try:
+        yield place
+    except UserError as error:
+        raise UserError(str(error).replace(str(place), str(folder))) from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def keep_permissions(new: Path, old: Path) -> None:
+    """Give a file the permissions of the one that it will replace, if that is there."""
+    with suppress(OSError):  # some file systems have none
+        mode = old.lstat().st_mode
+        if stat.S_ISREG(mode):
+            new.chmod(mode & 0o777)
 
 
 @contextmanager
@@ -137,6 +170,21 @@ def _temporary(folder: Path) -> BinaryIO:
         file.close()
 
 
+def _temporary_folder(folder: Path) -> tuple[Path, int | None]:
+    """Make an empty folder, and lock it as :func:`_temporary` does; also returns what to close."""
+    while True:
+        place = folder / f".mprnet_lit-{secrets.token_hex(8)}.parts"
+        place.mkdir()
+        if fcntl is None:
+            return place, None
+        lock = os.open(place, os.O_RDONLY)
+        with suppress(OSError):  # this file system has no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if place.exists():
+            return place, lock
+        os.close(lock)
+
+
 _cleaned: set[Path] = set()
 _cleaning = threading.Lock()
 
@@ -144,19 +192,26 @@ _cleaning = threading.Lock()
 def _remove_leftovers(folder: Path) -> None:
     """Delete the temporary files of killed processes, which hold no lock; once for each folder."""
     folder = folder.absolute()
-    if fcntl is None or folder in _cleaned:
+    if fcntl is None or folder in _cleaned or _TEMPORARY.fullmatch(folder.name):
         return
     with _cleaning:
         if folder in _cleaned:
             return
         with suppress(OSError):  # this user may write but not list it
             for path in folder.iterdir():
-                if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                if _TEMPORARY.fullmatch(path.name) and not path.is_symlink():
                     _remove_unlocked(path)
         _cleaned.add(folder)
 
 
 def _remove_unlocked(path: Path) -> None:
-    with suppress(OSError), path.open("r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+    with suppress(OSError):
+        lock = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if stat.S_ISDIR(os.fstat(lock).st_mode):
+                shutil.rmtree(path)
+            elif stat.S_ISREG(os.fstat(lock).st_mode):
+                path.unlink()
+        finally:
+            os.close(lock)

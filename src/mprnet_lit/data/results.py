@@ -8,16 +8,15 @@ processes may append at once.
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from mprnet_lit.data.identity import File, RealPaths
 from mprnet_lit.errors import UserError
-from mprnet_lit.files import require_regular, write_whole
+from mprnet_lit.files import keep_permissions, require_regular, write_whole
 
 try:
     import fcntl
@@ -220,7 +219,7 @@ class Records:
     def publish(
         self, staged: Path, folder: Path, source: Path | None, photo: File | None, recipe: str
     ) -> None:
-        """Move the files of a result from :func:`staging` into their folder, and record them.
+        """Record a result and move its files from ``files.staging`` to their folder.
 
         Args:
             staged: the folder with the files.
@@ -240,29 +239,10 @@ class Records:
             name = "" if source is None else record.relative(self.real(source))
             record.append([Result(name, photo, recipe, files)])
             for path in paths:  # the result itself, which has the shortest name, last
+                keep_permissions(path, folder / path.name)
                 path.replace(folder / path.name)
         except OSError as error:
             raise _cannot_write(folder, error) from error
-
-
-@contextmanager
-def staging(folder: Path) -> Iterator[Path]:
-    """Make a hidden folder for unfinished files, on the disk of ``folder``, and remove it again.
-
-    Messages about the files in it name ``folder`` instead.
-
-    Raises:
-        UserError: it can't be made.
-    """
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    try:
-        with TemporaryDirectory(prefix=".mprnet_lit-", dir=there, ignore_cleanup_errors=True) as at:
-            try:
-                yield Path(at)
-            except UserError as error:
-                raise UserError(str(error).replace(at, str(folder))) from error
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
 
 
 def _cannot_write(folder: Path, error: OSError) -> UserError:

@@ -21,9 +21,10 @@ from mprnet_lit.data.images import Pixels, write_png
 from mprnet_lit.data.jobs import Job, beside, find_jobs
 from mprnet_lit.data.photo import Photo, read_photo, write_photo
 from mprnet_lit.data.plan import Plan, check_report, make_plan
-from mprnet_lit.data.results import Records, staging
+from mprnet_lit.data.results import Records
 from mprnet_lit.data.video import restore_video
 from mprnet_lit.errors import UserError
+from mprnet_lit.files import staging
 from mprnet_lit.inference import Restorer
 from mprnet_lit.modes import arguments
 from mprnet_lit.overlap import Behind, ahead
