@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mprnet_lit.checks import require, require_batch, require_number, require_pair
+from mprnet_lit.errors import UserError
+
 EPS = 1e-3
 """The Charbonnier loss's epsilon: 1e-3 in the paper, for images in [0, 1]."""
 
@@ -15,10 +18,16 @@ class CharbonnierLoss(nn.Module):
 
     def __init__(self, eps: float = EPS) -> None:
         super().__init__()
+        require_number("eps", eps, low=0)
         self.eps = eps
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compare two tensors of one shape; returns a scalar."""
+        """Compare two tensors of one shape; returns a scalar.
+
+        Raises:
+            UserError: the shapes differ.
+        """
+        require_pair("prediction", prediction, "target", target)
         return self.of(prediction - target)
 
     def of(self, difference: Tensor) -> Tensor:
@@ -46,7 +55,13 @@ class EdgeLoss(nn.Module):
         self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compare two images (B, C, H, W); returns a scalar."""
+        """Compare two images (B, C, H, W); returns a scalar.
+
+        Raises:
+            UserError: the shapes differ, or are not (B, C, H, W).
+        """
+        require_pair("prediction", prediction, "target", target)
+        require_batch("target", target)
         return self.of(prediction - target)
 
     def of(self, difference: Tensor) -> Tensor:
@@ -80,6 +95,7 @@ class MultiStageLoss(nn.Module):
 
     def __init__(self, edge_weight: float = 0.05, clamp: bool = False, eps: float = EPS) -> None:
         super().__init__()
+        require_number("edge_weight", edge_weight, low=0)
         self.edge_weight = edge_weight
         self.clamp = clamp
         self.charbonnier = CharbonnierLoss(eps)
@@ -90,7 +106,18 @@ class MultiStageLoss(nn.Module):
         return self.parts(stages, target)[0]
 
     def parts(self, stages: Sequence[Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, and what each stage has in it, (S,), without gradients."""
+        """Return the loss, and what each stage has in it, (S,), without gradients.
+
+        Raises:
+            UserError: ``stages`` is empty or not a sequence, or a stage has another shape than
+                ``target``.
+        """
+        require("stages", stages, (tuple, list), "a tuple of tensors")
+        require_batch("target", target)
+        if not stages:
+            raise UserError("stages must have at least one tensor")
+        for stage in stages:
+            require_pair("a stage", stage, "target", target)
         target = target.float()
         with torch.autocast(target.device.type, enabled=False):
             predictions = (s.float().clamp(0, 1) if self.clamp else s.float() for s in stages)

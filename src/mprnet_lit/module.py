@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
+from mprnet_lit.checks import require, require_function
 from mprnet_lit.errors import UserError
 from mprnet_lit.inference.padding import pad_to_multiple
 from mprnet_lit.losses import MultiStageLoss
@@ -72,6 +73,9 @@ class RestorationModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        require("model", model, MPRNet, "an MPRNet")
+        require("loss", loss, nn.Module, "a loss")
+        require_function("optimizer", optimizer)
         self.model = model
         self.loss = loss
         self.make_optimizer = optimizer

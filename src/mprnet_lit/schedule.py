@@ -5,6 +5,8 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from mprnet_lit.checks import require, require_number
+
 
 def warmup_cosine(progress: float, warmup: float, period: float, final_ratio: float) -> float:
     """Return the learning rate at ``progress`` as a fraction of the peak.
@@ -15,7 +17,13 @@ def warmup_cosine(progress: float, warmup: float, period: float, final_ratio: fl
             first epoch already learns.
         period: epochs from the peak down to ``final_ratio`` along half a cosine.
         final_ratio: final learning rate over the peak.
+
+    Raises:
+        UserError: an argument is not a number, or negative.
     """
+    for name, value in (("progress", progress), ("warmup", warmup), ("period", period)):
+        require_number(name, value, low=0)
+    require_number("final_ratio", final_ratio, low=0)
     if progress < warmup:
         return min(1.0, (progress + 1) / warmup)
     phase = min(1.0, (progress - warmup) / max(period, 1e-9))
@@ -43,7 +51,17 @@ def build_schedule(
             (40 in the denoising recipe).
         final_lr: learning rate at the cosine's end.
         per_step: move a little every step rather than once an epoch.
+
+    Raises:
+        UserError: a number is out of its range, or ``optimizer`` is not an optimizer.
     """
+    require("optimizer", optimizer, Optimizer, "a torch optimizer")
+    require_number("epochs", epochs, low=1e-9)
+    require_number("steps_per_epoch", steps_per_epoch, low=1)
+    require_number("warmup_epochs", warmup_epochs, low=0)
+    require_number("extra_period", extra_period, low=0)
+    require_number("final_lr", final_lr, low=0)
+    require_number("the optimizer's lr", optimizer.param_groups[0]["lr"], low=1e-30)
     warmup = min(warmup_epochs, epochs / 2)
     period = epochs - warmup + extra_period
     ratio = final_lr / optimizer.param_groups[0]["lr"]
@@ -62,7 +80,12 @@ def move(schedule: LambdaLR, position: int) -> None:
     Args:
         schedule: new, or at another position.
         position: number of times that the schedule was stepped.
+
+    Raises:
+        UserError: an argument is of another kind.
     """
+    require("schedule", schedule, LambdaLR, "a LambdaLR")
+    require_number("position", position, low=0)
     schedule.last_epoch = position
     schedule._step_count = position + 1
     pairs = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)

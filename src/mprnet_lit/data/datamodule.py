@@ -7,6 +7,7 @@ from typing import Any, cast
 import cv2
 from lightning import LightningDataModule
 
+from mprnet_lit.checks import require_function
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.degradations import Degradation
@@ -56,6 +57,8 @@ class RestorationDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        for name, source in (("train", train), ("val", val)):
+            require_function(f"{name}.samples", getattr(source, "samples", source))
         if patch_size <= 0 or patch_size % 8:
             raise UserError(f"data.patch_size={patch_size} must be a positive multiple of 8")
         if batch_size <= 0 or crops_per_image <= 0:

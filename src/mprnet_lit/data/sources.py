@@ -7,8 +7,10 @@ from typing import Literal, Protocol
 
 import skimage
 
+from mprnet_lit.checks import require
 from mprnet_lit.data.images import probe_image
 from mprnet_lit.data.pairing import CleanImages, OnError, Pairs, find_images, find_pairs
+from mprnet_lit.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,8 @@ class Photos:
 
     def samples(self, on_error: OnError) -> list[Sample]:
         """Return the split's photographs as targets."""
+        if self.split not in _PHOTOS:
+            raise UserError(f"split={self.split} must be one of {', '.join(_PHOTOS)}")
         folder = Path(skimage.__file__).parent / "data"
         paths = [folder / file for file in _PHOTOS[self.split]]
         return [Sample(path.stem, path, None, *probe_image(path)) for path in paths]
@@ -81,6 +85,7 @@ class CleanFolder:
         """Return the images as targets."""
         if self.folder is None:
             return []
+        require("folder", self.folder, (str, Path), "the name of a folder")
         found = find_images(Path(self.folder), self.pattern, on_error)
         _report(found)
         return [Sample(i.name, i.path, None, i.height, i.width) for i in found.images]
@@ -107,6 +112,8 @@ class PairedFolders:
         """Return the pairs."""
         if self.degraded is None or self.target is None:
             return []
+        for name, folder in (("degraded", self.degraded), ("target", self.target)):
+            require(name, folder, (str, Path), "the name of a folder")
         found = find_pairs(
             Path(self.degraded),
             Path(self.target),

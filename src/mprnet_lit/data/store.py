@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mprnet_lit.checks import require
 from mprnet_lit.data.images import Pixels
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sources import Sample
@@ -279,6 +280,9 @@ class Prepared:
 
     def samples(self, on_error: OnError) -> list[Sample]:
         """Return the split's samples, in the order that they had unprepared."""
+        require("folder", self.folder, (str, Path), "the name of a folder")
+        if self.split not in ("train", "val"):
+            raise UserError(f"split={self.split} must be train or val")
         folder = Path(self.folder)
         return [
             Sample(

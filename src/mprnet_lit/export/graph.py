@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from mprnet_lit.checks import require, require_function
 from mprnet_lit.errors import UserError
 from mprnet_lit.inference.onnx import INPUT
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
@@ -35,6 +36,7 @@ class FinalStage(nn.Module):
 
 def trace(model: MPRNet) -> ExportedProgram:
     """Trace the final stage for any batch and any height and width that are multiples of 8."""
+    require("model", model, MPRNet, "an MPRNet")
     final = FinalStage(model).eval().requires_grad_(False)
     final.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     height = SIZE_MULTIPLE * Dim("height8", min=2, max=_LARGEST)
@@ -56,6 +58,8 @@ def check(exported: Callable[[Tensor], Tensor], model: MPRNet) -> dict[str, floa
     Raises:
         UserError: one is over 1e-4.
     """
+    require_function("exported", exported)
+    require("model", model, MPRNet, "an MPRNet")
     found: dict[str, float] = {}
     generator = torch.Generator().manual_seed(0)
     for shape in CHECKED:

@@ -5,6 +5,7 @@ import json
 import torch
 
 import mprnet_lit
+from mprnet_lit.checks import require
 from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.export.graph import quiet, trace
 from mprnet_lit.inference.onnx import INPUT, OUTPUT
@@ -22,6 +23,7 @@ def to_onnx(weights: Weights) -> bytes:
     Raises:
         UserError: the packages for it are not installed.
     """
+    require("weights", weights, Weights, "what weights.read() returns")
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mprnet_lit.checks import require, require_batch, require_number
+from mprnet_lit.errors import UserError
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
 from mprnet_lit.models.blocks import ChannelAttention
 
@@ -27,6 +29,9 @@ def window_mean(x: Tensor, height: int, width: int) -> Tensor:
     direction after the other, so that the cost does not depend on the window and float32 keeps
     its digits.
     """
+    require_batch("x", x)
+    require_number("height", height, low=1)
+    require_number("width", width, low=1)
     x = x.float().contiguous()  # running sums over NHWC in low precision are many times slower
     for dim, length in ((3, min(width, x.shape[3])), (2, min(height, x.shape[2]))):
         if length == x.shape[dim]:
@@ -71,10 +76,11 @@ def with_tlc(model: MPRNet, crop: int) -> MPRNet:
         crop: side of its training patches in pixels, a multiple of 8.
 
     Raises:
-        ValueError: the crop is no positive multiple of 8.
+        UserError: ``model`` is not an MPRNet, or ``crop`` not a positive multiple of 8.
     """
-    if crop <= 0 or crop % SIZE_MULTIPLE:
-        raise ValueError(f"TLC's training crop {crop} must be a positive multiple of 8")
+    require("model", model, MPRNet, "an MPRNet")
+    if not isinstance(crop, int) or crop <= 0 or crop % SIZE_MULTIPLE:
+        raise UserError(f"TLC's training crop {crop} must be a positive multiple of 8")
     sizes = _feature_sizes(model, crop)
     shared = {id(parameter): parameter for parameter in model.parameters()}
     local = copy.deepcopy(model, shared)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mprnet_lit.checks import require_batch
+
 _LUMA = (65481, 128553, 24966)
 _SCALE = 255_000
 
@@ -15,6 +17,7 @@ def luma(images: Tensor) -> Tensor:
     input; here in exact integer arithmetic. Returned is Y / 255 in float32: black is 16/255, white
     235/255.
     """
+    require_batch("images", images, channels=3)
     integers = (images.detach().clamp(0, 1) * 255).round().to(torch.int64)
     red, green, blue = (w * plane for w, plane in zip(_LUMA, integers.unbind(1), strict=True))
     y = 16 + (2 * (red + green + blue) + _SCALE).div(2 * _SCALE, rounding_mode="floor")

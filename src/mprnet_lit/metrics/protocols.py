@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from mprnet_lit.checks import require, require_batch, require_pair
 from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.metrics.color import luma
 from mprnet_lit.metrics.quality import psnr, ssim, ssim_volume
@@ -79,6 +80,8 @@ class Protocol(PerImage):
             restored: (B, 3, H, W) RGB, float; clamped to [0, 1].
             target: (B, 3, H, W) RGB: float in [0, 1], uint8 or uint16.
         """
+        require_pair("restored", restored, "target", target)
+        require_batch("target", target, channels=3)
         images = torch.stack((restored.float(), _to_float(target).to(restored.device))).clamp(0, 1)
         if levels := self.levels(target):
             images = (images * levels).round() / levels
@@ -181,7 +184,10 @@ class PerceptualScores(Protocol):
 
 def mean_scores(rows: Iterable[dict[str, float]]) -> dict[str, float]:
     """Return the mean of each column over the images that have it (SSIM needs 11 pixels)."""
+    require("rows", rows, Iterable, "the scores of some images")
     rows = list(rows)
+    if not rows:
+        raise UserError("rows must have the scores of at least one image")
     means = {}
     for column in rows[0]:
         values = [row[column] for row in rows if not math.isnan(row[column])]

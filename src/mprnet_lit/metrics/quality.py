@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mprnet_lit.checks import require, require_batch, require_function, require_pair
+from mprnet_lit.errors import UserError
+
 WINDOW, _SIGMA = 11, 1.5
 
 
@@ -15,12 +18,15 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
     The prediction is clamped to [0, 1] first. Identical images give 100 dB rather than infinity,
     so that a mean over images stays finite.
     """
+    require_pair("prediction", prediction, "target", target)
+    require_batch("prediction", prediction)
     error = (prediction.float().clamp(0, 1) - target.float()).square().mean((1, 2, 3))
     return decibels(error)
 
 
 def decibels(squared_error: Tensor) -> Tensor:
     """Turn mean squared errors of images with peak 1 into PSNR in dB, at most 100."""
+    require("squared_error", squared_error, Tensor, "a tensor")
     return -10 * torch.log10(squared_error.clamp(min=1e-10))
 
 
@@ -31,6 +37,8 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
     K2 0.03; each channel by itself, then their mean. The prediction is clamped to [0, 1] first.
     Images of under 11 pixels hold no whole window: NaN.
     """
+    require_pair("prediction", prediction, "target", target)
+    require_batch("prediction", prediction)
     prediction, target = prediction.float().clamp(0, 1), target.float()
     if min(target.shape[-2:]) < WINDOW:
         return torch.full((len(target),), torch.nan, device=target.device)
@@ -44,12 +52,17 @@ def ssim_volume(prediction: Tensor, target: Tensor) -> Tensor:
     sigma 1.5 (radius ceil(3 sigma)), edges replicated on all three axes, the mean over the whole
     volume; K1 0.01, K2 0.03. The prediction is clamped to [0, 1] first.
     """
+    require_pair("prediction", prediction, "target", target)
+    require_batch("prediction", prediction)
     prediction, target = prediction.float().clamp(0, 1), target.float()
     return ssim_map(prediction, target, _volume_mean).mean((1, 2, 3))
 
 
 def local_mean(images: Tensor) -> Tensor:
     """Return the Gaussian-weighted mean in each whole window: (..., H, W) -> (..., H-10, W-10)."""
+    require("images", images, Tensor, "a tensor (..., H, W)")
+    if images.dim() < 2 or min(images.shape[-2:]) < WINDOW:
+        raise UserError(f"images must be at least {WINDOW} pixels wide and high")
     weights = _gaussian(images.device)
     planes = images.reshape(-1, 1, *images.shape[-2:])
     planes = F.conv2d(F.conv2d(planes, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
@@ -61,6 +74,8 @@ def ssim_map(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor] = local_mean
 
     In float32 under mixed precision too: variances are small differences of large means.
     """
+    require_pair("x", x, "y", y)
+    require_function("mean", mean)
     with torch.autocast(x.device.type, enabled=False):
         first, second = mean(torch.stack((x, y)))
         xx, yy, xy = mean(torch.stack((x * x, y * y, x * y)))

@@ -6,6 +6,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mprnet_lit.checks import require_image
+from mprnet_lit.errors import UserError
 from mprnet_lit.metrics.quality import WINDOW, decibels, ssim_map
 
 _ITERATIONS, _FILTER = 100, 5
@@ -26,6 +28,10 @@ def align(restored: Image, target: Image) -> tuple[Image, NDArray[np.bool_]]:
     Returns:
         The aligned image, (H, W, 3) float32, and (H, W), where it comes from inside the picture.
     """
+    require_image(restored)
+    require_image(target)
+    if restored.shape != target.shape:
+        raise UserError(f"restored {restored.shape} and target {target.shape} must be one size")
     energy = np.square(restored, dtype=np.float64).sum()
     gain = np.multiply(restored, target, dtype=np.float64).sum() / energy if energy else 1.0
     matched = restored * np.float32(gain)

@@ -6,6 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from mprnet_lit.checks import require
+from mprnet_lit.errors import UserError
 from mprnet_lit.models.blocks import CAB, SAM, conv
 from mprnet_lit.models.functional import SharedPReLU
 from mprnet_lit.models.sizes import SIZES, Size, SizeName
@@ -80,10 +82,10 @@ class MPRNet(nn.Module):
         """Build one of the named sizes: ``tiny``, ``small``, ``base``, ``large``.
 
         Raises:
-            ValueError: no such size.
+            UserError: no size has that name.
         """
-        if name not in SIZES:
-            raise ValueError(f"unknown model size '{name}': choose one of {', '.join(SIZES)}")
+        if not isinstance(name, str) or name not in SIZES:
+            raise UserError(f"unknown model size '{name}': choose one of {', '.join(SIZES)}")
         return cls(**asdict(SIZES[name]))
 
     def start_from_identity(self) -> None:
@@ -122,10 +124,11 @@ class MPRNet(nn.Module):
             is the restoration.
 
         Raises:
-            ValueError: the shape is not (B, 3, H, W) with H and W multiples of 8.
+            UserError: the shape is not (B, 3, H, W) with H and W multiples of 8.
         """
+        require("x", x, Tensor, "a tensor (B, 3, H, W)")
         if x.dim() != 4 or x.shape[1] != 3 or x.shape[2] % 8 or x.shape[3] % 8 or 0 in x.shape:
-            raise ValueError(
+            raise UserError(
                 f"MPRNet takes (B, 3, H, W) with H and W multiples of {SIZE_MULTIPLE}, "
                 f"but got {tuple(x.shape)}: pad the image first"
             )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mprnet_lit.checks import require, require_number
 from mprnet_lit.data.images import to_uint8, write_png
 from mprnet_lit.metrics import psnr
 from mprnet_lit.module import Batch
@@ -30,6 +31,8 @@ class Panels(Callback):
     """
 
     def __init__(self, folder: str | Path, count: int = 3) -> None:
+        require("folder", folder, (str, Path), "the name of a folder")
+        require_number("count", count, low=1)
         self.folder = Path(folder)
         self.count = count
         self.rows: list[tuple[Tensor, ...]] = []

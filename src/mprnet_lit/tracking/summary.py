@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mprnet_lit import runs
+from mprnet_lit.checks import require
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.files import write_whole
 from mprnet_lit.hardware import fast_precision
@@ -32,6 +33,7 @@ class Summary(Callback):
     """
 
     def __init__(self, folder: str | Path) -> None:
+        require("folder", folder, (str, Path), "the name of a folder")
         self.folder = Path(folder)
         self.best: dict[str, float] = {}
         self.console = Console()

@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from mprnet_lit.checks import require
 from mprnet_lit.errors import UserError
 from mprnet_lit.files import require_regular, write_whole
 from mprnet_lit.models import MPRNet
@@ -55,6 +56,7 @@ def read(path: str | Path) -> Weights:
         UserError: there is no such file, it is damaged, holds no MPRNet, or holds values that are
             not finite.
     """
+    require("path", path, (str, Path), "the name of a weights file")
     path = shipped(str(path)) if str(path) in SHIPPED and not Path(path).exists() else Path(path)
     if path.is_dir():
         path = _newest(path)
@@ -92,7 +94,10 @@ def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
     Raises:
         UserError: the suffix is another, or the file can't be written.
     """
+    require("model", model, MPRNet, "an MPRNet")
+    require("path", path, (str, Path), "the name of a weights file")
     path, info = Path(path), info or Info()
+    require("info", info, Info, "an Info")
     record = info.record(model.size)
     state = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()

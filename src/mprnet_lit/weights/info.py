@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from mprnet_lit.checks import require
+from mprnet_lit.errors import UserError
 from mprnet_lit.models import Size
 
 RECORD = "mprnet_lit"
@@ -31,7 +33,7 @@ class Info:
 
     def __post_init__(self) -> None:
         if not isinstance(self.crop, int) or self.crop < 8:
-            raise ValueError(f"the training crop is {self.crop!r}, not a number of pixels")
+            raise UserError(f"the training crop is {self.crop!r}, not a number of pixels")
         if not (
             isinstance(self.task, str)
             and isinstance(self.licence, str)
@@ -39,11 +41,16 @@ class Info:
             and isinstance(self.metrics, Mapping)
             and all(isinstance(value, int | float) for value in self.metrics.values())
         ):
-            raise ValueError("what it says of the training is not of the kind that it should be")
+            raise UserError("what it says of the training is not of the kind that it should be")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """Take the known fields of a mapping; what is absent keeps its default."""
+        """Take the known fields of a mapping; what is absent keeps its default.
+
+        Raises:
+            UserError: ``values`` is not a mapping, or a field is of another kind.
+        """
+        require("values", values, Mapping, "a mapping")
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
     def record(self, size: Size) -> dict[str, Any]:

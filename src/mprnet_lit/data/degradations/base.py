@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mprnet_lit.checks import require
 from mprnet_lit.errors import UserError
 
 Image = NDArray[np.float32]
@@ -45,6 +46,7 @@ class RandomChoice(Degradation):
     def __init__(
         self, choices: Sequence[Degradation], weights: Sequence[float] | None = None
     ) -> None:
+        _check_all("choices", choices)
         shares = np.ones(len(choices)) if weights is None else np.asarray(weights, dtype=float)
         if (
             not choices
@@ -74,6 +76,7 @@ class Compose(Degradation):
     """
 
     def __init__(self, steps: Sequence[Degradation]) -> None:
+        _check_all("steps", steps)
         if not steps:
             raise UserError("Compose needs steps")
         self.steps = tuple(steps)
@@ -84,6 +87,12 @@ class Compose(Degradation):
         for step in self.steps:
             image = step(image, rng)
         return image
+
+
+def _check_all(name: str, degradations: Sequence[Degradation]) -> None:
+    require(name, degradations, (list, tuple), "a list of degradations")
+    for degradation in degradations:
+        require(f"each of {name}", degradation, Degradation, "a degradation")
 
 
 def checked_range(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image as Picture
 
+from mprnet_lit.checks import require_generator, require_image
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
 from mprnet_lit.data.images import to_float, to_uint8
 from mprnet_lit.errors import UserError
@@ -44,6 +45,8 @@ class Jpeg(Degradation):
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Compress the image; the result is clipped to [0, 1] and rounded to 8 bits."""
+        require_image(image)
+        require_generator(rng)
         quality = int(np.round(rng.uniform(*self.quality)))
         subsampling = self.subsampling[rng.integers(len(self.subsampling))]
         top, left = rng.integers(_MCU, size=2)

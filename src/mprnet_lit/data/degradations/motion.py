@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mprnet_lit.checks import require_generator, require_image, require_number
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
 from mprnet_lit.data.degradations.noise import add_sensor_noise, typical_read_noise
@@ -25,6 +26,8 @@ def camera_path(rng: np.random.Generator, shake: float) -> NDArray[np.complex128
         rng: source of all randomness.
         shake: 0 for a straight, even path; 1 for an erratic one.
     """
+    require_generator(rng)
+    require_number("shake", shake, low=0, high=1)
     velocity = complex(np.exp(2j * np.pi * rng.random()))
     pushes = 0.1 * shake * (rng.standard_normal(_STEPS) + 1j * rng.standard_normal(_STEPS))
     jerked = rng.random(_STEPS) < 0.01 * shake
@@ -48,6 +51,7 @@ def motion_kernel(
         length: extent of the path in pixels, between its two points that are furthest apart.
         shake: how erratic the path is, 0 to 1.
     """
+    require_number("length", length, low=0, high=255)
     path = camera_path(rng, shake)
     path *= length / np.abs(path[:, None] - path).max()
     between = max(1, int(np.ceil(np.abs(np.diff(path)).max() / _SPACING)))
@@ -88,6 +92,8 @@ class MotionBlur(Degradation):
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Blur the image; the result is clipped to [0, 1]."""
+        require_image(image)
+        require_generator(rng)
         kernel = motion_kernel(rng, rng.uniform(*self.length), rng.uniform(*self.shake))
         light = srgb_to_linear(image)
         blurred = np.asarray(

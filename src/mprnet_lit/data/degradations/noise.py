@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mprnet_lit.checks import require_generator, require_image, require_number
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
 
@@ -24,6 +25,8 @@ class GaussianNoise(Degradation):
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Add the noise."""
+        require_image(image)
+        require_generator(rng)
         sigma = np.float32(rng.uniform(*self.sigma) / 255)
         noisy = rng.standard_normal(image.shape, dtype=np.float32)
         noisy *= sigma
@@ -38,6 +41,10 @@ def add_sensor_noise(light: Image, shot: float, read: float, rng: np.random.Gene
     read-out's, which does not (Foi et al., IEEE TIP 2008). A normal distribution of that variance
     stands for the Poisson one, as is usual for more than a few photons.
     """
+    require_image(light)
+    require_generator(rng)
+    require_number("shot", shot, low=0)
+    require_number("read", read, low=0)
     variance = np.float32(shot) * np.clip(light, 0, None) + np.float32(read**2)
     noisy = rng.standard_normal(light.shape, dtype=np.float32)
     noisy *= np.sqrt(variance)
@@ -51,6 +58,8 @@ def typical_read_noise(shot: float, rng: np.random.Generator) -> float:
     A sensor at a high gain has more of both: over the Darmstadt data set's cameras, the logarithms
     of the variances lie along a line, with a spread (Brooks et al., CVPR 2019, section 3.1).
     """
+    require_number("shot", shot, low=0)
+    require_generator(rng)
     variance = np.exp(1.20 + rng.normal(0, 0.26)) * shot**2.18
     return float(np.sqrt(variance))
 
@@ -77,6 +86,8 @@ class CameraNoise(Degradation):
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Add the noise; the result is clipped to [0, 1], as a file would be."""
+        require_image(image)
+        require_generator(rng)
         shot = float(np.exp(rng.uniform(*np.log(self.shot))))
         read = typical_read_noise(shot, rng) if self.read is None else rng.uniform(*self.read)
         gains = np.array([rng.uniform(1.9, 2.4), 1.0, rng.uniform(1.5, 1.9)], np.float32)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mprnet_lit.checks import require_generator, require_image
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
 
 _FRACTION_BITS = 4
@@ -57,6 +58,8 @@ class RainStreaks(Degradation):
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Let it rain; the result is in [0, 1] and, without haze, nowhere darker than the image."""
+        require_image(image)
+        require_generator(rng)
         streaks = self._streaks(image.shape[0], image.shape[1], rng)[..., None]
         haze = np.float32(rng.uniform(*self.haze))
         veiled = np.clip(image, 0, 1, order="C") * (1 - haze) + haze * np.float32(_SKY)
