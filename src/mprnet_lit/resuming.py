@@ -201,6 +201,11 @@ def not_found(config: DictConfig, in_sweep: bool) -> str:
     nearest = runs.nearest(config)
     if nearest is None or (in_sweep and nearest.differ):
         return f"resume=auto found no run of this configuration in {place}: starting a new one"
+    if not nearest.differ and (nearest.folder / runs.LAST).is_file():
+        return (
+            f"resume=auto found {nearest.folder}, but hydra.run.dir names another folder: starting "
+            "a new run there"
+        )
     if not nearest.differ:
         return (
             f"resume=auto found {nearest.folder}, which has no checkpoint yet: starting a new run"

@@ -187,6 +187,12 @@ def test_resume_auto_says_why_it_starts_a_new_run(tmp_path, monkeypatch):
     assert "found runs/near, which has no checkpoint yet" in (
         resuming.not_found(compose("seed=7"), False)
     )
+    last = tmp_path / "runs/near" / runs.LAST
+    last.parent.mkdir()
+    last.touch()
+    assert "found runs/near, but hydra.run.dir names another folder" in (
+        resuming.not_found(compose("seed=7"), False)
+    )
 
 
 def test_resume_names_a_run_folder_or_a_checkpoint(tmp_path, monkeypatch):
