@@ -117,8 +117,8 @@ def test_what_can_not_change_is_refused_and_leaves_no_failure(whole, small, tmp_
     last = whole / runs.LAST
     before = contents(whole)
     for arguments, expected in (
-        (["data.batch_size=4"], "with data.batch_size=4: it was trained with data.batch_size=2"),
-        (["data.patch_size=16", "seed=3"], "was trained with seed=0, data.patch_size=32"),
+        (["data.patch_size=16", "seed=3"], "with seed=3, data.patch_size=16: it was trained with "),
+        (["data.batch_size=4"], "it was trained with data.batch_size=2"),
         (["task=derain"], "it was trained with task.name=denoise"),
         (["optimizer._target_=torch.optim.AdamW"], "optimizer._target_=torch.optim.Adam."),
         (["trainer.max_steps=9"], "trainer.max_steps=9: it has 10 already"),
@@ -303,7 +303,7 @@ def edit(whole):
     return edited
 
 
-def test_paths_in_a_checkpoint_are_not_followed(edit, small, tmp_path):
+def test_paths_and_schedules_in_a_checkpoint_are_not_used(edit, small, tmp_path):
     treasure = tmp_path / "there/checkpoints/treasure"
     far = tmp_path / "far"
     for folder in (treasure, far):
@@ -322,13 +322,21 @@ def test_paths_in_a_checkpoint_are_not_followed(edit, small, tmp_path):
             state |= {"kth_value": worst, "best_model_score": worst}
             state["dirpath"] = str(tmp_path / "there/checkpoints")
             state["best_k_models"] = {bad: worst} if "val/psnr" in key else {}
+        content["lr_schedulers"] = [{"step": "x", "optimizer": 1, "lr_lambdas": [{"__call__": 1}]}]
+        content["optimizer_states"][0]["param_groups"][0] |= {"lr": 9.0, "surplus": 1}
+        content["callbacks"]["Summary"] = {"best": "nonsense"}  # of an earlier version
+        content["hyper_parameters"] = {"_target_": "os.system"}
 
     last = edit(change)
-    small(f"resume={last}", "hydra.run.dir=there", "trainer.max_epochs=3")
+    new = ("hydra.run.dir=there", "trainer.max_epochs=3", "module.extra_period=0")
+    small(f"resume={last}", *new)
     assert (treasure / "gold").exists() and (far / "gold").exists()
-    found = read_checkpoint(tmp_path / "there" / runs.LAST)["callbacks"]
-    assert "treasure" not in str(found) and "far" not in str(found)
+    saved = read_checkpoint(tmp_path / "there" / runs.LAST)
+    assert not any(name in str(saved["callbacks"]) for name in ("treasure", "local:"))
     assert (tmp_path / "there/checkpoints/best.ckpt").is_file()
+    (group,) = saved["optimizer_states"][0]["param_groups"]
+    assert group["lr"] == pytest.approx(1e-6) and "surplus" not in group
+    assert saved["lr_schedulers"][0]["last_epoch"] == 3 * STEPS
 
 
 def test_only_regular_files_of_the_run_are_removed_or_replaced(tmp_path):
@@ -373,14 +381,11 @@ MOMENTS = ("optimizer_states", 0, "state", 0)
     "change",
     [
         put("many", "loops", "fit_loop", "epoch_loop.batch_progress", "total", "processed"),
-        put(5, "loops", "fit_loop", "epoch_loop.val_loop.batch_progress"),
         put({"total": "x", "running": 0}, "callbacks", "BadSteps"),
         put(torch.zeros(3), *MOMENTS, "exp_avg"),
-        put(torch.zeros(()).expand(8, 8, 3, 3), *MOMENTS, "exp_avg"),
-        put("x", "optimizer_states", 0, "param_groups"),
         put(torch.zeros(3), "state_dict", "model.tail.weight"),
     ],
-    ids=range(7),
+    ids=range(4),
 )
 def test_states_of_another_kind_get_a_sentence(edit, small, change):
     last = edit(change)
@@ -405,22 +410,6 @@ def test_states_of_another_kind_get_a_sentence(edit, small, change):
 def test_contents_of_another_kind_are_not_a_checkpoint(edit, change):
     with pytest.raises(UserError, match="is not a training checkpoint of mprnet_lit"):
         read_checkpoint(edit(change))
-
-
-def test_what_a_checkpoint_says_of_the_schedule_is_not_used(edit, small, tmp_path):
-    def change(content):
-        content["lr_schedulers"] = [{"step": "x", "optimizer": 1, "lr_lambdas": [{"__call__": 1}]}]
-        content["optimizer_states"][0]["param_groups"][0] |= {"lr": 9.0, "surplus": 1}
-        content["callbacks"]["Summary"] = {"best": "nonsense"}  # of an earlier version
-        content["hyper_parameters"] = {"_target_": "os.system"}
-
-    last = edit(change)
-    new = ("hydra.run.dir=there", "trainer.max_epochs=3", "module.extra_period=0")
-    small(f"resume={last}", *new)
-    saved = read_checkpoint(tmp_path / "there" / runs.LAST)
-    (group,) = saved["optimizer_states"][0]["param_groups"]
-    assert group["lr"] == pytest.approx(1e-6) and "surplus" not in group
-    assert saved["lr_schedulers"][0]["last_epoch"] == 3 * STEPS
 
 
 def test_states_are_taken_by_their_type():
