@@ -13,7 +13,7 @@ import pytest
 from mprnet_lit import signals
 from mprnet_lit.__main__ import main
 from mprnet_lit.stopping import StopOnSignal, Stopped, start_again
-from tests.conftest import quick, start_cli
+from tests.conftest import Forked, quick
 
 SCONTROL = """#!{python}
 import sys
@@ -123,11 +123,9 @@ def test_a_copy_of_a_signal_is_one_signal_and_a_later_one_is_obeyed(tmp_path, mo
 
 def test_sigusr1_outside_of_a_cluster_saves_and_asks_nobody(tmp_path, monkeypatch):
     calls = fake_scontrol(tmp_path, monkeypatch)
-    process = start_cli(tmp_path, "data.val_crop_size=32", "trainer.max_epochs=500", "logger=none")
+    process = Forked(tmp_path, "data.val_crop_size=32", "trainer.max_epochs=500", "logger=none")
     try:
-        for line in process.stdout:
-            if line.startswith("epoch 1/"):
-                break
+        wait_for(lambda: "\nepoch 1/" in process.printed()[0])
         process.send_signal(signal.SIGUSR1)
         output, errors = process.communicate(timeout=60)
     finally:

@@ -3,20 +3,19 @@
 import json
 import os
 import signal
-import time
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.conftest import PHOTOS, start_cli
+from tests.conftest import PHOTOS, Forked
 from tests.modes.test_bad_input import complaint
 
 from mprnet_lit.data import PairedFolders
 from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.sampling import ItemKey
-from mprnet_lit.data.store import Prepared
+from mprnet_lit.data.store import Prepared, note
 from mprnet_lit.runs import held
 
 PAIRED = ("data=paired", "data.train.degraded=in", "data.train.target=gt")
@@ -81,32 +80,33 @@ def test_clean_photos_are_degraded_on_the_fly(cli, tmp_path):
     assert outcome.json("summary.json")["psnr_degraded"] < 60
 
 
-def test_a_killed_preparation_goes_on(shell, pairs):
-    photo = Image.open(PHOTOS / "retina.jpg").resize((1411, 1411))
-    for k in range(30):  # long enough to be killed
-        for side in ("in", "gt"):
-            photo.rotate(k).save(pairs / side / f"big{k}.jpg")
-    process = start_cli(pairs, *PREPARE)
+def test_a_killed_preparation_goes_on(cli, pairs, monkeypatch):
+    def kill_after_six():
+        def noted(stored, folder):
+            note(stored, folder)
+            if notes.read_text().count("\n") == 6:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr("mprnet_lit.modes.prepare.note", noted)  # in the forked process alone
+
     notes = pairs / "store" / "progress.jsonl"
-    while not (notes.exists() and notes.read_text().count("\n") > 5):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process = Forked(pairs, *PREPARE, before=kill_after_six)
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
     assert not (pairs / "store" / "index.json").exists()
     assert "store is not finished" in complaint(
-        shell("data=prepared", "data.train.folder=store", status=1)
+        cli("data=prepared", "data.train.folder=store", status=1)
     )
     notes.write_text(notes.read_text() + '{"file": "train/half')  # as a kill may leave it
     stored = {p: p.stat().st_mtime_ns for p in pairs.glob("store/*/*.npy")}
-    outcome = shell(*PREPARE)
-    assert " of 70 images done before" in outcome.output
+    outcome = cli(*PREPARE)
+    assert "6 of 10 images done before" in outcome.output
     kept = sum(path.stat().st_mtime_ns == written for path, written in stored.items())
-    assert kept > 5
+    assert kept >= 6
     assert not notes.exists()
     assert (
-        "all 70 files of store are whole"
-        in shell("mode=prepare", "verify=true", "output=store").output
+        "all 10 files of store are whole"
+        in cli("mode=prepare", "verify=true", "output=store").output
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
-from tests.conftest import start_cli
+from tests.conftest import Forked
 
 HOSTILE = "<img src=x onerror=alert(1)>{{data}}"
 SCRIPT = "</script><script>document.title='hacked'</script>"
@@ -21,11 +21,11 @@ TINY = ("model.width=8", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
 def made(tmp_path_factory):
     """The folder of one run and of a grid, of which one job fails."""
     folder = tmp_path_factory.mktemp("runs")
-    grid = start_cli(
+    grid = Forked(
         folder, "-m", *TINY, "data.patch_size=32,33", "optimizer.lr=1e-5,1e-3",
         "hydra.sweep.dir=runs/grid"
     )  # fmt: skip
-    one = start_cli(folder, *TINY, "hydra.run.dir=runs/one")
+    one = Forked(folder, *TINY, "hydra.run.dir=runs/one")
     for process, status in ((one, 0), (grid, 1)):
         output, errors = process.communicate(timeout=300)
         assert process.returncode == status, f"{output}\n{errors}"

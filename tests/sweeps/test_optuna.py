@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import sys
 import time
@@ -10,15 +11,18 @@ import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from tests.conftest import start_cli
+from tests.conftest import Forked
 
+from mprnet_lit.checkpoints import AtomicCheckpointIO
 from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.runs import held
 from mprnet_lit.sweeps.space import parse_space
 from mprnet_lit.sweeps.study import Study
 
-SWEEP = ("sweep=optuna", "optimizer.lr=tag(log,interval(1e-5,1e-2))", "trainer.max_epochs=1",
+SMALL = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "data.val_crop_size=32",
          "logger=none")  # fmt: skip
+SWEEP = ("sweep=optuna", "optimizer.lr=tag(log,interval(1e-5,1e-2))", "trainer.max_epochs=1",
+         *SMALL)  # fmt: skip
 
 
 def record(folder, name="denoise"):
@@ -71,14 +75,21 @@ def test_trials_are_recorded_and_the_best_is_named(cli, tmp_path):
 
 
 def test_a_killed_sweep_goes_on_with_the_trial_in_hand(tmp_path, cli):
-    sweep = (*SWEEP, "sweep.trials=2", "trainer.max_epochs=12")
-    process = start_cli(tmp_path, *sweep)
+    def kill_at_the_first_save():
+        save = AtomicCheckpointIO.save_checkpoint
+
+        def saved(self, *arguments, **options):
+            save(self, *arguments, **options)
+            if checkpoint.exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        AtomicCheckpointIO.save_checkpoint = saved  # in the forked process alone
+
+    sweep = (*SWEEP, "sweep.trials=2", "trainer.max_epochs=3")
     checkpoint = tmp_path / "runs" / "sweeps" / "denoise" / "0" / "checkpoints" / "last.ckpt"
-    while not checkpoint.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process = Forked(tmp_path, *sweep, before=kill_at_the_first_save)
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
     outcome = cli(*sweep, "resume=auto")
     assert "going on after step" in outcome.output
     trials = record(tmp_path)["trials"]
@@ -159,7 +170,7 @@ def test_what_is_not_finite_has_failed(tmp_path):
 
 
 def test_another_sweep_trains_by_itself_and_tasks_can_be_searched(cli, tmp_path):
-    sweep = ("sweep=optuna", "trainer.max_steps=1", "logger=none", "sweep.trials=2")
+    sweep = ("sweep=optuna", "trainer.max_steps=1", *SMALL, "sweep.trials=2")
     cli(*sweep, "task=denoise,derain", "sweep.name='${task.name}'", "seed=4")
     tasks = {t["params"]["task"]: t["folder"] for t in record(tmp_path)["trials"]}
     assert "derain" in tasks or "denoise" in tasks
@@ -180,7 +191,7 @@ def test_a_study_in_use_is_left_alone(cli, tmp_path):
 
 
 def test_a_signal_in_the_last_validation_ends_the_sweep(tmp_path):
-    process = start_cli(tmp_path, "-m", "seed=0,1", "trainer.max_epochs=1", "logger=none",
+    process = Forked(tmp_path, "-m", "seed=0,1", "trainer.max_epochs=1", "logger=none",
                         "data.val_crop_size=256", "data.crops_per_image=1")  # fmt: skip
     folder = tmp_path / "runs" / "multirun"
     while not list(folder.glob("*/0/checkpoints/last.ckpt")) and process.poll() is None:
@@ -194,7 +205,7 @@ def test_a_signal_in_the_last_validation_ends_the_sweep(tmp_path):
 
 def test_several_objectives_leave_what_none_is_better_than(cli, tmp_path):
     cli("sweep=optuna", "sweep.trials=3", "sweep.objectives=[psnr,parameters,latency]",
-        "model.width=8,12", "trainer.max_steps=1", "logger=none", "seed=2")  # fmt: skip
+        *SMALL[1:], "model.width=8,12", "trainer.max_steps=1", "seed=2")  # fmt: skip
     found = record(tmp_path)
     for trial in found["trials"]:
         values = trial["values"]
