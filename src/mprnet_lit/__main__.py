@@ -18,7 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from mprnet_lit import command_line, signals, usage
 from mprnet_lit.config import CONFIG_DIR, check_choices, explain, register_resolvers
 from mprnet_lit.errors import RefusedError, UserError
+from mprnet_lit.masking import mask_text
 from mprnet_lit.runs import note_failure
+from mprnet_lit.text import printable_lines
+from mprnet_lit.tracking.settings import mask_hydras_records
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -65,6 +68,7 @@ def _run(config: DictConfig) -> Any:
     """Run the mode; a mistake of the user's ends the process with one sentence."""
     mode = importlib.import_module(f"mprnet_lit.modes.{config.mode.name}")
     try:
+        mask_hydras_records(HydraConfig.get())
         if HydraConfig.get().job.chdir:
             raise UserError(
                 "hydra.job.chdir=true is not supported: relative paths are read from the folder in "
@@ -76,6 +80,7 @@ def _run(config: DictConfig) -> Any:
         if sentence is None:  # a bug of ours
             traceback.print_exc()
             sentence = f"{type(error).__name__}: {error}"
+        sentence = mask_text(sentence)
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
         has_own_folder = folder != Path.cwd()
@@ -83,7 +88,8 @@ def _run(config: DictConfig) -> Any:
             note_failure(folder, sentence)
         if hydra.mode != RunMode.MULTIRUN:
             _fail(sentence)
-        print(f"Error: {sentence}", file=sys.stderr)  # the sweep goes on with the other jobs
+        # The sweep goes on with the other jobs.
+        print(f"Error: {printable_lines(sentence)}", file=sys.stderr)
         raise UserError(f"at least one job of the sweep failed ({folder}): {sentence}") from error
 
 
@@ -109,7 +115,7 @@ def _sentence(error: Exception) -> str | None:
 def _fail(sentence: str, status: int = 1) -> NoReturn:
     rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID")
     if rank in (None, "", "0"):  # once on each machine, not once per process
-        print(f"Error: {sentence}", file=sys.stderr)
+        print(f"Error: {printable_lines(mask_text(sentence))}", file=sys.stderr)
     raise SystemExit(status)
 
 

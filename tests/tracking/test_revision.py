@@ -84,13 +84,17 @@ def test_a_repository_says_nothing_but_the_name_of_a_commit(checkout, tmp_path, 
     assert git_revision(checkout / "src" / "mprnet_lit") is None
 
 
-def test_no_program_is_started_for_the_record_of_the_environment(monkeypatch):
-    def refuse(*arguments, **_):
-        raise AssertionError(arguments)
+def test_git_is_not_started_for_the_record_of_the_environment(monkeypatch):
+    started = []
+    real = subprocess.Popen.__init__
 
-    monkeypatch.setattr(subprocess, "Popen", refuse)
-    monkeypatch.setattr(os, "system", refuse)
+    def note(self, command, *arguments, **options):
+        started.append(str(command))
+        real(self, command, *arguments, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", note)
     assert len(environment()["code"]["source"]) == 64
+    assert not any("git" in command for command in started)
 
 
 def test_the_digest_of_the_code_changes_with_it(checkout):

@@ -13,6 +13,7 @@ from typing import Literal
 from mprnet_lit.data.images import probe_image
 from mprnet_lit.data.listing import Listing, list_images, skipped
 from mprnet_lit.errors import UserError
+from mprnet_lit.text import printable
 
 OnError = Literal["raise", "skip"]
 Key = tuple[str, ...]
@@ -250,7 +251,7 @@ def _judge(problems: Sequence[str], on_error: OnError, left: int, what: str) -> 
         if left
         else f"mend them, as no {what} is left without them"
     )
-    shown = [f"  {line}" for line in problems[:_SHOWN]]
+    shown = [f"  {printable(line)}" for line in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
         shown.append(f"  and {len(problems) - _SHOWN} more")
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"

@@ -11,6 +11,7 @@ from mprnet_lit.checks import require
 from mprnet_lit.data.images import probe_image
 from mprnet_lit.data.pairing import CleanImages, OnError, Pairs, find_images, find_pairs
 from mprnet_lit.errors import UserError
+from mprnet_lit.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,6 @@ class PairedFolders:
 
 def _report(found: Pairs | CleanImages) -> None:
     for line in found.left_out:
-        log.warning("Left out: %s", line)
+        log.warning("Left out: %s", printable(line))
     for line in found.skipped:
-        log.warning("%s", line)
+        log.warning("%s", printable(line))

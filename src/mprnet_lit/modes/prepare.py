@@ -33,6 +33,7 @@ from mprnet_lit.errors import UserError
 from mprnet_lit.hardware import cores
 from mprnet_lit.modes.arguments import place
 from mprnet_lit.runs import held
+from mprnet_lit.text import printable
 from mprnet_lit.tracking.terminal import say
 
 
@@ -85,7 +86,7 @@ def _prepare(
         begin(folder, done)
     failures = _store_all(todo, folder, done, console)
     if failures:
-        lines = "".join(f"\n  {failure}" for failure in failures)
+        lines = "".join(f"\n  {printable(failure)}" for failure in failures)
         raise UserError(f"{len(failures)} images could not be prepared:{lines}")
 
     def entry(split: Split, sample: Sample) -> Entry:
@@ -170,7 +171,7 @@ def _verify(folder: Path, console: Console) -> None:
         whole = list(pool.map(lambda s: s.is_whole(folder), stored))
     damaged = [s for s, good in zip(stored, whole, strict=True) if not good]
     if damaged:
-        lines = "".join(f"\n  {folder / s.file} (of {s.source})" for s in damaged)
+        lines = "".join(f"\n  {folder / s.file} (of {printable(s.source)})" for s in damaged)
         raise UserError(
             f"{len(damaged)} of {len(stored)} files are damaged; delete them and run mode=prepare "
             f"again, which makes what is missing:{lines}"

@@ -28,6 +28,7 @@ from mprnet_lit.files import staging
 from mprnet_lit.inference import Restorer
 from mprnet_lit.modes import arguments
 from mprnet_lit.overlap import Behind, ahead
+from mprnet_lit.text import printable
 from mprnet_lit.tracking.report import Entry, centre, write_report
 from mprnet_lit.tracking.terminal import say, say_facts
 from mprnet_lit.weights import SHIPPED
@@ -73,7 +74,7 @@ def run(config: DictConfig) -> None:
     if config.report:
         _report(page, restorer, outputs)
     if failures:
-        lines = "".join(f"\n  {failure}" for failure in failures)
+        lines = "".join(f"\n  {printable(failure)}" for failure in failures)
         raise UserError(f"{len(failures)} of {len(plan.todo)} files could not be restored:{lines}")
 
 
@@ -271,7 +272,7 @@ class _Bar:
 
     def begin(self, job: Job) -> None:
         """Show the file's name."""
-        self.progress.update(self.task, description=job.name[-40:])
+        self.progress.update(self.task, description=printable(job.name)[-40:])
 
     def move(self, part: int, parts: int) -> None:
         """Show how much of the file is done."""

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -33,6 +32,7 @@ from mprnet_lit.stopping import StopOnSignal, Stopped, start_again
 from mprnet_lit.sweeps.objectives import measure
 from mprnet_lit.tracking import dashboards
 from mprnet_lit.tracking.provenance import save_provenance
+from mprnet_lit.tracking.settings import settings_of_training
 from mprnet_lit.tracking.summary import SUMMARY
 from mprnet_lit.tracking.terminal import quieten
 from mprnet_lit.weights import Info
@@ -126,7 +126,7 @@ def _train(
         task=config.task.name,
         crop=data.patch_size,
         licence=start.info.licence,  # of the weights that these are made of
-        config=cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)),
+        config=settings_of_training(config),
     )
     try:
         with ExitStack() as stack:

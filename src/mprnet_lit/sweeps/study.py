@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.files import write_whole
+from mprnet_lit.masking import mask, mask_text
 from mprnet_lit.sweeps.objectives import DIRECTIONS
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ class Study:
             ) from error
         except Exception as error:  # SQLAlchemy's, and those of each database's driver
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"sweep.storage={storage} can't be used: {reason}") from error
+            raise UserError(
+                mask_text(f"sweep.storage={storage} can't be used: {reason}")
+            ) from error
         if not self.study.trials:
             self.study.set_user_attr("objectives", self.objectives)
         if self.study.user_attrs.get("objectives") != self.objectives:
@@ -145,7 +148,7 @@ class Study:
         if not isinstance(values, Exception) and not all(map(math.isfinite, values)):
             values = UserError(f"its {'/'.join(self.objectives)} is not finite: {values}")
         if isinstance(values, Exception):
-            self._note(trial, ERROR, str(values))
+            self._note(trial, ERROR, mask_text(str(values)))
             self.study.tell(number, state=TrialState.FAIL)
         elif PRUNED in trial.user_attrs:
             self.study.tell(number, state=TrialState.PRUNED)
@@ -161,11 +164,11 @@ class Study:
             {
                 "number": trial.number,
                 "state": KILLED if KILLED in trial.user_attrs else _STATES[trial.state.name],
-                "params": trial.params,
+                "params": mask(trial.params),
                 "values": dict(zip(self.objectives, trial.values or (), strict=False)),
                 # What was killed goes on as another trial, in its folder.
                 "folder": None if KILLED in trial.user_attrs else trial.user_attrs.get("folder"),
-                "error": trial.user_attrs.get(ERROR),
+                "error": mask(trial.user_attrs.get(ERROR)),
             }
             for trial in self.study.trials
         ]

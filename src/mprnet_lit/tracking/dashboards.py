@@ -18,9 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.config import instantiate
 from mprnet_lit.errors import UserError, install_hint
+from mprnet_lit.masking import hide_homes, mask_text
 from mprnet_lit.runs import NOT_THE_RUN
 from mprnet_lit.tracking.provenance import ENVIRONMENT
 from mprnet_lit.tracking.records import Value, guard, reason, record_settings, record_weights, title
+from mprnet_lit.tracking.settings import recorded
 
 _LONGEST_TAG = 64
 """Characters that wandb takes."""
@@ -124,18 +126,20 @@ def group(config: DictConfig) -> str:
 
 
 def tags(config: DictConfig) -> list[str]:
-    """Return the run's tags: those of ``logger.tags``, then what the command overrode."""
+    """Return the run's tags: those of ``logger.tags``, then what the command overrode.
+
+    Credentials in them are hidden.
+    """
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     own = [
         o for o in overrides if o.lstrip("+~").partition("=")[0].split(".")[0] not in NOT_THE_RUN
     ]
-    return list(
-        dict.fromkeys(str(tag)[:_LONGEST_TAG] for tag in (*config.logger.tags, *own) if tag)
-    )
+    named = [mask_text(str(tag)) for tag in (*config.logger.tags, *own) if tag]
+    return list(dict.fromkeys(tag[:_LONGEST_TAG] for tag in named))
 
 
 def run_settings(config: DictConfig, folder: Path) -> dict[str, Value]:
-    """Return all that a run is made of, by dotted names."""
+    """Return the settings of a run by dotted names, without credentials and home folders."""
     environment = json.loads((folder / ENVIRONMENT).read_text())
     settings = {
         "run": {"folder": str(folder), "group": group(config), "tags": ", ".join(tags(config))},
@@ -143,8 +147,8 @@ def run_settings(config: DictConfig, folder: Path) -> dict[str, Value]:
         "packages": {"python": environment["python"], **environment["packages"]},
         "machine": environment["machine"],
     }
-    resolved: Any = OmegaConf.to_container(config, resolve=True)
-    return dict(_flat({**resolved, **settings}))
+    flat = _flat({**recorded(config), **settings})
+    return {k: hide_homes(v) if isinstance(v, str) else v for k, v in flat}
 
 
 def best_weights(trainer: Trainer) -> Path | None:

@@ -10,14 +10,22 @@ from typing import Any
 
 from PIL import Image
 
+from mprnet_lit.masking import hide_homes
+from mprnet_lit.text import printable
+
+_PICTURE = "data:image/webp;base64,"
+
 
 def fill(template: str, title: str, data: Any) -> bytes:
-    """Return a page: ``{{title}}``, ``{{data}}`` and the names of files beside it filled in."""
+    """Return a page: ``{{title}}``, ``{{data}}`` and the names of files beside it filled in.
+
+    Texts are shown without control characters and home folders.
+    """
     folder = files("mprnet_lit.tracking")
     # Inside a script element only "<" could end it, whatever a file's name holds.
     parts = {
-        "title": html.escape(title),
-        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+        "title": html.escape(_shown(title)),
+        "data": json.dumps(_shown(data), allow_nan=False).replace("<", "\\u003c"),
     }
 
     def part(match: re.Match[str]) -> str:
@@ -29,8 +37,18 @@ def fill(template: str, title: str, data: Any) -> bytes:
     return re.sub(r"\{\{(title|data|\w+\.(?:css|js|html))\}\}", part, page).encode()
 
 
+def _shown(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {_shown(key): _shown(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_shown(value) for value in data]
+    if isinstance(data, str) and not data.startswith(_PICTURE):
+        return "\n".join(map(printable, hide_homes(data).splitlines()))
+    return data
+
+
 def embed(image: Image.Image, **options: Any) -> str:
     """Return a picture as a URL that holds it."""
     buffer = BytesIO()
     image.save(buffer, "WEBP", **options)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"{_PICTURE}{base64.b64encode(buffer.getvalue()).decode()}"

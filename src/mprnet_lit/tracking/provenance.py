@@ -14,7 +14,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.files import write_whole
+from mprnet_lit.masking import mask_text
 from mprnet_lit.tracking.revision import git_revision, source_digest
+from mprnet_lit.tracking.settings import recorded
 
 ENVIRONMENT = "environment.json"
 _PACKAGES = (
@@ -33,16 +35,19 @@ _PACKAGES = (
 
 
 def save_provenance(config: DictConfig, folder: Path) -> None:
-    """Write ``config.yaml`` (resolved) and ``environment.json`` into the run's folder."""
-    values = OmegaConf.to_container(config, resolve=True)
-    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(values)).encode())
+    """Write ``config.yaml`` and ``environment.json`` into the run's folder, without credentials.
+
+    The configuration is resolved but for what environment variables say.
+    """
+    values = OmegaConf.create(recorded(config))
+    write_whole(folder / "config.yaml", OmegaConf.to_yaml(values).encode())
     write_whole(folder / ENVIRONMENT, (json.dumps(environment(), indent=2) + "\n").encode())
 
 
 def environment() -> dict[str, Any]:
     """Return command, code revision, package versions and machine."""
     return {
-        "command": shlex.join(sys.orig_argv),
+        "command": shlex.join(mask_text(argument) for argument in sys.orig_argv),
         "code": {"revision": git_revision(), "source": source_digest()},
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},

@@ -18,6 +18,9 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from numpy.typing import NDArray
 from PIL import Image
 
+from mprnet_lit.masking import mask_text
+from mprnet_lit.text import printable
+
 Value = bool | int | float | str
 """A setting that every dashboard can hold."""
 
@@ -102,7 +105,7 @@ def title(logger: Logger) -> str:
 def reason(error: BaseException) -> str:
     """Return an error's first line, or its class if it has none."""
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(error).__name__
+    return mask_text(printable(lines[0].rstrip(".:"))) if lines else type(error).__name__
 
 
 def _tensorboard_settings(logger: TensorBoardLogger, settings: dict[str, Value]) -> None:

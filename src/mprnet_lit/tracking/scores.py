@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mprnet_lit.data.images import to_float, to_uint8, write_png
 from mprnet_lit.evaluation import Row, Scores, TestSet, differences, means
 from mprnet_lit.files import write_whole
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import mean_scores
+from mprnet_lit.text import printable
 from mprnet_lit.tracking.report import Entry, write_report
 from mprnet_lit.tracking.terminal import say, say_facts
 
@@ -91,7 +93,7 @@ def _csv(result: Result) -> str:
     writer.writerow(["name", *result.rows[0].scores, "tiles"])
     for row in result.rows:
         scores = (f"{v:.6f}" for v in row.scores.values())
-        writer.writerow([_title(result, row), *scores, row.tiles])
+        writer.writerow([_cell(_title(result, row)), *scores, row.tiles])
     return text.getvalue()
 
 
@@ -162,12 +164,13 @@ def _summary(result: Result) -> list[list[str]]:
 
 
 def _table(result: Result) -> Table:
-    table = Table(title=f"{result.name}: {len(result.rows)} images, protocol {result.protocol}")
+    title = f"{result.name}: {len(result.rows)} images, protocol {result.protocol}"
+    table = Table(title=Text(printable(title)))
     header, *lines = _summary(result)
     for column in header:
         table.add_column(column, justify="right" if column else "left")
     for line in lines:
-        table.add_row(*line)
+        table.add_row(*(Text(printable(cell)) for cell in line))
     return table
 
 
@@ -222,6 +225,11 @@ def _labelled(scores: Scores) -> Scores:
     """psnr_degraded: PSNR degraded."""
     words = {name: name.split("_") for name in scores}
     return {" ".join((words[n][0].upper(), *words[n][1:])): v for n, v in scores.items()}
+
+
+def _cell(name: str) -> str:
+    """Return a name without control characters, which no spreadsheet takes for a formula."""
+    return printable(f"'{name}" if name.startswith(("=", "+", "-", "@")) else name)
 
 
 def _title(result: Result, row: Row) -> str:

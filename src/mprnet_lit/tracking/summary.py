@@ -64,7 +64,7 @@ class Summary(Callback):
         if not trainer.is_global_zero:
             return
         if not self.best:
-            self.console.print(f"No validation was run. The run is in {self.folder}")
+            say(self.console, f"No validation was run. The run is in {self.folder}")
             return
         write_summary(self.folder, self.best)
         show(self.folder, self.best, self.console)

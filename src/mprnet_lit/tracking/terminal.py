@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
+
+from mprnet_lit.text import printable
 
 _SETTLED = (
     ".*LeafSpec.*",
@@ -20,8 +23,8 @@ _SETTLED = (
 
 
 def say(console: Console, line: str) -> None:
-    """Print a line as it is: not wrapped, and brackets in names are no markup."""
-    console.print(line, highlight=False, soft_wrap=True, markup=False)
+    """Print a line as it is: not wrapped, without markup, emoji codes and control characters."""
+    console.print(Text(printable(line)), soft_wrap=True)
 
 
 def say_facts(console: Console, facts: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from mprnet_lit.errors import UserError
+from mprnet_lit.masking import mask, mask_text
 from mprnet_lit.models import MPRNet
 from mprnet_lit.reading import walk
 from mprnet_lit.runs import ERROR
@@ -172,10 +173,10 @@ def _of_entry(entry: dict[str, Any], sweep: Path, folder: Path | None, root: Pat
         trial.name = f"{title} (in {folder.name})"
     trial.state = str(entry.get("state") or trial.state)
     if trial.state == "failed" and not trial.error and entry.get("error"):
-        trial.error = str(entry["error"])
+        trial.error = mask_text(str(entry["error"]))
     parameters, values = entry.get("params"), entry.get("values")
     if isinstance(parameters, dict):
-        trial.overrides |= {str(key): plain(value) for key, value in parameters.items()}
+        trial.overrides |= {str(key): plain(v) for key, v in mask(parameters).items()}
     if isinstance(values, dict):
         measured = {str(k): v for k, v in values.items() if is_number(v)}
         trial.best = measured | trial.best
@@ -217,18 +218,18 @@ def _read(folder: Path, root: Path) -> Trial:
     trial.best = {key: float(v) for key, v in summary.items() if is_number(v)}
     if trial.psnr is None and "val/psnr" in trial.curves:
         trial.best |= _best_of(trial.curves)
-    trial.environment = flatten(environment)
+    trial.environment = flatten(mask(environment))
     trial.resolved = isinstance(config, dict)
     if not trial.resolved:
         config, _ = read_yaml(folder, ".hydra/config.yaml")
-    leaves = flatten(config)
+    leaves = flatten(mask(config))
     own = leaves.get("paths.run")
     leaves = {key: _portable(value, own) for key, value in leaves.items()}
     trial.config = {key: v for key, v in leaves.items() if trial.resolved or "${" not in str(v)}
     trial.parameters = _parameters(trial.config)
-    trial.overrides = overrides(read_yaml(folder, ".hydra/overrides.yaml")[0])
+    trial.overrides = overrides(mask(read_yaml(folder, ".hydra/overrides.yaml")[0]))
     if failed is not None and failed > (ended or 0):
-        trial.state, trial.error = "failed", read_text(folder / ERROR)
+        trial.state, trial.error = "failed", mask_text(read_text(folder / ERROR))
     elif ended is not None:
         trial.state = "complete"
     if started is not None and ended is not None and ended - started >= 1:

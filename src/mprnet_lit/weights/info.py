@@ -7,6 +7,7 @@ from typing import Any, Self
 from mprnet_lit.checks import require
 from mprnet_lit.errors import UserError
 from mprnet_lit.models import Size
+from mprnet_lit.weights.training import training_settings
 
 RECORD = "mprnet_lit"
 """The key under which a file keeps the size and the :class:`Info`."""
@@ -22,7 +23,7 @@ class Info:
         crop: side of the training patches in pixels; test-time local conversion needs it.
         licence: of the weights' origin; empty if nobody said.
         metrics: what validation measured, such as ``{"val/psnr": 31.1}``.
-        config: the training's resolved configuration.
+        config: settings that define the training; see ``training_settings``.
     """
 
     task: str = ""
@@ -54,5 +55,8 @@ class Info:
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
     def record(self, size: Size) -> dict[str, Any]:
-        """Return what a file keeps, in plain values: these and the network's size."""
-        return {"size": asdict(size), **asdict(self)}
+        """Return what a file keeps, in plain values: these and the network's size.
+
+        Of the configuration, which earlier versions kept as a whole, it is the training's settings.
+        """
+        return {"size": asdict(size), **asdict(self), "config": training_settings(self.config)}

@@ -1,0 +1,102 @@
+"""Hiding credentials and home folders in the settings, commands and messages that are written."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HIDDEN = "***"
+_WORDS = {"auth", "bearer", "cookie", "cookies", "key", "pass", "pwd", "sig", "signature"}
+_ENDINGS = (
+    *("password", "passwd", "passphrase", "secret", "secrets", "token", "apikey", "accesskey"),
+    *("authorization", "authorisation", "credential", "credentials"),
+)
+_PARTS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+# All are bounded, and begin at the beginning of a word: they take time in proportion to the text.
+_URI = re.compile(r"""(?<![\w+.-])([A-Za-z][\w+.-]{0,30}://)(?:[^\s/'"]{1,500}|[^\s/:@'"]{1,100}:
+    (?!\d{1,5}(?:/|$))[^\s'"]{1,500})@""", re.VERBOSE)  # fmt: skip
+_NAME = re.compile(r"""(?<![\w.-])([\w.-]{1,200})(["']?)\s?([=:])\s?""")
+_VALUE = re.compile(
+    r"""(?!\$\{[^{}]{0,100}\}(?:["'\s,]|$))(?:(?:Bearer|Basic|Token)\s)?"""
+    r"""(?:"[^"]*"|'[^']*'|[^\s,;&}\])"']+)"""
+)
+_OVERRIDE = re.compile(r"([+~]{0,2}[\w./@-]{1,200}=)(.+)", re.DOTALL)
+_ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+(,null)?\}")
+_HOMES = re.compile(
+    r"""(?<![\w.~-])(?:/(?:home|Users)/[^/\s'":,;]+|/root(?![\w.-])|[A-Za-z]:\\Users\\[^\\\s'":,;]+)"""
+)
+
+
+def is_secret(key: str) -> bool:
+    """Tell whether a dotted key looks like that of a credential, such as ``logger.api_key``."""
+    words = [word.lower() for word in _PARTS.findall(key)]
+    return any(word in _WORDS or word.endswith(_ENDINGS) for word in words)
+
+
+def mask_text(text: str) -> str:
+    """Hide the credentials in a text: those of URIs, and values of keys that look like secrets.
+
+    Args:
+        text: an override such as ``+api_key=1234``, a command or a message.
+    """
+    override = _OVERRIDE.fullmatch(text)
+    if override and is_secret(override[1]):
+        return text if _ENVIRONMENT.fullmatch(override[2]) else f"{override[1]}{HIDDEN}"
+    return _mask_values(_URI.sub(rf"\1{HIDDEN}@", text))
+
+
+def mask(value: Any, key: str = "") -> Any:
+    """Return plain settings with the credentials in them hidden.
+
+    Args:
+        value: a mapping, a list, a text, a number, a truth value or ``None``.
+        key: dotted key of the value.
+    """
+    if isinstance(value, dict):
+        return {k: mask(child, f"{key}.{k}") for k, child in value.items()}
+    if isinstance(value, list):
+        return [mask(child, key) for child in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if is_secret(key) and not _ENVIRONMENT.fullmatch(str(value)):
+        return HIDDEN
+    return mask_text(value) if isinstance(value, str) else value
+
+
+def secrets(value: Any, key: str = "") -> Iterator[str]:
+    """Yield the texts of settings whose keys look like secrets, to be found under other keys."""
+    if isinstance(value, dict | list):
+        for name, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from secrets(child, f"{key}.{name}")
+    elif isinstance(value, str) and len(value) > 3 and is_secret(key):
+        yield value
+
+
+def hide_homes(text: str) -> str:
+    """Replace home folders, of whichever user, by ``~``."""
+    own = str(Path.home())
+    if len(own) > 1:
+        text = re.sub(rf"{re.escape(own)}(?![\w.-])", "~", text)
+    return _HOMES.sub("~", text)
+
+
+def may_hold_secrets(text: str) -> bool:
+    """Tell quickly whether a file of settings is worth being searched for credentials."""
+    words = set(re.findall(r"[\w.-]{1,200}", text))
+    return bool(_URI.search(text)) or any(map(is_secret, words))
+
+
+def _mask_values(text: str) -> str:
+    """Hide what follows the names of secrets, as in ``token=1234`` or ``password: 1234``."""
+    parts, at = [], 0
+    for found in _NAME.finditer(text):
+        name, quote, sign = found.groups()
+        before = set(text[max(found.start() - 2, 0) : found.start()])
+        # "there is no key: ..." is a sentence, and {key: ...} a setting.
+        is_sentence = sign == ":" and name.lower() in _WORDS and not (quote or before & set("{,"))
+        if found.start() < at or is_sentence or not is_secret(name):
+            continue
+        if value := _VALUE.match(text, found.end()):
+            parts += [text[at : found.end()], HIDDEN]
+            at = value.end()
+    return "".join((*parts, text[at:]))
