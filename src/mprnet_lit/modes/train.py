@@ -32,7 +32,7 @@ from mprnet_lit.stopping import StopOnSignal, Stopped, start_again
 from mprnet_lit.sweeps.objectives import measure
 from mprnet_lit.tracking import dashboards
 from mprnet_lit.tracking.provenance import save_provenance
-from mprnet_lit.tracking.settings import settings_of_training
+from mprnet_lit.tracking.settings import overrides_as_written, settings_of_training
 from mprnet_lit.tracking.summary import SUMMARY
 from mprnet_lit.tracking.terminal import quieten
 from mprnet_lit.weights import Info
@@ -232,7 +232,7 @@ def _run_alone(config: DictConfig, folder: Path) -> float | list[float] | None:
     for source in hydra.runtime.config_sources:
         if source.provider == "command-line":
             command += ["--config-dir", source.path]
-    command += [*hydra.overrides.task, f"logger.group={quoted(dashboards.group(config))}"]
+    command += [*overrides_as_written(), f"logger.group={quoted(dashboards.group(config))}"]
     command += [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
     status = subprocess.run(command, check=False).returncode
     if status < 0:  # killed before it took the signals over

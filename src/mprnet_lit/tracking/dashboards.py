@@ -22,7 +22,7 @@ from mprnet_lit.masking import hide_homes, mask_text
 from mprnet_lit.runs import NOT_THE_RUN
 from mprnet_lit.tracking.provenance import ENVIRONMENT
 from mprnet_lit.tracking.records import Value, guard, reason, record_settings, record_weights, title
-from mprnet_lit.tracking.settings import recorded
+from mprnet_lit.tracking.settings import overrides_as_written, recorded
 
 _LONGEST_TAG = 64
 """Characters that wandb takes."""
@@ -130,7 +130,7 @@ def tags(config: DictConfig) -> list[str]:
 
     Credentials in them are hidden.
     """
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    overrides = overrides_as_written() if HydraConfig.initialized() else []
     own = [
         o for o in overrides if o.lstrip("+~").partition("=")[0].split(".")[0] not in NOT_THE_RUN
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.resolvers import oc
 
@@ -58,6 +59,14 @@ def mask_hydras_records(config: HydraConf) -> None:
         masked = mask(content)
         if masked != content:
             write_whole(path, OmegaConf.to_yaml(OmegaConf.create(masked)).encode())
+
+
+def overrides_as_written() -> list[str]:
+    """Return the overrides of this command; Hydra would resolve the interpolations in them."""
+    # Typed as the configuration below "hydra", which it holds.
+    hydra: Any = HydraConfig.instance().cfg
+    written: Any = OmegaConf.to_container(hydra.hydra.overrides.task, resolve=False)
+    return [str(override) for override in written]
 
 
 @contextmanager
