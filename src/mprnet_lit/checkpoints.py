@@ -60,7 +60,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 "it, or set paths.runs to the folder that it leads to"
             )
         content = BytesIO()  # first, as torch's own writer hides why writing failed
-        torch.save(checkpoint, content)
+        states = {k: without_folders(v) for k, v in checkpoint.get("callbacks", {}).items()}
+        torch.save(checkpoint | {"callbacks": states}, content)
         write_whole(
             path,
             content.getbuffer(),
@@ -80,6 +81,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if (within or path in self.written) and is_regular(path):
             with suppress(FileNotFoundError):
                 path.unlink()
+
+
+def without_folders(state: Any) -> Any:
+    """Return a callback's state with absolute paths replaced by the names of their files.
+
+    A checkpoint is passed on as weights, and need not tell where it was written.
+    """
+    if isinstance(state, dict):
+        return {without_folders(key): without_folders(value) for key, value in state.items()}
+    if isinstance(state, str) and Path(state).is_absolute():
+        return Path(state).name
+    return state
 
 
 def is_regular(path: Path) -> bool:

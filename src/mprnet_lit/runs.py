@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.errors import RefusedError, UserError
 from mprnet_lit.files import write_whole
+from mprnet_lit.masking import mask
 
 RECORD = "run.json"
 LAST = Path("checkpoints") / "last.ckpt"
@@ -70,7 +71,7 @@ def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> 
         "fingerprint": fingerprint(config),
         "order": 1 + max((_recorded(path)[1] for path in _records(config)), default=0),
         "resumed_from": came_from,
-        "settings": settings(config),
+        "settings": mask(settings(config)),
     }
     write_whole(folder / RECORD, (json.dumps(content) + "\n").encode())
     (folder / ERROR).unlink(missing_ok=True)
@@ -160,7 +161,7 @@ def nearest(config: DictConfig) -> Nearest | None:
     """Return the run whose settings differ least from the command's, the newest of several."""
     from mprnet_lit.tracking.run_files import flatten
 
-    asked = flatten(settings(config))
+    asked = flatten(mask(settings(config)))
     found: list[tuple[int, int, Nearest]] = []
     for path in _records(config):
         there = _content(path).get("settings")

@@ -47,6 +47,7 @@ def test_a_training_and_what_is_made_of_it(cli, tmp_path, monkeypatch):
     trained = weights.read(best).info.config
     assert trained["task"]["name"] == "denoise" and trained["optimizer"]["lr"] == 2e-4
     assert trained["trainer"]["max_epochs"] == 1 and "note" not in trained["task"]
+    assert str(tmp_path).encode() not in best.read_bytes()
     cli("mode=convert", f"weights={best}", "output=made/a.safetensors")
     cli("mode=report", "input=runs/one", "output=made/report.html")
     assert holding(tmp_path / "made", str(tmp_path)) == []
