@@ -92,10 +92,6 @@ class OptunaSweeper(Sweeper):
 
         assert self.config is not None
         require_optuna()
-        for key in ("trials", "jobs", "startup_trials"):
-            value = getattr(self, key)
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"sweep.{key}={value} must be a whole number, 1 or more")
         check(self.objectives)
         space = parse_space(self._parse(arguments))
         if not space.searched:

@@ -15,13 +15,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mprnet_lit import command_line, signals, usage
+from mprnet_lit import command_line, signals, temporary, usage
 from mprnet_lit.config import CONFIG_DIR, check_choices, explain, register_resolvers
 from mprnet_lit.errors import RefusedError, UserError
 from mprnet_lit.masking import mask_text
 from mprnet_lit.runs import note_failure
 from mprnet_lit.text import printable_lines
 from mprnet_lit.tracking.settings import mask_hydras_records
+from mprnet_lit.values import check_values
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -66,7 +67,6 @@ def main() -> None:
 
 def _run(config: DictConfig) -> Any:
     """Run the mode; a mistake of the user's ends the process with one sentence."""
-    mode = importlib.import_module(f"mprnet_lit.modes.{config.mode.name}")
     try:
         mask_hydras_records(HydraConfig.get())
         if HydraConfig.get().job.chdir:
@@ -74,6 +74,9 @@ def _run(config: DictConfig) -> Any:
                 "hydra.job.chdir=true is not supported: relative paths are read from the folder in "
                 "which the command was started; remove it"
             )
+        check_values(config)
+        temporary.provide()
+        mode = importlib.import_module(f"mprnet_lit.modes.{config.mode.name}")
         return mode.run(config)
     except Exception as error:
         sentence = _sentence(error)
@@ -101,6 +104,8 @@ def _sentence(error: Exception) -> str | None:
     for link in chain:
         if isinstance(link, UserError):
             return str(link).rpartition("UserError: ")[2].strip()  # worker processes wrap it
+        if clause := temporary.without_folder(link):
+            return f"{clause}: make room there, or set TMPDIR to a folder that can be written"
         if isinstance(link, OSError) and link.filename is not None:
             return f"can't use {link.filename}: {link.strerror}"
         if isinstance(link, OSError) and link.errno in _FULL:

@@ -30,8 +30,6 @@ class BadSteps(Callback):
     """
 
     def __init__(self, limit: int, folder: Path) -> None:
-        if limit < 1:
-            raise UserError(f"trainer.max_bad_steps={limit} must be 1 or more")
         self.limit = limit
         self.folder = folder
         self.total = 0

@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, Node, OmegaConf
+from omegaconf.errors import ValidationError
 
 from mprnet_lit.errors import UserError, install_hint
 from mprnet_lit.runs import find_run, refuse_existing, run_stamp
@@ -101,11 +102,21 @@ def instantiate(config: DictConfig, **kwargs: Any) -> Any:
     """Build the object that ``_target_`` names, and those inside it.
 
     Raises:
-        UserError: a target is not one of the classes that may be instantiated.
+        UserError: a target is not one of the classes that may be instantiated, or a class refuses
+            its settings.
     """
-    for key, target in _targets(OmegaConf.to_container(config, resolve=True)):
-        _check_target(config._get_full_key(key), target)
-    return hydra.utils.instantiate(config, _convert_="all", **kwargs)
+    targets = {
+        str(config._get_full_key(key)): target
+        for key, target in _targets(OmegaConf.to_container(config, resolve=True))
+    }
+    for key, target in targets.items():
+        _check_target(key, target)
+    try:
+        return hydra.utils.instantiate(config, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise UserError(_with_key(str(error.__cause__), _full_key(error), targets)) from error
+        raise
 
 
 def _targets(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -218,8 +229,9 @@ def explain(error: Exception) -> str | None:
     if found := re.search(r"raised while resolving interpolation: (.+)", text):
         return found[1]
     if isinstance(error, InstantiationException):
-        where = re.search(r"full_key: (\S+)", text)
-        return f"{where[1] if where else 'the configuration'}: {error.__cause__ or text}"
+        return f"{_full_key(error) or 'the configuration'}: {error.__cause__ or text}"
+    if isinstance(error.__cause__, ValidationError):  # a type of Hydra's own settings
+        return f"{text.removeprefix('Error merging override ')}: {error.__cause__}".splitlines()[0]
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found[1]} is not set: add {found[1]}=VALUE to the command"
     return None
@@ -231,6 +243,23 @@ def _no_such_key(key: str) -> str:
         return f"the key '{key}' exists only with {' or '.join(options)}: add one of them"
     near = _did_you_mean(key, valid_keys() - {key})
     return f"there is no key '{key}' in the configuration{near}"
+
+
+def _full_key(error: InstantiationException) -> str:
+    found = re.search(r"full_key: (\S+)", str(error))
+    return found[1] if found else ""
+
+
+def _with_key(sentence: str, key: str, keys: Iterable[str]) -> str:
+    """Return the sentence of a class with the key of its settings, unless it names them itself.
+
+    Hydra writes the key without the dots before places in a list: ``choices0``.
+    """
+    for target in keys:
+        node = target.removesuffix("._target_")
+        if node.replace(".", "") == key.replace(".", ""):
+            return sentence if f"{node}." in sentence else f"{node}: {sentence}"
+    return sentence
 
 
 def _did_you_mean(wrong: str, valid: Iterable[str]) -> str:

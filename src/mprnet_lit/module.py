@@ -1,5 +1,6 @@
 """The LightningModule: steps, metrics, optimiser and schedule, one narrow method each."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypedDict, cast
@@ -147,13 +148,18 @@ class RestorationModule(LightningModule):
         """Return the optimiser and the warm-up cosine schedule.
 
         Raises:
-            UserError: the optimiser refuses its settings.
+            UserError: the optimiser refuses its settings, or the training has no end.
         """
         try:
             optimizer = self.make_optimizer(self.model.parameters())
         except (TypeError, ValueError) as error:
             raise UserError(f"the settings under optimizer can't be used: {error}") from error
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise UserError(
+                "the learning rate's schedule needs the length of the training: set "
+                "trainer.max_epochs or trainer.max_steps to a number above 0"
+            )
         per_epoch = -(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
         schedule = build_schedule(
             optimizer,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, open_dict
 
 from mprnet_lit.config import instantiate
 from mprnet_lit.errors import UserError
+from mprnet_lit.hardware import training_device
 from mprnet_lit.runs import HOW_IT_ENDS
 
 
@@ -25,11 +27,9 @@ def build_trainer(settings: DictConfig, plugins: list[Any], **options: Any) -> T
         options: instead of what stands in the settings.
 
     Raises:
-        UserError: the time is not a number above 0.
+        UserError: this machine has not the devices asked for, or Lightning refuses a setting.
     """
-    seconds = settings.peer_timeout
-    if isinstance(seconds, str) or not seconds > 0:
-        raise UserError(f"trainer.peer_timeout={seconds} must be a number of seconds above 0")
+    _check_devices(settings)
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         # Signals and requeueing are ours: see StopOnSignal.
         plugins = [*plugins, SLURMEnvironment(auto_requeue=False)]
@@ -37,10 +37,48 @@ def build_trainer(settings: DictConfig, plugins: list[Any], **options: Any) -> T
     with open_dict(lightnings):
         for key in HOW_IT_ENDS:
             lightnings.pop(key)
-    trainer: Trainer = instantiate(lightnings, plugins=plugins, **options)
+    try:
+        trainer: Trainer = instantiate(lightnings, plugins=plugins, **options)
+    except InstantiationException as error:
+        raise UserError(
+            f"the settings under trainer can't be used: {error.__cause__ or error}"
+        ) from error
     if hasattr(trainer.strategy, "_timeout"):  # DDP's or FSDP's, before it opens connections
-        trainer.strategy._timeout = timedelta(seconds=seconds)
+        trainer.strategy._timeout = timedelta(seconds=settings.peer_timeout)
     return trainer
+
+
+def _check_devices(settings: DictConfig) -> None:
+    """Check that this machine has the devices that the settings ask for.
+
+    Raises:
+        UserError: it has not.
+    """
+    accelerator, devices, strategy = settings.accelerator, settings.devices, settings.strategy
+    found = training_device(accelerator)
+    wanted = str(accelerator)
+    if wanted in ("gpu", "cuda", "mps") and found.type not in ("cuda", "mps"):
+        raise UserError(
+            f"trainer.accelerator={wanted} needs a GPU, and torch finds none on this machine: add "
+            "trainer.accelerator=cpu, or for two processes on the CPU trainer=cpu "
+            "trainer.strategy=ddp trainer.devices=2"
+        )
+    if found.type == "cpu":
+        if str(strategy).startswith(("fsdp", "deepspeed")):
+            raise UserError(
+                f"trainer.strategy={strategy} needs GPUs: use trainer.strategy=ddp on a CPU"
+            )
+        if devices != "auto" and not str(devices).isdecimal():
+            raise UserError(
+                f"trainer.devices={devices} must be a number of processes, 1 or more, on a CPU"
+            )
+    if found.type == "cuda" and str(devices).isdecimal():
+        there = torch.cuda.device_count()
+        if int(devices) > there:
+            raise UserError(
+                f"trainer.devices={devices} is more than the {there} GPUs of this machine: use "
+                "trainer.devices=auto for all of them"
+            )
 
 
 class Peers(Callback):

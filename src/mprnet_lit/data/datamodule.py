@@ -1,6 +1,7 @@
 """The LightningDataModule: sources, splits, batch sizes, loaders."""
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -12,12 +13,18 @@ from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.formats import DEEP_SUFFIXES
+from mprnet_lit.data.handover import Handover, as_arrays, choose
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader
 from mprnet_lit.data.sources import Sample, Source
 from mprnet_lit.data.store import SUFFIX
 from mprnet_lit.errors import RefusedError, UserError
 from mprnet_lit.hardware import cores
+
+_WAITING = 3
+"""Batches of each worker: two that it makes ahead, and one that is in use."""
+_PIXEL = 2 * 3 * 4
+"""Bytes of a pixel of a batch: two images, three colors, float32."""
 
 
 class RestorationDataModule(LightningDataModule):
@@ -78,6 +85,7 @@ class RestorationDataModule(LightningDataModule):
         self.seed = seed
         self.train_samples: list[Sample] = []
         self.val_samples: list[Sample] = []
+        self._handover: Handover | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """List and check the images, once.
@@ -189,6 +197,9 @@ class RestorationDataModule(LightningDataModule):
             return epoch, batches * batch_size
 
         workers = self.workers(world_size)
+        handover = self._how_handed_over(workers) if workers else Handover.NONE
+        if handover is Handover.NONE:
+            workers = 0
         return LazyLoader(
             dataset,
             batch_size=batch_size,
@@ -203,10 +214,31 @@ class RestorationDataModule(LightningDataModule):
                 position=position,
             ),
             num_workers=workers,
+            collate_fn=as_arrays if handover is Handover.PIPE else None,
             worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
+
+    def _how_handed_over(self, workers: int) -> Handover:
+        """Return how workers hand over batches; the first time say so if it is not as usual."""
+        if self._handover is None:
+            trainer = self.trainer
+            devices = trainer.num_devices if trainer else 1
+            choice = choose(self._bytes_waiting(workers) * devices, workers * devices)
+            self._handover = choice.way
+            if choice.reason and (trainer is None or trainer.is_global_zero):
+                print(f"Warning: {choice.reason}", file=sys.stderr, flush=True)
+        return self._handover
+
+    def _bytes_waiting(self, workers: int) -> int:
+        """Return the bytes of the batches of a device that wait, in training and validation."""
+        sides = [(s.height, s.width) for s in self.val_samples]
+        if self.val_crop_size is not None:
+            sides = [(min(h, self.val_crop_size), min(w, self.val_crop_size)) for h, w in sides]
+        pixels = self.device_batch_size() * self.patch_size**2
+        pixels += max((height * width for height, width in sides), default=0)
+        return _WAITING * workers * pixels * _PIXEL
 
     def _window(self, samples: Sequence[Sample]) -> int | None:
         """Return how many decoded images the cache holds; ``None`` where that doesn't matter."""

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
+from mprnet_lit.data.handover import as_tensors
+
 
 class ItemKey(NamedTuple):
     """What a dataset is asked for: all that its random draws depend on, beside its seed."""
@@ -85,11 +87,12 @@ class EpochSampler(Sampler[ItemKey]):
 
 
 class LazyLoader(DataLoader[Any]):
-    """A DataLoader that starts when its first batch is asked for.
+    """A DataLoader that starts when its first batch is asked for, and yields tensors.
 
     Lightning makes the iterator before it restores the position of a resumed run; workers that
     started then would read the wrong items.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+        for batch in super().__iter__():
+            yield as_tensors(batch)

@@ -33,7 +33,7 @@ class Size:
         for name, value in asdict(self).items():
             least = 0 if name.endswith("_step") else 1
             if type(value) is not int or value < least:
-                raise UserError(f"model.{name}={value} must be a whole number from {least} up")
+                raise UserError(f"model.{name}={value} must be a whole number, {least} or more")
         if self.reduction > self.width:
             raise UserError(
                 f"model.reduction={self.reduction} must be at most model.width={self.width}: "

@@ -29,9 +29,6 @@ def run(config: DictConfig) -> None:
     Raises:
         UserError: an option can't be used, or not even one patch fits.
     """
-    for key in ("largest_batch", "steps"):
-        if not isinstance(config[key], int) or config[key] < 1:
-            raise UserError(f"{key}={config[key]} must be a whole number, 1 or more")
     if config.trainer.precision not in AUTOCAST:
         raise UserError(
             f"trainer.precision={config.trainer.precision} can't be measured: mode=benchmark runs "

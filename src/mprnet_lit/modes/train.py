@@ -43,13 +43,6 @@ _STOPPED = {
     if hasattr(signal, name)  # not all are there on Windows
 }
 """Exit statuses of jobs that a signal stopped."""
-_COUNTS = (
-    "max_epochs",
-    "max_steps",
-    "accumulate_grad_batches",
-    "check_val_every_n_epoch",
-    "max_bad_steps",
-)
 
 
 def run(config: DictConfig) -> float | list[float] | None:
@@ -60,13 +53,10 @@ def run(config: DictConfig) -> float | list[float] | None:
         ``None`` without validation.
 
     Raises:
-        UserError: a count of the trainer is not a whole number, or training can't go on.
+        UserError: a setting can't be used, or training can't go on.
     """
     quieten()
     folder = Path(config.paths.run).resolve()
-    for key in _COUNTS:  # Lightning would stumble over them late, and with a traceback
-        if not isinstance(config.trainer[key], int):
-            raise UserError(f"trainer.{key}={config.trainer[key]} must be a whole number")
     checkpoint = resuming.find_checkpoint(config, folder)
     attempt = config
     if config.trainer.auto_batch and checkpoint is not None:
@@ -169,6 +159,12 @@ def _fit(
             raise SystemExit(1) from error
         if memory.is_out_of_memory(error):
             raise memory.explained(error, trainer, data, batches.training) from error
+        if "killed by signal: Bus error" in str(error) or "shared memory(shm)" in str(error):
+            raise UserError(
+                "a data worker ran out of shared memory (/dev/shm): give a container more (docker "
+                "run --shm-size=2g) or set data.num_workers=0, then the same command with "
+                f"resume=auto goes on from the last checkpoint in {peers.folder}"
+            ) from error
         if "DataLoader worker (pid" in str(error):
             raise UserError(
                 "a data worker process ended that should not have, killed for want of memory, say: "

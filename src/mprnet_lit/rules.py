@@ -1,0 +1,114 @@
+"""Rules for the values of settings: in words for people, and as a test."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+MOST_WHOLE = 2**31 - 1
+"""Largest whole number that a setting may be unless its rule gives a bound."""
+MOST = 1e30
+"""Largest number that a setting may be unless its rule gives a bound."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a setting may be.
+
+    Attributes:
+        words: completion of the sentence "KEY=VALUE must be ...".
+        accepts: whether a value obeys the rule.
+    """
+
+    words: str
+    accepts: Callable[[Any], bool]
+
+    def __or__(self, other: "Rule") -> "Rule":
+        """Return the rule that either of two rules is obeyed."""
+        return Rule(
+            f"{self.words}, or {other.words}",
+            lambda value: self.accepts(value) or other.accepts(value),
+        )
+
+
+NULL = Rule("null", lambda value: value is None)
+FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+
+
+def whole(low: int, high: int = MOST_WHOLE, multiple: int = 1) -> Rule:
+    """Return the rule for whole numbers from ``low`` to ``high``, multiples of ``multiple``."""
+    if multiple > 1:
+        words = f"a positive multiple of {multiple}"
+    else:
+        words = "a whole number" + (
+            f", {low} or more" if high == MOST_WHOLE else f" from {low} to {high}"
+        )
+    return Rule(
+        words, lambda value: is_whole(value) and low <= value <= high and value % multiple == 0
+    )
+
+
+def number(
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> Rule:
+    """Return the rule for finite numbers within bounds; ``above`` and ``below`` are exclusive."""
+    lowest = f" above {above:g}" if above > -math.inf else f", {low:g} or more"
+    highest = f"below {below:g}" if below < math.inf else f"at most {high:g}"
+    words = "a number" + ("" if max(low, above) == -math.inf else lowest)
+    words += "" if min(high, below) == math.inf else f" and {highest}"
+
+    def accepts(value: Any) -> bool:
+        return is_number(value) and low <= value <= high and above < value < below
+
+    return Rule(words, accepts)
+
+
+def one_of(*names: str) -> Rule:
+    """Return the rule for names, of which a number may be one: ``precision=32``."""
+    words = names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+    return Rule(words, lambda value: not isinstance(value, bool) and str(value) in names)
+
+
+def text(pattern: str, words: str) -> Rule:
+    """Return the rule for texts that a regular expression matches in full."""
+    return Rule(words, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None)
+
+
+def listed(rule: Rule, length: int | None = None, least: int = 0) -> Rule:
+    """Return the rule for lists of values that obey ``rule``, in number ``length`` or any."""
+    count = "" if length is None else f" of {length}"
+    some = " not empty," if least else ""
+
+    def accepts(value: Any) -> bool:
+        return (
+            isinstance(value, list)
+            and len(value) >= least
+            and length in (None, len(value))
+            and all(map(rule.accepts, value))
+        )
+
+    return Rule(f"a list{count},{some} each of it {rule.words}", accepts)
+
+
+def spread(rule: Rule) -> Rule:
+    """Return the rule for a number, or for a pair of them to draw from."""
+    pair = listed(rule, 2)
+    return Rule(
+        f"{rule.words}, or a pair [low, high] of such numbers",
+        lambda value: rule.accepts(value) or (pair.accepts(value) and value[0] <= value[1]),
+    )
+
+
+def is_whole(value: Any) -> bool:
+    """Tell whether a value is a whole number: ``true`` is not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a finite number, of a size that can be reckoned with."""
+    return (is_whole(value) or isinstance(value, float)) and -MOST <= value <= MOST

@@ -1,0 +1,105 @@
+"""Machines that lack what others have: shared memory, a folder that can be written."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+import torch
+
+from mprnet_lit import temporary
+from mprnet_lit.data import handover
+from tests.conftest import quick
+from tests.modes.test_bad_input import complaint
+from tests.test_faults import TINY
+
+OPTIONS = (*TINY, "trainer.max_steps=2", "logger=none")
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Run the command where some file systems are others."""
+
+    def run(mounts, *arguments, status=0):
+        script = f'{mounts} && cd {tmp_path} && exec "$@"'
+        prefix = ["unshare", "--mount", "bash", "-c"]
+        if os.geteuid() or subprocess.run([*prefix, mounts], capture_output=True).returncode:
+            pytest.skip("needs the right to mount a file system")
+        command = [sys.executable, "-m", "mprnet_lit", *quick(arguments)]
+        environment = {k: v for k, v in os.environ.items() if k != "MPLCONFIGDIR"}
+        done = subprocess.run(
+            [*prefix, script, "bash", *command],
+            env=environment | {"HOME": "/nonexistent", "TMPDIR": "/tmp"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+def weights(folder):
+    (path,) = folder.glob("**/last.ckpt")
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_training_where_little_can_be_written(machine, tmp_path):
+    """A read-only machine with 3 MB of shared memory, and then with none."""
+    out = tmp_path / "out"
+    out.mkdir()
+    mounts = f"mount --bind {out} {out} && mount -t tmpfs -o size=3m none /dev/shm"
+    mounts += " && mount -o remount,bind,ro /"
+    options = (*OPTIONS, "data.num_workers=1", f"paths.runs={out}")
+    done = machine(mounts, *options, "data.val_crop_size=256")
+    assert "temporary files go to /dev/shm" in done.stderr
+    assert "Warning: /dev/shm has " in done.stderr and "through pipes" in done.stderr
+    assert weights(out)
+    mounts += " && mount -o remount,ro /dev/shm"
+    done = machine(mounts, *options, status=1)
+    assert "Error: no folder for temporary files can be written (/tmp, " in done.stderr
+    assert "set TMPDIR to a folder that can be written" in done.stderr
+
+
+def test_the_ways_of_handing_over_train_alike(cli, tmp_path, monkeypatch):
+    found = {}
+    for name, workers, free in (("own", 0, None), ("pipe", 1, 300_000), ("none", 1, 0)):
+        with monkeypatch.context() as patch:
+            if free is not None:
+                patch.setattr(handover, "_free", lambda folder, free=free: free)
+            outcome = cli(*OPTIONS, f"data.num_workers={workers}", f"paths.runs={name}")
+        assert ("pipes" in outcome.errors) == (name == "pipe")
+        assert ("can't be started" in outcome.errors) == (name == "none")
+        found[name] = weights(tmp_path / name)
+    for name in ("pipe", "none"):
+        assert all(torch.equal(found[name][k], v) for k, v in found["own"].items())
+
+
+def test_shared_memory_that_runs_out_later(cli, monkeypatch):
+    def step(self, batch, batch_idx):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is")
+
+    monkeypatch.setattr("mprnet_lit.module.RestorationModule.training_step", step)
+    message = complaint(cli(*OPTIONS, status=1))
+    assert "--shm-size" in message and "data.num_workers=0" in message
+
+
+def test_a_folder_for_temporary_files(tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise FileNotFoundError(2, f"No usable temporary directory found in {['/tmp', '/a b']}")
+
+    monkeypatch.delenv("TMPDIR", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "gettempdir", full)
+        temporary.provide(tmp_path)
+        assert "TMPDIR" not in os.environ and capsys.readouterr().err == ""
+        patch.setattr(tempfile, "gettempdir", lambda: os.environ.get("TMPDIR") or full())
+        temporary.provide(tmp_path)
+        assert os.environ.pop("TMPDIR") == str(tmp_path)
+    said = capsys.readouterr().err
+    assert "no folder for temporary files can be written (/tmp, /a b)" in said
+    assert f"temporary files go to {tmp_path}" in said
+    assert temporary.without_folder(FileNotFoundError(2, "else")) is None
