@@ -34,7 +34,8 @@ def test_a_training_and_what_is_made_of_it(cli, tmp_path, monkeypatch):
     folder = tmp_path / "runs" / "one"
     assert holding(tmp_path, CANARY) == []
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert config["task"]["note"] == "${oc.env:CANARY_VARIABLE}" == config["task"]["again"]
+    assert config["task"]["note"] == "${oc.env:CANARY_VARIABLE}"
+    assert config["task"]["again"] == "${task.note}"
     assert config["api_key"] == config["task"]["same"] == "***"
     assert config["logger"]["address"] == "https://***@host/x"
     assert config["data"]["patch_size"] == 32 and config["model"]["width"] == 16
