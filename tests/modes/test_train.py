@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tests.conftest import PHOTOS, start_cli
+from tests.conftest import PHOTOS, Forked, start_cli
 
 from mprnet_lit.weights import read as read_weights
 
@@ -105,7 +105,7 @@ RESUMABLE = (
 def uninterrupted(tmp_path_factory):
     """The checkpoint of a run of three epochs of ten steps that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    process = start_cli(folder, *RESUMABLE)
+    process = Forked(folder, *RESUMABLE)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, output + errors
     return torch.load(next(folder.glob("runs/**/last.ckpt")), weights_only=True)
@@ -123,7 +123,7 @@ def wait_for(process, when):
 
 def start_and_stop(folder, stop, when, *arguments):
     """Start the run, send ``stop`` once ``when`` holds, and return what it printed."""
-    process = start_cli(folder, *RESUMABLE, *arguments)
+    process = Forked(folder, *RESUMABLE, *arguments)
     wait_for(process, lambda: when(folder))
     process.send_signal(stop)
     output, errors = process.communicate(timeout=120)
@@ -143,7 +143,7 @@ def same(first, second):
 
 
 def resumed(folder, *arguments):
-    process = start_cli(folder, *RESUMABLE, "resume=auto", *arguments)
+    process = Forked(folder, *RESUMABLE, "resume=auto", *arguments)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, output + errors
     assert len(list(folder.glob("runs/*/*"))) == 1, "went on in another folder"
