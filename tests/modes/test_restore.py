@@ -199,6 +199,7 @@ def test_a_video(cli, folder):
         (("weights=none.pth", "input=in"), "there is no weights file none.pth"),
         (("weights=w.safetensors", "input=in", "tile=100"), "tile=100 must be"),
         (("weights=w.safetensors", "input=IMG (1).png"), "there is no file or folder IMG (1).png"),
+        (("weights=w (1).pth", "input_pattern=a (1)"), """single ones: 'input_pattern="a (1)"'"""),
         (("weights=w.safetensors", "input=2024"), "there is no file or folder 2024"),
         (("weights=2024", "input=in"), "there is no weights file 2024"),
         (("weights=w.safetensors", "inptu=in"), "did you mean 'input'?"),
