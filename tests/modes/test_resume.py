@@ -18,7 +18,7 @@ from mprnet_lit import memory, resuming, runs, signals, stopping
 from mprnet_lit.__main__ import main
 from mprnet_lit.checkpoints import AtomicCheckpointIO, matching, read_checkpoint
 from mprnet_lit.data import RestorationDataModule
-from mprnet_lit.data.sources import Sample
+from mprnet_lit.data.sources import Photos, Sample
 from mprnet_lit.errors import RefusedError, UserError
 from mprnet_lit.module import RestorationModule
 from mprnet_lit.restoring import best_of
@@ -204,7 +204,7 @@ def test_resume_names_a_run_folder_or_a_checkpoint(tmp_path, monkeypatch):
 
 def test_other_images_are_refused():
     def data(*names, validation="v", **options):
-        module = RestorationDataModule(None, None, patch_size=8, **options)
+        module = RestorationDataModule(Photos("train"), Photos("val"), patch_size=8, **options)
         module.train_samples = [Sample(n, Path(n), None, 64, 64) for n in names]
         module.val_samples = [Sample(validation, Path(), None, 64, 64)]
         return module
