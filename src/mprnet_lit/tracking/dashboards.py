@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +29,8 @@ _LONGEST_TAG = 64
 """Characters that wandb takes."""
 QUIET = {
     # MLflow and wandb would run git, which starts programs that the repository around names.
-    "GIT_PYTHON_GIT_EXECUTABLE": os.devnull,
+    # GitPython takes a program that answers; one that does nothing tells it nothing.
+    "GIT_PYTHON_GIT_EXECUTABLE": shutil.which("true") or os.devnull,
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
