@@ -12,7 +12,8 @@ from tests.data_.test_photo import ORIENTATION, block, facts, profile
 
 from mprnet_lit.data import formats
 from mprnet_lit.data.formats import IMAGE_SUFFIXES, readable
-from mprnet_lit.data.images import list_images, probe_image, read_image
+from mprnet_lit.data.images import probe_image, read_image
+from mprnet_lit.data.listing import list_images
 from mprnet_lit.data.photo import Photo, read_photo, write_photo
 from mprnet_lit.errors import UserError
 
@@ -183,7 +184,7 @@ def test_every_suffix_is_listed_read_and_written(tmp_path, cat):
         for name in (f"a{suffix}", f"b{suffix.upper()}"):
             write_photo(tmp_path / name, Photo(cat))
             assert read_photo(tmp_path / name).pixels.shape == cat.shape
-    assert len(list_images(tmp_path)) == 2 * len(IMAGE_SUFFIXES)
+    assert len(list_images(tmp_path).files) == 2 * len(IMAGE_SUFFIXES)
     kinds = {".jfif": "JPEG", ".jpe": "JPEG", ".heif": "HEIF", ".hif": "HEIF"}
     for suffix, kind in kinds.items():
         with Image.open(io.BytesIO((tmp_path / f"a{suffix}").read_bytes())) as image:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data_.kinds import (
+from tests.data_.image_kinds import (
     ALPHA,
     GRAY,
     MASKS,
