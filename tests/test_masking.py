@@ -39,6 +39,7 @@ def test_keys_that_do_not(key):
         ("refused: Authorization: Bearer CANARY.x", "refused: Authorization: ***"),
         ("python -m mprnet_lit +api_key=CANARY lr=1", "python -m mprnet_lit +api_key=*** lr=1"),
         ("there is no key: did you mean lr?", None),
+        ("'foo' is neither a file nor KEY=VALUE: see", None),
         ("optimizer.lr=1e-3", None),
     ],
 )

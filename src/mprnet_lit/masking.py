@@ -16,8 +16,9 @@ _PARTS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _URI = re.compile(r"""(?<![\w+.-])([A-Za-z][\w+.-]{0,30}://)(?:[^\s/'"]{1,500}|[^\s/:@'"]{1,100}:
     (?!\d{1,5}(?:/|$))[^\s'"]{1,500})@""", re.VERBOSE)  # fmt: skip
 _NAME = re.compile(r"""(?<![\w.-])([\w.-]{1,200})(["']?)\s?([=:])\s?""")
+# Neither an interpolation nor the placeholder of our messages, as in "type KEY=VALUE".
 _VALUE = re.compile(
-    r"""(?!\$\{[^{}]{0,100}\}(?:["'\s,]|$))(?:(?:Bearer|Basic|Token)\s)?"""
+    r"""(?!\$\{[^{}]{0,100}\}(?:["'\s,]|$))(?!VALUE(?!\w))(?:(?:Bearer|Basic|Token)\s)?"""
     r"""(?:"[^"]*"|'[^']*'|[^\s,;&}\])"']+)"""
 )
 _OVERRIDE = re.compile(r"([+~]{0,2}[\w./@-]{1,200}=)(.+)", re.DOTALL)
