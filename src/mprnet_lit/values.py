@@ -305,6 +305,7 @@ def settings(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[st
     """
     rules = _rules(node, path)
     names: Any = list(node) if isinstance(node, DictConfig) else range(len(node))
+    names = sorted(names, key=lambda name: name == "hydra")  # it refers to keys that people set
     for name in names:
         key = f"{path}.{name}" if path else str(name)
         if OmegaConf.is_missing(node, name):
