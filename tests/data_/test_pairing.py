@@ -133,7 +133,7 @@ def test_probing_leaves_the_warnings_of_the_process_alone(tmp_path, monkeypatch)
         together.wait()
         time.sleep(0 if path.stem == "0" else 0.05)  # the first to start is the first to end
 
-    monkeypatch.setattr(images, "_check_whole", check)
+    monkeypatch.setattr(images, "check_whole", check)
     for k in range(4):
         draw(tmp_path / f"{k}.png")
     before = list(warnings.filters)

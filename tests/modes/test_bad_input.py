@@ -39,7 +39,7 @@ def test_missing_folder(cli, pairs):
 def test_empty_folder(cli, pairs):
     for path in (pairs / "in").iterdir():
         path.unlink()
-    assert "the folder in holds no image (.bmp" in complaint(cli(*PAIRED, status=1))
+    assert "the folder in holds no image (.avif .bmp" in complaint(cli(*PAIRED, status=1))
 
 
 def test_folder_not_given(cli):

@@ -57,7 +57,7 @@ def test_bad_options_get_a_sentence(cli):
 def test_what_fails_in_the_trial_gets_its_own_sentence(cli):
     for wrong, sentence in (
         ("trainer.precision=bf16-true", "Error: trainer.precision=bf16-true can't be measured"),
-        ("optimizer.betas=[0.9,7]", "Error: a training step of 1 patches failed: Invalid beta"),
+        ("optimizer._target_=torch.optim.SGD", "unexpected keyword argument 'betas'"),
     ):
         outcome = cli("mode=benchmark", "steps=1", wrong, status=1)
         assert sentence in outcome.errors and "Traceback" not in outcome.errors
