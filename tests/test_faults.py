@@ -258,7 +258,7 @@ def test_a_data_worker_that_is_killed(cli, monkeypatch):
     at_step(monkeypatch, 5, kill)
     outcome = cli(*TINY, "data.num_workers=1", "trainer.max_epochs=9", "logger=none", status=1)
     message = complaint(outcome)
-    assert "a data worker process ended" in message and "resume=auto goes on from" in message
+    assert "a DataLoader worker died unexpectedly" in message and "resume=auto to resume" in message
     assert last(outcome)["global_step"] == 5
 
 
@@ -273,7 +273,7 @@ def test_an_error_within_a_data_worker_is_not_taken_for_its_death(cli, tmp_path,
     monkeypatch.syspath_prepend(tmp_path)
     broken = ("data.degradation={_target_: broken.Broken}", "data.num_workers=1", "logger=none")
     errors = cli(*TINY, *broken, status=1).errors
-    assert "a data worker process ended" not in errors
+    assert "a DataLoader worker died" not in errors
     assert "TypeError: mine" in errors and 'broken.py", line 4' in errors
 
 

@@ -23,20 +23,20 @@ AVERAGED = "current_model_state"
 """Key of the current weights in a checkpoint whose ``state_dict`` is their average."""
 _WEIGHTS = ("state_dict", AVERAGED, "averaging_state")
 _MOST = 2**53
-"""Largest count that is believed."""
+"""Largest count that is accepted."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Reads, writes and removes checkpoints; a reader never sees half a file.
+    """Reads, removes and atomically writes checkpoints.
 
     Only regular files are replaced, and only regular files directly in ``folder``, or written by
     this object, are removed.
 
     Args:
-        folder: checkpoints of the run.
+        folder: directory of the run's checkpoints.
 
     Attributes:
-        written: files that were written.
+        written: files that this object wrote.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,17 +49,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save a checkpoint.
 
         Raises:
-            UserError: the file can't be written, for example for lack of space (an earlier one
-                stays as it was), or what is there is a link or another special file.
+            UserError: the file can't be written, for example because the disk is full (an earlier
+                file stays as it was), or the path is a link or another special file.
         """
         path = Path(path)
         if path.parent.is_symlink() or (os.path.lexists(path) and not is_regular(path)):
             culprit = path.parent if path.parent.is_symlink() else path
             raise UserError(
                 f"can't write the checkpoint {path}: {culprit} is a link or a special file: remove "
-                "it, or set paths.runs to the folder that it leads to"
+                "it, or set paths.runs to the folder that it points to"
             )
-        content = BytesIO()  # first, as torch's own writer hides why writing failed
+        content = BytesIO()  # in memory, as torch's own writer hides why writing failed
         states = {k: without_folders(v) for k, v in checkpoint.get("callbacks", {}).items()}
         torch.save(checkpoint | {"callbacks": states}, content)
         write_whole(
@@ -71,11 +71,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.written.add(path)
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
-        """Return a checkpoint's content, checked as by :func:`read_checkpoint`."""
+        """Return a checkpoint's content, checked by :func:`read_checkpoint`."""
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Remove a checkpoint; anything but a regular file of this run stays."""
+        """Remove a checkpoint if it is a regular file of this run."""
         path = Path(path)
         within = path.parent.resolve() == self.folder.resolve() and not self.folder.is_symlink()
         if (within or path in self.written) and is_regular(path):
@@ -86,7 +86,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def without_folders(state: Any) -> Any:
     """Return a callback's state with absolute paths replaced by the names of their files.
 
-    A checkpoint is passed on as weights, and need not tell where it was written.
+    Checkpoints are passed on as weights, so they must not contain the author's paths.
     """
     if isinstance(state, dict):
         return {without_folders(key): without_folders(value) for key, value in state.items()}
@@ -96,7 +96,7 @@ def without_folders(state: Any) -> Any:
 
 
 def is_regular(path: Path) -> bool:
-    """Say whether a path is a regular file itself, and not a link to one."""
+    """Tell whether a path is a regular file, not a link to one."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except (OSError, ValueError):
@@ -104,7 +104,7 @@ def is_regular(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a training checkpoint; only tensors and plain values, so that no code runs.
+    """Read a training checkpoint: only tensors and plain values, so that no code runs.
 
     Raises:
         UserError: there is no such file, or it is not a training checkpoint of this project.
@@ -123,22 +123,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(refusal) from error
     try:
         return _checked(content)
-    except Exception as error:  # there are as many ways for values to be of another type
+    except Exception as error:  # so can values of another type
         raise UserError(refusal) from error
 
 
 def read_info(content: Mapping[str, Any]) -> Info:
-    """Return what a checkpoint says of its training and of the last validation."""
+    """Return the record of a checkpoint: its training and the metrics of its last validation."""
     return Info.of(content[RECORD])
 
 
 def matching(template: Any, value: Any) -> Any:
-    """Return ``value`` as far as it has the keys and types of ``template``.
+    """Return ``value`` restricted to the keys of ``template``, after a check of its types.
 
-    Keys that only the template has keep its values; keys that only the value has are dropped.
+    Keys that are missing in ``value`` are filled from ``template``.
 
     Raises:
-        ValueError: a value has another type than in the template, or is an impossible count.
+        ValueError: a value has another type or shape than in the template, or a number is negative
+            or too large.
     """
     if isinstance(template, dict):
         if not isinstance(value, dict):
@@ -151,16 +152,16 @@ def matching(template: Any, value: Any) -> Any:
     else:
         fits = type(value) is type(template)
     if not fits:
-        raise ValueError(f"{value!r:.40} where {template!r:.40} is usual")
+        raise ValueError(f"{value!r:.40} where {template!r:.40} is expected")
     return value
 
 
 def _checked(content: Any) -> dict[str, Any]:
-    """Check the types of everything that Lightning restores by itself, or that all modes read."""
+    """Check the types of all values that Lightning restores by itself or several modes read."""
     Size(**content[RECORD]["size"])
     Info.of(content[RECORD])
     if Version(content["pytorch-lightning_version"]) < Version("2.0"):
-        raise ValueError("an older Lightning's")
+        raise ValueError("written by an older Lightning")
     for key in _WEIGHTS:
         for name, tensor in content.get(key, {}).items():
             if not (isinstance(name, str) and isinstance(tensor, Tensor) and is_plain(tensor)):
@@ -178,9 +179,9 @@ def _checked(content: Any) -> dict[str, Any]:
 
 
 def _reopen_epoch(content: dict[str, Any]) -> None:
-    """Have an epoch that a limit of steps or time cut short count as unfinished.
+    """Mark an epoch that a limit of steps or time cut short as unfinished.
 
-    Lightning counts it as complete, and would not read the rest of it.
+    Lightning marks it as complete and would skip the rest of it.
     """
     loop = content["loops"]["fit_loop"]
     epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]["current"]
@@ -193,7 +194,7 @@ def _reopen_epoch(content: dict[str, Any]) -> None:
 
 
 def epochs_done(content: Mapping[str, Any]) -> int:
-    """Return how many epochs a checkpoint has completed."""
+    """Return the number of epochs that a checkpoint has completed."""
     progress = content["loops"]["fit_loop"]["epoch_progress"]
     done: int = progress["current"]["processed"]
     return done

@@ -148,10 +148,11 @@ class Batches(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Count the checkpoint's batches in those of now.
+        """Convert the checkpoint's counts to batches of the present size.
 
         Raises:
-            UserError: an epoch has another number of batches.
+            UserError: an epoch has another number of batches than at the checkpoint.
+            ValueError: the recorded counts are impossible.
         """
         before = checkpoint["callbacks"].get(self.state_key)
         if not before:

@@ -27,7 +27,7 @@ def build_trainer(settings: DictConfig, plugins: list[Any], **options: Any) -> T
         options: instead of what stands in the settings.
 
     Raises:
-        UserError: this machine has not the devices asked for, or Lightning refuses a setting.
+        UserError: this machine lacks the configured devices, or Lightning refuses a setting.
     """
     _check_devices(settings)
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
@@ -49,10 +49,10 @@ def build_trainer(settings: DictConfig, plugins: list[Any], **options: Any) -> T
 
 
 def _check_devices(settings: DictConfig) -> None:
-    """Check that this machine has the devices that the settings ask for.
+    """Check that this machine has the configured devices.
 
     Raises:
-        UserError: it has not.
+        UserError: a device is missing, or the strategy needs a GPU.
     """
     accelerator, devices, strategy = settings.accelerator, settings.devices, settings.strategy
     found = training_device(accelerator)
@@ -93,7 +93,7 @@ class Peers(Callback):
         self.folder = folder
         self.checkpoint = checkpoint
         self.lost = ""
-        """The sentence on a lost process."""
+        """Error message about a lost process; empty if none was lost."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Compare with the first process.

@@ -1,4 +1,4 @@
-"""Which checkpoint a training resumes from, and whether this command's settings allow it."""
+"""Find the checkpoint that a training resumes from, and compare its settings with the command's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from rich.console import Console
 
 from mprnet_lit import runs
 from mprnet_lit.building import check_size
+from mprnet_lit.checkpoint_states import best_of
 from mprnet_lit.checkpoints import AVERAGED, epochs_done, read_checkpoint, read_info
 from mprnet_lit.errors import RefusedError
 from mprnet_lit.models import Size
-from mprnet_lit.restoring import best_of
 from mprnet_lit.tracking.run_files import flatten
 from mprnet_lit.tracking.summary import SUMMARY, show, write_summary
 from mprnet_lit.tracking.terminal import say
@@ -37,12 +37,12 @@ _FREE = (
     "data.cache_gb",  # RestorationDataModule compares the order that follows from it
     "data.num_workers",
     "data.on_error",
-    "data.val",  # with another validation the best score starts anew
+    "data.val",  # with other validation images the best score starts anew
     "data.val_crop_size",
 )
-"""Keys below those of ``_FIXED`` that may change."""
+"""Keys below those of ``_FIXED`` that may change anyway."""
 _SHOWN = 4
-"""Most keys that a message names."""
+"""Largest number of keys that a message names."""
 _SAID = ("optimizer", "module", "trainer", "task.loss", "data.augmentation")
 """Keys whose changes take effect, and are reported."""
 
@@ -55,7 +55,7 @@ class Resumed:
         path: file of the checkpoint.
         position: its epoch and step, for people.
         changes: changed settings that take effect, as ``optimizer.lr 0.0002 -> 0.0001``.
-        is_complete: whether it has all epochs or steps that the command asks for.
+        is_complete: whether it already has all the epochs or steps that the command asks for.
         data: state of the data module.
     """
 
@@ -96,7 +96,7 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
 
 
 def read(config: DictConfig, path: Path | None, size: Size) -> Resumed | None:
-    """Read what is to be known of the checkpoint before the training starts.
+    """Read and check the checkpoint before the training starts.
 
     Args:
         config: configuration of the command.
@@ -104,7 +104,7 @@ def read(config: DictConfig, path: Path | None, size: Size) -> Resumed | None:
         size: hyperparameters of the network.
 
     Raises:
-        UserError: the file is not a checkpoint, or can't be resumed with this configuration.
+        UserError: the file is not a checkpoint, or it can't be resumed with this configuration.
     """
     if path is None:
         return None
@@ -127,7 +127,7 @@ def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, A
         changes that take effect, as ``optimizer.lr 0.0002 -> 0.0001``.
 
     Raises:
-        RefusedError: a setting differs that can't change within a training, or the checkpoint has
+        RefusedError: a setting that can't change within a training differs, or the checkpoint has
             more epochs or steps than the command asks for.
     """
     trained = flatten(dict(read_info(content).config))
@@ -160,7 +160,7 @@ def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, A
 
 
 def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
-    """Print what a training resumes from; if it is complete, print and keep its result.
+    """Print which checkpoint a training resumes from, or that it is complete, with its result.
 
     Args:
         config: configuration of the command.
@@ -183,10 +183,12 @@ def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
         "train longer, set a larger trainer.max_epochs or trainer.max_steps"
         + (f". These changes have no effect: {changes}" if changes else ""),
     )
-    owner = resumed.path.resolve().parents[1]
+    owner = resumed.path.resolve().parent.parent
+    if not runs.is_own(resumed.path, owner):  # the checkpoint was moved out of its run
+        return
     best = best_of(owner)
     if owner == folder and best and not (folder / SUMMARY).is_file():
-        write_summary(folder, best)  # the training was killed before it did so
+        write_summary(folder, best)  # the training was killed before it wrote the file
     show(owner, best, console)
 
 
@@ -195,7 +197,7 @@ def not_found(config: DictConfig, in_sweep: bool) -> str:
 
     Args:
         config: configuration of the command.
-        in_sweep: whether the command is a job of a sweep, whose other jobs are no near misses.
+        in_sweep: whether the command is a job of a sweep; its other jobs are not named.
     """
     place = config.paths.runs
     nearest = runs.nearest(config)

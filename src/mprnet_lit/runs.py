@@ -50,12 +50,12 @@ def settings(config: DictConfig) -> dict[str, Any]:
 
 
 def fingerprint(config: DictConfig) -> str:
-    """Return a digest of all in the configuration that decides what a run computes."""
+    """Return a digest of the settings that decide what a run computes."""
     return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()
 
 
 def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> None:
-    """Write the file by which ``resume=auto`` finds a run; an earlier error is outdated.
+    """Write the file by which ``resume=auto`` finds a run, and remove an earlier error message.
 
     The order in which runs were started or resumed is counted: clocks may be set back.
 
@@ -78,23 +78,23 @@ def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> 
 
 
 def resumed_from(folder: Path) -> str | None:
-    """Return the checkpoint in another folder that a run started from, if it did."""
+    """Return the checkpoint in another folder that a run started from; ``None`` without one."""
     found = _content(folder / RECORD).get("resumed_from")
     return found if isinstance(found, str) else None
 
 
 def is_own(checkpoint: Path, folder: Path) -> bool:
-    """Say whether a checkpoint lies in the checkpoint folder of a run."""
+    """Tell whether a checkpoint is in the checkpoint folder of a run."""
     return checkpoint.parent.resolve() == (folder / LAST).parent.resolve()
 
 
 def note_failure(folder: Path, sentence: str, replace: bool = True) -> None:
-    """Leave the error message of a run in its folder, unless that can't be written.
+    """Write the error message of a run into its folder, if the folder can be written.
 
     Args:
         folder: directory of the run.
         sentence: error message.
-        replace: whether it replaces the message of another process of the run.
+        replace: whether to replace the message of another process of the run.
     """
     if replace or not (folder / ERROR).exists():
         with suppress(UserError):
@@ -102,7 +102,7 @@ def note_failure(folder: Path, sentence: str, replace: bool = True) -> None:
 
 
 def refuse_existing(folder: Path, resume: Any) -> None:
-    """Check that a command does not write into the folder of another run.
+    """Check that a command does not overwrite an existing run.
 
     Raises:
         RefusedError: ``folder`` holds a run, and ``resume`` does not continue it.
@@ -179,14 +179,14 @@ def _records(config: DictConfig) -> Iterator[Path]:
 
 
 def _recorded(path: Path) -> tuple[str | None, int]:
-    """Return the fingerprint and the order, as far as they are there."""
+    """Return the fingerprint (``None`` if missing) and the order (0 if missing)."""
     content = _content(path)
     kept, order = content.get("fingerprint"), content.get("order", 0)
     return kept if isinstance(kept, str) else None, order if type(order) is int else 0
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """Return what a run's record says; nothing if it is damaged or not ours."""
+    """Return the content of a run's record; empty if the file is damaged or not ours."""
     from mprnet_lit.tracking.run_files import read_json
 
     return read_json(path)[0]

@@ -19,7 +19,7 @@ def warmup_cosine(progress: float, warmup: float, period: float, final_ratio: fl
         final_ratio: final learning rate over the peak.
 
     Raises:
-        UserError: an argument is not a number, or negative.
+        UserError: an argument is not a number, or it is negative.
     """
     for name, value in (("progress", progress), ("warmup", warmup), ("period", period)):
         require_number(name, value, low=0)
@@ -75,14 +75,14 @@ def build_schedule(
 
 
 def move(schedule: LambdaLR, position: int) -> None:
-    """Put a schedule, and the learning rate of its optimizer, where it is after some steps.
+    """Move a schedule, and the learning rate of its optimizer, to a position.
 
     Args:
-        schedule: new, or at another position.
-        position: number of times that the schedule was stepped.
+        schedule: schedule at any position.
+        position: number of steps that the schedule has taken.
 
     Raises:
-        UserError: an argument is of another kind.
+        UserError: an argument has the wrong type, or ``position`` is negative.
     """
     require("schedule", schedule, LambdaLR, "a LambdaLR")
     require_number("position", position, low=0)

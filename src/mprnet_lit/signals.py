@@ -34,14 +34,14 @@ def passing_on() -> Iterator[None]:
 
 
 def hangup() -> list[signal.Signals]:
-    """Return SIGHUP, unless it does not exist here or is ignored, as under nohup."""
+    """Return SIGHUP, unless the system lacks it or the process ignores it, as under nohup."""
     number = getattr(signal, "SIGHUP", None)
     ignored = number is None or signal.getsignal(number) == signal.SIG_IGN
     return [] if ignored else [signal.SIGHUP]
 
 
 def leave_terminal(descriptors: tuple[int, ...] = (1, 2)) -> None:
-    """Discard further output to a terminal that has gone, where printing would raise an error."""
+    """Discard further output to a closed terminal, where printing would raise an error."""
     for descriptor in descriptors:
         try:
             is_device = stat.S_ISCHR(os.fstat(descriptor).st_mode)

@@ -1,4 +1,4 @@
-"""Resuming: what is set takes effect or is refused, and what is reported belongs to the run."""
+"""Resuming: settings take effect or are refused, and reports belong to the run."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from tests.test_config import compose
 
 from mprnet_lit import memory, resuming, runs, signals, stopping
 from mprnet_lit.__main__ import main
+from mprnet_lit.checkpoint_states import best_of, check_moments
 from mprnet_lit.checkpoints import AtomicCheckpointIO, matching, read_checkpoint
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.data.sources import Photos, Sample
 from mprnet_lit.errors import RefusedError, UserError
 from mprnet_lit.module import RestorationModule
-from mprnet_lit.restoring import best_of
 from mprnet_lit.schedule import warmup_cosine
 from mprnet_lit.tracking.trials import find_trials
 
@@ -47,7 +47,11 @@ def call(*arguments):
 def originals(tmp_path_factory):
     """A run of two epochs, and one that SIGHUP stopped after its eighth step."""
     folder = tmp_path_factory.mktemp("originals")
-    step = RestorationModule.training_step
+    step, names = RestorationModule.training_step, []
+
+    def note(self, batch, batch_idx):
+        names.append(batch["name"])
+        return step(self, batch, batch_idx)
 
     def hang_up(self, batch, batch_idx):
         if self.trainer.global_step == STEPS + 2:
@@ -56,7 +60,9 @@ def originals(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(RestorationModule, "training_step", note)
         assert call("trainer.max_epochs=2", "hydra.run.dir=runs/denoise/whole") == 0
+        (folder / "names.json").write_text(json.dumps(names))
         patch.setattr(RestorationModule, "training_step", hang_up)
         assert call("trainer.max_epochs=2", "hydra.run.dir=stopped") == 128 + signal.SIGHUP
     return folder
@@ -113,7 +119,7 @@ def test_changed_settings_take_effect_in_mid_epoch(originals, small, tmp_path, m
     assert callback["best_model_path"] == "best.ckpt"
 
 
-def test_what_can_not_change_is_refused_and_leaves_no_failure(whole, small, tmp_path):
+def test_settings_that_cannot_change_are_refused(whole, small, tmp_path):
     last = whole / runs.LAST
     before = contents(whole)
     for arguments, expected in (
@@ -225,7 +231,7 @@ def test_other_images_are_refused():
         data("a", "b", crops_per_image=2, cache_gb=1e-5).load_state_dict(saved)
 
 
-def test_the_best_is_that_of_the_file(originals, whole):
+def test_the_best_score_is_read_from_best_ckpt(originals, whole):
     summary = json.loads((whole / "summary.json").read_text())
     assert best_of(whole) == summary
     assert best_of(whole, sample="another validation set") == {}
@@ -249,7 +255,7 @@ def test_sighup_is_handled_unless_it_is_ignored(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_terminal_that_has_gone_is_not_written_to():
+def test_output_to_a_closed_terminal_is_discarded():
     master, terminal = os.openpty()
     try:
         signals.leave_terminal((terminal,))
@@ -263,7 +269,7 @@ def test_a_terminal_that_has_gone_is_not_written_to():
         os.close(terminal)
 
 
-def test_a_failed_run_says_so_until_it_is_resumed(originals, small, tmp_path, monkeypatch):
+def test_a_failed_run_has_its_error_until_it_is_resumed(originals, small, tmp_path, monkeypatch):
     shutil.copytree(originals / "stopped", tmp_path / "runs/denoise/failed")
     arguments = ("trainer.max_epochs=2", "hydra.run.dir=runs/denoise/failed", "resume=auto")
 
@@ -363,7 +369,7 @@ def test_only_regular_files_of_the_run_are_removed_or_replaced(tmp_path):
 
 
 def put(value, *keys):
-    """Return what sets a value deep inside a checkpoint."""
+    """Return a function that sets a nested value of a checkpoint."""
 
     def change(content):
         *path, last = keys
@@ -387,7 +393,7 @@ MOMENTS = ("optimizer_states", 0, "state", 0)
     ],
     ids=range(4),
 )
-def test_states_of_another_kind_get_a_sentence(edit, small, change):
+def test_states_of_wrong_types_are_refused(edit, small, change):
     last = edit(change)
     message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
     assert f"{last} can't be resumed: it does not fit this configuration" in message
@@ -407,12 +413,12 @@ def test_states_of_another_kind_get_a_sentence(edit, small, change):
     ],
     ids=range(8),
 )
-def test_contents_of_another_kind_are_not_a_checkpoint(edit, change):
+def test_contents_of_wrong_types_are_refused(edit, change):
     with pytest.raises(UserError, match="is not a training checkpoint of mprnet_lit"):
         read_checkpoint(edit(change))
 
 
-def test_states_are_taken_by_their_type():
+def test_matching_checks_types():
     template = {"count": 0, "done": False, "inner": {"share": 0.5}}
     value = {"count": 3, "inner": {"share": 1, "surplus": "x"}, "reset": None}
     assert matching(template, value) == {"count": 3, "done": False, "inner": {"share": 1}}
@@ -422,13 +428,32 @@ def test_states_are_taken_by_their_type():
             matching(template, bad)
 
 
-def test_an_optimizer_of_other_moments_is_refused(edit, small):
+def test_moments_of_another_optimizer_are_refused(edit, small):
     last = edit(put({"momentum_buffer": None}, *MOMENTS))
     message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
     assert "that of another optimizer (it holds momentum_buffer, and the configured" in message
 
 
-def test_an_epoch_of_other_batches_is_refused(edit, small):
+@pytest.mark.parametrize("name", ["Adam", "SGD", "Adafactor", "RMSprop", "NAdam", "Rprop"])
+def test_moments_of_every_optimizer_are_accepted(name):
+    def make(parameters):
+        return getattr(torch.optim, name)(parameters)
+
+    def network():
+        return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 4, 1))
+
+    trained = network()
+    optimizer = make(trained.parameters())
+    trained(torch.rand(1, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    states = optimizer.state_dict()["state"]
+    fresh = make(network().parameters())
+    check_moments(states, fresh, make)
+    with pytest.raises(ValueError, match="no parameter 4"):
+        check_moments({4: {}}, fresh, make)
+
+
+def test_another_number_of_batches_is_refused(edit, small):
     def change(content):  # as an earlier version's, which says nothing of the images
         del content["RestorationDataModule"]
         content["callbacks"]["Batches"]["of_an_epoch"] = 6
@@ -444,20 +469,19 @@ def test_an_epoch_of_other_batches_is_refused(edit, small):
         )
 
 
-def test_a_limit_of_steps_in_mid_epoch_can_become_one_of_epochs(small, tmp_path, monkeypatch):
+def test_resuming_after_max_steps_in_mid_epoch(originals, small, tmp_path, monkeypatch):
     step, seen = RestorationModule.training_step, []
 
     def training_step(self, batch, batch_idx):
-        seen.append(tuple(batch["name"]))
+        seen.append(batch["name"])
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(RestorationModule, "training_step", training_step)
-    small("trainer.max_epochs=2", "hydra.run.dir=whole")
-    expected, seen[:] = list(seen), []
     small("trainer.max_steps=7", "hydra.run.dir=short")
     seen_before = len(seen)
     outcome = small("trainer.max_epochs=2", "resume=short", "hydra.run.dir=long")
     assert seen_before == 7
     assert "Resuming short/checkpoints/last.ckpt (epoch 1, step 7)" in outcome.output
-    assert seen == expected and len(seen) == 2 * STEPS
+    assert seen == json.loads((originals / "names.json").read_text())
+    assert len(seen) == 2 * STEPS
     assert json.loads((tmp_path / "long/summary.json").read_text())["step"] == 2 * STEPS

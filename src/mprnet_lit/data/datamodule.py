@@ -22,9 +22,9 @@ from mprnet_lit.errors import RefusedError, UserError
 from mprnet_lit.hardware import cores
 
 _WAITING = 3
-"""Batches of each worker: two that it makes ahead, and one that is in use."""
+"""Batches in memory per worker: two prefetched and one in use."""
 _PIXEL = 2 * 3 * 4
-"""Bytes of a pixel of a batch: two images, three colors, float32."""
+"""Bytes per pixel of a batch: two images, three colors, float32."""
 
 
 class RestorationDataModule(LightningDataModule):
@@ -110,7 +110,7 @@ class RestorationDataModule(LightningDataModule):
         self.train_samples, self.val_samples = train, val
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint records of the images, for a resumed training to compare."""
+        """Return the digests of the images, which a resumed training compares with its own."""
         return {
             "images": len(self.train_samples),
             "patches": len(self.train_samples) * self.crops_per_image,
@@ -123,8 +123,8 @@ class RestorationDataModule(LightningDataModule):
         """Compare the training images with those of a checkpoint.
 
         Raises:
-            RefusedError: they are others, or in another order, so that the position in the data
-                would be wrong.
+            RefusedError: the images or their order differ, so that the position in the data would
+                be wrong.
         """
         own = self.state_dict()
         differ = [key for key in own if state_dict.get(key, own[key]) != own[key]]
@@ -221,7 +221,7 @@ class RestorationDataModule(LightningDataModule):
         )
 
     def _how_handed_over(self, workers: int) -> Handover:
-        """Return how workers hand over batches; the first time say so if it is not as usual."""
+        """Return how workers pass batches; print a warning once if not through shared memory."""
         if self._handover is None:
             trainer = self.trainer
             devices = trainer.num_devices if trainer else 1
@@ -232,7 +232,7 @@ class RestorationDataModule(LightningDataModule):
         return self._handover
 
     def _bytes_waiting(self, workers: int) -> int:
-        """Return the bytes of the batches of a device that wait, in training and validation."""
+        """Return the bytes of a device's batches in memory, in training and validation."""
         sides = [(s.height, s.width) for s in self.val_samples]
         if self.val_crop_size is not None:
             sides = [(min(h, self.val_crop_size), min(w, self.val_crop_size)) for h, w in sides]

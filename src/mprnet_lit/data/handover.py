@@ -1,4 +1,4 @@
-"""How data workers hand batches to the training process, chosen by what the machine offers."""
+"""Choose how DataLoader workers pass batches to the training process on this machine."""
 
 import mmap
 import multiprocessing
@@ -13,18 +13,18 @@ import numpy as np
 import torch
 
 SHARED_MEMORY = Path("/dev/shm")
-"""Where Linux keeps shared memory and semaphores; elsewhere there is no such folder."""
+"""Mount point of shared memory and semaphores on Linux; other systems have no such folder."""
 _ADVICE = "docker run --shm-size=2g gives a container more"
 _SEMAPHORES = 8
-"""Semaphores, each a page of memory, that the queues of a worker have in two loaders."""
+"""Semaphores, each a page of memory, in the queues of a worker of the two loaders."""
 _ROOM = 2**20
-"""Bytes of shared memory for all but the batches: semaphores, what fills up pages."""
+"""Bytes of shared memory beside the batches, for semaphores and the padding of pages."""
 _LONGEST_FOLDER = 70
-"""Characters of a temporary folder in which the names of sockets, at most 107, still fit."""
+"""Characters of a temporary folder's path that leave room for a socket's name (107 in all)."""
 
 
 class Handover(Enum):
-    """Ways to hand over a batch."""
+    """Ways to pass a batch from a worker to the training process."""
 
     SHARED = "shared memory, as torch does"
     PIPE = "a copy through a pipe"
@@ -32,17 +32,17 @@ class Handover(Enum):
 
 
 class Choice(NamedTuple):
-    """A way, and the reason to tell the user where it is not the usual one."""
+    """The way that was chosen, and the message for the user if it is not shared memory."""
 
     way: Handover
     reason: str | None = None
 
 
 def choose(needed: int, workers: int, folder: Path = SHARED_MEMORY) -> Choice:
-    """Return how worker processes can hand over batches on this machine.
+    """Return how workers can pass batches on this machine.
 
     Args:
-        needed: bytes of all batches that wait at the same time.
+        needed: bytes of all batches that are in memory at the same time.
         workers: number of worker processes.
         folder: mount point of the shared memory.
     """
@@ -53,7 +53,7 @@ def choose(needed: int, workers: int, folder: Path = SHARED_MEMORY) -> Choice:
     if broken is not None:
         return Choice(
             Handover.NONE,
-            f"data workers can't be started, as {folder} can't be used ({broken}): the training "
+            f"can't start data workers, as {folder} is not usable ({broken}): the training "
             f"process itself reads the images, which is slower; {_ADVICE}, and "
             "data.num_workers=0 avoids this message",
         )
@@ -74,7 +74,7 @@ def choose(needed: int, workers: int, folder: Path = SHARED_MEMORY) -> Choice:
 
 
 def as_arrays(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Collate items into a batch of arrays, which a pipe takes, without any shared memory."""
+    """Collate items into a batch of arrays, which are sent through a pipe without shared memory."""
     return {
         name: np.stack([item[name].numpy() for item in items])
         if isinstance(value, torch.Tensor)
@@ -84,14 +84,14 @@ def as_arrays(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def as_tensors(batch: Any) -> Any:
-    """Return a batch with its arrays, if it has any, as tensors that share their memory."""
+    """Return a batch with its arrays converted to tensors, without a copy."""
     if not isinstance(batch, dict):
         return batch
     return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in batch.items()}
 
 
 def _why_no_semaphores() -> str | None:
-    """Return why the system makes no semaphore, which every queue needs; ``None`` if it does."""
+    """Return why no semaphore can be made, which every queue needs; ``None`` if one can."""
     try:
         multiprocessing.get_context().Lock()
     except OSError as error:
@@ -100,7 +100,7 @@ def _why_no_semaphores() -> str | None:
 
 
 def _free(folder: Path) -> int | None:
-    """Return the free bytes; ``None`` where the system has no such folder."""
+    """Return the free bytes of a folder's disk; ``None`` without such a folder."""
     try:
         found = os.statvfs(folder)
     except (OSError, AttributeError):
@@ -109,7 +109,7 @@ def _free(folder: Path) -> int | None:
 
 
 def _sockets_work() -> bool:
-    """Tell whether torch's workers can pass files: they do so by sockets in a temporary folder."""
+    """Tell whether workers can pass file descriptors, by sockets in the temporary folder."""
     try:
         return len(tempfile.gettempdir()) <= _LONGEST_FOLDER or os.name != "posix"
     except FileNotFoundError:  # neither TMPDIR nor another can be written

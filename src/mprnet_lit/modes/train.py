@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from mprnet_lit import memory, nodes, resuming, runs, signals
 from mprnet_lit.bad_steps import BadSteps
 from mprnet_lit.building import build_model, build_module
+from mprnet_lit.checkpoint_states import CheckpointStates
 from mprnet_lit.checkpoints import AtomicCheckpointIO, read_checkpoint
 from mprnet_lit.config import instantiate, quoted
 from mprnet_lit.data import RestorationDataModule
@@ -27,7 +28,6 @@ from mprnet_lit.files import write_whole
 from mprnet_lit.hardware import keep_freed_memory
 from mprnet_lit.models import MPRNet
 from mprnet_lit.module import RestorationModule
-from mprnet_lit.restoring import Restore
 from mprnet_lit.stopping import StopOnSignal, Stopped, start_again
 from mprnet_lit.sweeps.objectives import measure
 from mprnet_lit.tracking import dashboards
@@ -53,7 +53,7 @@ def run(config: DictConfig) -> float | list[float] | None:
         ``None`` without validation.
 
     Raises:
-        UserError: a setting can't be used, or training can't go on.
+        UserError: a setting can't be used, or training can't continue.
     """
     quieten()
     folder = Path(config.paths.run).resolve()
@@ -82,17 +82,17 @@ def _train(
     """Train once.
 
     Args:
-        config: to train by.
-        asked: what the user configured, by which the run is found again.
-        folder: of the run.
-        checkpoint: to go on from.
-        writer: of checkpoints.
+        config: configuration of this attempt.
+        asked: configuration of the command, by which ``resume=auto`` finds the run.
+        folder: directory of the run.
+        checkpoint: file to resume from; ``None`` for a new run.
+        writer: object that writes the checkpoints.
     """
     seed_everything(config.seed, workers=True, verbose=False)
     peers = nodes.Peers(folder, checkpoint)
     batches = memory.Batches()
-    restore = Restore(writer.folder, checkpoint)
-    trainer = build_trainer(config, folder, [restore, peers, batches], writer)
+    states = CheckpointStates(writer.folder, checkpoint)
+    trainer = build_trainer(config, folder, [states, peers, batches], writer)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if _starts_processes(trainer) and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -126,7 +126,7 @@ def _train(
                 save_provenance(config, folder)
             if not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
                 dashboards.contact(trainer.loggers, config)
-            _fit(trainer, module, data, checkpoint, restore, peers, batches)
+            _fit(trainer, module, data, checkpoint, states, peers, batches)
     except Stopped as stop:
         start_again(stop.number, config.trainer.requeue, first=trainer.is_global_zero)
         raise
@@ -144,11 +144,11 @@ def _fit(
     module: RestorationModule,
     data: RestorationDataModule,
     checkpoint: Path | None,
-    restore: Restore,
+    states: CheckpointStates,
     peers: nodes.Peers,
     batches: memory.Batches,
 ) -> None:
-    """Train, and close the dashboards whatever happens."""
+    """Train, explain an error, and close the loggers in any case."""
     ended = False
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
@@ -162,17 +162,17 @@ def _fit(
         if "killed by signal: Bus error" in str(error) or "shared memory(shm)" in str(error):
             raise UserError(
                 "a data worker ran out of shared memory (/dev/shm): give a container more (docker "
-                "run --shm-size=2g) or set data.num_workers=0, then the same command with "
-                f"resume=auto goes on from the last checkpoint in {peers.folder}"
+                "run --shm-size=2g) or set data.num_workers=0, then add resume=auto to resume from "
+                f"the last checkpoint in {peers.folder}"
             ) from error
         if "DataLoader worker (pid" in str(error):
             raise UserError(
-                "a data worker process ended that should not have, killed for want of memory, say: "
-                "set a smaller data.num_workers or data.cache_gb, then the same command with "
-                f"resume=auto goes on from the last checkpoint in {peers.folder} (the loader's own "
-                f"words: {str(error).partition('. ')[0]})"
+                "a DataLoader worker died unexpectedly (possibly out of memory): set a smaller "
+                "data.num_workers or data.cache_gb, then add resume=auto to resume from the last "
+                f"checkpoint in {peers.folder} (the loader's own words: "
+                f"{str(error).partition('. ')[0]})"
             ) from error
-        if restore.is_restoring(trainer) and not isinstance(error, UserError | OSError):
+        if states.is_restoring(trainer) and not isinstance(error, UserError | OSError):
             raise UserError(
                 f"{checkpoint} can't be resumed: it does not fit this configuration, or it is "
                 f"damaged ({_first_line(error)}); to start from its weights use "
@@ -186,7 +186,7 @@ def _fit(
 def build_trainer(
     config: DictConfig, folder: Path, own: list[Callback], writer: AtomicCheckpointIO
 ) -> Trainer:
-    """Return the trainer with its callbacks, our ``own`` and those configured, and its loggers."""
+    """Return the trainer with its loggers and callbacks: first ``own``, then those configured."""
     callbacks = own + [instantiate(c) for c in config.callbacks.values()]
     callbacks.append(StopOnSignal(folder / runs.LAST))  # after whatever else a batch brings
     loggers = dashboards.make_dashboards(config)

@@ -35,7 +35,7 @@ class Begun(NamedTuple):
         number: number of the trial in its study.
         values: value of each searched key.
         folder: directory in which it trains.
-        again: whether it resumes a trial that was killed, in the same folder.
+        again: whether it resumes a killed trial in the same folder.
     """
 
     number: int

@@ -71,14 +71,14 @@ class Summary(Callback):
 
 
 def write_summary(folder: Path, best: dict[str, float]) -> None:
-    """Write ``summary.json``: the best validation, and the checkpoint that the run started from."""
+    """Write ``summary.json``: the best validation and the checkpoint that the run started from."""
     came_from = runs.resumed_from(folder)
     content = best | ({} if came_from is None else {"resumed_from": came_from})
     write_whole(folder / SUMMARY, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def show(folder: Path, best: dict[str, float], console: Console) -> None:
-    """Print the best validation as a table, and those files of the run that exist."""
+    """Print the best validation as a table, and the existing files of the run."""
     if best:
         console.print(table(best))
     came_from = runs.resumed_from(folder)

@@ -1,4 +1,4 @@
-"""What a weights file says of its training: no path, no name of a machine, no credential."""
+"""Settings of the training in a weights file: no path, no host name, no credential."""
 
 import re
 from collections.abc import Mapping
@@ -30,24 +30,24 @@ _KEPT: tuple[str, ...] = (
         )
     ),
 )
-"""Keys whose values, or those below them, define a training."""
+"""Keys of the settings, or groups of settings, that define a training."""
 _WORD = re.compile(r"[\w.+-]{1,100}")
-"""A name of a class, an option or a number; neither a path nor an address."""
+"""Name of a class, name of an option, or number; not a path or an address."""
 _FOLDERS = re.compile(r"data\.(train|val)\.(?!_target_$|split$)")
-"""Keys of the data whose texts name folders or files."""
+"""Keys under ``data`` whose values name folders or files."""
 _DEEPEST = 16
 
 
 def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that define a training, of a resolved configuration.
+    """Return the settings of a resolved configuration that define a training.
 
-    Kept are the numbers, truth values and names of classes and options of the task, the network,
-    the data, the loss, the optimizer, the schedule and the augmentation, and of the trainer those
-    that decide what is computed. Texts that may be paths or addresses, everything under keys that
-    look like secrets, and interpolations are dropped. Applied twice it changes nothing more.
+    The result has the numbers, booleans and names of classes and options of the task, the network,
+    the data, the loss, the optimizer, the schedule and the augmentation, and the settings of the
+    trainer that decide what is computed. It drops strings that may be paths or addresses, values of
+    keys that look like secrets, and interpolations. The function is idempotent.
 
     Args:
-        config: nested settings in plain values.
+        config: nested settings of plain values.
     """
     return _select(config, "", 0)
 
@@ -77,7 +77,7 @@ def _listed(value: Any, key: str, depth: int) -> Any:
 
 
 def _is_plain(value: Any, key: str, depth: int) -> bool:
-    """Tell whether a value is of the kinds that are kept; a list is if all in it are."""
+    """Tell whether a value, or every item of a list, is of a type that the result may have."""
     if isinstance(value, list | tuple):
         inside = (isinstance(v, Mapping) or _is_plain(v, key, depth + 1) for v in value)
         return depth <= _DEEPEST and all(inside)

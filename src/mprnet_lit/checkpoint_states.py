@@ -1,7 +1,7 @@
-"""Restoring a training's state: what a checkpoint may set, and what the configuration sets."""
+"""Restoring the states in a checkpoint: which ones it may set, and which the configuration sets."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +18,40 @@ from mprnet_lit.errors import UserError
 from mprnet_lit.module import RESTORATIONS, RestorationModule
 from mprnet_lit.schedule import move
 from mprnet_lit.tracking.summary import Summary
-from mprnet_lit.weights.tensors import is_plain
-
-_BEST = "best.ckpt"
-_PSNR = "val/psnr"
 
 
-class Restore(Callback):
+class CheckpointStates(Callback):
     """Takes only counts, moments and weights from a checkpoint, and checks their types.
 
     Everything else is as configured: hyperparameters of the optimizer, the schedule, paths. The
-    best checkpoints are those that lie in this run's own folder, with the scores that they hold.
-    It must be the first of the callbacks.
+    best checkpoints are those in this run's own folder, with the scores that they hold. This must
+    be the first callback.
 
     Args:
-        checkpoints: folder of this run's checkpoints.
-        checkpoint: file to resume from; ``None`` for a new run.
+        checkpoints: directory of this run's checkpoints.
+        checkpoint: file that the training resumes from; ``None`` for a new run.
     """
 
     def __init__(self, checkpoints: Path, checkpoint: Path | None) -> None:
         self.checkpoints = checkpoints
         self.checkpoint = checkpoint
-        self._content: dict[str, Any] = {}
+        self._optimizer_states: list[dict[str, Any]] | None = None
         self._groups: list[list[dict[str, Any]]] = []
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Check and reduce what Lightning is about to restore."""
+        """Check the states that Lightning is about to restore, and drop those that it must not."""
         loops = checkpoint["loops"]
         loops["fit_loop"] = matching(trainer.fit_loop.state_dict(), loops["fit_loop"])
-        states = checkpoint["callbacks"]
+        states, sample = checkpoint["callbacks"], _validation(trainer)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             state = states.get(callback.state_key)
             if isinstance(callback, ModelCheckpoint):
                 states.pop(callback.state_key, None)
-                adopt(callback, state or {}, self.checkpoints, _validation(trainer))
+                adopt(callback, state or {}, self.checkpoints, sample)
+            elif isinstance(callback, Summary):
+                callback.best = best_of(self.checkpoints.parent, sample)
             elif state is not None and _known(callback):
                 states[callback.state_key] = matching(callback.state_dict(), state)
                 if isinstance(callback, EarlyStopping):
@@ -63,11 +61,8 @@ class Restore(Callback):
         if scaler is not None:
             name = type(trainer.precision_plugin).__qualname__
             checkpoint[name] = matching(scaler.state_dict(), checkpoint.get(name, {}))
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Summary):
-                callback.best = best_of(self.checkpoints.parent, _validation(trainer))
-        checkpoint["lr_schedulers"] = []  # on_train_start puts the configured ones in their place
-        self._content = checkpoint
+        checkpoint["lr_schedulers"] = []  # on_train_start sets the configured ones
+        self._optimizer_states = checkpoint["optimizer_states"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the configured hyperparameters, and check the optimizer's state against them."""
@@ -75,21 +70,22 @@ class Restore(Callback):
             [{k: v for k, v in group.items() if k != "params"} for group in o.param_groups]
             for o in trainer.optimizers
         ]
-        if not self._content or isinstance(trainer.strategy, FSDPStrategy):
+        states, optimizers = self._optimizer_states, trainer.optimizers
+        self._optimizer_states = None
+        if states is None or isinstance(trainer.strategy, FSDPStrategy):
             return
         assert isinstance(pl_module, RestorationModule)
-        states, optimizers = self._content["optimizer_states"], trainer.optimizers
         if len(states) != len(optimizers):
-            raise ValueError("another number of optimizers")
+            raise ValueError("it has another number of optimizers")
         for state, optimizer, groups in zip(states, optimizers, self._groups, strict=True):
-            _check_moments(state["state"], optimizer, _names(pl_module))
+            check_moments(state["state"], optimizer, pl_module.make_optimizer)
             for saved, group in zip(state["param_groups"], groups, strict=True):
                 indices = saved["params"]
                 saved.clear()
                 saved.update(group, params=indices)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the configured hyperparameters and schedule into force at the position restored."""
+        """Apply the configured hyperparameters and schedule at the restored position."""
         if self.checkpoint is None:
             return
         for optimizer, groups in zip(trainer.optimizers, self._groups, strict=True):
@@ -100,21 +96,20 @@ class Restore(Callback):
             if isinstance(config.scheduler, LambdaLR):
                 steps = trainer.global_step
                 move(config.scheduler, steps if config.interval == "step" else steps // per_epoch)
-        self._content = {}
 
     def is_restoring(self, trainer: Trainer) -> bool:
-        """Say whether the trainer is about to restore the checkpoint, or did not end doing so."""
+        """Tell whether the trainer has not finished restoring the checkpoint."""
         return bool(trainer._checkpoint_connector._loaded_checkpoint)
 
 
 def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, sample: Any) -> None:
-    """Have a callback know the checkpoints that lie in ``folder``, whatever paths a state holds.
+    """Register the checkpoints in ``folder`` with a callback, whatever paths its state holds.
 
     Args:
-        callback: new, with nothing restored.
-        state: what a checkpoint says of it; file names alone are taken from it.
-        folder: checkpoints of the run.
-        sample: what this training validates on; the scores of other validations don't count.
+        callback: new callback with nothing restored.
+        state: state of the callback in a checkpoint; only file names are taken from it.
+        folder: directory of the run's checkpoints.
+        sample: digest of this training's validation images; scores on other images are ignored.
     """
     listed = state.get("best_k_models")
     names = [*(listed if isinstance(listed, dict) else ()), state.get("best_model_path")]
@@ -144,13 +139,13 @@ def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, sam
 
 
 def best_of(folder: Path, sample: Any = None) -> dict[str, float]:
-    """Return the best validation of a run as ``best.ckpt`` holds it; nothing if there is none.
+    """Return the metrics, epoch and step that a run's ``best.ckpt`` holds; empty without the file.
 
     Args:
         folder: directory of the run.
-        sample: what this training validates on; ``None`` for whatever the run did.
+        sample: digest of the validation images that must have been used; ``None`` for any.
     """
-    path = folder / "checkpoints" / _BEST
+    path = folder / "checkpoints" / "best.ckpt"
     if not is_regular(path):
         return {}
     content = read_checkpoint(path)
@@ -168,50 +163,55 @@ def _validation(trainer: Trainer) -> Any:
 
 
 def _comparable(content: Mapping[str, Any], sample: Any) -> bool:
-    """Say whether a checkpoint's scores are of the same validation images, as far as it says."""
+    """Tell whether a checkpoint's scores are on the same validation images, as far as recorded."""
     data = content.get("RestorationDataModule")
     return sample is None or not isinstance(data, dict) or data.get("validation", sample) == sample
 
 
 def _known(callback: Callback) -> bool:
-    """Say whether a callback's state has always the same keys."""
+    """Tell whether a callback's state always has the same keys."""
     own = type(callback).__module__.startswith("mprnet_lit.")
     lightnings = isinstance(callback, WeightAveraging | EarlyStopping | Timer)
     return (own or lightnings) and bool(callback.state_dict())
 
 
-def _names(module: RestorationModule) -> Iterator[str]:
-    """Yield the keys that the module's optimizer holds for a parameter after a step."""
-    parameter = nn.Parameter(torch.zeros(1))
-    optimizer = module.make_optimizer([parameter])
-    parameter.grad = torch.zeros(1)
-    optimizer.step(lambda: 0.0)
-    yield from optimizer.state[parameter]
-
-
-def _check_moments(state: Any, optimizer: Optimizer, names: Iterator[str]) -> None:
+def check_moments(
+    state: Any, optimizer: Optimizer, make: Callable[[Iterable[nn.Parameter]], Optimizer]
+) -> None:
     """Check that an optimizer can use a state.
 
+    Args:
+        state: state of each parameter by its index.
+        optimizer: the configured optimizer.
+        make: function that makes such an optimizer of parameters.
+
     Raises:
-        UserError: the state is another optimizer's.
-        ValueError: the state is of no optimizer of these parameters.
+        UserError: the state is that of another optimizer.
+        ValueError: the state does not fit the parameters.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    expected = set(names)
+    usual = _moments({p.shape: p for p in parameters}, make)
     for index, values in state.items():
         if type(index) is not int or not 0 <= index < len(parameters):
             raise ValueError(f"there is no parameter {index!r:.20}")
-        if set(values) != expected:
+        expected = usual[parameters[index].shape]
+        if set(values) != set(expected):
             raise UserError(
                 "the optimizer's state is that of another optimizer (it holds "
                 f"{', '.join(sorted(map(str, values)))}, and the configured one needs "
                 f"{', '.join(sorted(expected))}): use the optimizer that the checkpoint was "
                 "trained with, or start a new training from its weights with weights=PATH"
             )
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                fits = value.shape in (parameters[index].shape, torch.Size([])) and is_plain(value)
-            else:
-                fits = value is None or isinstance(value, int | float)
-            if not fits:
-                raise ValueError(f"{name} of parameter {index} has another shape")
+        matching(expected, values)
+
+
+def _moments(
+    shapes: Mapping[torch.Size, Tensor], make: Callable[[Iterable[nn.Parameter]], Optimizer]
+) -> dict[torch.Size, dict[str, Any]]:
+    """Return the state that an optimizer has of a parameter of each shape after a step."""
+    trial = {shape: nn.Parameter(torch.zeros_like(p)) for shape, p in shapes.items()}
+    optimizer = make(trial.values())
+    for parameter in trial.values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(lambda: 0.0)
+    return {shape: dict(optimizer.state[parameter]) for shape, parameter in trial.items()}
