@@ -1,4 +1,4 @@
-"""How data workers hand over batches, by what the machine offers."""
+"""The way in which data workers pass batches, on machines with and without shared memory."""
 
 import errno
 

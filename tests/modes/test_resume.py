@@ -21,9 +21,11 @@ from mprnet_lit.checkpoints import AtomicCheckpointIO, matching, read_checkpoint
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.data.sources import Photos, Sample
 from mprnet_lit.errors import RefusedError, UserError
+from mprnet_lit.models import Size
 from mprnet_lit.module import RestorationModule
 from mprnet_lit.schedule import warmup_cosine
 from mprnet_lit.tracking.trials import find_trials
+from mprnet_lit.weights import RECORD
 
 SMALL = (
     "model.width=8", "model.unet_step=4", "model.orsnet_step=4", "data.val_crop_size=32",
@@ -94,19 +96,19 @@ def test_changed_settings_take_effect_in_mid_epoch(originals, small, tmp_path, m
 
     monkeypatch.setattr(RestorationModule, "training_step", training_step)
     outcome = small(
-        f"resume={stopped}", "hydra.run.dir=there", "optimizer.lr=0.05", "trainer.max_epochs=4",
+        f"resume={stopped}", "hydra.run.dir=there", "optimizer.lr=0.05", "trainer.max_epochs=3",
         "optimizer.weight_decay=0.1", "optimizer.betas=[0.8,0.99]", "module.extra_period=0",
         "module.warmup_epochs=1",
     )  # fmt: skip
     assert f"Resuming {stopped / runs.LAST} (epoch 1, step 8); changed:" in outcome.output
     assert "optimizer.lr 0.0002 -> 0.05" in outcome.output
-    lengths = (1 * STEPS, 3 * STEPS, 1e-6 / 0.05)
-    expected = [0.05 * warmup_cosine(k, *lengths) for k in range(STEPS + 3, 4 * STEPS)]
+    lengths = (1 * STEPS, 2 * STEPS, 1e-6 / 0.05)
+    expected = [0.05 * warmup_cosine(k, *lengths) for k in range(STEPS + 3, 3 * STEPS)]
     assert rates == pytest.approx(expected)
     last = read_checkpoint(tmp_path / "there" / runs.LAST)
     (group,) = last["optimizer_states"][0]["param_groups"]
     assert (group["weight_decay"], tuple(group["betas"])) == (0.1, (0.8, 0.99))
-    assert group["lr"] == pytest.approx(1e-6) and last["global_step"] == 4 * STEPS
+    assert group["lr"] == pytest.approx(1e-6) and last["global_step"] == 3 * STEPS
 
     # The best is this run's alone, and the file's: the rate is too high to improve on before.
     best = json.loads((tmp_path / "there/summary.json").read_text())
@@ -122,18 +124,24 @@ def test_changed_settings_take_effect_in_mid_epoch(originals, small, tmp_path, m
 def test_settings_that_cannot_change_are_refused(whole, small, tmp_path):
     last = whole / runs.LAST
     before = contents(whole)
+    size = Size(**read_checkpoint(last)[RECORD]["size"])
+    new = ("trainer.max_epochs=3", "paths.run=there")
     for arguments, expected in (
         (["data.patch_size=16", "seed=3"], "with seed=3, data.patch_size=16: it was trained with "),
-        (["data.batch_size=4"], "it was trained with data.batch_size=2"),
         (["task=derain"], "it was trained with task.name=denoise"),
         (["optimizer._target_=torch.optim.AdamW"], "optimizer._target_=torch.optim.Adam."),
         (["trainer.max_steps=9"], "trainer.max_steps=9: it has 10 already"),
         (["trainer.max_epochs=1"], "trainer.max_epochs=1: it has 2 already"),
         (["weights=denoise"], "weights=denoise would have no effect beside resume="),
+        (["data.batch_size=4"], "it was trained with data.batch_size=2"),
     ):
-        new = ("hydra.run.dir=there", "trainer.max_epochs=3")
-        assert expected in complaint(small(f"resume={last}", *new, *arguments, status=1))
-        assert not (tmp_path / "there" / runs.ERROR).exists()
+        config = compose(*quick([*SMALL, *new, f"resume={last}", *arguments]))
+        with pytest.raises(RefusedError) as refused:
+            resuming.read(config, resuming.find_checkpoint(config, tmp_path / "there"), size)
+        assert expected in str(refused.value)
+    outcome = small(f"resume={last}", "hydra.run.dir=there", *arguments, status=1)
+    assert expected in complaint(outcome)
+    assert not (tmp_path / "there" / runs.ERROR).exists()
     assert contents(whole) == before
 
 

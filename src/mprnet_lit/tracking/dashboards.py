@@ -28,8 +28,8 @@ from mprnet_lit.tracking.settings import overrides_as_written, recorded
 _LONGEST_TAG = 64
 """Characters that wandb takes."""
 QUIET = {
-    # MLflow and wandb would run git, which starts programs that the repository around names.
-    # GitPython takes a program that answers; one that does nothing tells it nothing.
+    # MLflow and wandb run git, which starts programs that the surrounding repository configures.
+    # GitPython needs an executable that exits with 0; `true` prints nothing.
     "GIT_PYTHON_GIT_EXECUTABLE": shutil.which("true") or os.devnull,
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -37,9 +37,9 @@ QUIET = {
     "WANDB_DISABLE_GIT": "true",
     "WANDB_ERROR_REPORTING": "false",
     "WANDB_SILENT": "true",
-    "WANDB__DISABLE_META": "true",  # the command line as it is, user, host and paths
+    "WANDB__DISABLE_META": "true",  # the unmasked command line, user, host and paths
 }
-"""What keeps the libraries from the network, git and the terminal, unless set otherwise."""
+"""Defaults of environment variables that keep the libraries from the network, git and terminal."""
 
 
 class Dashboards(Callback):
