@@ -164,6 +164,13 @@ def test_nothing_left_to_train_changes_nothing(whole, small):
     assert "These changes have no effect: optimizer.lr 0.0002 -> 1" in output
 
 
+def test_a_complete_checkpoint_outside_a_run_shows_no_folder(tmp_path, capsys):
+    moved = resuming.Resumed(Path("/moved.ckpt"), "epoch 2, step 10", [], True, {})
+    resuming.announce(compose(), tmp_path, moved)
+    output = capsys.readouterr().out
+    assert "Already complete: /moved.ckpt" in output and "everything" not in output
+
+
 def test_a_folder_that_holds_a_run_is_refused(originals, whole, small, monkeypatch):
     before = contents(whole)
     folder = "hydra.run.dir=runs/denoise/whole"
