@@ -28,8 +28,9 @@ from mprnet_lit.tracking.trials import find_trials
 from mprnet_lit.weights import RECORD
 
 SMALL = (
-    "model.width=8", "model.unet_step=4", "model.orsnet_step=4", "data.val_crop_size=32",
-    "data.num_workers=0", "logger=none", "~callbacks.panels", "module.schedule_per_step=true",
+    "model.width=8", "model.unet_step=4", "model.orsnet_step=4", "model.cabs_per_orb=1",
+    "data.val_crop_size=32", "data.num_workers=0", "logger=none", "~callbacks.panels",
+    "module.schedule_per_step=true",
 )  # fmt: skip
 STEPS = 5
 """Steps of an epoch."""
