@@ -17,7 +17,7 @@ from mprnet_lit import Restorer
 from mprnet_lit.errors import UserError
 from mprnet_lit.models import MPRNet
 from mprnet_lit.serving import restoring
-from mprnet_lit.serving.gate import Hosts, RequestError
+from mprnet_lit.serving.hosts import Hosts, RequestError
 from mprnet_lit.serving.limits import Limits, check
 from mprnet_lit.serving.restoring import Choices
 from mprnet_lit.serving.uploads import Uploads
@@ -117,6 +117,8 @@ def test_bad_files_get_a_sentence_without_a_path(page, uploads):
         ({"Host": "127.0.0.1.evil.example"}, 421),
         ({"Host": "192.168.1.7:7860"}, 421),
         ({"Host": "user@127.0.0.1"}, 421),
+        ({"Host": "localhost?evil.example"}, 421),
+        ({"Host": "[::1]evil.example"}, 421),
         ({"Host": ""}, 421),
         ({"Origin": HERE}, 200),
         ({"Origin": "https://127.0.0.1:7860"}, 200),  # a proxy with a certificate
@@ -154,6 +156,9 @@ def test_names_of_a_server_that_others_reach():
             hosts.check({"host": [host]})
     with pytest.raises(RequestError, match="not served"):
         hosts.check({"host": ["localhost", "evil.example"]})
+    for origin in ("null", "photos.example.org", "ftp://photos.example.org", "https://example.org"):
+        with pytest.raises(RequestError, match="other web pages"):
+            hosts.check({"host": ["localhost"], "origin": [origin]})
 
 
 def test_what_the_page_does_not_ask_for_is_closed(page, uploads):
@@ -199,7 +204,9 @@ def test_only_an_upload_is_restored(page, uploads, monkeypatch):
     extra = {"path": mine, "url": "http://127.0.0.1:1/a.png", "is_stream": True, "meta": meta}
     assert "restored in" in restore(page, extra)[2]
     nested = {"data": [None, {"path": "/etc/passwd"}, False, False], "session_hash": "a"}
-    for call in (b"", b"[]", b'{"data": [null]}', b"[" * 9999, json.dumps(nested)):
+    plain = {"data": [None, "cat", False, False]}
+    sessions = [json.dumps(plain | {"session_hash": text}) for text in ("", "\ud800", "a" * 65)]
+    for call in (b"", b"[]", b'{"data": [null]}', b"[" * 9999, json.dumps(nested), *sessions):
         answer = page.post("/gradio_api/queue/join", content=call)
         assert (answer.status_code, answer.text) == (400, "the call is malformed\n")
     assert page.post("/gradio_api/queue/join", content=bytes(20_000)).status_code == 413

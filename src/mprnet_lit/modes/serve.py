@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mprnet_lit.errors import UserError
 from mprnet_lit.modes import arguments
-from mprnet_lit.serving.gate import is_loopback
+from mprnet_lit.serving.hosts import is_loopback
 from mprnet_lit.serving.limits import Limits
 from mprnet_lit.serving.restoring import Choices
 from mprnet_lit.tracking.terminal import say

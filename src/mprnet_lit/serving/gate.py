@@ -4,16 +4,15 @@ A web page that is open in the same browser, and anyone who reaches the address,
 request. Gradio answers many that this page has no use for; the gate lets through those that it has.
 """
 
-import ipaddress
 import json
 import re
-import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from mprnet_lit.errors import UserError
+from mprnet_lit.serving.hosts import ELSEWHERE, Hosts, RequestError
 from mprnet_lit.serving.uploads import Uploads
 
 Message = MutableMapping[str, Any]
@@ -27,8 +26,10 @@ _PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robo
     _API + name for name in ("startup-events", "info", "queue/data", "upload_progress", "theme.css")
 }
 _PREFIXES = ("/assets/", "/static/", "/svelte/", f"{_API}heartbeat/", _FILE)
-_STORED = re.compile(r"/[0-9a-f]{64}/[^/\0]+")
-"""A file of a visitor, relative to the folder: below a name that is hard to guess."""
+_HIDDEN = re.compile(r"[0-9a-f]{64}")
+"""Folder of a visitor's file, whose name is hard to guess."""
+_SESSION = re.compile(r"[0-9A-Za-z_-]{1,64}")
+"""Name of a session as Gradio's script makes it; with an empty one Gradio's queue would end."""
 _MOST_JSON = 16384
 _FORM = 16384
 """Bytes that a form with a file has besides the file."""
@@ -47,84 +48,6 @@ _FILE_HEADERS = {
     b"content-security-policy": b"default-src 'none'; sandbox",
     b"cache-control": b"no-store",
 }
-
-
-class RequestError(Exception):
-    """A request that is answered with a status and a sentence."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-
-
-class Hosts:
-    """The names under which the page may be asked for.
-
-    A page elsewhere can have its own name lead to this machine (DNS rebinding), but neither an
-    address nor ``localhost``.
-
-    Args:
-        host: name or address that the server listens on.
-        allowed: further names, without ports.
-    """
-
-    def __init__(self, host: str, allowed: Iterable[str] = ()) -> None:
-        self.allowed = {name.lower() for name in allowed}
-        self._only_loopback = is_loopback(host)
-        self._own = {"localhost", host.lower()}
-        if not self._only_loopback:
-            self._own.add(socket.gethostname().lower())
-
-    def check(self, headers: Mapping[str, list[str]]) -> None:
-        """Check where a request was sent to and which page sent it.
-
-        Raises:
-            RequestError: its ``Host`` is not this server, or a page of another origin sent it.
-        """
-        (host, *more) = headers.get("host", [""])
-        name = _name_of(f"//{host}")
-        if more or name is None or not self._is_own(name):
-            raise RequestError(
-                HTTPStatus.MISDIRECTED_REQUEST,
-                f"this page is not served under the name {name or host!r}: open it by the address "
-                "that was printed at its start, or start it with allowed_hosts=[NAME]",
-            )
-        for origin in headers.get("origin", []):
-            same = origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
-            if not same and _name_of(origin) not in self.allowed:
-                raise RequestError(HTTPStatus.FORBIDDEN, _ELSEWHERE)
-
-    def _is_own(self, name: str) -> bool:
-        if name in self._own | self.allowed:
-            return True
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return address.is_loopback or not self._only_loopback
-
-
-_ELSEWHERE = "requests from other web pages are refused: open this page itself"
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address to listen on."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _name_of(url: str) -> str | None:
-    """Return the host's name, in lower case, without port and brackets."""
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018  # raises if it is not a number
-    except ValueError:
-        return None
-    return parts.hostname if parts.username is None and not parts.path else None
 
 
 class Gate:
@@ -176,11 +99,14 @@ class Gate:
         return path in _PAGES or path.startswith(_PREFIXES)
 
     def _is_stored(self, path: Any) -> bool:
-        folder = str(self.uploads.folder)
-        if not isinstance(path, str) or not path.startswith(folder):
+        """Tell whether a path is that of a visitor's file."""
+        if not isinstance(path, str) or "\0" in path:
             return False
-        name = path.removeprefix(folder)
-        return bool(_STORED.fullmatch(name)) and not name.endswith(("/.", "/.."))
+        try:
+            parts = Path(path).relative_to(self.uploads.folder).parts
+        except ValueError:
+            return False
+        return len(parts) == 2 and bool(_HIDDEN.fullmatch(parts[0])) and parts[1] != ".."
 
     async def _upload(
         self, scope: Message, receive: Receive, send: Send, headers: Mapping[str, list[str]]
@@ -241,7 +167,8 @@ class Gate:
                 HTTPStatus.BAD_REQUEST,
                 "only a photo that was uploaded to this page can be restored: upload it first",
             )
-        plain = isinstance(name, str) and isinstance(session, str) and len(session) <= 64
+        named = isinstance(name, str) and isinstance(session, str)
+        plain = named and _SESSION.fullmatch(session)
         numbered = trigger is None or isinstance(trigger, int)
         if not (plain and numbered and isinstance(tlc, bool) and isinstance(self_ensemble, bool)):
             raise RequestError(HTTPStatus.BAD_REQUEST, "the call is malformed")
@@ -269,7 +196,7 @@ def _check_site(scope: Message, headers: Mapping[str, list[str]]) -> None:
     """
     link = scope["path"] == "/" and headers.get("sec-fetch-mode") == ["navigate"]
     if not link and set(headers.get("sec-fetch-site", ())) & {"cross-site", "same-site"}:
-        raise RequestError(HTTPStatus.FORBIDDEN, _ELSEWHERE)
+        raise RequestError(HTTPStatus.FORBIDDEN, ELSEWHERE)
 
 
 def _length(headers: Mapping[str, list[str]]) -> int:

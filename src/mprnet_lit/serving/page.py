@@ -9,7 +9,8 @@ from typing import Any
 
 from mprnet_lit.data.formats import IMAGE_SUFFIXES
 from mprnet_lit.errors import UserError, install_hint
-from mprnet_lit.serving.gate import Gate, Hosts
+from mprnet_lit.serving.gate import Gate
+from mprnet_lit.serving.hosts import Hosts
 from mprnet_lit.serving.limits import Limits
 from mprnet_lit.serving.restoring import Choices
 from mprnet_lit.serving.uploads import Uploads
