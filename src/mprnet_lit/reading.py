@@ -52,7 +52,8 @@ def open_inside(folder: Path, name: str | Path, most: int | None = None) -> int:
     try:
         folder = folder.resolve(strict=True)
         expected = folder.joinpath(name)
-        if path.is_symlink() or path.resolve(strict=True) != expected:
+        real = path.resolve(strict=True)
+        if path.is_symlink() or real != expected or not real.is_relative_to(folder):
             raise NotReadableError("is a link or lies outside the folder, and is not read")
         descriptor = os.open(expected, _FLAGS)
     except OSError as error:
@@ -117,7 +118,8 @@ def read_yaml(folder: Path, name: str | Path, most: int = _SMALL) -> Any:
     content = read_bytes(folder, name, most)
     try:
         return yaml.load(content, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+    # PyYAML indexes into the text of a number or a truth value whose tag is given.
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError, OverflowError) as error:
         raise NotReadableError("is damaged") from error
 
 

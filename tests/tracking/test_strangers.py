@@ -91,6 +91,14 @@ def test_what_is_not_a_regular_file_in_the_folder_is_not_read(tmp_path, kind):
             assert any(note.startswith(name) and "not read" in note for note in notes), notes
 
 
+def test_an_absolute_path_and_one_above_the_folder_are_not_opened(tmp_path):
+    run = make_run(tmp_path / "run")
+    (tmp_path / "secret.json").write_text('{"a": 1}')
+    for name in (tmp_path / "secret.json", "../secret.json", "panels/../../secret.json"):
+        with pytest.raises(NotReadableError, match="outside the folder"):
+            reading.read_json(run, name)
+
+
 @pytest.mark.parametrize("folder", ["/absolute", "../other", "inner/../../other", "..", ".", ""])
 def test_the_folders_of_a_sweeps_record_lie_in_its_own(tmp_path, folder):
     other = make_run(tmp_path / "other", number=77.0)
@@ -130,8 +138,24 @@ def test_one_folder_named_by_many_trials_is_read_three_times_at_most(tmp_path):
         "a: !!python/object/apply:os.system [exit]\n",
         "a: !!binary aGVsbG8=\n",
         "a: " + "x" * 2**18,
+        'a: !!int ""',
+        'a: !!float ""',
+        "a: !!bool maybe",
     ],
-    ids=["bomb", "circle", "deep", "closed", "maps", "many", "python", "binary", "large"],
+    ids=[
+        "bomb",
+        "circle",
+        "deep",
+        "closed",
+        "maps",
+        "many",
+        "python",
+        "binary",
+        "large",
+        "int",
+        "float",
+        "bool",
+    ],
 )
 def test_yaml_that_explodes_is_damaged(tmp_path, content):
     run = make_run(tmp_path / "run")
