@@ -9,7 +9,8 @@ from mprnet_lit.weights.training import training_settings
 @pytest.mark.parametrize(
     "key",
     ["api_key", "logger.wandb.api_key", "WANDB_API_KEY", "password", "db_passwd", "accessToken",
-     "client_secret", "Authorization", "credentials.user", "tokens.hf_token", "privateKey"],
+     "client_secret", "Authorization", "credentials.user", "tokens.hf_token", "privateKey",
+     "db.passwords"],
 )  # fmt: skip
 def test_keys_that_look_like_secrets(key):
     assert is_secret(key)
@@ -38,6 +39,13 @@ def test_keys_that_do_not(key):
         ("x={key: CANARY}", "x={key: ***}"),
         ("refused: Authorization: Bearer CANARY.x", "refused: Authorization: ***"),
         ("python -m mprnet_lit +api_key=CANARY lr=1", "python -m mprnet_lit +api_key=*** lr=1"),
+        ("x={token: [CANARY, CANARY]}", "x={token: ***"),
+        ("x={secret: {a: CANARY, b: [CANARY]}, c: 1}", "x={secret: ***"),
+        ("x={secret: [CANARY, CAN", "x={secret: ***"),
+        ("refused: password='CAN ARY", "refused: password=***"),
+        (r"password: 'it\'s CANARY'", "password: ***"),
+        ("authorization: bearer CANARY", "authorization: ***"),
+        (f"https://ci:{'CANARY' * 200}@host", "https://***@host"),
         ("there is no key: did you mean lr?", None),
         ("'foo' is neither a file nor KEY=VALUE: see", None),
         ("optimizer.lr=1e-3", None),
@@ -85,9 +93,13 @@ def test_home_folders(monkeypatch):
     assert hide_homes("/srv/people/me/runs /srv/people/meme") == "~/runs /srv/people/meme"
     assert hide_homes("at /home/ann/x, /Users/bob/y or /root/z") == "at ~/x, ~/y or ~/z"
     assert hide_homes(r"C:\Users\ann\x") == r"~\x"
+    assert hide_homes(r"'C:\\Users\\ann\\x'") == r"'~\\x'"
     assert (
         hide_homes("/data/home/x /rooted https://a/root") == "/data/home/x /rooted https://a/root"
     )
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user without a home
+    assert hide_homes("/home/ann/x ~/y") == "~/x ~/y"
 
 
 def test_what_a_weights_file_says_of_its_training():

@@ -1,30 +1,44 @@
 """Hiding credentials and home folders in the settings, commands and messages that are written."""
 
+import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 HIDDEN = "***"
 _WORDS = {"auth", "bearer", "cookie", "cookies", "key", "pass", "pwd", "sig", "signature"}
 _ENDINGS = (
-    *("password", "passwd", "passphrase", "secret", "secrets", "token", "apikey", "accesskey"),
+    *(
+        "password",
+        "passwords",
+        "passwd",
+        "passphrase",
+        "secret",
+        "secrets",
+        "token",
+        "apikey",
+        "accesskey",
+    ),
     *("authorization", "authorisation", "credential", "credentials"),
 )
 _PARTS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 # All are bounded, and begin at the beginning of a word: they take time in proportion to the text.
-_URI = re.compile(r"""(?<![\w+.-])([A-Za-z][\w+.-]{0,30}://)(?:[^\s/'"]{1,500}|[^\s/:@'"]{1,100}:
-    (?!\d{1,5}(?:/|$))[^\s'"]{1,500})@""", re.VERBOSE)  # fmt: skip
+_URI = re.compile(r"""(?<![\w+.-])([A-Za-z][\w+.-]{0,30}://)(?:[^\s/'"]{1,2000}|[^\s/:@'"]{1,100}:
+    (?!\d{1,5}(?:/|$))[^\s'"]{1,2000})@""", re.VERBOSE)  # fmt: skip
 _NAME = re.compile(r"""(?<![\w.-])([\w.-]{1,200})(["']?)\s?([=:])\s?""")
-# Neither an interpolation nor the placeholder of our messages, as in "type KEY=VALUE".
+# Neither an interpolation nor the placeholder of our messages, as in "type KEY=VALUE". A quoted value
+# without its closing mark is all that follows; a list or a mapping ends at the last closing bracket.
 _VALUE = re.compile(
-    r"""(?!\$\{[^{}]{0,100}\}(?:["'\s,]|$))(?!VALUE(?!\w))(?:(?:Bearer|Basic|Token)\s)?"""
-    r"""(?:"[^"]*"|'[^']*'|[^\s,;&}\])"']+)"""
+    r"""(?!\$\{[^{}]{0,100}\}(?:["'\s,]|$))(?!VALUE[]"')}]*[.,:;]?(?:\s|\Z))"""
+    r"""(?:(?i:Bearer|Basic|Digest|Token)\s)?"""
+    r"""(?:"[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z)|'[^'\\]*(?:\\.[^'\\]*)*(?:'|\Z)"""
+    r"""|[\[{].*[\]}]|[\[{].*|[^\s,;&}\])"']+)""",
+    re.DOTALL,
 )
 _OVERRIDE = re.compile(r"([+~]{0,2}[\w./@-]{1,200}=)(.+)", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+(,null)?\}")
 _HOMES = re.compile(
-    r"""(?<![\w.~-])(?:/(?:home|Users)/[^/\s'":,;]+|/root(?![\w.-])|[A-Za-z]:\\Users\\[^\\\s'":,;]+)"""
+    r"""(?<![\w.~-])(?:/(?:home|Users)/[^/\s'":,;]+|/root(?![\w.-])|[A-Za-z]:\\{1,2}Users\\{1,2}[^\\\s'":,;]+)"""
 )
 
 
@@ -75,7 +89,7 @@ def secrets(value: Any, key: str = "") -> Iterator[str]:
 
 def hide_homes(text: str) -> str:
     """Replace home folders, of whichever user, by ``~``."""
-    own = str(Path.home())
+    own = os.path.expanduser("~")  # noqa: PTH111  # Path.home() raises for a user without one
     if len(own) > 1:
         text = re.sub(rf"{re.escape(own)}(?![\w.-])", "~", text)
     return _HOMES.sub("~", text)

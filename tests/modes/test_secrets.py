@@ -65,6 +65,12 @@ def test_weights_of_an_earlier_version_are_converted_without_their_paths(tmp_pat
     assert holding(tmp_path, CANARY) == holding(tmp_path, "/home/ann") == []
 
 
+def test_of_secrets_that_hold_one_another_none_is_left():
+    texts = [f"{CANARY}{'x' * k}" for k in range(9)]
+    config = OmegaConf.create({"api_key": dict(enumerate(texts)), "notes": [f"a {texts[8]}"]})
+    assert recorded(config)["notes"] == ["a ***"]
+
+
 @pytest.mark.parametrize("numbers", [False, True])
 def test_what_stays_an_interpolation(monkeypatch, numbers):
     register_resolvers()

@@ -53,7 +53,7 @@ def mask_hydras_records(config: HydraConf) -> None:
         folder = Path(config.runtime.output_dir) / config.output_subdir
         places += [folder / name for name in _HYDRA]
     for path in places:
-        if not (path.is_file() and may_hold_secrets(text := path.read_text())):
+        if not (path.is_file() and may_hold_secrets(text := path.read_text(encoding="utf-8"))):
             continue
         content: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
         masked = mask(content)
@@ -111,6 +111,6 @@ def _replace(value: Any, hidden: set[str]) -> Any:
     if isinstance(value, list):
         return [_replace(child, hidden) for child in value]
     if isinstance(value, str):
-        for text in hidden:
+        for text in sorted(hidden, key=len, reverse=True):  # one may hold another
             value = value.replace(text, HIDDEN)
     return value
