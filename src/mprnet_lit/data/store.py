@@ -116,7 +116,7 @@ def file_of(split: Split, source: Path) -> str:
 
 
 def store(pixels: Pixels, source: Path, status: os.stat_result, file: str, folder: Path) -> Stored:
-    """Write the pixels of an image into the store, whole or not at all.
+    """Write the pixels of an image into the store atomically.
 
     Args:
         pixels: (H, W, 3).
@@ -164,7 +164,7 @@ _AGAIN = "run mode=prepare again"
 
 
 def begin(folder: Path, done: dict[str, Stored]) -> None:
-    """Note what is done already and take the index away, so that no half-changed store is used."""
+    """Note the files that are done and remove the index, so that no half-changed store is used."""
     lines = "".join(json.dumps(asdict(stored)) + "\n" for stored in done.values())
     write_whole(folder / PROGRESS, lines.encode())
     (folder / INDEX).unlink(missing_ok=True)
@@ -186,7 +186,7 @@ def note(stored: Stored, folder: Path) -> None:
 
 
 def finish(folder: Path, index: Index) -> int:
-    """Write a store's index, whole or not at all, and delete what it does not name.
+    """Write a store's index atomically, and delete the files that it does not name.
 
     Returns:
         the number of images that were deleted: their sources are no longer in the data set.

@@ -38,7 +38,7 @@ from mprnet_lit.tracking.terminal import say
 
 
 def run(config: DictConfig) -> None:
-    """Make or go on with the store ``output``, or with ``verify`` check it.
+    """Make or complete the store ``output``, or check it with ``verify``.
 
     Raises:
         UserError: the data can't be used, the disk is too small, the store is damaged, or another
@@ -75,7 +75,7 @@ def run(config: DictConfig) -> None:
 def _prepare(
     folder: Path, samples: dict[Split, list[Sample]], images: dict[str, "Image"], console: Console
 ) -> dict[str, Stored]:
-    """Make or go on with a store that no other process writes; return its files."""
+    """Make or complete a store that the caller holds the lock of; return its files."""
     done = done_before(folder)
     done = {file: stored for file, stored in done.items() if file in images}
     todo = {file: image for file, image in images.items() if file not in done}

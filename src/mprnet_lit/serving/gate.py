@@ -1,7 +1,7 @@
-"""The gate before the page: what no visitor of the page asks for does not reach Gradio.
+"""ASGI application in front of Gradio, which passes on only the requests that the page needs.
 
-A web page that is open in the same browser, and anyone who reaches the address, may send any
-request. Gradio answers many that this page has no use for; the gate lets through those that it has.
+Any web page in the same browser, and anyone who reaches the address, can send requests. Gradio
+answers many that this page does not need.
 """
 
 import json
@@ -55,7 +55,7 @@ class Gate:
 
     Args:
         app: Gradio's application.
-        uploads: where it keeps files.
+        uploads: folder of uploads and results.
         hosts: the names of the server.
         most_bytes: size of the largest photo.
         function: number of the one function that the page calls.
@@ -87,7 +87,7 @@ class Gate:
             elif scope["method"] in ("GET", "HEAD") and self._is_page(scope["path"]):
                 await self.app(scope, receive, send)
             else:
-                raise RequestError(HTTPStatus.NOT_FOUND, "this page has no such part")
+                raise RequestError(HTTPStatus.NOT_FOUND, "this page has no such address")
         except RequestError as error:
             await _answer(send, error.status, str(error))
         except UserError as error:
@@ -150,7 +150,7 @@ class Gate:
         await self.app(scope, replay, send)
 
     def _call(self, body: bytes) -> dict[str, Any]:
-        """Return what the page itself would send; all else in the call is dropped.
+        """Return the call as the page itself sends it, without any other entries.
 
         Raises:
             RequestError: the call is malformed, or names a file that was not uploaded here.
@@ -189,10 +189,10 @@ def _headers(scope: Message) -> dict[str, list[str]]:
 
 
 def _check_site(scope: Message, headers: Mapping[str, list[str]]) -> None:
-    """Refuse what a browser says another site asks for, but for a link to the page.
+    """Refuse the requests that a browser marks as another site's, except a link to the page.
 
     Raises:
-        RequestError: another site asks for something else.
+        RequestError: another site sent the request, and it is not a link to the page.
     """
     link = scope["path"] == "/" and headers.get("sec-fetch-mode") == ["navigate"]
     if not link and set(headers.get("sec-fetch-site", ())) & {"cross-site", "same-site"}:
@@ -203,16 +203,16 @@ def _length(headers: Mapping[str, list[str]]) -> int:
     """Return the length of a request's body.
 
     Raises:
-        RequestError: it is not said.
+        RequestError: the request has no valid ``Content-Length``.
     """
     said = headers.get("content-length", [])
     if len(said) != 1 or not said[0].isdecimal() or "transfer-encoding" in headers:
-        raise RequestError(HTTPStatus.LENGTH_REQUIRED, "the request must say its Content-Length")
+        raise RequestError(HTTPStatus.LENGTH_REQUIRED, "the request needs a Content-Length")
     return int(said[0])
 
 
 def _with_headers(send: Send, is_file: bool) -> Send:
-    """Add the headers that browsers guard the page by; no other origin gets access."""
+    """Add the headers of the page's browser policy, and drop those that give others access."""
     added = _HEADERS | _FILE_HEADERS if is_file else _HEADERS
 
     async def guarded(message: Message) -> None:

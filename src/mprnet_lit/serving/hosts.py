@@ -11,7 +11,7 @@ _ADDRESS = re.compile(r"(?:\[([\da-f:.]+)\]|([\w.-]+))(?::\d*)?", re.ASCII | re.
 
 
 class RequestError(Exception):
-    """A request that is answered with a status and a sentence."""
+    """Refusal of a request, with a status and a sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -19,10 +19,10 @@ class RequestError(Exception):
 
 
 class Hosts:
-    """The names under which the page may be asked for.
+    """Names under which the page is served.
 
-    A page elsewhere can have its own name lead to this machine (DNS rebinding), but neither an
-    address nor ``localhost``.
+    Another site can point its own name to this machine (DNS rebinding), but it can't be named
+    ``localhost`` or an address.
 
     Args:
         host: name or address that the server listens on.
@@ -40,7 +40,8 @@ class Hosts:
         """Check where a request was sent to and which page sent it.
 
         Raises:
-            RequestError: its ``Host`` is not this server, or a page of another origin sent it.
+            RequestError: ``Host`` does not name this server, or a page of another origin sent the
+            request.
         """
         (host, *more) = headers.get("host", [""])
         name = _name_of(host)

@@ -1,4 +1,4 @@
-"""What a photo may take, told from its file's size and header before any pixel is decoded."""
+"""Bounds on a photo, checked by its file size and its header before any pixel is decoded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from mprnet_lit.inference.memory import free_bytes
 _BYTES = {8: 52, 16: 68}
 _BYTES_OF_ENSEMBLE = {8: 100, 16: 160}
 _SHARE = 0.5
-"""Of the free memory, what a photo may take; the tiles take their part of the rest."""
+"""Share of the free memory that one photo may take; the network's tiles use the rest."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def check(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
         raise UserError(
             f"{path.name} has more than the {limits.megapixels:g} megapixels allowed here"
         ) from error
-    except Exception:  # read_photo says what is wrong with it, or knows better
+    except Exception:  # read_photo reports the reason, or can read the file
         return 0
     if pixels > limits.megapixels * 1e6:
         raise UserError(
@@ -76,6 +76,6 @@ def check(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
         without = " without self-ensemble, or" if self_ensemble else ""
         raise UserError(
             f"{path.name} would take {needed / 1e9:.1f} GB of memory, more than the "
-            f"{bound / 1e9:.1f} GB that there are for it: try{without} a smaller photo"
+            f"{bound / 1e9:.1f} GB available: try{without} a smaller photo"
         )
     return pixels * 4 * bits // 8

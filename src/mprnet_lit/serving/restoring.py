@@ -1,4 +1,4 @@
-"""What the page does with a photo, without the page."""
+"""Restoration of an uploaded photo."""
 
 import secrets
 import threading
@@ -25,7 +25,7 @@ _SHOWN = 1600
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a photo: both sides of the slider, the file, and a line about it."""
+    """Restored photo: both sides of the slider, the file, and a line about it."""
 
     before: NDArray[np.uint8]
     after: NDArray[np.uint8]
@@ -100,7 +100,7 @@ class Choices:
 
 
 def _shown(pixels: Pixels) -> NDArray[np.uint8]:
-    """Return 8 bits, no larger than a screen has use for."""
+    """Return a preview with 8 bits, at most 1600 pixels long."""
     image = Image.fromarray(pixels if pixels.dtype == np.uint8 else to_uint8(to_float(pixels)))
     image.thumbnail((_SHOWN, _SHOWN), Image.Resampling.LANCZOS)
     return np.asarray(image)

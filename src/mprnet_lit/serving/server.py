@@ -28,7 +28,7 @@ def serve(
     max_age_minutes: float,
     console: Console,
 ) -> None:
-    """Serve a page until Ctrl-C or SIGTERM; what was uploaded and made is then removed.
+    """Serve a page until Ctrl-C or SIGTERM; uploads and results are then deleted.
 
     Args:
         build: makes the page, which keeps its files in the folder given.
@@ -36,7 +36,7 @@ def serve(
         port: number of the port to listen on.
         max_total_mb: most that uploads and results may take on the disk, in MB.
         max_age_minutes: age at which they are deleted.
-        console: where to say the address.
+        console: console that the address is printed to.
 
     Raises:
         UserError: the port can't be used, or as ``build`` does.
@@ -62,7 +62,7 @@ def serve(
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     name = signal.Signals(received[0]).name
-    say(console, f"Stopped by {name}; what was uploaded and restored is removed")
+    say(console, f"Stopped by {name}; uploads and results are deleted")
     console.file.flush()
     os._exit(0)  # a restoration that is under way would hold the process
 

@@ -47,7 +47,7 @@ class Curve:
     def thinned(self, most: int) -> "Curve":
         """Return at most ``most`` points: the lowest and highest of each stretch, and both ends.
 
-        Points that are not finite are left out first.
+        Points that are not finite are dropped first.
         """
         finite = [k for k, value in enumerate(self.values) if math.isfinite(value)]
         if len(finite) > most:
@@ -74,7 +74,7 @@ class Curve:
 def read_curves(folder: Path) -> tuple[dict[str, Curve], list[str]]:
     """Return a run's curves by name, and what was wrong with its files.
 
-    A run that was gone on with has a file for each time; where they overlap the later counts.
+    A resumed run has a file for each start; where these overlap, the later one counts.
     """
     curves: dict[str, Curve] = {}
     notes: list[str] = []

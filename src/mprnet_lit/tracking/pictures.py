@@ -26,7 +26,7 @@ _MOST_BYTES, _MOST_PIXELS = 2**26, 2**26
 def embed_panels(trials: Sequence[Trial], best: int = BEST) -> list[dict[str, Any]]:
     """Return the panels of the best runs by epoch, of so many epochs as there is room for.
 
-    Panels that can't be read are left out, and noted with their run.
+    Panels that can't be read are skipped, and noted with their run.
     """
     found = [(trial, _epochs(trial.folder)) for trial in trials if trial.folder is not None]
     found = [(trial, paths) for trial, paths in found if paths]

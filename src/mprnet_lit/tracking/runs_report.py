@@ -31,7 +31,7 @@ _STATES = ("complete", "pruned", "failed", "killed", "running", "waiting", "unfi
 
 
 def write_runs_report(root: Path, path: Path) -> list[Trial]:
-    """Write the page of all runs in a folder, whole or not at all; returns the runs.
+    """Write the page of all runs in a folder atomically; return the runs.
 
     It needs no network and no other file.
 
@@ -148,7 +148,7 @@ def _rows(differ: dict[str, list[tuple[str, list[str]]]]) -> list[list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold; what is no number as people write it."""
+    """Return a value that JSON can hold; NaN and infinities become text."""
     if value is None or isinstance(value, bool) or is_number(value):
         return value
     if isinstance(value, float):

@@ -86,7 +86,7 @@ def read(path: str | Path) -> Weights:
 
 
 def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
-    """Write a network whole or not at all; the suffix is the format.
+    """Write a network atomically; the suffix is the format.
 
     ``.safetensors`` holds the shared PReLU once and :class:`Info` in its metadata; ``.pth`` has the
     published names; ``.ckpt`` is what ``weights=`` takes to train on from.
