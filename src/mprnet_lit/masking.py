@@ -8,26 +8,16 @@ from typing import Any
 HIDDEN = "***"
 _WORDS = {"auth", "bearer", "cookie", "cookies", "key", "pass", "pwd", "sig", "signature"}
 _ENDINGS = (
-    *(
-        "password",
-        "passwords",
-        "passwd",
-        "passphrase",
-        "secret",
-        "secrets",
-        "token",
-        "apikey",
-        "accesskey",
-    ),
-    *("authorization", "authorisation", "credential", "credentials"),
+    *("password", "passwords", "passwd", "passphrase", "secret", "secrets", "token", "apikey"),
+    *("accesskey", "authorization", "authorisation", "credential", "credentials"),
 )
 _PARTS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 # All are bounded, and begin at the beginning of a word: they take time in proportion to the text.
 _URI = re.compile(r"""(?<![\w+.-])([A-Za-z][\w+.-]{0,30}://)(?:[^\s/'"]{1,2000}|[^\s/:@'"]{1,100}:
     (?!\d{1,5}(?:/|$))[^\s'"]{1,2000})@""", re.VERBOSE)  # fmt: skip
 _NAME = re.compile(r"""(?<![\w.-])([\w.-]{1,200})(["']?)\s?([=:])\s?""")
-# Neither an interpolation nor the placeholder of our messages, as in "type KEY=VALUE". A quoted value
-# without its closing mark is all that follows; a list or a mapping ends at the last closing bracket.
+# Neither an interpolation nor the placeholder of our messages, as in "type KEY=VALUE". A quoted
+# value without its closing mark is all that follows; a list or a mapping ends at the last bracket.
 _VALUE = re.compile(
     r"""(?!\$\{[^{}]{0,100}\}(?:["'\s,]|$))(?!VALUE[]"')}]*[.,:;]?(?:\s|\Z))"""
     r"""(?:(?i:Bearer|Basic|Digest|Token)\s)?"""
