@@ -25,10 +25,10 @@ _ADVICE = "make room there or choose a folder that can be written"
 
 
 def require_regular(path: Path, most_bytes: float | None = None) -> None:
-    """Refuse what is there but no file, as reading a pipe might never end, and what is too large.
+    """Refuse pipes and devices, as reading them might never end, and files that are too large.
 
     Raises:
-        UserError: it is.
+        UserError: ``path`` is a pipe, a device or a file of more than ``most_bytes``.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UserError(f"{path} is a pipe or a device and not a file: remove it or name a file")
@@ -75,7 +75,7 @@ def replacing(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[Bin
         UserError: the file can't be created or replaced; an earlier one stays as it was.
     """
     with _explained(path, what, advice):
-        _permissions(path)
+        _require_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
         file = _temporary(path.parent)
@@ -98,14 +98,14 @@ def replacing(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[Bin
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """Yield a new, hidden folder for unfinished files, on the disk of ``folder``; delete it after.
+    """Yield a new, hidden folder for unfinished files, which is deleted afterwards.
 
-    It lies in ``folder``, or above if that does not exist yet. Messages about files in it name
-    ``folder`` instead. A process that is killed leaves it behind; the next process that writes
-    into the folder around it deletes it.
+    The hidden folder lies in ``folder``, or in its nearest parent that exists, so that its files
+    can be renamed into ``folder``. Messages about these files name ``folder`` instead. A process
+    that is killed leaves the hidden folder behind; the next process that writes there deletes it.
 
     Raises:
-        UserError: it can't be made.
+        UserError: the hidden folder can't be made.
     """
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     with _explained(folder, "into", _ADVICE):
@@ -122,7 +122,7 @@ def staging(folder: Path) -> Iterator[Path]:
 
 
 def keep_permissions(new: Path, old: Path) -> None:
-    """Give a file the permissions of the one that it will replace, if that is there."""
+    """Give a file the permissions of the one that it will replace, if there is one."""
     with suppress(OSError):  # some file systems have none
         mode = old.lstat().st_mode
         if stat.S_ISREG(mode):
@@ -139,23 +139,21 @@ def _explained(path: Path, what: str, advice: str) -> Iterator[None]:
         raise UserError(f"can't write {name}: {error.strerror or error}; {advice}") from error
 
 
-def _permissions(path: Path) -> int | None:
-    """Return the permissions of the file to be replaced; ``None`` if it is missing or a link.
+def _require_replaceable(path: Path) -> None:
+    """Refuse to replace what is not a file or a link.
 
     Raises:
-        OSError: it is a directory, or its name is too long.
-        UserError: it is a pipe or a device.
+        OSError: ``path`` is a directory, or its name is too long.
+        UserError: ``path`` is a pipe or a device.
     """
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
-    if stat.S_ISLNK(mode):
-        return None
-    require_regular(path)
-    return mode & 0o777
+    if not stat.S_ISLNK(mode):
+        require_regular(path)
 
 
 def _temporary(folder: Path) -> BinaryIO:
@@ -165,7 +163,7 @@ def _temporary(folder: Path) -> BinaryIO:
         if fcntl is not None:
             with suppress(OSError):  # this file system has no locks
                 fcntl.flock(file, fcntl.LOCK_EX)
-        if Path(file.name).exists():  # else taken for a leftover before it was locked
+        if Path(file.name).exists():  # else another process deleted it before it was locked
             return file
         file.close()
 

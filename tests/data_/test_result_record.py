@@ -8,7 +8,7 @@ import pytest
 from mprnet_lit.data import identity, results
 from mprnet_lit.data.identity import File
 from mprnet_lit.data.jobs import find_jobs
-from mprnet_lit.data.plan import make_plan
+from mprnet_lit.data.plan import check_report, make_plan
 from mprnet_lit.data.results import RECORD, Record, Records, Result
 from mprnet_lit.errors import UserError
 
@@ -101,3 +101,15 @@ def test_results_that_would_overwrite_each_other(tmp_path):
     with pytest.raises(UserError, match=r"c/a\.png\.compare\.png would be overwritten, but is"):
         output = str(tmp_path / "c")
         found("in/a.png", "c/a.png.compare.png", beside=("compare",))
+
+
+def test_results_of_a_version_without_records(tmp_path):
+    put(tmp_path / "in" / "a.png")
+    put(tmp_path / "out" / "a.png")
+    put(tmp_path / "out" / "report.html")
+    jobs = find_jobs(str(tmp_path / "in"), str(tmp_path / "out"))
+    sentence = r"a\.png lies in a folder without a record of results \(earlier versions wrote none\)"
+    with pytest.raises(UserError, match=rf"{sentence}, and the result of .*in/a\.png would"):
+        make_plan(jobs, "recipe", Records(), overwrite=False)
+    with pytest.raises(UserError, match=r"report\.html lies in a folder without a record"):
+        check_report(tmp_path / "out" / "report.html", Records(), overwrite=False)

@@ -142,7 +142,7 @@ def test_auto_tiles_keep_within_the_memory_given(model):
         ({"tile": 32, "overlap": 32}, "tile=32 must be .* at least 40"),
         ({"overlap": -1}, "overlap=-1 must be"),
         ({"tile_batch": 0}, "tile_batch=0 must be"),
-        ({"precision": "64"}, "precision=64 is none of 32, bf16, 16"),
+        ({"precision": "64"}, "precision=64 must be one of 32, bf16, 16"),
         ({"device": "cuda:99"}, "device=cuda:99 can't be used here"),
         ({"tlc": True, "tlc_crop": 100}, "tlc_crop=100 must be a multiple of 8"),
         ({"tlc_crop": -8}, "tlc_crop=-8 must be a number above 0"),

@@ -1,4 +1,4 @@
-"""Telling whether a file is still the same one: real paths, sizes, times, digests."""
+"""Checking whether a file is unchanged: real paths, sizes, times, digests."""
 
 import hashlib
 import os
@@ -19,10 +19,14 @@ def digest(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What a file was: bytes, times in nanoseconds, digest of the content.
+    """State of a file.
 
-    ``changed`` is 0 where the time of the last change of the status does not count, as renaming
-    sets it.
+    Attributes:
+        size: its bytes.
+        modified: time of the last change of its content, in nanoseconds.
+        changed: time of the last change of its status, in nanoseconds; 0 if that does not count,
+            as for a file that is renamed later.
+        digest: digest of its content.
     """
 
     size: int
@@ -42,7 +46,7 @@ class File:
         return cls(status.st_size, status.st_mtime_ns, changed, digest(path))
 
     def is_untouched(self, path: Path) -> bool:
-        """Tell whether size and times are the same; reads no content."""
+        """Return whether size and times are the same; reads no content."""
         try:
             status = path.stat()
         except OSError:
@@ -51,7 +55,7 @@ class File:
         return (status.st_size, *times) == (self.size, self.modified, self.changed)
 
     def matches(self, path: Path) -> bool:
-        """Tell whether the content is the same; reads it only if size or times differ."""
+        """Return whether the content is the same; reads it only if the times differ."""
         if self.is_untouched(path):
             return True
         try:

@@ -1,10 +1,10 @@
-"""Which files to restore, and where each result goes."""
+"""Finding the files to restore and the places of their results."""
 
 import os
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import fnmatch
 from pathlib import Path
 
 from mprnet_lit.data.formats import IMAGE_SUFFIXES, convert_hint, is_other_image
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def is_video(self) -> bool:
-        """Tell by the suffix."""
+        """Return whether the source is a video, by its suffix."""
         return self.source.suffix.lower() in VIDEO_SUFFIXES
 
     @property
@@ -123,7 +123,7 @@ def _find(
     files = _without_results(found.files, root, place)
     if len(files) < len(found.files):
         count = len(found.files) - len(files)
-        note(f"Skipped {count} files that are results of earlier calls, or lie in the output")
+        note(f"Skipped results of earlier calls and files in the output: {count}")
     if not files:
         others = f", only {count_kinds(found.unread)}" if found.unread else ""
         results = ", only results of earlier calls" if found.files else others
@@ -168,8 +168,8 @@ def _checked(jobs: list[Job]) -> list[Job]:
 def _without_results(files: list[Path], root: Path, output: Path | None) -> list[Path]:
     """Return the files that are not results of earlier calls.
 
-    Such are results whose sources lie in ``root`` too, comparisons, stages, and all files in
-    ``output`` if that lies in ``root``.
+    Dropped are results whose sources lie in ``root`` too, comparisons, stages, and all files in
+    ``output`` if ``output`` lies in ``root``.
     """
     records = Records()
     real_root = records.real(root)
@@ -220,7 +220,7 @@ def _expand(folder: Path, parts: Sequence[str], hidden: bool, closed: list[Path]
             if len(rest) > 1:
                 yield from _expand(inside, rest, hidden, closed)
             else:
-                yield from (inside / name for name in names if fnmatchcase(name, rest[0]))
+                yield from (inside / name for name in names if fnmatch(name, rest[0]))
         return
     try:
         names = sorted(entry.name for entry in os.scandir(folder)) if _is_wild(part) else [part]
@@ -230,7 +230,7 @@ def _expand(folder: Path, parts: Sequence[str], hidden: bool, closed: list[Path]
         closed.append(folder)
         return
     for name in names:
-        if not (name == part or fnmatchcase(name, part)) or (name[0] == "." and not hidden):
+        if not (name == part or fnmatch(name, part)) or (name[0] == "." and not hidden):
             continue
         path = folder / name
         if rest:

@@ -1,4 +1,4 @@
-"""What of a call's work is done already, and what would overwrite something else."""
+"""Sorting jobs into those that are done and those to do, and refusing to overwrite other files."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,11 +11,19 @@ from mprnet_lit.data.results import Record, Records, Result
 from mprnet_lit.errors import UserError
 
 _SHOWN = 10
+_NOT_A_RESULT = "is not a result of mprnet_lit, or was changed since"
+_NO_RECORD = "lies in a folder without a record of results (earlier versions wrote none)"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs that are done already, those to do, and how many of these replace their results."""
+    """Jobs, sorted.
+
+    Attributes:
+        done: the jobs that are done already.
+        todo: the jobs to do.
+        again: how many of these replace a result of an earlier call.
+    """
 
     done: list[Job]
     todo: list[Job]
@@ -26,17 +34,17 @@ def make_plan(jobs: Sequence[Job], recipe: str, records: Records, *, overwrite: 
     """Compare jobs with the records of their folders.
 
     A job is done if its source's content, the weights and the options are those of the recorded
-    result and its files are as they were written. The result of the same photo (by path or content)
-    may be replaced; all else only with ``overwrite``.
+    result and its files are as they were written. A result of the same photo (by path or content)
+    may be replaced; any other file only with ``overwrite``.
 
     Args:
-        jobs: the jobs.
-        recipe: digest of the weights and of the options.
-        records: the records.
-        overwrite: take no job for done, and replace whatever lies at its destination.
+        jobs: the jobs to sort.
+        recipe: digest of the weights and options.
+        records: the records of the results' folders.
+        overwrite: whether to do every job and to replace every file at its destination.
 
     Raises:
-        UserError: files of others would be replaced.
+        UserError: a job would replace a file that is not its own result.
     """
     done: list[Job] = []
     todo: list[Job] = []
@@ -69,8 +77,12 @@ def check_report(path: Path, records: Records, *, overwrite: bool) -> None:
     Raises:
         UserError: ``path`` is such a file, and ``overwrite`` is not set.
     """
-    if not overwrite and os.path.lexists(path) and records.of(path.parent).find(path.name) is None:
-        _refuse([f"{path} is not a report of mprnet_lit, and the report would overwrite it"])
+    if overwrite or not os.path.lexists(path):
+        return
+    record = records.of(path.parent)
+    if record.find(path.name) is None:
+        what = "is not a report of mprnet_lit" if record.exists else _NO_RECORD
+        _refuse([f"{path} {what}, and the report would overwrite it"])
 
 
 def _is_done(job: Job, recipe: str, result: Result) -> bool:
@@ -104,16 +116,14 @@ def _refreshed(job: Job, source: str, result: Result) -> Result | None:
 
 
 def _conflicts(files: Sequence[Path], origin: Path, source: str, record: Record) -> Iterator[str]:
-    """Name the files that are there and are not results of this photo."""
+    """Describe each existing file that is not a result of this photo."""
     for path in files:
         if not os.path.lexists(path):
             continue
         result = record.find(path.name)
         if result is None:
-            yield (
-                f"{path} is not a result of mprnet_lit, or was changed since, and that of "
-                f"{origin} would overwrite it"
-            )
+            what = _NOT_A_RESULT if record.exists else _NO_RECORD
+            yield f"{path} {what}, and the result of {origin} would overwrite it"
         elif result.source != source and not (result.photo and result.photo.matches(origin)):
             other = _shown(record.path_of(result))
             yield f"{path} is the result of {other}, and that of {origin} would overwrite it"

@@ -91,6 +91,7 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.realpath(folder))
         self.path = self.folder / RECORD
+        self.exists = False
         self._results: dict[str, list[Result]] = {}
         self._relative: dict[str, str] = {}  # of folders
         content = b""
@@ -99,6 +100,7 @@ class Record:
                 raise UserError(f"{folder / RECORD} is not a regular file: remove it")
             require_regular(self.path, _MOST_BYTES)
             content = self.path.read_bytes()
+            self.exists = True
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
@@ -114,14 +116,17 @@ class Record:
             self._compact(content)
 
     def find(self, name: str) -> Result | None:
-        """Return the result that the file of this name is; ``None`` if the file is another one."""
+        """Return the result to which the file of this name belongs, or ``None``.
+
+        ``None`` also stands for a file that was changed since.
+        """
         for result in reversed(self._results.get(name, [])):
             if result.files[name].matches(self.folder / name):
                 return result
         return None
 
     def relative(self, real: str) -> str:
-        """Return the real path of a source as it stands in the record."""
+        """Return the real path of a source in the form that the record holds."""
         folder, _, name = real.rpartition(os.sep)
         if folder not in self._relative:
             try:
@@ -153,6 +158,7 @@ class Record:
             ) from error
         for result in added:
             self._add(result)
+        self.exists = True
 
     def _add(self, result: Result) -> None:
         for name in result.files:
@@ -160,7 +166,7 @@ class Record:
             self._results[name] = [*self._results.get(name, [])[-1:], result]
 
     def _write(self, content: bytes) -> bool:
-        """Append; False if another process has replaced the file meanwhile."""
+        """Append to the file; return False if another process has replaced it meanwhile."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         number = os.open(self.path, flags, 0o666)
         try:
@@ -186,9 +192,9 @@ class Record:
 
 
 def _lock(number: int, *, shared: bool) -> bool:
-    """Lock an open file until it is closed; tell whether that worked.
+    """Lock an open file until it is closed; return whether that worked.
 
-    A shared lock, of a process that appends, is waited for. Some network file systems have none.
+    Processes that append share a lock and wait for it. Some network file systems have no locks.
     """
     if fcntl is None:
         return False
@@ -210,7 +216,7 @@ class Records:
         """Return the record of a folder.
 
         Raises:
-            UserError: it can't be read.
+            UserError: the record can't be read.
         """
         if folder not in self._records:
             self._records[folder] = Record(folder)
@@ -223,7 +229,7 @@ class Records:
 
         Args:
             staged: the folder with the files.
-            folder: where to move them; made if need be.
+            folder: folder to move them to; it is made if it does not exist.
             source: the photo or video; ``None`` for a report.
             photo: the source's file as it was read.
             recipe: digest of the weights and options.

@@ -70,7 +70,7 @@ class Restorer:
         _check_options(memory_gb, tlc_crop, tlc=tlc, self_ensemble=self_ensemble, compile=compile)
         self.overlap, self.tile_batch = overlap, tile_batch
         if str(precision) not in _DTYPES:
-            raise UserError(f"precision={precision} is none of {', '.join(_DTYPES)}: choose one")
+            raise UserError(f"precision={precision} must be one of {', '.join(_DTYPES)}")
         self.dtype = _DTYPES[str(precision)]
         self.self_ensemble = self_ensemble
         self.memory_gb = memory_gb
