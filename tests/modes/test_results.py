@@ -2,20 +2,27 @@
 
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, Outcome
 from tests.modes.test_bad_input import complaint
+from tests.test_config import compose
 
 from mprnet_lit import Restorer, weights
+from mprnet_lit.config import register_resolvers
 from mprnet_lit.data.results import RECORD
+from mprnet_lit.errors import UserError
 from mprnet_lit.models import MPRNet
+from mprnet_lit.modes import restore as mode
+from mprnet_lit.values import check_values
 from mprnet_lit.weights import Info
 
-RUN = ("mode=restore", "weights=w.safetensors", "input=in", "output=out")
+RUN = ("weights=w.safetensors", "input=in", "output=out")
 DONE = "1 of 1 done before"
 
 
@@ -43,12 +50,43 @@ def folder(tmp_path, models):
     return tmp_path
 
 
-def test_done_is_the_same_photo_the_same_weights_and_the_same_options(cli, folder, models):
+@pytest.fixture(scope="module")
+def composed():
+    register_resolvers()
+    return compose("mode=restore")
+
+
+@pytest.fixture
+def restore(folder, composed, monkeypatch, capfd):
+    """Run ``mode=restore`` as ``cli`` does, without composing the configuration each time."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*overrides, status=0):
+        config = OmegaConf.merge(composed, OmegaConf.from_dotlist(list(overrides)))
+        capfd.readouterr()
+        ended = 0
+        try:
+            check_values(config)
+            mode.run(config)
+        except UserError as error:
+            ended = 1
+            print(f"Error: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            ended = 130
+        outcome = Outcome(*capfd.readouterr(), folder)
+        assert ended == status, f"{outcome.output}\n{outcome.errors}"
+        return outcome
+
+    return run
+
+
+def test_done_is_the_same_photo_the_same_weights_and_the_same_options(restore, folder, models):
     result = folder / "out" / "cat.png"
 
     def again(*changed):
         there = result.exists()
-        outcome = cli(*RUN, *changed).output
+        outcome = restore(*RUN, *changed).output
         assert "1 restored" in outcome and DONE not in outcome
         assert ("1 of 1 results are replaced" in outcome) == there
         return pixels(result)
@@ -56,7 +94,7 @@ def test_done_is_the_same_photo_the_same_weights_and_the_same_options(cli, folde
     before = pixels(folder / "in" / "cat.png")
     first, second = (Restorer(model, device="cpu")(before) for model in models)
     assert np.array_equal(again(), first)
-    assert DONE in cli(*RUN).output
+    assert DONE in restore(*RUN).output
     assert np.array_equal(again("weights=other.safetensors"), second)
     ensemble = Restorer(models[0], self_ensemble=True, device="cpu")(before)
     assert np.array_equal(again("self_ensemble=true"), ensemble)
@@ -70,13 +108,13 @@ def test_done_is_the_same_photo_the_same_weights_and_the_same_options(cli, folde
 
     for path in (folder / "in" / "cat.png", result):  # as copying a folder does
         os.utime(path, (1, 1))
-    assert DONE in cli(*RUN, "device=cpu").output, "nor does the device matter"
+    assert DONE in restore(*RUN, "device=cpu").output, "nor does the device matter"
     (folder / "w.safetensors").rename(folder / "moved.safetensors")
-    assert DONE in cli(*RUN, "weights=moved.safetensors").output, "nor a file's name"
+    assert DONE in restore(*RUN, "weights=moved.safetensors").output, "nor a file's name"
 
 
-def test_arguments_are_checked_before_anything_is_skipped(cli, folder):
-    cli(*RUN)
+def test_arguments_are_checked_before_anything_is_skipped(restore, folder):
+    restore(*RUN)
     before = (folder / "out" / "cat.png").read_bytes()
     for argument, sentence in (
         ("weights=none.pth", "there is no weights file none.pth"),
@@ -87,75 +125,75 @@ def test_arguments_are_checked_before_anything_is_skipped(cli, folder):
         ("overwrite=maybe", "overwrite=maybe must be true or false"),
         ("tlc=maybe", "tlc=maybe must be true or false"),
     ):
-        assert sentence in complaint(cli(*RUN, argument, status=1))
+        assert sentence in complaint(restore(*RUN, argument, status=1))
     assert (folder / "out" / "cat.png").read_bytes() == before
 
 
-def test_another_photos_result_is_not_overwritten(cli, folder):
-    cli(*RUN)
+def test_another_photos_result_is_not_overwritten(cli, restore, folder):
+    restore(*RUN)
     before = (folder / "out" / "cat.png").read_bytes()
     photo(folder / "in2" / "cat.png", left=200)
     sentence = "out/cat.png is the result of in/cat.png, and that of in2/cat.png would overwrite it"
-    assert sentence in complaint(cli(*RUN, "input=in2", status=1))
+    assert sentence in complaint(cli("mode=restore", *RUN, "input=in2", status=1))
     (folder / "in").rename(folder / "gone")
-    assert sentence in complaint(cli(*RUN, "input=in2/cat.png", status=1))
+    assert sentence in complaint(restore(*RUN, "input=in2/cat.png", status=1))
     assert (folder / "out" / "cat.png").read_bytes() == before
-    assert DONE in cli(*RUN, "input=gone").output, "it is the same photo elsewhere"
+    assert DONE in restore(*RUN, "input=gone").output, "it is the same photo elsewhere"
 
     for number in range(12):
         photo(folder / "in2" / f"{number:02d}.png")
         (folder / "out" / f"{number:02d}.png").write_bytes(b"mine")
-    message = complaint(cli(*RUN, "input=in2", status=1))
+    message = complaint(restore(*RUN, "input=in2", status=1))
     assert message.startswith("Error: 13 files would be overwritten: set another output, or add")
     assert "out/00.png is not a result" in message and "in2/00.png" in message
     assert message.endswith("  and 3 more\n")
-    assert "13 restored" in cli(*RUN, "input=in2", "overwrite=true").output
-    assert "13 of 13 done before" in cli(*RUN, "input=in2").output
+    assert "13 restored" in restore(*RUN, "input=in2", "overwrite=true").output
+    assert "13 of 13 done before" in restore(*RUN, "input=in2").output
 
 
-def test_what_lies_beside_a_result(cli, folder):
-    cli(*RUN)
+def test_what_lies_beside_a_result(restore, folder):
+    restore(*RUN)
     (folder / "out" / "cat.png.compare.png").write_bytes(b"mine")
-    message = complaint(cli(*RUN, "compare=true", status=1))
+    message = complaint(restore(*RUN, "compare=true", status=1))
     assert "out/cat.png.compare.png is not a result of mprnet_lit" in message
     (folder / "out" / "cat.png.compare.png").unlink()
     both = (*RUN, "compare=true", "stages=true")
-    assert "1 restored" in cli(*both).output
-    assert DONE in cli(*both).output and DONE in cli(*RUN).output
+    assert "1 restored" in restore(*both).output
+    assert DONE in restore(*both).output and DONE in restore(*RUN).output
     (folder / "out" / "cat.png.stage1.png").unlink()
-    assert "1 restored" in cli(*both).output
+    assert "1 restored" in restore(*both).output
     assert (folder / "out" / "cat.png.stage1.png").is_file()
 
     (folder / "out" / "report.html").write_bytes(b"mine")
-    message = complaint(cli(*both, "report=true", status=1))
+    message = complaint(restore(*both, "report=true", status=1))
     assert "out/report.html is not a report of mprnet_lit" in message
     (folder / "out" / "report.html").unlink()
     for _ in range(2):  # its own report is replaced
-        assert DONE in cli(*both, "report=true").output
+        assert DONE in restore(*both, "report=true").output
         assert '"name": "cat.png"' in (folder / "out" / "report.html").read_text()
 
 
-def test_results_inside_the_input_are_not_restored_again(cli, folder):
-    run = ("mode=restore", "weights=w.safetensors")
-    cli(*run, "input=in/cat.png", "output=single.png", "compare=true", "stages=true")
-    cli(*run, "input=in", "output=first")
+def test_results_inside_the_input_are_not_restored_again(restore, folder):
+    run = ("weights=w.safetensors",)
+    restore(*run, "input=in/cat.png", "output=single.png", "compare=true", "stages=true")
+    restore(*run, "input=in", "output=first")
     for source in (".", "'**/*.png'"):
         output = "all" if source == "." else "globbed"
-        outcome = cli(*run, f"input={source}", f"output={output}").output
+        outcome = restore(*run, f"input={source}", f"output={output}").output
         assert "Skipped" in outcome and "results of earlier calls" in outcome
         assert "1 restored" in outcome
         found = [p.relative_to(folder / output) for p in (folder / output).rglob("*.png")]
         assert [path.as_posix() for path in found] == ["in/cat.png"]
     # A folder of results that is named itself is restored, say with other weights.
-    assert "1 restored" in cli(*run, "input=first", "output=second").output
+    assert "1 restored" in restore(*run, "input=first", "output=second").output
     photo(folder / "first" / "cat.png", left=0)  # no longer a result
-    assert "2 restored" in cli(*run, "input=.", "output=third").output
+    assert "2 restored" in restore(*run, "input=.", "output=third").output
 
 
-def test_a_kill_leaves_nothing_that_is_refused_later(cli, folder, monkeypatch):
+def test_a_kill_leaves_nothing_that_is_refused_later(restore, folder, monkeypatch):
     from pathlib import Path
 
-    cli(*RUN)
+    restore(*RUN)
     photo(folder / "in" / "dog.png", left=200)
     replace = Path.replace
 
@@ -167,11 +205,11 @@ def test_a_kill_leaves_nothing_that_is_refused_later(cli, folder, monkeypatch):
     for changed in ((), ("tile=null",)):  # with and without an earlier result
         with monkeypatch.context() as patch:
             patch.setattr(Path, "replace", killed)
-            cli(*RUN, *changed, status=130)
+            restore(*RUN, *changed, status=130)
         assert not list(folder.glob("**/.mprnet_lit-*"))
     record = folder / "out" / RECORD
     record.write_bytes(record.read_bytes()[:-20])
-    assert "2 restored" in cli(*RUN, "tile=null").output
-    assert "2 of 2 done before" in cli(*RUN, "tile=null").output
+    assert "2 restored" in restore(*RUN, "tile=null").output
+    assert "2 of 2 done before" in restore(*RUN, "tile=null").output
     lines = [json.loads(line) for line in record.read_bytes().split(b"\n")[1:] if b"}}" in line]
     assert lines[-1]["source"] in ("../in/cat.png", "../in/dog.png"), "no path of the machine"
