@@ -39,6 +39,25 @@ def require_regular(path: Path, most_bytes: float | None = None) -> None:
         )
 
 
+@contextmanager
+def explained(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[None]:
+    """Turn an error of the file system into a sentence.
+
+    Args:
+        path: file or folder to be written.
+        what: kind of file, or ``into`` for a folder.
+        advice: what to do about the error.
+
+    Raises:
+        UserError: the block raises OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = f"{what} {path}".strip()
+        raise UserError(f"can't write {name}: {error.strerror or error}; {advice}") from error
+
+
 def write_whole(
     path: Path, content: bytes | memoryview, what: str = "", advice: str = _ADVICE
 ) -> None:
@@ -53,7 +72,7 @@ def write_whole(
     Raises:
         UserError: the file can't be written; an earlier one stays as it was.
     """
-    with replacing(path, what, advice) as file, _explained(path, what, advice):
+    with replacing(path, what, advice) as file, explained(path, what, advice):
         file.write(content)
 
 
@@ -74,7 +93,7 @@ def replacing(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[Bin
     Raises:
         UserError: the file can't be created or replaced; an earlier one stays as it was.
     """
-    with _explained(path, what, advice):
+    with explained(path, what, advice):
         _require_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
@@ -82,7 +101,7 @@ def replacing(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[Bin
     temporary = Path(file.name)
     try:
         yield file
-        with _explained(path, what, advice):
+        with explained(path, what, advice):
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave the new name and no content
             keep_permissions(temporary, path)
@@ -108,7 +127,7 @@ def staging(folder: Path) -> Iterator[Path]:
         UserError: the hidden folder can't be made.
     """
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    with _explained(folder, "into", _ADVICE):
+    with explained(folder, "into"):
         _remove_leftovers(there)
         place, lock = _temporary_folder(there)
     try:
@@ -127,16 +146,6 @@ def keep_permissions(new: Path, old: Path) -> None:
         mode = old.lstat().st_mode
         if stat.S_ISREG(mode):
             new.chmod(mode & 0o777)
-
-
-@contextmanager
-def _explained(path: Path, what: str, advice: str) -> Iterator[None]:
-    """Turn an error of the file system into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        name = f"{what} {path}".strip()
-        raise UserError(f"can't write {name}: {error.strerror or error}; {advice}") from error
 
 
 def _require_replaceable(path: Path) -> None:

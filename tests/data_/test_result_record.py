@@ -103,12 +103,26 @@ def test_results_that_would_overwrite_each_other(tmp_path):
         found("in/a.png", "c/a.png.compare.png", beside=("compare",))
 
 
+def test_a_result_is_skipped_only_beside_its_source(tmp_path):
+    photo = put(tmp_path / "in" / "a.png")
+    folder = tmp_path / "in" / "out"
+    restored = result(folder, "a.png", "../a.png")
+    Record(folder).append([restored])
+    names = [job.name for job in find_jobs(str(tmp_path / "in"), str(tmp_path / "other"))]
+    assert names == ["a.png"]
+    photo.unlink()
+    names = [job.name for job in find_jobs(str(tmp_path / "in"), str(tmp_path / "other"))]
+    assert names == ["out/a.png"]
+
+
 def test_results_of_a_version_without_records(tmp_path):
     put(tmp_path / "in" / "a.png")
     put(tmp_path / "out" / "a.png")
     put(tmp_path / "out" / "report.html")
     jobs = find_jobs(str(tmp_path / "in"), str(tmp_path / "out"))
-    sentence = r"a\.png lies in a folder without a record of results \(earlier versions wrote none\)"
+    sentence = (
+        r"a\.png lies in a folder without a record of results \(earlier versions wrote none\)"
+    )
     with pytest.raises(UserError, match=rf"{sentence}, and the result of .*in/a\.png would"):
         make_plan(jobs, "recipe", Records(), overwrite=False)
     with pytest.raises(UserError, match=r"report\.html lies in a folder without a record"):

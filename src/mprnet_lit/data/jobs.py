@@ -184,8 +184,9 @@ def _without_results(files: list[Path], root: Path, output: Path | None) -> list
         result = record.find(file.name)
         if result is None:
             return False
-        main = min(result.files, key=len)
-        return file.name != main or record.path_of(result).is_relative_to(real_root)
+        source = record.path_of(result)
+        is_main = file.name == min(result.files, key=len)
+        return not is_main or (source.is_relative_to(real_root) and source.exists())
 
     return [file for file in files if not is_result(file)]
 

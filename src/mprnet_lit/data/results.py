@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from mprnet_lit.data.identity import File, RealPaths
 from mprnet_lit.errors import UserError
-from mprnet_lit.files import keep_permissions, require_regular, write_whole
+from mprnet_lit.files import explained, keep_permissions, require_regular, write_whole
 
 try:
     import fcntl
@@ -148,14 +148,9 @@ class Record:
         """
         added = list(results)
         content = b"".join(result.line() for result in added)
-        try:
+        with explained(self.path, "the record"):
             while not self._write(content):
                 pass
-        except OSError as error:
-            raise UserError(
-                f"can't write the record {self.path}: {error.strerror or error}; make room there "
-                "or choose a folder that can be written"
-            ) from error
         for result in added:
             self._add(result)
         self.exists = True
@@ -237,7 +232,7 @@ class Records:
         Raises:
             UserError: the files or the record can't be written.
         """
-        try:
+        with explained(folder, "into"):
             folder.mkdir(parents=True, exist_ok=True)
             record = self.of(folder)
             paths = sorted(staged.iterdir(), key=lambda path: len(path.name), reverse=True)
@@ -247,12 +242,3 @@ class Records:
             for path in paths:  # the result itself, which has the shortest name, last
                 keep_permissions(path, folder / path.name)
                 path.replace(folder / path.name)
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
-
-
-def _cannot_write(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"can't write into {folder}: {error.strerror or error}; make room there or choose a folder "
-        "that can be written"
-    )

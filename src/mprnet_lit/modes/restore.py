@@ -46,7 +46,7 @@ def run(config: DictConfig) -> None:
 
     Raises:
         UserError: an option can't be used; a result would overwrite the file of something else;
-            or, after all other files are restored, some could not be restored.
+            or, after all other files are restored, some files could not be restored.
     """
     console = Console()
     arguments.check_switches(config, "overwrite", "stages", "compare", "report")
@@ -79,9 +79,10 @@ def run(config: DictConfig) -> None:
 
 
 def _recipe(restorer: Restorer) -> str:
-    """Return a digest of all but the photo that decides what a result looks like.
+    """Return a digest of the weights and of the options that change a result.
 
-    Not of the device, nor of how much memory was free: ``tile=auto`` is the same choice everywhere.
+    The device and the free memory are not part of it: with ``tile=auto``, results of one folder
+    may have been made with different tiles.
     """
     made_by = {
         "weights": digest(Path(restorer.source)),
@@ -105,7 +106,7 @@ def _say_done(console: Console, plan: Plan, jobs: int) -> None:
 
 @dataclass
 class _Outputs:
-    """What is wanted besides the restored photos, the record, and the report's entries so far."""
+    """Options and state of the output: the files to write, the records and the report's entries."""
 
     stages: bool
     compare: bool
@@ -142,7 +143,7 @@ def _show(job: Job, outputs: _Outputs) -> None:
 def _restore_all(
     jobs: Sequence[Job], restorer: Restorer, outputs: _Outputs, console: Console, where: str
 ) -> list[str]:
-    """Restore photos and videos; returns what went wrong with some of them."""
+    """Restore photos and videos; return one message for each file that could not be restored."""
     failures: list[str] = []
     if not jobs:
         return failures
@@ -171,7 +172,7 @@ def _restore_all(
 
 @dataclass(frozen=True)
 class _Source:
-    """A job's source as it was read: its file, and its photo unless it is a video; or an error."""
+    """A job with its file and, unless it is a video, its photo; or with the error of reading it."""
 
     job: Job
     file: File | None = None
@@ -187,13 +188,13 @@ class _Source:
             return cls(job, error=error)
         except OSError as error:
             reason = error.strerror or error
-            return cls(job, error=UserError(f"{job.source} can't be read ({reason}): allow it"))
+            return cls(job, error=UserError(f"{job.source} can't be read ({reason}): check it"))
 
 
 def _restore(
     source: _Source, restorer: Restorer, outputs: _Outputs, bar: "_Bar"
 ) -> Callable[[], None] | None:
-    """Restore a photo and return what writes it; a video is written at once."""
+    """Restore a photo and return the function that writes it; write a video at once."""
     if source.error is not None:
         raise source.error
     if source.photo is None:
@@ -224,7 +225,7 @@ def _write(
 
 @contextmanager
 def _writing(source: _Source, outputs: _Outputs) -> Iterator[Path]:
-    """Give a path to write the result to; then record it, with what was written beside it."""
+    """Yield a path to write the result to; record and move the files written there."""
     destination, file = source.job.destination, source.file
     with staging(destination.parent) as folder:
         yield folder / destination.name
