@@ -20,7 +20,7 @@ def is_deep(path: Path, image: Image.Image) -> bool:
     """Return whether an image has more than 8 bits.
 
     Raises:
-        UserError: it is a TIFF whose pixels no decoder reads right.
+        UserError: the image is a TIFF whose pixels no decoder reads correctly.
     """
     if isinstance(image, TiffImageFile):
         return is_deep_tiff(path, image)
@@ -41,8 +41,8 @@ def read_deep(path: Path, image: Image.Image, alpha: bool = False) -> NDArray[np
     content = path.read_bytes()
     orientation = orientation_of(path, image)
     flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR
-    # OpenCV fails to turn a TIFF with alpha, and knows fewer ways to give a PNG's orientation
-    # than Pillow.
+    # OpenCV fails to turn a TIFF with alpha, and reads a PNG's orientation from fewer places than
+    # Pillow.
     if image.format == "PNG":
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     elif not alpha:

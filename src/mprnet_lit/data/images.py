@@ -66,10 +66,10 @@ def to_uint8(image: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
 
 
 def write_png(path: Path, image: Pixels) -> None:
-    """Write (H, W, 3) RGB of 8 or 16 bits, whole or not at all; makes the folder.
+    """Write (H, W, 3) RGB of 8 or 16 bits atomically; makes the folder.
 
     Raises:
-        UserError: it can't be written.
+        UserError: the file can't be written.
     """
     _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     write_whole(path, encoded.tobytes())
@@ -79,7 +79,10 @@ def write_png(path: Path, image: Pixels) -> None:
 def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
     """Open an image that is whole and of a supported kind; also tells whether it has 16 bits.
 
-    Whatever goes wrong with it inside the ``with`` becomes one sentence.
+    Every error inside the ``with`` becomes one sentence.
+
+    Raises:
+        UserError: the file is missing, damaged, too large or of an unsupported kind.
     """
     try:
         require_regular(path, _MOST_BYTES)

@@ -112,7 +112,7 @@ def walk(
 
 
 def _is_new(status: os.stat_result, entered: set[tuple[int, int]]) -> bool:
-    """Tell whether a folder is entered for the first time, and remember it."""
+    """Return whether a folder is entered for the first time, and remember it."""
     place = (status.st_dev, status.st_ino)
     new = place not in entered
     entered.add(place)

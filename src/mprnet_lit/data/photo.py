@@ -72,7 +72,7 @@ def read_photo(path: Path) -> Photo:
                 "save each as a file of its own"
             )
         if image.format == "PNG":
-            image.load()  # what it says after its pixels is known only now
+            image.load()  # reads the metadata that follow the pixels
         icc: bytes | None = image.info.get("icc_profile")
         if deep:
             grey = image.mode.startswith(("I;16", "L")) or _is_grey_png(path, image)

@@ -60,7 +60,7 @@ class Result:
         """Read a line.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError, RecursionError: it is damaged.
+            ValueError, KeyError, TypeError, AttributeError, RecursionError: the line is damaged.
         """
         values: dict[str, Any] = json.loads(line)
         photo = None if values["photo"] is None else _file(values["photo"])
@@ -157,7 +157,7 @@ class Record:
 
     def _add(self, result: Result) -> None:
         for name in result.files:
-            # The one before, too: a kill may come between the line and the new file.
+            # Keep the previous one, too: a kill may come between the line and the new file.
             self._results[name] = [*self._results.get(name, [])[-1:], result]
 
     def _write(self, content: bytes) -> bool:
@@ -180,7 +180,7 @@ class Record:
     def _compact(self, content: bytes) -> None:
         """Drop superseded lines, unless another process is writing."""
         kept = {id(r): r.line() for results in self._results.values() for r in results}
-        # The folder may be one that can only be read: nothing is lost then but room.
+        # In a read-only folder the record stays as it is.
         with suppress(OSError, UserError), self.path.open("rb") as file:
             if _lock(file.fileno(), shared=False) and file.read() == content:
                 write_whole(self.path, b"".join(kept.values()))

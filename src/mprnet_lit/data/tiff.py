@@ -11,7 +11,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from mprnet_lit.data.formats import convert_hint
 from mprnet_lit.errors import UserError
 
-# Tags, and the values of them that are read.
+# Tags, and their supported values.
 WIDTH, HEIGHT = 256, 257
 _KIND, _OLD_KIND = 254, 255
 _BITS, _COMPRESSION, _COLORS, _PLANES, _NUMBERS = 258, 259, 262, 284, 339
@@ -27,7 +27,7 @@ def is_deep_tiff(path: Path, image: TiffImageFile) -> bool:
     """Return whether a TIFF has 16 bits, which Pillow may turn into 8.
 
     Raises:
-        UserError: no decoder reads its pixels right, or its first page is a thumbnail.
+        UserError: no decoder reads its pixels correctly, or its first page is a thumbnail.
     """
     tags = image.tag_v2
     bits, numbers = set(tags.get(_BITS, (1,))), set(tags.get(_NUMBERS, (1,)))

@@ -59,11 +59,11 @@ def restore_video(
 
     Args:
         source: a video; the first stream of pictures in it is restored.
-        destination: where to write, whole or not at all; its folder is made. May be the source.
+        destination: file to write, atomically; its folder is made. May be the source.
         restore: turns a frame, (H, W, 3) RGB as stored (before rotation), into one of that shape.
         progress: is called after each frame with the numbers of frames done and in all.
-        say: is called before the first frame is restored with one line that names what of the
-            source is not written, if anything.
+        say: is called before the first frame is restored with one line that names everything in
+            the source that is not written; it is not called if there is nothing to name.
 
     Returns:
         the number of frames.

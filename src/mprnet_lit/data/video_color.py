@@ -41,7 +41,7 @@ class Color:
         return _SCALER[matrix], FULL if self.range == FULL else LIMITED
 
     def has_gamut_of(self, other: "Color") -> bool:
-        """Tell whether primaries and transfer are the other's, as far as both say them."""
+        """Return whether primaries and transfer equal the other's, where both are specified."""
         pairs = (self.primaries, other.primaries), (self.transfer, other.transfer)
         return all(one == two or UNSPECIFIED in (one, two) for one, two in pairs)
 

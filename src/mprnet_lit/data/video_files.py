@@ -1,4 +1,4 @@
-"""Opening, reading and writing video files; whatever goes wrong becomes one sentence."""
+"""Opening, reading and writing video files; every error becomes one sentence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -113,7 +113,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what can go wrong in reading into one sentence."""
+    """Turn an error in reading into one sentence."""
     import av
 
     try:
@@ -121,13 +121,13 @@ def _explained(path: Path) -> Iterator[None]:
     except (av.FFmpegError, OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{path} is no video that can be read, or is damaged ({said}): replace or remove it"
+            f"{path} is not a readable video, or is damaged ({said}): replace or remove it"
         ) from error
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what can go wrong in writing into one sentence."""
+    """Turn an error in writing into one sentence."""
     import av
 
     try:
@@ -144,7 +144,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def closing(output: "OutputContainer", path: Path) -> Iterator[None]:
-    """Finish the file; once something went wrong, what else does so is not worth telling."""
+    """Finish the file; after an error in the block, errors of closing are dropped."""
     try:
         yield
     except BaseException:

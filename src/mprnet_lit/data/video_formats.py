@@ -1,4 +1,4 @@
-"""What each container is written with, and what of a video it cannot hold."""
+"""The encoder of each video container, and the properties of a video that it cannot hold."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -145,7 +145,7 @@ def losses(
     times: Sequence[int],
     form: str,
 ) -> list[str]:
-    """Name what of a video is not written into a container.
+    """Name the properties and streams of a video that are not written into a container.
 
     Args:
         source: the video, open.

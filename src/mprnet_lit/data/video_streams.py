@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# What a container says of itself, which would be wrong of another.
+# Metadata of a container itself, which would be wrong in another one.
 _ITS_OWN = {"major_brand", "minor_version", "compatible_brands", "encoder", "alpha_mode"}
 
 
