@@ -83,7 +83,7 @@ def test_what_cameras_append_is_not_missed(tmp_path):
 def test_what_is_no_video_is_named(tmp_path):
     text, out = tmp_path / "text.mp4", tmp_path / "out.mp4"
     text.write_text("#EXTM3U\nhttp://localhost/a.ts\n")
-    with pytest.raises(UserError, match=r"text\.mp4 is no video"):
+    with pytest.raises(UserError, match=r"text\.mp4 is not a readable video"):
         restore_video(text, out, invert)
     with pytest.raises(UserError, match=r"there is no video .*gone\.mp4"):
         restore_video(tmp_path / "gone.mp4", out, invert)
