@@ -195,6 +195,8 @@ def test_two_processes_give_the_table_of_one(evaluate, shell, weights, tmp_path)
             "must have 'input' and 'target'",
         ),
         (("benchmark=hid",), "did you mean 'hide'"),
+        (("input=a", "target=b", "device=foo"), "device=foo can't be used here"),
+        (("input=a", "target=b", "device=cuda:99"), "device=cuda:99 can't be used here"),
         (
             ("input=noisy", "target=clean", "protocol=psnr"),
             "protocol=psnr must be one of rgb, deblur, derain",

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -162,12 +161,11 @@ def _trainer(config: DictConfig) -> Trainer:
 def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
     """Build the Restorer on this process's own device, unless ``device`` names one."""
     own = str(trainer.strategy.root_device) if config.device == "auto" else None
+    restorer = arguments.restorer(config, own)
     if config.tile == "auto" and config.memory_gb is None:
-        device = torch.device(own or config.device)
-        sharing = trainer.num_devices if device.type == "cpu" else 1
-        config = config.copy()
-        config.memory_gb = _WHOLE * free_bytes(device) / sharing / 1e9
-    return arguments.restorer(config, own)
+        sharing = trainer.num_devices if restorer.device.type == "cpu" else 1
+        restorer.memory_gb = _WHOLE * free_bytes(restorer.device) / sharing / 1e9
+    return restorer
 
 
 def _published(node: DictConfig) -> list[dict[str, Any]]:
