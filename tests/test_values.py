@@ -16,7 +16,8 @@ from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.errors import UserError
 from mprnet_lit.models import MPRNet
-from mprnet_lit.values import TABLE, check_value, check_values, settings
+from mprnet_lit.value_table import TABLE
+from mprnet_lit.values import check_value, check_values, settings
 from tests.conftest import PHOTOS
 from tests.modes.test_bad_input import complaint
 
@@ -209,6 +210,9 @@ def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key():
     [
         (["seed=-1"], "seed=-1 must be a whole number from 0 to 4294967295"),
         (["seed=1180591620717411303424"], "seed=1180591620717411303424 must be a whole"),
+        (["seed=8589934592"], "seed=8589934592 must be a whole number from 0 to 4294967295\n"),
+        (["trainer.max_epochs=8589934592"], "whole number, -1 or more, and less than 2147483648\n"),
+        ([f"optimizer.lr={10**31}"], "must be a number above 0, finite and at most 1e+30\n"),
         (["data.num_workers=-1"], "data.num_workers=-1 must be a whole number from 0 to 1024"),
         (["trainer.check_val_every_n_epoch=0"], "n_epoch=0 must be a whole number, 1 or more"),
         (["trainer.accumulate_grad_batches=0"], "batches=0 must be a whole number, 1 or more"),
