@@ -210,6 +210,7 @@ def test_help_is_one_screen_with_the_modes_and_what_matters(cli):
             owned = owners(key)
             assert key in valid_keys() and ("mode" not in owned or name in owned["mode"]), key
     assert cli("help").output == cli("-h", "seed=3").output == text
+    assert cli("report", "--help", "--cfg=job").output == cli("help", "report").output
     assert cli("--version").output.startswith(f"mprnet_lit {__version__}, torch ")
 
 

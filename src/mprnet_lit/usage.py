@@ -109,7 +109,8 @@ def answer(arguments: Sequence[str]) -> str | None:
         return _versions()
     if {"-h", "--help"}.isdisjoint(arguments):
         return None
-    overrides = [argument for argument in arguments if "=" in argument or argument[0] == "~"]
+    settings = [argument for argument in arguments if not argument.startswith("-")]
+    overrides = [setting for setting in settings if "=" in setting or setting[0] == "~"]
     modes = [o.partition("=")[2] for o in overrides if o.startswith("mode=")]
     folders = [
         f"hydra.searchpath=[file://{Path(folder).resolve()}]"
