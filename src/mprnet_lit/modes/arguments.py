@@ -24,17 +24,6 @@ INFERENCE = (
 """The keys of ``conf/mode/_inference.yaml``."""
 
 
-def check_switches(config: DictConfig, *keys: str) -> None:
-    """Check settings that are either on or off.
-
-    Raises:
-        UserError: one of them is neither true nor false.
-    """
-    for key in keys:
-        if not isinstance(config[key], bool):
-            raise UserError(f"{key}={config[key]} must be true or false")
-
-
 def weights_file(config: DictConfig) -> str:
     """Return ``weights``; where it is not set, the package's file for the task.
 
@@ -90,7 +79,6 @@ def restorer(config: DictConfig, device: str | None = None) -> Restorer:
     Raises:
         UserError: as :func:`weights_file` and :class:`Restorer` do.
     """
-    check_switches(config, "tlc", "self_ensemble", "compile")
     options = {key: config[key] for key in INFERENCE}
     built = Restorer(weights_file(config), **options | ({"device": device} if device else {}))
     if built.device.type == "cpu":

@@ -49,7 +49,6 @@ def run(config: DictConfig) -> None:
             or, after all other files are restored, some files could not be restored.
     """
     console = Console()
-    arguments.check_switches(config, "overwrite", "stages", "compare", "report")
     kinds = ["stage1", "stage2"] * config.stages + ["compare"] * config.compare
     jobs = find_jobs(
         arguments.inputs(config), arguments.place(config, "output"), kinds, partial(say, console)
