@@ -70,7 +70,7 @@ def _size(name: str, hyperparameter: str) -> int:
     from mprnet_lit.models import SIZES
 
     if name not in SIZES:
-        raise UserError(f"model.size={name} is none of {', '.join(SIZES)}")
+        raise UserError(f"model.size={name} must be one of {', '.join(SIZES)}")
     return int(getattr(SIZES[name], hyperparameter))
 
 

@@ -121,7 +121,7 @@ def test_arguments_are_checked_before_anything_is_skipped(restore, folder):
         ("tile=100", "tile=100 must be"),
         ("overlap=-1", "overlap=-1 must be"),
         ("device=cuda:99", "device=cuda:99 can't be used here"),
-        ("precision=64", "precision=64 must be one of"),
+        ("precision=64", "precision=64 must be one of 32, bf16, 16"),
         ("overwrite=maybe", "overwrite=maybe must be true or false"),
         ("tlc=maybe", "tlc=maybe must be true or false"),
     ):

@@ -100,7 +100,7 @@ def _say_done(console: Console, plan: Plan, jobs: int) -> None:
         say(console, f"{len(plan.done)} of {jobs} done before (overwrite=true does them again)")
     if plan.again:
         changed = "the photo, the weights or the options changed"
-        say(console, f"{plan.again} of {jobs} results are replaced: {changed}")
+        say(console, f"Replacing {plan.again} of {jobs} results: {changed}")
 
 
 @dataclass
