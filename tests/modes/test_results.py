@@ -88,7 +88,7 @@ def test_done_is_the_same_photo_the_same_weights_and_the_same_options(restore, f
         there = result.exists()
         outcome = restore(*RUN, *changed).output
         assert "1 restored" in outcome and DONE not in outcome
-        assert ("1 of 1 results are replaced" in outcome) == there
+        assert ("Replacing 1 of 1 results" in outcome) == there
         return pixels(result)
 
     before = pixels(folder / "in" / "cat.png")
