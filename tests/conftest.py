@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import skimage
 import torch
+from hydra._internal.hydra import Hydra
 from numpy.typing import NDArray
 
 from mprnet_lit.__main__ import main
@@ -179,11 +180,22 @@ def shell(tmp_path: Path) -> Cli:
     return run
 
 
+_get_mode = Hydra.get_mode
+
+
+def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    """Compose the configuration for `hydra.mode`, which takes a while, only where it can be set."""
+    if any(override.lstrip("+").startswith(("hydra", "sweep")) for override in overrides):
+        return _get_mode(hydra, config_name, overrides)
+    return None
+
+
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
     """Run the same command inside the test's process, which saves the seconds of its imports."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(Hydra, "get_mode", _mode)
 
     def run(*arguments: str, status: int = 0) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["mprnet_lit", *quick(arguments)])
