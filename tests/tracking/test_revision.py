@@ -28,7 +28,7 @@ def checkout(tmp_path, monkeypatch):
     (package / "code.py").write_text("1")
     top = tmp_path / "top"
     (top / "pyproject.toml").write_text('[project]\nname = "mprnet_lit"\n')
-    git(top, "init", "-q", "-b", "work/branch")
+    git(top, "init", "-q", "-b", "topic/branch")
     git(top, "add", ".")
     git(top, "commit", "-qm", "first")
     program = tmp_path / "program"
@@ -47,7 +47,7 @@ def test_a_branch_packed_detached_and_a_worktree(checkout, tmp_path):
     package = checkout / "src" / "mprnet_lit"
     assert git_revision(package) == commit and len(commit) == 40
     git(checkout, "pack-refs", "--all")
-    assert not (checkout / ".git/refs/heads/work/branch").exists()
+    assert not (checkout / ".git/refs/heads/topic/branch").exists()
     assert git_revision(package) == commit
     # Made without filters, which would run the program.
     git(checkout, "worktree", "add", "-q", "--no-checkout", "-b", "other", str(tmp_path / "tree"))
