@@ -91,7 +91,7 @@ def _run(config: DictConfig) -> Any:
             note_failure(folder, sentence)
         if hydra.mode != RunMode.MULTIRUN:
             _fail(sentence)
-        # The sweep goes on with the other jobs.
+        # The sweep continues with its other jobs.
         print(f"Error: {printable_lines(sentence)}", file=sys.stderr)
         raise UserError(f"at least one job of the sweep failed ({folder}): {sentence}") from error
 

@@ -110,5 +110,5 @@ def is_whole(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a finite number, of a size that can be reckoned with."""
+    """Tell whether a value is a finite number within the largest magnitude that is accepted."""
     return (is_whole(value) or isinstance(value, float)) and -MOST <= value <= MOST

@@ -9,7 +9,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mprnet_lit.errors import UserError
+from mprnet_lit.masking import mask_text
 from mprnet_lit.rules import MOST, MOST_WHOLE, Rule
+from mprnet_lit.text import printable_lines
 from mprnet_lit.value_table import TABLE
 
 
@@ -67,7 +69,7 @@ class CheckBeforeSweep(Callback):
         try:
             check_values(config)
         except UserError as error:
-            print(f"Error: {error}", file=sys.stderr)
+            print(f"Error: {printable_lines(mask_text(str(error)))}", file=sys.stderr)
             raise SystemExit(1) from error
 
 

@@ -203,7 +203,7 @@ def test_damaged_files_are_noted_and_hostile_names_are_text(report, driver, runs
     assert driver.title == "runs: 5 runs"
     notes = {trial["name"]: trial["notes"] for trial in data["trials"]}
     assert notes["grid/1"] == [
-        "csv/version_0/metrics.csv: 1 damaged line left out",
+        "csv/version_0/metrics.csv: 1 damaged line skipped",
         "environment.json is damaged",
         "config.yaml is damaged",
     ]

@@ -27,7 +27,7 @@ _PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robo
 }
 _PREFIXES = ("/assets/", "/static/", "/svelte/", f"{_API}heartbeat/", _FILE)
 _HIDDEN = re.compile(r"[0-9a-f]{64}")
-"""Folder of a visitor's file, whose name is hard to guess."""
+"""Folder of one file: a digest of the upload, or random digits for a result."""
 _SESSION = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """Name of a session as Gradio's script makes it; with an empty one Gradio's queue would end."""
 _MOST_JSON = 16384

@@ -76,7 +76,7 @@ class Choices:
                 started = time.perf_counter()
                 restored = restorer(photo.pixels)
                 seconds = time.perf_counter() - started
-                folder = uploads.folder / secrets.token_hex(32)  # hard to guess
+                folder = uploads.folder / secrets.token_hex(32)  # cannot be guessed
                 file = folder / f"{path.stem}.restored{path.suffix.lower()}"
                 write_photo(file, replace(photo, pixels=restored))
                 before, after = _shown(photo.pixels), _shown(restored)

@@ -143,7 +143,7 @@ def _read(folder: Path, name: str, most: int) -> tuple[dict[str, Curve], str, in
     except csv.Error as error:
         return curves, f"damaged ({error})", len(content)
     lines = "line" if bad == 1 else "lines"
-    notes = [f"{bad} damaged {lines} left out"] if bad else []
+    notes = [f"{bad} damaged {lines} skipped"] if bad else []
     notes += [] if whole else [f"only the first {len(content) / 1e6:.0f} MB are read"]
     return curves, "; ".join(notes), len(content)
 
