@@ -26,10 +26,10 @@ test: $(INSTALLED) chromium  ## run all tests, with the newest versions that pyp
 
 # Without the extras, and without what takes minutes or runs two processes: `make test` has those.
 test-lowest: $(LOWEST)/.installed  ## run the tests that use each dependency, with the lowest versions
-	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/data_ tests/inference tests/metrics \
-	  tests/models tests/weights tests/modes/test_evaluate.py tests/modes/test_restore.py \
-	  tests/test_config.py tests/test_contributing.py tests/test_losses.py tests/test_package.py \
-	  --deselect tests/modes/test_evaluate.py::test_two_processes_give_the_table_of_one
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/data tests/images tests/video tests/inference tests/metrics \
+	  tests/models tests/weights tests/cli/test_evaluate.py tests/cli/test_restore.py \
+	  tests/config/test_config.py tests/test_contributing.py tests/training/test_losses.py tests/test_package.py \
+	  --deselect tests/cli/test_evaluate.py::test_two_processes_give_the_table_of_one
 
 $(LOWEST)/.installed: pyproject.toml requirements/lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mprnet_lit.losses import EPS
 from mprnet_lit.models import Size
+from mprnet_lit.training.losses import EPS
 
 
 def conv(inputs: int, outputs: int, side: int = 3) -> nn.Conv2d:

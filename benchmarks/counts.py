@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from mprnet_lit.losses import MultiStageLoss
 from mprnet_lit.models import MPRNet, SizeName
+from mprnet_lit.training.losses import MultiStageLoss
 
 # The paper's recipes: size, patch, batch.
 RECIPES: tuple[tuple[SizeName, int, int], ...] = (

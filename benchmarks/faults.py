@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
-import mprnet_lit.modes.train  # noqa: F401
+import mprnet_lit.cli.train  # noqa: F401
 from mprnet_lit.__main__ import main as command
-from mprnet_lit.data.images import write_png
-from mprnet_lit.files import write_whole
+from mprnet_lit.images.reading import write_png
+from mprnet_lit.utils.atomic import write_whole
 
 SMALL = (
     "model=tiny", "model.width=8", "model.unet_step=4", "model.orsnet_step=4",

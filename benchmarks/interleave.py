@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import torch
 
-from mprnet_lit.hardware import peak_resident
+from mprnet_lit.utils.hardware import peak_resident
 
 Job = Callable[[], Any]
 Maker = Callable[[], Job]

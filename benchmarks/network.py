@@ -7,9 +7,9 @@ from benchmarks.baseline import PlainMPRNet, plain_loss
 from benchmarks.exported import exported_inference
 from benchmarks.interleave import Job, Maker
 
-from mprnet_lit.hardware import keep_freed_memory
-from mprnet_lit.losses import MultiStageLoss
 from mprnet_lit.models import SIZES, MPRNet, SizeName
+from mprnet_lit.training.losses import MultiStageLoss
+from mprnet_lit.utils.hardware import keep_freed_memory
 
 Shape = tuple[int, int, int, int]
 

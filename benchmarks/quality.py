@@ -25,10 +25,10 @@ from benchmarks.baseline import PlainMPRNet, plain_loss
 
 from mprnet_lit.data import PairedAugmentation, Photos, RestorationDataModule
 from mprnet_lit.data.degradations import GaussianNoise
-from mprnet_lit.hardware import fast_precision, keep_freed_memory
-from mprnet_lit.losses import MultiStageLoss
 from mprnet_lit.metrics import psnr
 from mprnet_lit.models import SIZES, MPRNet, SizeName
+from mprnet_lit.training.losses import MultiStageLoss
+from mprnet_lit.utils.hardware import fast_precision, keep_freed_memory
 
 LR = 2e-4
 """The paper's."""

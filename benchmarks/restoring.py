@@ -22,13 +22,14 @@ import numpy as np
 import skimage
 import torch
 
-from mprnet_lit import Restorer, overlap, weights
-from mprnet_lit.config import CONFIG_DIR, register_resolvers
+from mprnet_lit import Restorer, weights
+from mprnet_lit.cli import restore
+from mprnet_lit.config.messages import CONFIG_DIR, register_resolvers
 from mprnet_lit.data.degradations import GaussianNoise
-from mprnet_lit.data.images import to_float
+from mprnet_lit.images.reading import to_float
 from mprnet_lit.metrics import psnr
 from mprnet_lit.models import SIZES, MPRNet
-from mprnet_lit.modes import restore
+from mprnet_lit.utils import prefetch as overlap
 
 
 def time_tlc(size: str, side: int, rounds: int) -> None:

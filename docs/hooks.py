@@ -8,7 +8,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from mprnet_lit.settings import about, file_settings
+from mprnet_lit.config.groups import about, file_settings
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

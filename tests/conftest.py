@@ -27,13 +27,13 @@ from mprnet_lit.__main__ import main
 # OpenVINO brings absl, whose handler closes its stream, here pytest's, when Hydra sets up logging.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "fixtures"
 PHOTOS = Path(skimage.__file__).parent / "data"
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Measured on the reference implementation: see tests/data/README.md."""
+    """Measured on the reference implementation: see tests/fixtures/README.md."""
 
     arrays: dict[str, NDArray]
 

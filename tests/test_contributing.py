@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from mprnet_lit import weights
-from mprnet_lit.config import ALLOW_VARIABLE, CONFIG_DIR, instantiate
-from mprnet_lit.errors import UserError
+from mprnet_lit.config.messages import ALLOW_VARIABLE, CONFIG_DIR, instantiate
+from mprnet_lit.utils.errors import UserError
 from tests.conftest import PHOTOS
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()

@@ -20,13 +20,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from mprnet_lit import weights
-from mprnet_lit.command_line import translate
-from mprnet_lit.config import CONFIG_DIR
+from mprnet_lit.cli.command_line import translate
+from mprnet_lit.config.messages import CONFIG_DIR
 from mprnet_lit.models import MPRNet
+from tests.config.test_config import compose
 from tests.conftest import PHOTOS
-from tests.data_.test_benchmarks import MAKERS, put
+from tests.evaluation.test_test_sets import MAKERS, put
 from tests.pages import INLINE, PAGES, ROOT, Step, new_steps, words
-from tests.test_config import compose
 
 # What stands for something else, and what would take long.
 SMALLER = (
@@ -56,13 +56,13 @@ LEAST = {
 PYTHONS = {"weights_only"}
 """Arguments of functions, not keys."""
 ELSEWHERE = (
-    ("trainer=torchrun", "tests/modes/test_nodes.py"),
-    ("trainer=slurm", "tests/modes/test_nodes.py"),
+    ("trainer=torchrun", "tests/training/test_peers.py"),
+    ("trainer=slurm", "tests/training/test_peers.py"),
     ("launch=", "tests/sweeps/test_launchers.py"),
-    ("logger=all", "tests/tracking/test_dashboards.py"),
-    ("mode=serve", "tests/modes/test_serve.py"),
-    ("int8=true", "tests/modes/test_export.py"),
-    (".pt2", "tests/modes/test_export.py"),
+    ("logger=all", "tests/training/test_loggers.py"),
+    ("mode=serve", "tests/cli/test_serve.py"),
+    ("int8=true", "tests/cli/test_export.py"),
+    (".pt2", "tests/cli/test_export.py"),
     ("low_light", "tests/test_contributing.py"),
     ("LowLight", "tests/test_contributing.py"),
 )
@@ -203,7 +203,7 @@ def has(config, key: str) -> bool:
 
 
 def test_every_link_of_the_pages_outside_the_site_leads_somewhere():
-    for page in (*ROOT.glob("*.md"), *ROOT.glob("tests/data/*.md")):
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("tests/fixtures/*.md")):
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
             if not re.match(r"https?:", link):
                 assert (page.parent / link).exists(), f"{page.name}: {link}"

@@ -21,16 +21,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mprnet_lit import weights
-from mprnet_lit.checkpoints import read_checkpoint
-from mprnet_lit.data.benchmarks import find_test_images, read_mat
-from mprnet_lit.data.dnd import find_dnd_images
-from mprnet_lit.data.images import probe_image, read_image
-from mprnet_lit.data.jobs import find_jobs
+from mprnet_lit.cli.restore_inputs import find_jobs
 from mprnet_lit.data.pairing import find_images, find_pairs
-from mprnet_lit.data.photo import read_photo
-from mprnet_lit.errors import UserError
-from mprnet_lit.files import write_whole
-from mprnet_lit.inference.onnx import OnnxNetwork
+from mprnet_lit.evaluation.dnd import find_dnd_images
+from mprnet_lit.evaluation.test_sets import find_test_images, read_mat
+from mprnet_lit.images.photo import read_photo
+from mprnet_lit.images.reading import probe_image, read_image
+from mprnet_lit.inference.onnx_runtime import OnnxNetwork
+from mprnet_lit.training.checkpoints import read_checkpoint
+from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.errors import UserError
 
 EXAMPLES = {"images": 30, "pairing": 25, "config": 6, "weights": 15, "mat": 60, "store": 60}
 

@@ -8,11 +8,11 @@ import tempfile
 import pytest
 import torch
 
-from mprnet_lit import temporary
-from mprnet_lit.data import handover
+from mprnet_lit.data import shared_memory as handover
+from mprnet_lit.utils import temporary
+from tests.cli.test_bad_input import complaint
 from tests.conftest import quick
-from tests.modes.test_bad_input import complaint
-from tests.test_faults import TINY
+from tests.training.test_faults import TINY
 
 OPTIONS = (*TINY, "trainer.max_steps=2", "logger=none")
 
@@ -82,7 +82,7 @@ def test_shared_memory_that_runs_out_later(cli, monkeypatch):
     def step(self, batch, batch_idx):
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is")
 
-    monkeypatch.setattr("mprnet_lit.module.RestorationModule.training_step", step)
+    monkeypatch.setattr("mprnet_lit.training.module.RestorationModule.training_step", step)
     message = complaint(cli(*OPTIONS, status=1))
     assert "--shm-size" in message and "data.num_workers=0" in message
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from mprnet_lit import errors
-from mprnet_lit.config import _EXTRAS
-from mprnet_lit.errors import install_hint
+from mprnet_lit.config.messages import _EXTRAS
+from mprnet_lit.utils import errors
+from mprnet_lit.utils.errors import install_hint
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,7 +88,7 @@ def test_extras_are_named_by_one_function_and_exist():
     extras = set(extras["optional-dependencies"])
     package = texts("src/**/*.py", "conf/**/*.yaml")
     named = {name for name, text in package.items() if "pip install" in text}
-    assert named == {"src/mprnet_lit/errors.py"}
+    assert named == {"src/mprnet_lit/utils/errors.py"}
     used = set()
     for name, text in package.items():
         used |= set(re.findall(r"install_hint\(\W(\w+)\W\)", text))

@@ -11,14 +11,15 @@ import pytest
 import torch
 
 import mprnet_lit
-from mprnet_lit import Restorer, data, losses, metrics, models, module, schedule, tracking, weights
+from mprnet_lit import Restorer, data, metrics, models, tracking, weights
 from mprnet_lit.data import augmentation, sources
 from mprnet_lit.data import degradations as degrade
 from mprnet_lit.data.degradations import base, motion, noise
-from mprnet_lit.errors import UserError
 from mprnet_lit.export import check, to_onnx, trace
 from mprnet_lit.inference import tlc
 from mprnet_lit.metrics import quality
+from mprnet_lit.training import losses, module, schedule
+from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import shipped
 
 ROOT = Path(__file__).parents[1]
@@ -242,7 +243,7 @@ def documented():
             name for name in ours if not name.startswith("_") and callable(found.mapping[name])
         }
     for info in pkgutil.iter_modules(mprnet_lit.__path__, "mprnet_lit."):
-        if info.name == "mprnet_lit.config":  # the command line's
+        if info.name == "mprnet_lit.config.messages":  # the command line's
             continue
         package = importlib.import_module(info.name)
         for name in getattr(package, "__all__", ()):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mprnet_lit.errors import UserError
+from mprnet_lit.utils.errors import UserError
 
 LIMIT = 20.0
 """Seconds that one input may take; all seeds take less than one."""

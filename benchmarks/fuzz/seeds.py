@@ -25,7 +25,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mprnet_lit import weights
-from mprnet_lit.inference.onnx import INPUT, OUTPUT
+from mprnet_lit.inference.onnx_runtime import INPUT, OUTPUT
 from mprnet_lit.models import MPRNet
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -116,7 +116,7 @@ def weights_files() -> tuple[tuple[str, bytes], ...]:
     model = network()
     found: list[tuple[str, bytes]] = []
     with TemporaryDirectory() as name:
-        for suffix in weights.files.SUFFIXES:
+        for suffix in weights.io.SUFFIXES:
             path = Path(name, f"w{suffix}")
             weights.save(model, path, weights.Info("deblur", metrics={"val/psnr": 30.0}))
             found.append((suffix, path.read_bytes()))

@@ -16,18 +16,18 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mprnet_lit import weights
-from mprnet_lit.building import build_model, build_module
-from mprnet_lit.checkpoints import read_checkpoint
-from mprnet_lit.config import CONFIG_DIR, explain, register_resolvers
-from mprnet_lit.data.benchmarks import find_test_images
-from mprnet_lit.data.dnd import find_dnd_images
-from mprnet_lit.data.images import probe_image, read_image
-from mprnet_lit.data.jobs import find_jobs
+from mprnet_lit.cli.restore_inputs import find_jobs
+from mprnet_lit.config.messages import CONFIG_DIR, explain, register_resolvers
 from mprnet_lit.data.pairing import find_images, find_pairs
-from mprnet_lit.data.photo import read_photo, write_photo
 from mprnet_lit.data.store import Prepared, done_before, open_pixels
-from mprnet_lit.errors import UserError
-from mprnet_lit.inference.onnx import OnnxNetwork
+from mprnet_lit.evaluation.dnd import find_dnd_images
+from mprnet_lit.evaluation.test_sets import find_test_images
+from mprnet_lit.images.photo import read_photo, write_photo
+from mprnet_lit.images.reading import probe_image, read_image
+from mprnet_lit.inference.onnx_runtime import OnnxNetwork
+from mprnet_lit.training.build import build_model, build_module
+from mprnet_lit.training.checkpoints import read_checkpoint
+from mprnet_lit.utils.errors import UserError
 
 _FORMATS = (".png", ".jpg", ".webp", ".tif", ".bmp")
 
@@ -140,7 +140,7 @@ def _other(error: Exception) -> str:
 def weights_file(data: bytes, folder: Path) -> None:
     """Read weights of each kind; of an archive also with its pickle changed alone."""
     kind, content = data[:1] or b"\0", data[1:]
-    suffix = weights.files.SUFFIXES[kind[0] % 3]
+    suffix = weights.io.SUFFIXES[kind[0] % 3]
     if kind[0] & 4 and suffix != ".safetensors":
         whole = next(c for s, c in seeds.weights_files() if s == suffix)
         content = seeds.with_pickle(whole, content)
@@ -199,7 +199,7 @@ def _image_seeds() -> list[bytes]:
 
 
 def _weights_seeds() -> list[bytes]:
-    kinds = {suffix: k for k, suffix in enumerate(weights.files.SUFFIXES)}
+    kinds = {suffix: k for k, suffix in enumerate(weights.io.SUFFIXES)}
     found = [bytes([kinds[suffix]]) + content for suffix, content in seeds.weights_files()]
     for suffix, content in seeds.weights_files()[:3]:
         if suffix != ".safetensors":

@@ -18,10 +18,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 from rich.console import Console
 
-from mprnet_lit import runs, signals
-from mprnet_lit.config import quoted, register_resolvers
-from mprnet_lit.errors import UserError
-from mprnet_lit.tracking.terminal import say
+from mprnet_lit.config.messages import quoted, register_resolvers
+from mprnet_lit.runs import folder as runs
+from mprnet_lit.utils import signals
+from mprnet_lit.utils.console import say
+from mprnet_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from mprnet_lit.sweeps.space import Space
@@ -106,7 +107,7 @@ class OptunaSweeper(Sweeper):
             self._run(space, folder)
 
     def _run(self, space: "Space", folder: Path) -> None:
-        from mprnet_lit.sweeps.study import RECORD, Study
+        from mprnet_lit.sweeps.study import Study
 
         assert self.config is not None
         study = Study(
@@ -122,11 +123,11 @@ class OptunaSweeper(Sweeper):
             begun = [study.ask(space.searched, folder) for _ in range(min(self.jobs, left))]
             for trial, values in zip(begun, self._launch(space, begun, folder), strict=True):
                 study.tell(trial.number, values)
-            study.record(folder / RECORD)
-        study.record(folder / RECORD)
+            study.record(folder / runs.SWEEP)
+        study.record(folder / runs.SWEEP)
         if not study.best():
             raise UserError(
-                f"none of the {self.trials} trials succeeded: {folder / RECORD} says why"
+                f"none of the {self.trials} trials succeeded: {folder / runs.SWEEP} says why"
             )
         for line in study.describe_best():
             say(Console(), line)

@@ -3,18 +3,30 @@
 import os
 from typing import TYPE_CHECKING
 
-from mprnet_lit.lazy import lazy
+import lazy_loader
+
+from mprnet_lit.utils import deprecated
 
 if TYPE_CHECKING:
-    from mprnet_lit.inference import Restorer
+    from mprnet_lit.inference.restorer import Restorer
+    from mprnet_lit.models.mprnet import MPRNet
+    from mprnet_lit.weights.io import load_weights
 
-__all__ = ["Restorer", "__version__"]
-__version__ = "0.1.0"
+__all__ = ["MPRNet", "Restorer", "__version__", "load_weights"]
+__version__ = "0.2.0"
 
-# Unless told not to, albumentations looks up its newest version when imported, Ray reports use, and
-# so does onnxruntime from 1.29 on, within a minute of running a network.
+# By default, albumentations looks up its newest version when it is imported, Ray reports its use,
+# and onnxruntime does so from version 1.29 on.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__getattr__ = lazy(__name__, {"Restorer": "inference"})  # torch takes seconds
+deprecated.install()
+__getattr__, __dir__, _ = lazy_loader.attach(  # torch takes seconds to import
+    __name__,
+    submod_attrs={
+        "inference.restorer": ["Restorer"],
+        "models.mprnet": ["MPRNet"],
+        "weights.io": ["load_weights"],
+    },
+)

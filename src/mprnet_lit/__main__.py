@@ -15,14 +15,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mprnet_lit import command_line, signals, temporary, usage
-from mprnet_lit.config import CONFIG_DIR, check_choices, explain, register_resolvers
-from mprnet_lit.errors import RefusedError, UserError
-from mprnet_lit.masking import mask_text
-from mprnet_lit.runs import note_failure
-from mprnet_lit.text import printable_lines
-from mprnet_lit.tracking.settings import mask_hydras_records
-from mprnet_lit.values import check_values
+from mprnet_lit.cli import command_line, usage
+from mprnet_lit.config.messages import CONFIG_DIR, check_choices, explain, register_resolvers
+from mprnet_lit.config.values import check_values
+from mprnet_lit.runs.folder import note_failure
+from mprnet_lit.runs.settings import mask_hydras_records
+from mprnet_lit.utils import signals, temporary
+from mprnet_lit.utils.errors import RefusedError, UserError
+from mprnet_lit.utils.masking import mask_text
+from mprnet_lit.utils.text import printable_lines
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -76,7 +77,7 @@ def _run(config: DictConfig) -> Any:
             )
         check_values(config)
         temporary.provide()
-        mode = importlib.import_module(f"mprnet_lit.modes.{config.mode.name}")
+        mode = importlib.import_module(f"mprnet_lit.cli.{config.mode.name}")
         return mode.run(config)
     except Exception as error:
         sentence = _sentence(error)

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from mprnet_lit import Restorer
-from mprnet_lit.data.photo import Photo, write_photo
-from mprnet_lit.errors import UserError
+from mprnet_lit.images.photo import Photo, write_photo
 from mprnet_lit.models import MPRNet
+from mprnet_lit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 import mprnet_lit
 from mprnet_lit import weights
-from mprnet_lit.errors import UserError
-from mprnet_lit.inference.memory import budget, free_bytes, largest_tile
+from mprnet_lit.inference.tile_size import budget, free_bytes, largest_tile
 from mprnet_lit.models import SIZES, MPRNet
+from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import Info
 
 

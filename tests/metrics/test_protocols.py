@@ -13,10 +13,10 @@ from scipy import ndimage
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from mprnet_lit.errors import UserError
 from mprnet_lit.metrics import PROTOCOLS, luma, ssim_volume
 from mprnet_lit.metrics.protocols import PerceptualScores, Protocol, mean_scores
 from mprnet_lit.metrics.realblur import align
+from mprnet_lit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from mprnet_lit.losses import MultiStageLoss
 from mprnet_lit.models import SIZES, MPRNet
 from mprnet_lit.models.blocks import CAB
+from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.weights.official import from_official, name_map
 from mprnet_lit.weights.shapes import build
 

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from mprnet_lit import Restorer
-from mprnet_lit.errors import UserError
 from mprnet_lit.models import MPRNet
 from mprnet_lit.serving import restoring
 from mprnet_lit.serving.hosts import Hosts, RequestError
 from mprnet_lit.serving.limits import Limits, check
 from mprnet_lit.serving.restoring import Choices
 from mprnet_lit.serving.uploads import Uploads
+from mprnet_lit.utils.errors import UserError
 
 pytest.importorskip("gradio")
 

@@ -8,11 +8,11 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from tests.config.test_config import compose
 from tests.conftest import start_cli
-from tests.test_config import compose
 
-from mprnet_lit.config import explain
-from mprnet_lit.errors import install_hint
+from mprnet_lit.config.messages import explain
+from mprnet_lit.utils.errors import install_hint
 
 GRID = ("-m", "optimizer.lr=1e-3,1e-4", "seed=0,1", "trainer.max_steps=1", "logger=none")
 LOCAL = "hydra/launcher=submitit_local"

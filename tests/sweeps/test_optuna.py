@@ -13,11 +13,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from tests.conftest import Forked
 
-from mprnet_lit.checkpoints import AtomicCheckpointIO
-from mprnet_lit.errors import UserError, install_hint
-from mprnet_lit.runs import held
+from mprnet_lit.runs.folder import held
 from mprnet_lit.sweeps.space import parse_space
 from mprnet_lit.sweeps.study import Study
+from mprnet_lit.training.checkpoints import AtomicCheckpointIO
+from mprnet_lit.utils.errors import UserError, install_hint
 
 SMALL = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "data.val_crop_size=32",
          "logger=none")  # fmt: skip

@@ -14,7 +14,7 @@ from tests.conftest import PHOTOS
 
 from mprnet_lit import Restorer, metrics, weights
 from mprnet_lit.data.degradations import CameraNoise
-from mprnet_lit.errors import UserError
+from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights.shipped import shipped
 
 HELD_OUT = ("chelsea.png", "coffee.png", "rocket.jpg")

@@ -1,8 +1,8 @@
-"""Data: pairing, crops, degradations, the LightningDataModule; photos and videos."""
+"""Training data: the LightningDataModule, sources, crops, degradations, augmentation."""
 
 from typing import TYPE_CHECKING
 
-from mprnet_lit.lazy import lazy
+import lazy_loader
 
 if TYPE_CHECKING:
     from mprnet_lit.data.augmentation import PairedAugmentation
@@ -19,14 +19,12 @@ __all__ = [
     "RestorationDataModule",
 ]
 
-__getattr__ = lazy(
+__getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    {
-        "PairedAugmentation": "augmentation",
-        "RestorationDataModule": "datamodule",
-        "CleanFolder": "sources",
-        "PairedFolders": "sources",
-        "Photos": "sources",
-        "Prepared": "store",
+    submod_attrs={
+        "augmentation": ["PairedAugmentation"],
+        "datamodule": ["RestorationDataModule"],
+        "sources": ["CleanFolder", "PairedFolders", "Photos"],
+        "store": ["Prepared"],
     },
 )

@@ -6,8 +6,8 @@ import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 
-from mprnet_lit.checks import require, require_generator, require_image
-from mprnet_lit.errors import UserError
+from mprnet_lit.utils.checks import require, require_generator, require_image
+from mprnet_lit.utils.errors import UserError
 
 Image = NDArray[np.float32]
 

@@ -8,18 +8,18 @@ from typing import Any, cast
 import cv2
 from lightning import LightningDataModule
 
-from mprnet_lit.checks import require_function
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.degradations import Degradation
-from mprnet_lit.data.formats import DEEP_SUFFIXES
-from mprnet_lit.data.handover import Handover, as_arrays, choose
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader
+from mprnet_lit.data.shared_memory import Handover, as_arrays, choose
 from mprnet_lit.data.sources import Sample, Source
 from mprnet_lit.data.store import SUFFIX
-from mprnet_lit.errors import RefusedError, UserError
-from mprnet_lit.hardware import cores
+from mprnet_lit.images.formats import DEEP_SUFFIXES
+from mprnet_lit.utils.checks import require_function
+from mprnet_lit.utils.errors import RefusedError, UserError
+from mprnet_lit.utils.hardware import cores
 
 _WAITING = 3
 """Batches in memory per worker: two prefetched and one in use."""

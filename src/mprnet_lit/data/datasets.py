@@ -12,11 +12,11 @@ from torch.utils.data import Dataset
 
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.degradations import Degradation
-from mprnet_lit.data.images import read_image, to_float
 from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.data.store import SUFFIX, open_pixels
-from mprnet_lit.errors import UserError
+from mprnet_lit.images.reading import read_image, to_float
+from mprnet_lit.utils.errors import UserError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 

@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from mprnet_lit.data.images import probe_image
-from mprnet_lit.data.listing import Listing, list_images, skipped
-from mprnet_lit.errors import UserError
-from mprnet_lit.text import printable
+from mprnet_lit.images.listing import Listing, list_images, skipped
+from mprnet_lit.images.reading import probe_image
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.text import printable
 
 OnError = Literal["raise", "skip"]
 Key = tuple[str, ...]

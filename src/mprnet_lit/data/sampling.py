@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
-from mprnet_lit.data.handover import as_tensors
+from mprnet_lit.data.shared_memory import as_tensors
 
 
 class ItemKey(NamedTuple):

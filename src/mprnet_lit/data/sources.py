@@ -7,11 +7,11 @@ from typing import Literal, Protocol
 
 import skimage
 
-from mprnet_lit.checks import require
-from mprnet_lit.data.images import probe_image
 from mprnet_lit.data.pairing import CleanImages, OnError, Pairs, find_images, find_pairs
-from mprnet_lit.errors import UserError
-from mprnet_lit.text import printable
+from mprnet_lit.images.reading import probe_image
+from mprnet_lit.utils.checks import require
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.text import printable
 
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mprnet_lit.checks import require
-from mprnet_lit.data.images import Pixels
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sources import Sample
-from mprnet_lit.errors import UserError
-from mprnet_lit.files import require_regular, write_whole
+from mprnet_lit.images.reading import Pixels
+from mprnet_lit.utils.atomic import require_regular, write_whole
+from mprnet_lit.utils.checks import require
+from mprnet_lit.utils.errors import UserError
 
 FORMAT = 1
 INDEX, PROGRESS = "index.json", "progress.jsonl"

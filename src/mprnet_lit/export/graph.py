@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from mprnet_lit.checks import require, require_function
-from mprnet_lit.errors import UserError
-from mprnet_lit.inference.onnx import INPUT
+from mprnet_lit.inference.onnx_runtime import INPUT
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
+from mprnet_lit.utils.checks import require, require_function
+from mprnet_lit.utils.errors import UserError
 
 TOLERANCE = 1e-4
 CHECKED = ((1, 3, 64, 64), (2, 3, 72, 136), (1, 3, 256, 128))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mprnet_lit.data.images import read_image
-from mprnet_lit.errors import UserError
+from mprnet_lit.images.reading import read_image
+from mprnet_lit.utils.errors import UserError
 
 _PEAKS = {torch.uint8: 255, torch.uint16: 65535}
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

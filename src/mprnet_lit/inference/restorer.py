@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mprnet_lit.errors import UserError
 from mprnet_lit.inference.ensemble import self_ensemble
 from mprnet_lit.inference.kinds import to_batch
-from mprnet_lit.inference.memory import budget, largest_tile
-from mprnet_lit.inference.padding import pad_to_multiple
+from mprnet_lit.inference.tile_size import budget, largest_tile
 from mprnet_lit.inference.tiling import Network, Progress, run_tiled
 from mprnet_lit.inference.tlc import with_tlc
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
+from mprnet_lit.models.padding import pad_to_multiple
+from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import Info, read
 
 Image = TypeVar("Image", NDArray[Any], Tensor, PIL.Image.Image)
@@ -104,7 +104,7 @@ class Restorer:
         self.network = model.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _use_onnx(self, path: Path) -> None:
-        from mprnet_lit.inference.onnx import OnnxNetwork
+        from mprnet_lit.inference.onnx_runtime import OnnxNetwork
 
         if self.dtype == torch.float16:
             raise UserError(f"{path}: precision=16 is not for exported networks: leave it at 32")

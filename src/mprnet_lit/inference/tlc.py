@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mprnet_lit.checks import require, require_batch, require_number
-from mprnet_lit.errors import UserError
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
 from mprnet_lit.models.blocks import ChannelAttention
+from mprnet_lit.utils.checks import require, require_batch, require_number
+from mprnet_lit.utils.errors import UserError
 
 WINDOW = 1.5
 """Side of the window, as a multiple of the feature's size at the training crop (384/256)."""

@@ -1,6 +1,6 @@
 """Image quality metrics, and the published evaluation protocols made of them."""
 
-from mprnet_lit.metrics.color import luma
+from mprnet_lit.metrics.luma import luma
 from mprnet_lit.metrics.protocols import PROTOCOLS, Protocol, mean_scores
 from mprnet_lit.metrics.quality import psnr, ssim, ssim_volume
 from mprnet_lit.metrics.realblur import realblur_scores

@@ -15,11 +15,11 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from mprnet_lit.checks import require, require_batch, require_pair
-from mprnet_lit.errors import UserError, install_hint
-from mprnet_lit.metrics.color import luma
+from mprnet_lit.metrics.luma import luma
 from mprnet_lit.metrics.quality import psnr, ssim, ssim_volume
 from mprnet_lit.metrics.realblur import realblur_scores
+from mprnet_lit.utils.checks import require, require_batch, require_pair
+from mprnet_lit.utils.errors import UserError, install_hint
 
 Scores = dict[int, dict[str, float]]
 """Each image's scores by its index, in its order."""

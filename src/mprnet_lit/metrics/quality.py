@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mprnet_lit.checks import require, require_batch, require_function, require_pair
-from mprnet_lit.errors import UserError
+from mprnet_lit.utils.checks import require, require_batch, require_function, require_pair
+from mprnet_lit.utils.errors import UserError
 
 WINDOW, _SIGMA = 11, 1.5
 

@@ -6,9 +6,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mprnet_lit.checks import require_image
-from mprnet_lit.errors import UserError
 from mprnet_lit.metrics.quality import WINDOW, decibels, ssim_map
+from mprnet_lit.utils.checks import require_image
+from mprnet_lit.utils.errors import UserError
 
 _ITERATIONS, _FILTER = 100, 5
 Image = NDArray[np.float32]

@@ -1,17 +1,18 @@
 """MPRNet: multi-stage progressive image restoration (Zamir et al., CVPR 2021)."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from mprnet_lit.checks import require
-from mprnet_lit.errors import UserError
 from mprnet_lit.models.blocks import CAB, SAM, conv
 from mprnet_lit.models.functional import SharedPReLU
 from mprnet_lit.models.sizes import SIZES, Size, SizeName
 from mprnet_lit.models.stages import Decoder, Encoder, ORSNet
+from mprnet_lit.utils.checks import require
+from mprnet_lit.utils.errors import UserError
 
 SIZE_MULTIPLE = 8
 """Height and width must be multiples of this: quadrants (2) of a U-Net with two Downs (4)."""
@@ -87,6 +88,25 @@ class MPRNet(nn.Module):
         if not isinstance(name, str) or name not in SIZES:
             raise UserError(f"unknown model size '{name}': choose one of {', '.join(SIZES)}")
         return cls(**asdict(SIZES[name]))
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> Self:
+        """Build a network with trained weights.
+
+        Args:
+            name_or_path: name of weights that the package ships (``"denoise"``, ``"deblur"``,
+                ``"derain"``), or path of a weights file as in
+                :func:`mprnet_lit.weights.io.load_weights`.
+
+        Raises:
+            UserError: no such file exists, or it holds no MPRNet.
+        """
+        from mprnet_lit.weights.io import load_weights  # the one import from a higher layer
+
+        trained = load_weights(name_or_path)
+        model = cls(**asdict(trained.size))
+        model.load_state_dict(trained.state_dict())
+        return model
 
     def start_from_identity(self) -> None:
         """Zero the convolutions that make the images, so that every stage returns its input.

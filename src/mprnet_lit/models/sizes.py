@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from mprnet_lit.errors import UserError
+from mprnet_lit.utils.errors import UserError
 
 SizeName = Literal["tiny", "small", "base", "large"]
 

@@ -11,9 +11,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from mprnet_lit.errors import UserError
 from mprnet_lit.serving.hosts import ELSEWHERE, Hosts, RequestError
 from mprnet_lit.serving.uploads import Uploads
+from mprnet_lit.utils.errors import UserError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from mprnet_lit.data.deep import is_deep
-from mprnet_lit.data.formats import IMAGE_SUFFIXES, readable
-from mprnet_lit.errors import UserError
-from mprnet_lit.inference.memory import free_bytes
+from mprnet_lit.images.deep import is_deep
+from mprnet_lit.images.formats import IMAGE_SUFFIXES, readable
+from mprnet_lit.inference.tile_size import free_bytes
+from mprnet_lit.utils.errors import UserError
 
 # Bytes a pixel at the peak of reading, restoring and writing, without what the network takes for
 # a tile: measured on 9 megapixels as the growth of resident memory, with 8 bits 36 (JPEG) to 51

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mprnet_lit.data.formats import IMAGE_SUFFIXES
-from mprnet_lit.errors import UserError, install_hint
+from mprnet_lit.images.formats import IMAGE_SUFFIXES
 from mprnet_lit.serving.gate import Gate
 from mprnet_lit.serving.hosts import Hosts
 from mprnet_lit.serving.limits import Limits
 from mprnet_lit.serving.restoring import Choices
 from mprnet_lit.serving.uploads import Uploads
+from mprnet_lit.utils.errors import UserError, install_hint
 
 _CSS = (
     ".gradio-container { max-width: 1100px !important; margin: auto } #line { min-height: 1.5em }"

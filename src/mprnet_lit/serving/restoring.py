@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mprnet_lit.data.images import Pixels, to_float, to_uint8
-from mprnet_lit.data.photo import read_photo, write_photo
-from mprnet_lit.errors import UserError
+from mprnet_lit.images.photo import read_photo, write_photo
+from mprnet_lit.images.reading import Pixels, to_float, to_uint8
 from mprnet_lit.inference import Restorer
 from mprnet_lit.serving.limits import Limits, check
 from mprnet_lit.serving.uploads import Uploads
+from mprnet_lit.utils.errors import UserError
 
 _SHOWN = 1600
 """Longest side in pixels of what the slider shows."""

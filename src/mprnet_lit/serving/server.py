@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mprnet_lit.errors import UserError
 from mprnet_lit.serving.gate import App
 from mprnet_lit.serving.uploads import Uploads
-from mprnet_lit.tracking.terminal import say
+from mprnet_lit.utils.console import say
+from mprnet_lit.utils.errors import UserError
 
 _CONNECTIONS = 200
 _CHECK_SECONDS = 60.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mprnet_lit.errors import UserError
+from mprnet_lit.utils.errors import UserError
 
 _LEAST = 65536
 """Bytes that a file counts for at least, so that their number is bounded, too."""

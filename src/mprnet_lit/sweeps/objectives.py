@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from mprnet_lit.errors import UserError
 from mprnet_lit.inference import Restorer
 from mprnet_lit.models import MPRNet
+from mprnet_lit.utils.errors import UserError
 
 _SIDE, _ROUNDS = 256, 5
 

@@ -6,7 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from mprnet_lit.sweeps.study import PRUNED, require_optuna
-from mprnet_lit.tracking.terminal import say
+from mprnet_lit.utils.console import say
 
 
 class Pruner(Callback):

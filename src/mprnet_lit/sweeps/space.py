@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from mprnet_lit.errors import UserError
+from mprnet_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

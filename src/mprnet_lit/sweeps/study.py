@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mprnet_lit.errors import UserError, install_hint
-from mprnet_lit.files import write_whole
-from mprnet_lit.masking import mask, mask_text
 from mprnet_lit.sweeps.objectives import DIRECTIONS
+from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.errors import UserError, install_hint
+from mprnet_lit.utils.masking import mask, mask_text
 
 if TYPE_CHECKING:
     import optuna
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 PRUNED, ERROR, KILLED = "pruned", "error", "killed"
 """User attributes of trials: stopped early; why it failed; was running when the sweep ended."""
 _TIMES, _MOST_TIMES = "times killed", 3
-RECORD = "sweep.json"
 _STATES = {
     "COMPLETE": "complete",
     "PRUNED": "pruned",

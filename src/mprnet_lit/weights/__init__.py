@@ -1,7 +1,8 @@
 """Weights: reading and writing files, the published names and ours."""
 
-from mprnet_lit.weights.files import Weights, load, read, save
 from mprnet_lit.weights.info import RECORD, Info
+from mprnet_lit.weights.io import Weights, read, save
+from mprnet_lit.weights.io import load_weights as load
 from mprnet_lit.weights.shipped import SHIPPED
 
 __all__ = ["RECORD", "SHIPPED", "Info", "Weights", "load", "read", "save"]

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from mprnet_lit.checks import require
-from mprnet_lit.errors import UserError
 from mprnet_lit.models import Size
+from mprnet_lit.utils.checks import require
+from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights.training import training_settings
 
 RECORD = "mprnet_lit"

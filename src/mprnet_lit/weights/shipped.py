@@ -5,7 +5,7 @@ How they were trained, on what, and what they reach: docs/weights.md and docs/qu
 
 from pathlib import Path
 
-from mprnet_lit.errors import UserError
+from mprnet_lit.utils.errors import UserError
 
 _FOLDER = Path(__file__).parent / "shipped"
 SHIPPED = tuple(sorted(path.stem for path in _FOLDER.glob("*.safetensors")))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mprnet_lit.files import require_regular
+from mprnet_lit.utils.atomic import require_regular
 
 
 def read_tensors(path: Path) -> Any:

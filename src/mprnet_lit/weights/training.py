@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mprnet_lit.masking import is_secret
+from mprnet_lit.utils.masking import is_secret
 
 _KEPT: tuple[str, ...] = (
     "seed",

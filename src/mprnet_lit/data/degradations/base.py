@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mprnet_lit.checks import require
-from mprnet_lit.errors import UserError
+from mprnet_lit.utils.checks import require
+from mprnet_lit.utils.errors import UserError
 
 Image = NDArray[np.float32]
 Range = float | Sequence[float]

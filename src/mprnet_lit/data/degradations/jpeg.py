@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image as Picture
 
-from mprnet_lit.checks import require_generator, require_image
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
-from mprnet_lit.data.images import to_float, to_uint8
-from mprnet_lit.errors import UserError
+from mprnet_lit.images.reading import to_float, to_uint8
+from mprnet_lit.utils.checks import require_generator, require_image
+from mprnet_lit.utils.errors import UserError
 
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 _MCU = 16

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mprnet_lit.checks import require_generator, require_image, require_number
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
 from mprnet_lit.data.degradations.noise import add_sensor_noise, typical_read_noise
+from mprnet_lit.utils.checks import require_generator, require_image, require_number
 
 _STEPS = 200
 _SPACING = 0.5

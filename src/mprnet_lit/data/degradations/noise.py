@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mprnet_lit.checks import require_generator, require_image, require_number
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
+from mprnet_lit.utils.checks import require_generator, require_image, require_number
 
 
 class GaussianNoise(Degradation):

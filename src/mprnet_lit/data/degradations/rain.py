@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mprnet_lit.checks import require_generator, require_image
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
+from mprnet_lit.utils.checks import require_generator, require_image
 
 _FRACTION_BITS = 4
 """OpenCV draws with this many bits of sub-pixel position."""

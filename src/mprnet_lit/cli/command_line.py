@@ -1,0 +1,207 @@
+"""The command line as people type it, translated into Hydra's flags and overrides.
+
+``mprnet_lit restore a.jpg b.jpg output=sharp -m`` becomes
+``-m mode=restore output=sharp 'input=["a.jpg","b.jpg"]'``. A translated command stays as it is, so
+that Lightning can start its further processes with it.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mprnet_lit.config.groups import groups, valid_keys
+from mprnet_lit.config.messages import quoted
+from mprnet_lit.config.overrides import exists, expanded, quote_files, sweeps
+from mprnet_lit.utils.errors import UserError
+
+# Hydra's flags: without a value, with one, and with an optional one.
+PLAIN_FLAGS = ("-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run",
+               "-m", "--multirun", "-sc", "--shell-completion")  # fmt: skip
+VALUE_FLAGS = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name",
+               "-cd", "--config-dir", "--experimental-rerun")  # fmt: skip
+INFO_FLAGS = ("-i", "--info")
+INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+
+_POSITIONS = {
+    "evaluate": ("input", "target"),
+    "report": ("input",),
+    "convert": ("weights", "output"),
+    "export": ("weights", "output"),
+}
+"""The keys that words without ``=`` set, by mode; in ``mode=restore`` all are the input."""
+_WEIGHTS = (".pth", ".ckpt", ".safetensors", ".onnx")
+_KEY = re.compile(r"(~|\+{0,2})[\w$@:./-]+")
+_DELETION = re.compile(r"~[\w@:.-][\w@:./-]*")
+
+
+@dataclass
+class _Command:
+    """The parts of a command: flags, overrides, and words that are neither."""
+
+    flags: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+    def value(self, key: str) -> str | None:
+        """Return the last value that the command sets a key to."""
+        values = [o.partition("=")[2] for o in self.overrides if o.partition("=")[0] == key]
+        return values[-1] if values else None
+
+    def set(self, key: str, value: str, word: str) -> None:
+        """Add the override that a word stands for.
+
+        Raises:
+            UserError: the command sets the key otherwise already.
+        """
+        typed = self.value(key)
+        if typed is None:
+            self.overrides.append(f"{key}={value}")
+        elif typed != value:
+            hint = " (a name with spaces needs quotes)" if key == "input" else ""
+            raise UserError(f"'{word}' and '{key}={typed}' both set {key}: type one of them{hint}")
+
+
+def translate(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments as Hydra takes them: flags, then overrides.
+
+    Raises:
+        UserError: a word has no meaning, or the command sets a key twice.
+    """
+    if any(argument in ("-sc", "--shell-completion") for argument in arguments):
+        return list(arguments)
+    command = _split(arguments)
+    words = command.words
+    if words[:1] == ["help"] and not exists("help"):
+        command.flags.append("--help")
+        del words[0]
+    if words and words[0] in groups()["mode"]:
+        command.set("mode", words[0], words.pop(0))
+    tasks = [word for word in words[:2] if word in groups()["task"] and not _is_path(word)]
+    task = tasks[0] if tasks and words[0] not in valid_keys() else None
+    if task is not None:
+        words.remove(task)
+        command.set("task", task, task)
+    if words and command.value("mode") is None and _is_path(words[0]):
+        command.overrides.append("mode=restore")
+    mode = command.value("mode")
+    if task is not None and mode is None and not words and not _asks_for_help(command):
+        raise UserError(
+            f"'{task}' is a task: type 'mprnet_lit {task} PHOTO' to restore a photo, or "
+            f"'mprnet_lit train task={task}' to train"
+        )
+    if words:
+        _place(command, mode or "train")
+    sweep = sweeps(command.flags, command.overrides)
+    return [*command.flags, *(quote_files(o, sweep=sweep) for o in command.overrides)]
+
+
+def _asks_for_help(command: _Command) -> bool:
+    return not {"-h", "--help"}.isdisjoint(command.flags)
+
+
+def _split(arguments: Sequence[str]) -> _Command:
+    """Sort the arguments into flags with their values, overrides and words."""
+    command = _Command()
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            command.words += rest
+            break
+        if name in PLAIN_FLAGS and not equals:
+            command.flags.append(argument)
+        elif name in INFO_FLAGS:
+            given = value or (rest.pop(0) if rest and rest[0] in INFOS else "all")
+            command.flags.append(f"--info={given}")
+        elif name in VALUE_FLAGS:
+            if not equals and not rest:
+                raise UserError(f"{name} needs a value: see 'mprnet_lit --help'")
+            command.flags += [argument] if equals else [argument, rest.pop(0)]
+        elif argument.startswith("-") and not exists(argument):
+            raise UserError(_unknown_flag(name, value or (rest[0] if rest else "VALUE")))
+        elif _is_override(argument):
+            following = rest[0] if rest else ""
+            if argument.endswith("=") and following and not _is_override(following):
+                raise UserError(
+                    f"there is a space after '{argument}': type '{argument}{following}'"
+                )
+            command.overrides.append(argument)
+        else:
+            command.words.append(argument)
+    return command
+
+
+def _is_override(word: str) -> bool:
+    """Tell overrides from other words, such as the name of a photo that has an equals sign."""
+    key, equals, _ = word.partition("=")
+    if not (_KEY.fullmatch(key) if equals else _DELETION.fullmatch(word)):
+        return False
+    return not exists(word) or key.lstrip("~+") in valid_keys()
+
+
+def _is_path(word: str) -> bool:
+    """Tell whether a word names a file or a folder, present or not, or is a glob of them."""
+    signs = ("/", "\\", "*", "?", "[")
+    return exists(expanded(word)) or any(s in word for s in signs) or bool(Path(word).suffix)
+
+
+def _place(command: _Command, mode: str) -> None:
+    """Turn the words into the overrides that they stand for in a mode."""
+    keys = _POSITIONS.get(mode, ())
+    for number, word in enumerate(command.words):
+        if not _is_path(word) or (mode != "restore" and not keys):
+            raise UserError(_unknown_word(word, command.words[number + 1 :], mode))
+    paths = [expanded(word) for word in command.words]
+    values = [quoted(path) for path in paths]
+    first = command.words[0]
+    if mode == "restore":
+        for path in paths:
+            if path.endswith(_WEIGHTS):
+                raise UserError(f"'{path}' is not a photo: type 'weights={path}' to restore by it")
+        command.set("input", values[0] if len(values) == 1 else f"[{','.join(values)}]", first)
+    elif len(values) != len(keys):
+        wanted = " ".join(key.upper() for key in keys)
+        raise UserError(f"type 'mprnet_lit {mode} {wanted}', or {_settings(keys)}")
+    else:
+        for key, value, word in zip(keys, values, command.words, strict=True):
+            command.set(key, value, word)
+
+
+def _settings(keys: Sequence[str]) -> str:
+    return "'" + " ".join(f"{key}={key.upper()}" for key in keys) + "'"
+
+
+def _unknown_flag(flag: str, value: str) -> str:
+    """Return what to type instead of a flag that Hydra does not have."""
+    key = flag.lstrip("-").replace("-", "_")
+    if key in groups()["mode"]:
+        return f"there is no option {flag}: type 'mprnet_lit {key}'"
+    if key in valid_keys():
+        return f"settings have no dashes: type '{key}={value}' instead of {flag}"
+    flags = [*PLAIN_FLAGS, *VALUE_FLAGS, *INFO_FLAGS]
+    near = difflib.get_close_matches(flag, [f for f in flags if f.startswith("--")], 1, 0.7)
+    near = near or [f"{k}=" for k in difflib.get_close_matches(key, valid_keys(), 1, 0.7)]
+    meant = f"did you mean '{near[0]}'?" if near else "see 'mprnet_lit --help'"
+    return f"there is no option {flag}: {meant}"
+
+
+def _unknown_word(word: str, following: Sequence[str], mode: str) -> str:
+    """Return what to type instead of a word that has no meaning."""
+    value = next((text.lstrip("=") for text in following if text != "="), "VALUE")
+    if word.startswith("="):
+        return f"a setting has no spaces around '=': type 'KEY{word}'"
+    if word in valid_keys():
+        return f"'{word}' is a setting: type '{word}={value}'"
+    options = [f"{group}={word}" for group, names in groups().items() if word in names]
+    if options:
+        return f"'{word}' is an option: type {' or '.join(repr(o) for o in options)}"
+    if _is_path(word):
+        return f"mode={mode} takes no file alone: type KEY={word} (see 'mprnet_lit {mode} --help')"
+    known = [*groups()["mode"], *groups()["task"], *valid_keys()]
+    near = difflib.get_close_matches(word, known, 1, 0.7)
+    if near:
+        return f"'{word}' is unknown: did you mean '{near[0]}'?"
+    return f"'{word}' is neither a mode, a file nor KEY=VALUE: see 'mprnet_lit --help'"

@@ -1,0 +1,172 @@
+"""``mode=evaluate``: score a network on a published test set or on one's own pairs."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from lightning import Trainer
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from mprnet_lit.cli import common as arguments
+from mprnet_lit.evaluation.dnd import find_dnd_images
+from mprnet_lit.evaluation.evaluator import Evaluation, Submission, TestSet
+from mprnet_lit.evaluation.results import Result, write_result
+from mprnet_lit.evaluation.test_sets import choose_layout, find_image_files, find_test_images
+from mprnet_lit.inference import Restorer
+from mprnet_lit.inference.tile_size import free_bytes
+from mprnet_lit.metrics.protocols import PROTOCOLS, PerceptualScores, Protocol
+from mprnet_lit.runs.provenance import save_provenance
+from mprnet_lit.training import trainer as nodes
+from mprnet_lit.utils.console import quieten, say, say_facts
+from mprnet_lit.utils.errors import UserError
+
+_WHOLE = 0.9
+"""The share of the free memory that a whole image may take: tiles would change its score."""
+
+
+def run(config: DictConfig) -> float | None:
+    """Evaluate as configured; returns the mean PSNR in dB, ``None`` where there are no targets."""
+    quieten()
+    benchmark, folder = config.get("benchmark"), Path(arguments.place(config, "output")).resolve()
+    if benchmark is not None and benchmark.protocol is None:  # it has no targets
+        _submit(config, folder)
+        return None
+    protocol = _protocol(config)
+    measures: list[type[Protocol]] = [PROTOCOLS[protocol]]
+    if config.perceptual:
+        measures.append(PerceptualScores)
+    trainer = _trainer(config)
+    restorer = _restorer(config, trainer)  # before the files are gone through, which takes a while
+    sets = _sets(config)
+    evaluation = Evaluation(restorer, sets, measures)
+    trainer.test(evaluation, verbose=False)
+    published = [] if benchmark is None else _published(benchmark)
+    result = Result(
+        name="your pairs" if benchmark is None else str(benchmark.name),
+        protocol=protocol,
+        sets=sets,
+        published=published,
+        rows=evaluation.rows,
+        settings=restorer.settings
+        | {"tiling": _tiling([row.tiles for row in evaluation.rows], restorer)},
+        tlc=bool(config.tlc),
+    )
+    if trainer.is_global_zero:
+        save_provenance(config, folder)
+        write_result(result, folder, restorer, Console())
+    psnr = result.mean["psnr"]
+    return None if math.isnan(psnr) else psnr
+
+
+def _protocol(config: DictConfig) -> str:
+    """Return the protocol: the benchmark's, or the one chosen for one's own pairs.
+
+    Raises:
+        UserError: there is no such protocol, or it is chosen for a benchmark, which has its own.
+    """
+    benchmark = config.get("benchmark")
+    if benchmark is not None and config.protocol is not None:
+        raise UserError(
+            f"protocol={config.protocol} is for your own pairs, but benchmark={benchmark.name} is "
+            "scored by its own: remove one of them"
+        )
+    key = "protocol" if benchmark is None else "benchmark.protocol"
+    protocol = (config.protocol or "rgb") if benchmark is None else benchmark.protocol
+    if protocol not in PROTOCOLS:
+        raise UserError(f"{key}={protocol} must be one of {', '.join(PROTOCOLS)}")
+    return str(protocol)
+
+
+def _tiling(tiles: Sequence[int], restorer: Restorer) -> str:
+    """Return the tiles in use and how many images were restored in them."""
+    tiled = sum(count > 1 for count in tiles)
+    return f"{restorer.settings['tiling']}; {tiled} of {len(tiles)} images" if tiled else "off"
+
+
+def _sets(config: DictConfig) -> list[TestSet]:
+    """Find the images of the benchmark, or of ``input`` and ``target``."""
+    on_error, benchmark = config.data.on_error, config.get("benchmark")
+    if benchmark is not None:
+        if config.input is not None or config.target is not None:
+            raise UserError(
+                "benchmark and input/target are both set: give either (a benchmark's folder is "
+                "benchmark.root)"
+            )
+        nodes = [benchmark] if "sets" not in benchmark else list(benchmark.sets.values())
+        return [
+            TestSet(
+                str(node.name),
+                find_test_images(
+                    str(node.name),
+                    Path(node.root),
+                    cast(Any, OmegaConf.to_container(node.layouts)),
+                    on_error,
+                ),
+                _published(node),
+                node.images,
+            )
+            for node in nodes
+        ]
+    if config.input is None or config.target is None:
+        raise UserError(
+            "there is nothing to evaluate on: add benchmark=NAME, or input=FOLDER and "
+            "target=FOLDER (without targets use mode=restore)"
+        )
+    folders = arguments.place(config, "input"), arguments.place(config, "target")
+    pairs = find_image_files(*folders, config.input_pattern, config.target_pattern, on_error)
+    return [TestSet("your pairs", pairs)]
+
+
+def _submit(config: DictConfig, folder: Path) -> None:
+    """Write DND's submission bundle."""
+    node = config.benchmark
+    root = Path(node.root)
+    layouts = cast(list[dict[str, str]], OmegaConf.to_container(node.layouts))
+    layout = choose_layout(str(node.name), root, layouts)
+    images = find_dnd_images(root / layout["info"], root / layout["scenes"])
+    trainer = _trainer(config)
+    restorer = _restorer(config, trainer)
+    bundle = folder / "bundled"
+    submission = Submission(restorer, images, bundle)
+    trainer.test(submission, verbose=False)
+    if not trainer.is_global_zero:
+        return
+    save_provenance(config, folder)
+    console = Console()
+    say_facts(console, restorer.settings | {"tiling": _tiling(submission.tiles, restorer)})
+    crops = sum(len(image.boxes) for image in images)
+    lines = [
+        f"Restored {crops} crops of {len(images)} images; there are no targets, so no scores.",
+        f"Send the files in {bundle} to the benchmark's server.",
+        *(f"Published: PSNR {p['psnr']:.2f}, SSIM {p['ssim']:.3f}" for p in _published(node)),
+    ]
+    for line in lines:
+        say(console, line)
+
+
+def _trainer(config: DictConfig) -> Trainer:
+    # The Restorer has its own precision; Lightning's would run all of a step in it.
+    return nodes.build_trainer(
+        config.trainer,
+        [],
+        precision="32-true",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=Console().is_terminal,
+    )
+
+
+def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
+    """Build the Restorer on this process's own device, unless ``device`` names one."""
+    own = str(trainer.strategy.root_device) if config.device == "auto" else None
+    restorer = arguments.restorer(config, own)
+    if config.tile == "auto" and config.memory_gb is None:
+        sharing = trainer.num_devices if restorer.device.type == "cpu" else 1
+        restorer.memory_gb = _WHOLE * free_bytes(restorer.device) / sharing / 1e9
+    return restorer
+
+
+def _published(node: DictConfig) -> list[dict[str, Any]]:
+    return cast(list[dict[str, Any]], OmegaConf.to_container(node.published, resolve=True))

@@ -1,0 +1,107 @@
+"""``mode=export``: write a network for other runtimes, having checked that it is the same."""
+
+from collections.abc import Callable
+from io import BytesIO
+from itertools import islice
+
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from torch import Tensor
+
+from mprnet_lit import weights
+from mprnet_lit.cli.common import new_file, weights_file
+from mprnet_lit.config.messages import instantiate
+from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.export import check, to_onnx, trace
+from mprnet_lit.inference.onnx_runtime import OnnxNetwork
+from mprnet_lit.metrics import psnr
+from mprnet_lit.models import MPRNet
+from mprnet_lit.models.padding import pad_to_multiple
+from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.console import say
+from mprnet_lit.utils.errors import UserError
+
+_BATCHES = 16
+"""Of four crops each, to calibrate int8 with."""
+_MOST_LOST = 1.0
+"""PSNR in dB beyond which int8 is no use."""
+
+
+def run(config: DictConfig) -> None:
+    """Write ``output`` from ``weights``.
+
+    Raises:
+        UserError: an option can't be used, the weights can't be read, the exported network is not
+            the same, or ``output`` is there already or can't be written.
+    """
+    path, output = weights_file(config), new_file(config)
+    if output.suffix not in (".onnx", ".pt2"):
+        raise UserError(f"output={output} must end in .onnx, or in .pt2 for a torch.export program")
+    if config.int8 and output.suffix != ".onnx":
+        raise UserError(f"int8=true is for .onnx files: change output={output}")
+    console = Console()
+    read = weights.read(path)
+    task = read.info.task
+    if config.int8 and task and task != config.task.name:  # it would be calibrated on another
+        raise UserError(
+            f"{path} was trained to {task}, but int8=true is calibrated for "
+            f"task={config.task.name}: add task={task}"
+        )
+    exported: Callable[[Tensor], Tensor]
+    if output.suffix == ".pt2":
+        content = _program(read.model)
+        exported = torch.export.load(BytesIO(content)).module()
+    else:
+        content = to_onnx(read)
+        exported = _runner(content)
+    for shape, difference in check(exported, read.model).items():
+        say(console, f"checked  {shape}: differs from torch by at most {difference:.1e}")
+    if config.int8:
+        content = _int8(content, exported, config, console)
+    write_whole(output, content)
+    say(console, f"written  {output} ({len(content) / 1e6:.2f} MB)")
+
+
+def _program(model: MPRNet) -> bytes:
+    buffer = BytesIO()
+    torch.export.save(trace(model), buffer)
+    return buffer.getvalue()
+
+
+def _runner(content: bytes) -> Callable[[Tensor], Tensor]:
+    network = OnnxNetwork(content)
+    return lambda x: network(x)[0]
+
+
+def _int8(
+    content: bytes, original: Callable[[Tensor], Tensor], config: DictConfig, console: Console
+) -> bytes:
+    """Quantise, and say what it costs on photos that calibration did not see."""
+    from mprnet_lit.export.quantize import to_int8
+
+    data: RestorationDataModule = instantiate(
+        config.data, patch_size=128, batch_size=4, num_workers=0, val_crop_size=256
+    )
+    data.setup()
+    batches = islice(data.train_dataloader(), _BATCHES)
+    quantised = to_int8(content, [batch["degraded"].numpy() for batch in batches])
+    network = _runner(quantised)
+    scores: list[Tensor] = []
+    for batch in data.val_dataloader():
+        degraded, target = batch["degraded"], batch["target"]
+        height, width = degraded.shape[-2:]
+        padded = pad_to_multiple(degraded)
+        images = (degraded, *(run(padded)[..., :height, :width] for run in (original, network)))
+        scores.append(torch.stack([psnr(image, target)[0] for image in images]))
+    before, whole, coarse = torch.stack(scores).mean(0).tolist()
+    say(console, f"photos   {len(scores)} held out, degraded: {before:.2f} dB")
+    say(console, f"float32  {whole:.2f} dB, {len(content) / 1e6:.2f} MB")
+    lost = whole - coarse
+    say(console, f"int8     {coarse:.2f} dB, {len(quantised) / 1e6:.2f} MB: {lost:+.3f} dB lost")
+    if not lost < _MOST_LOST:
+        raise UserError(
+            f"int8 loses {lost:.2f} dB, more than {_MOST_LOST:g}: nothing was written; check that "
+            "data.degradation is what the weights were trained for"
+        )
+    return quantised

@@ -1,0 +1,182 @@
+"""``mode=prepare``: decode a data set once into a store that gives crops without decoding."""
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress
+
+from mprnet_lit.cli.common import place
+from mprnet_lit.config.messages import instantiate
+from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.data.sources import Sample
+from mprnet_lit.data.store import (
+    SPLITS,
+    SUFFIX,
+    Entry,
+    Split,
+    Stored,
+    begin,
+    done_before,
+    file_of,
+    finish,
+    note,
+    read_index,
+    store,
+    stored_in,
+)
+from mprnet_lit.images.reading import read_image
+from mprnet_lit.runs.folder import held
+from mprnet_lit.utils.console import say
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import cores
+from mprnet_lit.utils.text import printable
+
+
+def run(config: DictConfig) -> None:
+    """Make or complete the store ``output``, or check it with ``verify``.
+
+    Raises:
+        UserError: the data can't be used, the disk is too small, the store is damaged, or another
+            process prepares it.
+    """
+    console, folder = Console(), Path(place(config, "output"))
+    if config.verify:
+        _verify(folder, console)
+        return
+    data: RestorationDataModule = instantiate(config.data)
+    data.setup()
+    samples: dict[Split, list[Sample]] = {"train": data.train_samples, "val": data.val_samples}
+    images = {
+        file_of(split, path): Image(path, sample.height, sample.width)
+        for split in SPLITS
+        for sample in samples[split]
+        for path in (sample.target, sample.degraded)
+        if path is not None
+    }
+    if any(image.path.suffix == SUFFIX for image in images.values()):
+        raise UserError("data=prepared is prepared already: choose the data that it was made of")
+    if not folder.exists():
+        _check_room(folder, images)  # before the folder is made
+    with held(folder):
+        done = _prepare(folder, samples, images, console)
+    size = sum(stored.size for stored in done.values()) / 1e9
+    say(
+        console,
+        f"{len(samples['train'])} training and {len(samples['val'])} validation samples in "
+        f"{folder} ({size:.2f} GB): train with data=prepared data.train.folder={folder}",
+    )
+
+
+def _prepare(
+    folder: Path, samples: dict[Split, list[Sample]], images: dict[str, "Image"], console: Console
+) -> dict[str, Stored]:
+    """Make or complete a store that the caller holds the lock of; return its files."""
+    done = done_before(folder)
+    done = {file: stored for file, stored in done.items() if file in images}
+    todo = {file: image for file, image in images.items() if file not in done}
+    if done:
+        say(console, f"{len(done)} of {len(images)} images done before")
+    if todo:
+        _check_room(folder, todo)
+        begin(folder, done)
+    failures = _store_all(todo, folder, done, console)
+    if failures:
+        lines = "".join(f"\n  {printable(failure)}" for failure in failures)
+        raise UserError(f"{len(failures)} images could not be prepared:{lines}")
+
+    def entry(split: Split, sample: Sample) -> Entry:
+        target = done[file_of(split, sample.target)]
+        degraded = None if sample.degraded is None else done[file_of(split, sample.degraded)]
+        return Entry(sample.name, sample.height, sample.width, target, degraded)
+
+    deleted = finish(folder, {split: [entry(split, s) for s in samples[split]] for split in SPLITS})
+    if deleted:
+        say(console, f"{deleted} images deleted that are no longer in the data set")
+    return done
+
+
+class Image(NamedTuple):
+    """An image to be stored, and the size that it had when it was listed."""
+
+    path: Path
+    height: int
+    width: int
+
+
+def _check_room(folder: Path, todo: dict[str, Image]) -> None:
+    """Refuse before the work what the disk can't hold, reckoned with 8 bits."""
+    needed = sum(image.height * image.width * 3 for image in todo.values())
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(
+            f"{folder} needs {needed / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB free: "
+            "choose another output or make room"
+        )
+
+
+def _store_all(
+    todo: dict[str, Image], folder: Path, done: dict[str, Stored], console: Console
+) -> list[str]:
+    """Store images by several threads, noting each that is done; returns what can't be read.
+
+    Raises:
+        UserError: the store can't be written; what is done stays noted.
+    """
+    failures: list[str] = []
+    stop = threading.Event()
+
+    def one(image: Image, file: str) -> Stored | str | None:
+        if stop.is_set():
+            return None
+        try:
+            status = image.path.stat()
+            pixels = read_image(image.path)
+        except OSError as error:
+            return f"{image.path} can't be read ({error.strerror})"
+        except UserError as error:
+            return str(error)
+        if pixels.shape[:2] != (image.height, image.width):
+            return f"{image.path} has changed since it was listed: run mode=prepare again"
+        return store(pixels, image.path, status, file, folder)
+
+    with (
+        ThreadPoolExecutor(cores()) as pool,
+        Progress(console=console, disable=not console.is_terminal) as bar,
+    ):
+        task = bar.add_task("preparing", total=len(todo))
+        futures = [pool.submit(one, image, file) for file, image in todo.items()]
+        try:
+            for future in as_completed(futures):
+                outcome = future.result()
+                if isinstance(outcome, Stored):
+                    done[outcome.file] = outcome
+                    note(outcome, folder)
+                elif outcome is not None:
+                    failures.append(outcome)
+                bar.advance(task)
+        finally:
+            stop.set()  # of what has not begun yet, if this was interrupted
+    return sorted(failures)
+
+
+def _verify(folder: Path, console: Console) -> None:
+    stored = list(stored_in(read_index(folder)))
+    with ThreadPoolExecutor(cores()) as pool:
+        whole = list(pool.map(lambda s: s.is_whole(folder), stored))
+    damaged = [s for s, good in zip(stored, whole, strict=True) if not good]
+    if damaged:
+        lines = "".join(f"\n  {folder / s.file} (of {printable(s.source)})" for s in damaged)
+        raise UserError(
+            f"{len(damaged)} of {len(stored)} files are damaged; delete them and run mode=prepare "
+            f"again, which makes what is missing:{lines}"
+        )
+    changed = [s for s in stored if not s.is_current(folder)]
+    for each in changed:
+        say(console, f"changed since: {each.source}; mode=prepare takes it anew")
+    say(console, f"all {len(stored)} files of {folder} are whole")

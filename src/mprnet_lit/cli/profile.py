@@ -1,0 +1,138 @@
+"""``mode=benchmark``: how fast a training step is, and the largest batch that memory holds."""
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from mprnet_lit.cli.common import new_file
+from mprnet_lit.inference.tile_size import free_bytes
+from mprnet_lit.training.build import build_model
+from mprnet_lit.training.step_probe import AUTOCAST, Trial, run_trial
+from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.console import say, say_facts
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import training_device
+
+_SHARE = 0.9
+"""Of the free memory, what training may take."""
+
+
+def run(config: DictConfig) -> None:
+    """Measure training steps of growing batches, without and with gradient checkpointing.
+
+    Raises:
+        UserError: an option can't be used, or not even one patch fits.
+    """
+    if config.trainer.precision not in AUTOCAST:
+        raise UserError(
+            f"trainer.precision={config.trainer.precision} can't be measured: mode=benchmark runs "
+            + ", ".join(AUTOCAST)
+        )
+    output = None if config.output is None else new_file(config)
+    console = Console()
+    device = training_device(config.trainer.accelerator)
+    limit = _SHARE * free_bytes(device) if config.memory_gb is None else config.memory_gb * 1e9
+    model = build_model(config).model
+    facts = {
+        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+        "patch": f"{config.data.patch_size}x{config.data.patch_size}",
+        "precision": config.trainer.precision,
+        "device": device,
+        "memory": f"{limit / 1e9:.3g} GB",
+    }
+    say_facts(console, facts)
+    trials: list[Trial] = []
+    for checkpointing in (False, True):
+        # bound to this turn's value of checkpointing
+        def attempt(batch: int, checkpointing: bool = checkpointing) -> Trial | None:
+            say(console, f"trying {batch} patches{_with(checkpointing)}")
+            return run_trial(config, batch, checkpointing, limit)
+
+        trials += search(attempt, int(config.largest_batch), limit)
+    if not trials:
+        raise UserError(
+            f"not even one patch fits {limit / 1e9:.3g} GB: choose a smaller data.patch_size, a "
+            "smaller model, or more memory_gb"
+        )
+    console.print(_table(trials))
+    for line in _advice(trials, config):
+        say(console, line)
+    if output is not None:
+        record = {"facts": {k: str(v) for k, v in facts.items()}, "trials": [*map(asdict, trials)]}
+        write_whole(output, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def search(attempt: Callable[[int], Trial | None], largest: int, limit: float) -> list[Trial]:
+    """Double the batch while it fits, then close in on the largest that does, to an eighth.
+
+    A batch whose memory, reckoned from those before, would be over ``limit`` is not attempted.
+
+    Returns:
+        the trials that fitted, by batch.
+    """
+    fitted: list[Trial] = []
+    held, too_large = 0, largest + 1
+    while too_large - held > max(1, held // 8):
+        doubled = min(max(2 * held, 1), largest)
+        batch = doubled if doubled < too_large else (held + too_large) // 2
+        trial = None if _reckoned(fitted, batch) > limit else attempt(batch)
+        if trial is None:
+            too_large = batch
+        else:
+            fitted.append(trial)
+            held = batch
+    return fitted
+
+
+def _reckoned(fitted: list[Trial], batch: int) -> float:
+    """Return the memory that a batch would take, on the line through the two largest so far."""
+    if len(fitted) < 2:
+        return 0
+    before, last = fitted[-2:]
+    slope = (last.peak - before.peak) / (last.batch - before.batch)
+    return last.peak + max(slope, 0) * (batch - last.batch)
+
+
+def _speed(trial: Trial) -> float:
+    return trial.batch / statistics.median(trial.seconds)
+
+
+def _with(checkpointing: bool) -> str:
+    return ", gradient checkpointing" if checkpointing else ""
+
+
+def _table(trials: list[Trial]) -> Table:
+    table = Table(title="Training steps")
+    for column in ("batch", "checkpointing", "seconds", "patches/s", "memory"):
+        table.add_column(column, justify="right")
+    for trial in trials:
+        table.add_row(
+            str(trial.batch),
+            "on" if trial.checkpointing else "off",
+            f"{statistics.median(trial.seconds):.3f}",
+            f"{_speed(trial):.2f}",
+            f"{trial.peak / 1e9:.2f} GB",
+        )
+    return table
+
+
+def _advice(trials: list[Trial], config: Any) -> list[str]:
+    shares = config.trainer.accumulate_grad_batches
+    lines = []
+    for checkpointing in (False, True):
+        found = [t.batch for t in trials if t.checkpointing == checkpointing]
+        if not found:
+            continue
+        bound = " (largest_batch)" if max(found) == config.largest_batch else ""
+        lines.append(f"largest batch per device{_with(checkpointing)}: {max(found)}{bound}")
+    fastest = max(trials, key=_speed)
+    option = " module.gradient_checkpointing=true" if fastest.checkpointing else ""
+    per = f" x {shares} accumulated batches" if shares != 1 else ""
+    lines.append(f"fastest: data.batch_size={fastest.batch} x devices{per}{option}")
+    return lines

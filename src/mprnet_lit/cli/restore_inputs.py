@@ -1,0 +1,244 @@
+"""Finding the files to restore and the places of their results."""
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from mprnet_lit.cli.restore_record import Records
+from mprnet_lit.images.formats import IMAGE_SUFFIXES, convert_hint, is_other_image
+from mprnet_lit.images.listing import Listing, count_kinds, list_images, skipped, sort_out, walk
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.identity import RealPaths
+from mprnet_lit.video.restore import VIDEO_SUFFIXES
+
+SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+_WILDCARDS = "*?["
+_LONGEST_NAME = 255
+"""Most bytes of a file's name on common file systems."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo or video to restore.
+
+    Attributes:
+        source: the file.
+        name: its path relative to the input.
+        destination: the file to write.
+        beside: what else to write beside a photo: ``compare``, ``stage1``, ...
+    """
+
+    source: Path
+    name: str
+    destination: Path
+    beside: tuple[str, ...] = ()
+
+    @property
+    def is_video(self) -> bool:
+        """Return whether the source is a video, by its suffix."""
+        return self.source.suffix.lower() in VIDEO_SUFFIXES
+
+    @property
+    def files(self) -> list[Path]:
+        """Return every file to write, the result first."""
+        if self.is_video:
+            return [self.destination]
+        return [self.destination, *(beside(self.destination, what) for what in self.beside)]
+
+
+def beside(destination: Path, what: str) -> Path:
+    """Return the path of a stage's image or a comparison.
+
+    Raises:
+        UserError: its name would be too long for a file system.
+    """
+    name = f"{destination.name}.{what}.png"
+    excess = len(os.fsencode(name)) - _LONGEST_NAME
+    if excess > 0:
+        raise UserError(
+            f"{destination}: the name of its {what} would be {excess} bytes too long: shorten the "
+            "name, or set stages and compare to false"
+        )
+    return destination.with_name(name)
+
+
+def find_jobs(
+    source: str | Sequence[str],
+    output: str,
+    beside: Sequence[str] = (),
+    note: Callable[[str], None] = lambda line: None,
+) -> list[Job]:
+    """Find the files to restore.
+
+    Results of earlier calls are skipped if the files that they were made of lie in the input too.
+
+    Args:
+        source: a file, a folder (searched with its subfolders) or a glob such as ``in/**/*.jpg``;
+            or several of these.
+        output: a file, if ``source`` is one and this has the suffix of an image or video; else a
+            folder, in which names and subfolders are kept.
+        beside: what else to write beside each photo.
+        note: receives a line about each sort of file that is skipped.
+
+    Raises:
+        UserError: a source does not exist or nothing in it can be restored; a result would
+            overwrite one of the sources, or the result of another one.
+    """
+    sources = [source] if isinstance(source, str) else list(source)
+    if not sources:
+        raise UserError("input is empty: name a photo, a video, a folder or a glob")
+    target, jobs = Path(output), list[Job]()
+    if len(sources) > 1 and target.suffix.lower() in SUFFIXES and not target.is_dir():
+        raise UserError(f"output={output} is one file, but input names several: name a folder")
+    for each in sources:
+        jobs += _find(each, target, len(sources) == 1, tuple(beside), note)
+    return _checked(jobs)
+
+
+def _find(
+    source: str, target: Path, alone: bool, beside: tuple[str, ...], note: Callable[[str], None]
+) -> list[Job]:
+    """Return the jobs of one source."""
+    path = Path(source)
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            hint = f": {convert_hint(path)}" if is_other_image(path) else ""
+            raise UserError(
+                f"{path} is not an image or a video ({' '.join(sorted(SUFFIXES))}){hint}"
+            )
+        is_file = alone and target.suffix.lower() in SUFFIXES and not target.is_dir()
+        return [Job(path, path.name, target if is_file else target / path.name, beside)]
+    if path.is_dir():
+        root, place, found = path, target, list_images(path, SUFFIXES)
+    elif any(sign in source for sign in _WILDCARDS):
+        root, found = _matches(path)
+        place = None
+    else:
+        raise UserError(f"there is no file or folder {source}: check input")
+    for line in skipped(found, "images or videos"):
+        note(line)
+    files = _without_results(found.files, root, place)
+    if len(files) < len(found.files):
+        count = len(found.files) - len(files)
+        note(f"Skipped results of earlier calls and files in the output: {count}")
+    if not files:
+        others = f", only {count_kinds(found.unread)}" if found.unread else ""
+        results = ", only results of earlier calls" if found.files else others
+        raise UserError(
+            f"nothing matches {source} that is an image or a video{results}: check input"
+        )
+    names = [file.relative_to(root) for file in files]
+    return [
+        Job(file, name.as_posix(), target / name, beside)
+        for file, name in zip(files, names, strict=True)
+    ]
+
+
+def _checked(jobs: list[Job]) -> list[Job]:
+    """Return each job once; refuse those whose results would overwrite each other or a source."""
+    real = RealPaths()
+    sources = {real(job.source) for job in jobs}
+    kept: dict[str, Job] = {}
+    distinct: list[Job] = []
+    for job in jobs:
+        # Equal on file systems that ignore case, or that compose accents in another way.
+        keys = {unicodedata.normalize("NFC", str(file)).casefold(): file for file in job.files}
+        other = next((kept[key] for key in keys if key in kept), None)
+        if other is not None and real(job.source) == real(other.source):
+            continue  # named twice
+        if other is not None:
+            raise UserError(
+                f"{other.source} and {job.source} would both be restored to {job.destination}: "
+                "rename one of them, or restore them into two folders"
+            )
+        for file in keys.values():
+            if real(file) in sources:
+                raise UserError(
+                    f"{file} would be overwritten, but is among the input: "
+                    "set output to another folder"
+                )
+        kept |= dict.fromkeys(keys, job)
+        distinct.append(job)
+    return distinct
+
+
+def _without_results(files: list[Path], root: Path, output: Path | None) -> list[Path]:
+    """Return the files that are not results of earlier calls.
+
+    Dropped are results whose sources lie in ``root`` too, comparisons, stages, and all files in
+    ``output`` if ``output`` lies in ``root``.
+    """
+    records = Records()
+    real_root = records.real(root)
+    place = None if output is None else Path(records.real(output))
+    if place is not None and (str(place) == real_root or not place.is_relative_to(real_root)):
+        place = None
+
+    def is_result(file: Path) -> bool:
+        record = records.of(file.parent)
+        if place is not None and record.folder.is_relative_to(place):
+            return True
+        result = record.find(file.name)
+        if result is None:
+            return False
+        source = record.path_of(result)
+        is_main = file.name == min(result.files, key=len)
+        return not is_main or (source.is_relative_to(real_root) and source.exists())
+
+    return [file for file in files if not is_result(file)]
+
+
+def _matches(pattern: Path) -> tuple[Path, Listing]:
+    """Return the folders of a glob that have no wildcard, and what it matches, as a shell does.
+
+    ``**`` enters linked folders, each real folder once.
+    """
+    parts = pattern.parts
+    count = next((n for n, part in enumerate(parts) if _is_wild(part)), len(parts) - 1)
+    root, rest = Path(*parts[:count]), list(parts[count:])
+    if ".." in rest:
+        raise UserError(f"input={pattern} has '..' after a wildcard: name the folder before it")
+    rest = [part for n, part in enumerate(rest) if rest[n : n + 2] != ["**", "**"]]
+    if rest[-1] == "**":  # by itself it would match folders alone
+        rest.append("*")
+    closed: list[Path] = []
+    hidden = any(part.startswith(".") for part in rest)
+    try:
+        found = dict.fromkeys(_expand(root, rest, hidden, closed))
+    except ValueError as error:
+        raise UserError(f"input={pattern} can't be used ({error}): change it") from error
+    return root, sort_out(found, SUFFIXES, closed)
+
+
+def _expand(folder: Path, parts: Sequence[str], hidden: bool, closed: list[Path]) -> Iterator[Path]:
+    """Yield the files below a folder that the parts of a glob match."""
+    part, *rest = parts
+    if part == "**":
+        for inside, names in walk(folder, closed, hidden=hidden):
+            if len(rest) > 1:
+                yield from _expand(inside, rest, hidden, closed)
+            else:
+                yield from (inside / name for name in names if fnmatch(name, rest[0]))
+        return
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder)) if _is_wild(part) else [part]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError:
+        closed.append(folder)
+        return
+    for name in names:
+        if not (name == part or fnmatch(name, part)) or (name[0] == "." and not hidden):
+            continue
+        path = folder / name
+        if rest:
+            yield from _expand(path, rest, hidden, closed)
+        elif os.path.lexists(path) and not path.is_dir():
+            yield path
+
+
+def _is_wild(part: str) -> bool:
+    return any(sign in part for sign in _WILDCARDS)

@@ -1,0 +1,152 @@
+"""Sorting jobs into those that are done and those to do, and refusing to overwrite other files."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mprnet_lit.cli.restore_inputs import Job
+from mprnet_lit.cli.restore_record import Record, Records, Result
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.identity import File
+
+_SHOWN = 10
+_NOT_A_RESULT = "is not a result of mprnet_lit, or was changed since"
+_NO_RECORD = "lies in a folder without a record of results (earlier versions wrote none)"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs, sorted.
+
+    Attributes:
+        done: the jobs that are done already.
+        todo: the jobs to do.
+        again: how many of these replace a result of an earlier call.
+    """
+
+    done: list[Job]
+    todo: list[Job]
+    again: int
+
+
+def make_plan(jobs: Sequence[Job], recipe: str, records: Records, *, overwrite: bool) -> Plan:
+    """Compare jobs with the records of their folders.
+
+    A job is done if its source's content, the weights and the options are those of the recorded
+    result and its files are as they were written. A result of the same photo (by path or content)
+    may be replaced; any other file only with ``overwrite``.
+
+    Args:
+        jobs: the jobs to sort.
+        recipe: digest of the weights and options.
+        records: the records of the results' folders.
+        overwrite: whether to do every job and to replace every file at its destination.
+
+    Raises:
+        UserError: a job would replace a file that is not its own result.
+    """
+    done: list[Job] = []
+    todo: list[Job] = []
+    again = 0
+    conflicts: list[str] = []
+    confirmed: dict[Record, list[Result]] = {}
+    for job in jobs:
+        record = records.of(job.destination.parent)
+        source = record.relative(records.real(job.source))
+        result = record.find(job.destination.name)
+        if overwrite:
+            todo.append(job)
+        elif result is not None and _is_done(job, recipe, result):
+            done.append(job)
+            if (fresh := _refreshed(job, source, result)) is not None:
+                confirmed.setdefault(record, []).append(fresh)
+        else:
+            todo.append(job)
+            again += result is not None
+            conflicts += _conflicts(job.files, job.source, source, record)
+    _refuse(conflicts)
+    for record, results in confirmed.items():
+        record.append(results)
+    return Plan(done, todo, again)
+
+
+def check_report(path: Path, records: Records, *, overwrite: bool) -> None:
+    """Refuse to overwrite a file that is not a report of an earlier call.
+
+    Raises:
+        UserError: ``path`` is such a file, and ``overwrite`` is not set.
+    """
+    if overwrite or not os.path.lexists(path):
+        return
+    record = records.of(path.parent)
+    if record.find(path.name) is None:
+        what = "is not a report of mprnet_lit" if record.exists else _NO_RECORD
+        _refuse([f"{path} {what}, and the report would overwrite it"])
+
+
+def _is_done(job: Job, recipe: str, result: Result) -> bool:
+    return (
+        result.recipe == recipe
+        and result.photo is not None
+        and all(
+            path.name in result.files and result.files[path.name].matches(path)
+            for path in job.files[1:]
+        )
+        and result.photo.matches(job.source)
+    )
+
+
+def _refreshed(job: Job, source: str, result: Result) -> Result | None:
+    """Return the result with today's paths and times, if these differ; the content is the same."""
+    places = {path.name: path for path in job.files}
+    if (
+        result.source == source
+        and result.photo is not None
+        and result.photo.is_untouched(job.source)
+        and all(result.files[name].is_untouched(path) for name, path in places.items())
+    ):
+        return None
+    files = {
+        name: File.of(places[name]) if name in places else file
+        for name, file in result.files.items()
+    }
+    photo = File.of(job.source, with_changed=True)
+    return replace(result, source=source, photo=photo, files=files)
+
+
+def _conflicts(files: Sequence[Path], origin: Path, source: str, record: Record) -> Iterator[str]:
+    """Describe each existing file that is not a result of this photo."""
+    for path in files:
+        if not os.path.lexists(path):
+            continue
+        result = record.find(path.name)
+        if result is None:
+            what = _NOT_A_RESULT if record.exists else _NO_RECORD
+            yield f"{path} {what}, and the result of {origin} would overwrite it"
+        elif result.source != source and not (result.photo and result.photo.matches(origin)):
+            other = _shown(record.path_of(result))
+            yield f"{path} is the result of {other}, and that of {origin} would overwrite it"
+
+
+def _shown(path: Path) -> str:
+    """Return a path as short as the user would write it."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # on another drive of Windows
+        return str(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def _refuse(conflicts: Sequence[str]) -> None:
+    if not conflicts:
+        return
+    advice = "set another output, or add overwrite=true to replace"
+    if len(conflicts) == 1:
+        raise UserError(f"{conflicts[0]}: {advice} it")
+    lines = [f"  {line}" for line in conflicts[:_SHOWN]]
+    if len(conflicts) > _SHOWN:
+        lines.append(f"  and {len(conflicts) - _SHOWN} more")
+    raise UserError(
+        "\n".join([f"{len(conflicts)} files would be overwritten: {advice} them", *lines])
+    )

@@ -1,0 +1,244 @@
+"""The record of finished results, beside them in their folder: which source and settings made them.
+
+A folder of results has one hidden file of JSON lines. A line is appended, in a single write, before
+its files get their names: a process that is killed leaves no result without a line. Several
+processes may append at once.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from mprnet_lit.utils.atomic import explained, keep_permissions, require_regular, write_whole
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.identity import File, RealPaths
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+RECORD = ".mprnet_lit.jsonl"
+_MOST_BYTES = 2e9
+_SPARE = 1000
+"""Superseded lines that are not worth rewriting the file for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished result.
+
+    Attributes:
+        source: path of the photo or video, relative to the folder of the results; "" for a report.
+        photo: the source's file; ``None`` for a report.
+        recipe: digest of the weights and of the options that change the result.
+        files: the files that were written, by name: the result and what lies beside it.
+    """
+
+    source: str
+    photo: File | None
+    recipe: str
+    files: Mapping[str, File]
+
+    def line(self) -> bytes:
+        """Return the record's line, which begins with a newline: an earlier one may be cut off."""
+        values = {
+            "source": self.source,
+            "photo": self.photo and _values(self.photo),
+            "recipe": self.recipe,
+            "files": {name: _values(file) for name, file in self.files.items()},
+        }
+        return b"\n" + json.dumps(values, separators=(",", ":")).encode()
+
+    @classmethod
+    def of(cls, line: bytes) -> Self:
+        """Read a line.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError, RecursionError: the line is damaged.
+        """
+        values: dict[str, Any] = json.loads(line)
+        photo = None if values["photo"] is None else _file(values["photo"])
+        files = {name: _file(file) for name, file in values["files"].items()}
+        if not (isinstance(values["source"], str) and files) or "\0" in values["source"]:
+            raise ValueError(line)
+        return cls(values["source"], photo, str(values["recipe"]), files)
+
+
+def _values(file: File) -> list[int | str]:
+    return [file.size, file.modified, file.changed, file.digest]
+
+
+def _file(values: Any) -> File:
+    size, modified, changed, content = values
+    if not (all(type(n) is int for n in (size, modified, changed)) and isinstance(content, str)):
+        raise TypeError(values)
+    return File(size, modified, changed, content)
+
+
+class Record:
+    """The results in a folder, which need not exist yet.
+
+    Raises:
+        UserError: the record can't be read, or is not a regular file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(os.path.realpath(folder))
+        self.path = self.folder / RECORD
+        self.exists = False
+        self._results: dict[str, list[Result]] = {}
+        self._relative: dict[str, str] = {}  # of folders
+        content = b""
+        try:
+            if not stat.S_ISREG(os.lstat(self.path).st_mode):
+                raise UserError(f"{folder / RECORD} is not a regular file: remove it")
+            require_regular(self.path, _MOST_BYTES)
+            content = self.path.read_bytes()
+            self.exists = True
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise UserError(
+                f"the record {folder / RECORD} can't be read ({error.strerror}): allow it, or "
+                "choose another output"
+            ) from error
+        lines = content.split(b"\n")
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                self._add(Result.of(line))  # the last one is cut off if the process was killed
+        if len(lines) > 2 * len(self._results) + _SPARE:
+            self._compact(content)
+
+    def find(self, name: str) -> Result | None:
+        """Return the result to which the file of this name belongs, or ``None``.
+
+        ``None`` also stands for a file that was changed since.
+        """
+        for result in reversed(self._results.get(name, [])):
+            if result.files[name].matches(self.folder / name):
+                return result
+        return None
+
+    def relative(self, real: str) -> str:
+        """Return the real path of a source in the form that the record holds."""
+        folder, _, name = real.rpartition(os.sep)
+        if folder not in self._relative:
+            try:
+                relative = os.path.relpath(folder or os.sep, self.folder)
+            except ValueError:  # on another drive of Windows
+                relative = folder
+            self._relative[folder] = relative.replace(os.sep, "/")
+        return f"{self._relative[folder]}/{name}"
+
+    def path_of(self, result: Result) -> Path:
+        """Return the path of a result's source."""
+        return Path(os.path.normpath(self.folder / result.source))
+
+    def append(self, results: Iterable[Result]) -> None:
+        """Record results, durably.
+
+        Raises:
+            UserError: the record can't be written.
+        """
+        added = list(results)
+        content = b"".join(result.line() for result in added)
+        with explained(self.path, "the record"):
+            while not self._write(content):
+                pass
+        for result in added:
+            self._add(result)
+        self.exists = True
+
+    def _add(self, result: Result) -> None:
+        for name in result.files:
+            # Keep the previous one, too: a kill may come between the line and the new file.
+            self._results[name] = [*self._results.get(name, [])[-1:], result]
+
+    def _write(self, content: bytes) -> bool:
+        """Append to the file; return False if another process has replaced it meanwhile."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        number = os.open(self.path, flags, 0o666)
+        try:
+            _lock(number, shared=True)
+            if not os.path.samestat(os.fstat(number), self.path.lstat()):
+                return False
+            if os.write(number, content) < len(content):
+                raise OSError("only a part could be written")
+            os.fsync(number)
+            return True
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(number)
+
+    def _compact(self, content: bytes) -> None:
+        """Drop superseded lines, unless another process is writing."""
+        kept = {id(r): r.line() for results in self._results.values() for r in results}
+        # In a read-only folder the record stays as it is.
+        with suppress(OSError, UserError), self.path.open("rb") as file:
+            if _lock(file.fileno(), shared=False) and file.read() == content:
+                write_whole(self.path, b"".join(kept.values()))
+
+
+def _lock(number: int, *, shared: bool) -> bool:
+    """Lock an open file until it is closed; return whether that worked.
+
+    Processes that append share a lock and wait for it. Some network file systems have no locks.
+    """
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+class Records:
+    """The records of many folders, each read once."""
+
+    def __init__(self) -> None:
+        self.real = RealPaths()
+        self._records: dict[Path, Record] = {}
+
+    def of(self, folder: Path) -> Record:
+        """Return the record of a folder.
+
+        Raises:
+            UserError: the record can't be read.
+        """
+        if folder not in self._records:
+            self._records[folder] = Record(folder)
+        return self._records[folder]
+
+    def publish(
+        self, staged: Path, folder: Path, source: Path | None, photo: File | None, recipe: str
+    ) -> None:
+        """Record a result and move its files from ``files.staging`` to their folder.
+
+        Args:
+            staged: the folder with the files.
+            folder: folder to move them to; it is made if it does not exist.
+            source: the photo or video; ``None`` for a report.
+            photo: the source's file as it was read.
+            recipe: digest of the weights and options.
+
+        Raises:
+            UserError: the files or the record can't be written.
+        """
+        with explained(folder, "into"):
+            folder.mkdir(parents=True, exist_ok=True)
+            record = self.of(folder)
+            paths = sorted(staged.iterdir(), key=lambda path: len(path.name), reverse=True)
+            files = {path.name: File.of(path) for path in paths}
+            name = "" if source is None else record.relative(self.real(source))
+            record.append([Result(name, photo, recipe, files)])
+            for path in paths:  # the result itself, which has the shortest name, last
+                keep_permissions(path, folder / path.name)
+                path.replace(folder / path.name)

@@ -1,0 +1,81 @@
+"""``mode=serve``: a page in the browser that restores photos."""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from mprnet_lit.cli import common as arguments
+from mprnet_lit.serving.hosts import is_loopback
+from mprnet_lit.serving.limits import Limits
+from mprnet_lit.serving.restoring import Choices
+from mprnet_lit.utils.console import say
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.weights.shipped import SHIPPED, shipped
+
+
+def run(config: DictConfig) -> None:
+    """Serve the page until Ctrl-C or SIGTERM.
+
+    Raises:
+        UserError: gradio is not installed, the weights can't be read, an option can't be used, or
+            the port is taken.
+    """
+    allowed = _allowed_hosts(config)
+    from mprnet_lit.serving.page import application
+    from mprnet_lit.serving.server import serve
+
+    console = Console()
+    host = str(config.host)
+    if not is_loopback(host):
+        say(
+            console, f"Warning: host={host}: anyone who reaches this machine there may use the page"
+        )
+    weights = _weights(config)
+    choices = Choices(weights, lambda file, tlc: arguments.restorer(_with(config, file, tlc)))
+    limits = Limits(config.max_mb, config.max_megapixels, config.max_gb)
+    build = partial(
+        application,
+        choices,
+        limits,
+        host=host,
+        allowed_hosts=allowed,
+        tlc=config.tlc,
+        self_ensemble=config.self_ensemble,
+    )
+    serve(build, host, config.port, config.max_total_mb, config.max_age_minutes, console)
+
+
+def _allowed_hosts(config: DictConfig) -> list[str]:
+    """Return the names under which the page may be asked for besides ``host``."""
+    names = config.allowed_hosts
+    if not OmegaConf.is_list(names) or not all(
+        isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names
+    ):
+        raise UserError(
+            f"allowed_hosts={names} must be a list of names without ports, such as "
+            "[photos.example.org]"
+        )
+    return list(names)
+
+
+def _weights(config: DictConfig) -> dict[str, str]:
+    """Return the weights' files by name; where none are named, those in the package."""
+    if config.weights is None:
+        return {name: str(shipped(name)) for name in SHIPPED}
+    if OmegaConf.is_dict(config.weights):
+        named = OmegaConf.to_container(config.weights, resolve=True)
+        if not isinstance(named, Mapping) or not named or None in named.values():
+            raise UserError("weights must name a file for each of its entries: {NAME: FILE}")
+        return {str(name): str(file) for name, file in named.items()}
+    file = str(config.weights)
+    return {Path(file).name or file: file}  # visitors need not know the folders
+
+
+def _with(config: DictConfig, file: str, tlc: bool) -> DictConfig:
+    """Return the configuration for one of the weights."""
+    values = {str(key): config[key] for key in arguments.INFERENCE}
+    return OmegaConf.create(values | {"weights": file, "tlc": tlc})

@@ -1,0 +1,1 @@
+"""The Hydra configuration: resolvers, instantiation, value checks, error messages."""

@@ -1,0 +1,147 @@
+"""The settings that the files of ``conf/`` define: keys, values, comments, read without Hydra."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+CONFIG_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
+"""Inside the package where it was installed from a wheel, at the top of a source checkout."""
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of a configuration file.
+
+    Attributes:
+        key: its dotted name, relative to the file.
+        value: its value, as YAML on one line.
+        comment: the comment above it and beside it.
+    """
+
+    key: str
+    value: str
+    comment: str
+
+
+@cache
+def groups() -> dict[str, list[str]]:
+    """Return the names of the options of each group, without the private ones (``_base``)."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(CONFIG_DIR.glob("*/*.yaml")):
+        if not path.stem.startswith("_"):
+            found.setdefault(path.parent.name, []).append(path.stem)
+    return found
+
+
+@cache
+def valid_keys() -> frozenset[str]:
+    """Return every key that some command can override, dotted, and the names of the groups."""
+    keys = set(groups()) | base_keys()
+    for group, options in groups().items():
+        for option in options:
+            keys |= option_keys(group, option)
+    return frozenset(keys)
+
+
+def owners(key: str) -> dict[str, list[str]]:
+    """Return the options that define a key, by group; nothing if every command has it."""
+    if key in base_keys():
+        return {}
+    found = {
+        group: [option for option in options if key in option_keys(group, option)]
+        for group, options in groups().items()
+    }
+    return {group: options for group, options in found.items() if options}
+
+
+@cache
+def base_keys() -> frozenset[str]:
+    """Return the keys that every command has, whatever options it chooses."""
+    return frozenset(_dotted(_load(CONFIG_DIR / "config.yaml")))
+
+
+@cache
+def option_keys(group: str, option: str) -> frozenset[str]:
+    """Return the keys that an option defines, those of the options it builds on included."""
+    path = CONFIG_DIR / group / f"{option}.yaml"
+    content = _load(path)
+    prefix = package(path)
+    keys = {f"{prefix}{key}" for key in _dotted(content)} | {prefix.rstrip(".")} - {""}
+    for default in content.get("defaults", []):
+        if isinstance(default, str) and default != "_self_":
+            name, _, place = default.partition("@")
+            inherited = option_keys(group, name)
+            if place:  # rain100h@sets.rain100h: one level below this option's own keys
+                inherited = frozenset(
+                    f"{prefix}{place}.{key.removeprefix(prefix)}"
+                    for key in inherited
+                    if key.startswith(prefix)
+                ) | {f"{prefix}{place}", f"{prefix}{place.partition('.')[0]}"}
+            keys |= inherited
+    return frozenset(keys)
+
+
+def package(path: Path) -> str:
+    """Return what a file's keys begin with on the command line: ``data.``, or nothing."""
+    first = path.read_text().partition("\n")[0]
+    if path.parent == CONFIG_DIR or first.strip() == "# @package _global_":
+        return ""
+    return path.parent.relative_to(CONFIG_DIR).as_posix().replace("/", ".") + "."
+
+
+def file_settings(path: Path) -> list[Setting]:
+    """Return the keys of a file in their order, its list of defaults included."""
+    text = path.read_text()
+    root = yaml.compose(text)
+    return [] if root is None else list(_settings(root, text.splitlines(), ()))
+
+
+def about(path: Path) -> list[str]:
+    """Return the comment at the top of a file, which is about the whole of it."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    return [line.strip("# ") for line in lines if "@package" not in line]
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return yaml.load(path.read_text(), _Loader) or {}
+
+
+def _dotted(node: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, child in node.items():
+            if prefix or key != "defaults":
+                yield f"{prefix}{key}"
+                yield from _dotted(child, f"{prefix}{key}.")
+
+
+def _settings(node: yaml.Node, lines: list[str], path: tuple[str, ...]) -> Iterator[Setting]:
+    assert isinstance(node, yaml.MappingNode)
+    for key, value in node.value:
+        name, line = (*path, str(key.value)), key.start_mark.line
+        if isinstance(value, yaml.MappingNode) and not value.flow_style and value.value:
+            yield from _settings(value, lines, name)
+            continue
+        shown = yaml.safe_load(yaml.serialize(value))
+        flow = yaml.safe_dump(shown, default_flow_style=True, width=10_000, sort_keys=False)
+        text = str(value.value) if isinstance(value, yaml.ScalarNode) else flow.strip()
+        yield Setting(".".join(name), " ".join(text.split()), _comment(lines, line))
+
+
+def _comment(lines: list[str], line: int) -> str:
+    """Return the comment above a line, unless it is the file's own, and that beside it."""
+    above = list(takewhile(lambda text: text.lstrip().startswith("#"), reversed(lines[:line])))
+    if len(above) == line:
+        above = []
+    beside = re.search(r"\s#\s(.*)$", lines[line])
+    return " ".join(
+        [*(text.strip(" #") for text in reversed(above)), *(beside.groups() if beside else ())]
+    )

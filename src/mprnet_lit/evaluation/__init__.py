@@ -1,0 +1,1 @@
+"""Evaluation on published test sets and on own pairs."""

@@ -1,0 +1,245 @@
+"""What an evaluation leaves: a table on the terminal, scores, pictures, a report page."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mprnet_lit.evaluation.evaluator import Row, Scores, TestSet, differences, means
+from mprnet_lit.images.reading import to_float, to_uint8, write_png
+from mprnet_lit.inference import Restorer
+from mprnet_lit.metrics import mean_scores
+from mprnet_lit.reports.image_report import Entry, write_report
+from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.console import say, say_facts
+from mprnet_lit.utils.text import printable
+
+_SHOWN = 3
+"""How many of the worst, and of the best, get pictures."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """An evaluation's outcome.
+
+    Attributes:
+        name: the benchmark's.
+        protocol: by which it was measured.
+        sets: the test sets, which the figure is the mean over.
+        published: figures of the whole benchmark.
+        rows: each image's scores.
+        settings: how the network was run, in words.
+        tlc: whether the test-time local converter was on.
+    """
+
+    name: str
+    protocol: str
+    sets: Sequence[TestSet]
+    published: Sequence[dict[str, Any]]
+    rows: Sequence[Row]
+    settings: dict[str, str]
+    tlc: bool
+
+    @cached_property
+    def set_means(self) -> dict[str, Scores]:
+        """Each set's mean scores."""
+        return means(self.rows)
+
+    @cached_property
+    def mean(self) -> Scores:
+        """The mean over the sets."""
+        return mean_scores(self.set_means.values())
+
+
+def write_result(result: Result, folder: Path, restorer: Restorer, console: Console) -> None:
+    """Write ``scores.csv``, ``scores.json``, ``pictures/`` and ``report.html``; print the table."""
+    write_whole(folder / "scores.csv", _csv(result).encode())
+    write_whole(folder / "scores.json", (json.dumps(_json(result), indent=2) + "\n").encode())
+    entries = _pictures(result, folder / "pictures", restorer)
+    write_report(
+        folder / "report.html",
+        f"Evaluation: {result.name}",
+        result.settings,
+        _summary(result),
+        entries,
+        omitted=sum(entry.restored is None for entry in entries),
+    )
+    console.print(_table(result))
+    for line in _remarks(result):
+        say(console, line)
+    places = {"scores": folder / "scores.csv", "report": folder / "report.html"}
+    say_facts(console, result.settings | places)
+
+
+def _tiled(rows: Sequence[Row]) -> str:
+    """Return what is said beside the score of images of which some were restored in tiles."""
+    tiled = sum(row.tiles > 1 for row in rows)
+    return f", {tiled} of {len(rows)} images in tiles" if tiled else ""
+
+
+def _csv(result: Result) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", *result.rows[0].scores, "tiles"])
+    for row in result.rows:
+        scores = (f"{v:.6f}" for v in row.scores.values())
+        writer.writerow([_cell(_title(result, row)), *scores, row.tiles])
+    return text.getvalue()
+
+
+def _json(result: Result) -> dict[str, Any]:
+    return {
+        "benchmark": result.name,
+        "protocol": result.protocol,
+        "images": len(result.rows),
+        "images_in_tiles": sum(row.tiles > 1 for row in result.rows),
+        "means": _finite(result.mean),
+        "published": differences(result.mean, result.published, result.tlc),
+        "sets": {
+            s.name: {
+                "images": len(s.images),
+                "expected_images": s.expected,
+                "means": _finite(result.set_means[s.name]),
+                "published": differences(result.set_means[s.name], s.published, result.tlc),
+            }
+            for s in result.sets
+        },
+        "settings": result.settings,
+    }
+
+
+_HEADINGS = ("PSNR", "SSIM", "PSNR difference", "SSIM difference")
+
+
+def _lines(result: Result) -> list[tuple[str, ...]]:
+    """Return the table's lines, as text: what it is of, and the columns of ``_HEADINGS``."""
+    lines = []
+    if len(result.sets) > 1:
+        for s in result.sets:
+            note = _tiled([row for row in result.rows if row.set_name == s.name])
+            means = result.set_means[s.name]
+            lines += _block(f"{s.name}: ", means, s.published, result.tlc, note)
+    prefix = "mean of the sets: " if len(result.sets) > 1 else ""
+    note = _tiled(result.rows)
+    return lines + _block(prefix, result.mean, result.published, result.tlc, note)
+
+
+def _block(
+    prefix: str, measured: Scores, published: Sequence[dict[str, Any]], tlc: bool, note: str
+) -> list[tuple[str, ...]]:
+    lines: list[tuple[str, ...]] = []
+    for label, key in (("degraded input", "_degraded"), (f"restored{note}", "")):
+        psnr, ssim = measured[f"psnr{key}"], measured[f"ssim{key}"]
+        lines.append((f"{prefix}{label}", _number(psnr, 2), _number(ssim, 4), "", ""))
+    for figure in differences(measured, published, tlc):
+        label = f"{prefix}published, {figure['weights']} weights"
+        difference = figure["difference"] or {}
+        lines.append(
+            (
+                label + (", TLC" if figure.get("tlc") else ""),
+                _number(figure.get("psnr"), 2),
+                _number(figure.get("ssim"), 3),
+                _number(difference.get("psnr"), 2, "+"),
+                _number(difference.get("ssim"), 3, "+"),
+            )
+        )
+    return lines
+
+
+def _summary(result: Result) -> list[list[str]]:
+    """Return the table with its header, less the columns that have nothing in them."""
+    lines = _lines(result)
+    shown = [k for k in range(1 + len(_HEADINGS)) if k < 3 or any(line[k] for line in lines)]
+    return [[line[k] for k in shown] for line in [("", *_HEADINGS), *lines]]
+
+
+def _table(result: Result) -> Table:
+    title = f"{result.name}: {len(result.rows)} images, protocol {result.protocol}"
+    table = Table(title=Text(printable(title)))
+    header, *lines = _summary(result)
+    for column in header:
+        table.add_column(column, justify="right" if column else "left")
+    for line in lines:
+        table.add_row(*(Text(printable(cell)) for cell in line))
+    return table
+
+
+def _remarks(result: Result) -> list[str]:
+    """Say what makes the figures incomparable with published ones, and other scores."""
+    remarks = [
+        f"{s.name}: {len(s.images)} images, but published figures are of {s.expected}"
+        for s in result.sets
+        if s.expected is not None and s.expected != len(s.images)
+    ]
+    remarks += [
+        f"{name} is on ({result.settings[name]}): published figures are without"
+        for name in ("tiling", "self-ensemble")
+        if result.published and result.settings[name] != "off"
+    ]
+    if (note := _tiled(result.rows)) and not result.published:
+        remarks.append(f"Tiles change the scores{note}: compare with scores of the same tiles only")
+    for name in ("lpips", "dists"):
+        if name in result.mean:
+            now, before = result.mean[name], result.mean[f"{name}_degraded"]
+            remarks.append(
+                f"{name.upper()} {now:.4f} (degraded input {before:.4f}; lower is better)"
+            )
+    return remarks
+
+
+def _pictures(result: Result, folder: Path, restorer: Restorer) -> list[Entry]:
+    """Write the worst and the best; return an entry for each image, pictures first."""
+    order = sorted(result.rows, key=lambda row: row.scores["psnr"])
+    worst = order[:_SHOWN]
+    best = order[: len(worst) - 1 : -1][:_SHOWN]
+    entries = []
+    for kind, rows in (("worst", worst), ("best", best)):
+        for place, row in enumerate(rows, 1):
+            degraded, target = row.image.read()
+            read = (degraded, *restorer.stages(degraded), target)
+            before, *stages, restored, after = (to_uint8(to_float(image)) for image in read)
+            images = (before, restored, after)
+            write_png(folder / f"{kind}_{place}.png", np.concatenate(images, axis=1))
+            title = f"{_title(result, row)} ({kind} {place})"
+            entries.append(Entry(title, *images, tuple(stages), _labelled(row.scores)))
+    shown = {id(row) for row in (*worst, *best)}
+    entries += [
+        Entry(_title(result, row), scores=_labelled(row.scores))
+        for row in result.rows
+        if id(row) not in shown
+    ]
+    return entries
+
+
+def _labelled(scores: Scores) -> Scores:
+    """psnr_degraded: PSNR degraded."""
+    words = {name: name.split("_") for name in scores}
+    return {" ".join((words[n][0].upper(), *words[n][1:])): v for n, v in scores.items()}
+
+
+def _cell(name: str) -> str:
+    """Return a name without control characters, which no spreadsheet takes for a formula."""
+    return printable(f"'{name}" if name.startswith(("=", "+", "-", "@")) else name)
+
+
+def _title(result: Result, row: Row) -> str:
+    return f"{row.set_name}/{row.name}" if len(result.sets) > 1 else row.name
+
+
+def _number(value: float | None, digits: int, sign: str = "") -> str:
+    return "" if value is None or math.isnan(value) else f"{value:{sign}.{digits}f}"
+
+
+def _finite(scores: Scores) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if math.isnan(value) else value for name, value in scores.items()}

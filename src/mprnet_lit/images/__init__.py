@@ -1,0 +1,1 @@
+"""Image files: formats, decoding, EXIF metadata, lossless and lossy encoding."""

@@ -1,0 +1,93 @@
+"""Pixels of more than 8 bits, of which Pillow keeps 8."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from mprnet_lit.images.exif import ORIENTATION, without_orientation
+from mprnet_lit.images.tiff import is_deep_tiff
+
+_PNG_BITS = 24
+"""Offset of the byte in a PNG that gives its bits."""
+
+
+def is_deep(path: Path, image: Image.Image) -> bool:
+    """Return whether an image has more than 8 bits.
+
+    Raises:
+        UserError: the image is a TIFF whose pixels no decoder reads correctly.
+    """
+    if isinstance(image, TiffImageFile):
+        return is_deep_tiff(path, image)
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            return file.read(_PNG_BITS + 1)[_PNG_BITS] == 16
+    return image.format == "HEIF" and image.info["bit_depth"] > 8
+
+
+def read_deep(path: Path, image: Image.Image, alpha: bool = False) -> NDArray[np.uint16]:
+    """Read (H, W, 3) RGB, or with alpha (H, W, 4), upright, from an image of more than 8 bits.
+
+    Raises:
+        ValueError: the pixels can't be decoded.
+    """
+    if image.format == "HEIF":
+        return _read_heic(path, alpha)
+    content = path.read_bytes()
+    orientation = orientation_of(path, image)
+    flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR
+    # OpenCV fails to turn a TIFF with alpha, and reads a PNG's orientation from fewer places than
+    # Pillow.
+    if image.format == "PNG":
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    elif not alpha:
+        orientation = 1  # it is applied below
+    elif orientation != 1:
+        content = without_orientation(content)
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
+        raise ValueError("its 16-bit pixels can't be decoded")
+    pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if alpha else cv2.COLOR_BGR2RGB)
+    return np.ascontiguousarray(_turn(pixels, orientation), dtype=np.uint16)
+
+
+def orientation_of(path: Path, image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8, of which 1 is upright."""
+    if image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes():
+        image.load()  # it follows the pixels
+    # A PNG's own method would decode the pixels to look for it.
+    orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _read_heic(path: Path, alpha: bool) -> NDArray[np.uint16]:
+    """Read the primary image of a HEIC, which libheif turns upright, with 0 to 65535 for its range.
+
+    Raises:
+        ValueError: the pixels can't be decoded.
+    """
+    import pillow_heif
+
+    file = pillow_heif.open_heif(path, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+    image = file[file.primary_index]
+    pixels: NDArray[Any] = np.asarray(image)
+    peak = 2 ** cast(int, image.info["bit_depth"]) - 1
+    pixels = np.rint(pixels * (65535 / peak)).astype(np.uint16)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.shape[2] < 3:
+        pixels = pixels[..., [0, 0, 0, *range(1, pixels.shape[2])]]
+    return np.ascontiguousarray(pixels[..., : 4 if alpha else 3])
+
+
+def _turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Make upright by the EXIF orientation: 5 to 8 are 1 to 4 after exchanging the axes."""
+    if orientation > 4:
+        pixels, orientation = pixels.swapaxes(0, 1), orientation - 4
+    rows, columns = (-1 if orientation in flipped else 1 for flipped in ((3, 4), (2, 3)))
+    return pixels[::rows, ::columns]

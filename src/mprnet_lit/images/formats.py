@@ -1,0 +1,136 @@
+"""The formats of image files: one table that reading, writing, listing and messages share."""
+
+import shlex
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import features
+
+from mprnet_lit.utils.errors import UserError, install_hint
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of image files.
+
+    Attributes:
+        pillow: its name in Pillow.
+        title: its name for people.
+        suffixes: endings of its file names, in lower case; the first is the usual one.
+        deep: a file may hold more than 8 bits.
+        opaque: a file holds no transparency.
+    """
+
+    pillow: str
+    title: str
+    suffixes: tuple[str, ...]
+    deep: bool = False
+    opaque: bool = False
+
+
+# No others, whatever the suffix: for some of them Pillow starts programs.
+FORMATS = (
+    Format("PNG", "PNG", (".png",), deep=True),
+    Format("JPEG", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), opaque=True),
+    Format("WEBP", "WebP", (".webp",)),
+    Format("TIFF", "TIFF", (".tif", ".tiff"), deep=True),
+    Format("BMP", "BMP", (".bmp",)),
+    Format("AVIF", "AVIF", (".avif",)),
+    Format("HEIF", "HEIC", (".heic", ".heif", ".hif"), deep=True),
+)
+BY_SUFFIX = {suffix: form for form in FORMATS for suffix in form.suffixes}
+IMAGE_SUFFIXES = frozenset(BY_SUFFIX)
+DEEP_SUFFIXES = frozenset(suffix for suffix, form in BY_SUFFIX.items() if form.deep)
+"""Suffixes of files that may have 16 bits."""
+TITLES = ", ".join(form.title for form in FORMATS)
+
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1"}
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_OTHERS = {
+    b"GIF8": "a GIF",
+    b"8BPS": "a Photoshop document",
+    b"\0\0\0\x0cJXL": "a JPEG XL",
+    b"\xff\x0a": "a JPEG XL",
+    b"\0\0\0\x0cjP": "a JPEG 2000",
+    b"FUJI": "a raw photo",
+    b"v/1\x01": "an OpenEXR",
+    b"DDS ": "a DDS texture",
+}
+
+
+def format_of(path: Path) -> Format:
+    """Return the format that a file name's suffix stands for.
+
+    Raises:
+        UserError: the suffix is not that of an image, or writing its format needs a package that
+            is not installed.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in BY_SUFFIX:
+        known = " ".join(sorted(BY_SUFFIX))
+        raise UserError(f"can't write {path}: its format is unknown; use one of {known}")
+    form = BY_SUFFIX[suffix]
+    if form.pillow not in readable():
+        raise UserError(f"can't write {path}: {_missing(form.pillow)}")
+    return form
+
+
+@cache
+def readable() -> tuple[str, ...]:
+    """Return Pillow's names of the formats that can be read and written here.
+
+    HEIC needs pillow-heif, an extra; AVIF is part of Pillow's wheels.
+    """
+    names = [form.pillow for form in FORMATS]
+    if not features.check("avif"):
+        names.remove("AVIF")
+    try:
+        import pillow_heif
+    except ImportError:
+        names.remove("HEIF")
+    else:
+        pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    return tuple(names)
+
+
+def is_other_image(path: Path) -> bool:
+    """Return whether a file begins as an image of a kind that is not read does."""
+    return _head(path).startswith((*_OTHERS, *_TIFF_STARTS))
+
+
+def why_unreadable(path: Path) -> str:
+    """Return why no decoder takes a file, by its first bytes, and what to do."""
+    head = _head(path)
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    if brand in _HEIC_BRANDS and "HEIF" not in readable():
+        return f"{path} can't be read: {_missing('HEIF')}"
+    if brand in _AVIF_BRANDS and "AVIF" not in readable():
+        return f"{path} can't be read: {_missing('AVIF')}"
+    for start, what in _OTHERS.items():
+        if head.startswith(start):
+            return f"{path} is {what}, which can't be read: {convert_hint(path)}"
+    if head.startswith(_TIFF_STARTS):
+        return (
+            f"{path} is a TIFF that is damaged, or whose pixels are stored in an unsupported way: "
+            f"replace or remove it, or {convert_hint(path)}"
+        )
+    return f"{path} is not an image of a supported kind ({TITLES}): replace or remove it"
+
+
+def convert_hint(path: Path) -> str:
+    """Return how to turn a file into one that can be read, as an action and as a command."""
+    command = shlex.join(["magick", path.name, f"{path.stem}.png"])
+    return f"save it as plain RGB (PNG) in an image editor, or with ImageMagick: {command}"
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(12)
+
+
+def _missing(name: str) -> str:
+    if name == "AVIF":
+        return "the installed Pillow was built without AVIF; install its wheel"
+    return f"HEIC needs pillow-heif, which is not installed: {install_hint('heic')}"

@@ -1,0 +1,141 @@
+"""Finding images in folders, linked folders included, and counting the files that are not read."""
+
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mprnet_lit.images.formats import IMAGE_SUFFIXES
+from mprnet_lit.utils.errors import UserError
+
+_IMAGES = (
+    *(".3fr", ".apng", ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".exr"),
+    *(".gif", ".hdr", ".heic", ".heif", ".iiq", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".jpx", ".jxl", ".kdc", ".mpo", ".nef", ".nrw", ".orf", ".pbm", ".pef", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".psd", ".qoi", ".raf", ".raw", ".rw2", ".sr2", ".srw", ".tga", ".tif"),
+    *(".tiff", ".webp", ".x3f"),
+)
+_VIDEOS = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".mxf", ".ogv", ".vob", ".webm", ".wmv", ".y4m"),
+)
+_KNOWN = frozenset((*_IMAGES, *_VIDEOS))
+"""Suffixes of files that a person may expect to be read; each mode reads some of them."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The result of a search.
+
+    Attributes:
+        files: the files with the wanted suffixes, sorted.
+        unread: images and videos of other kinds.
+        closed: folders that could not be opened.
+    """
+
+    files: list[Path]
+    unread: list[Path]
+    closed: list[Path]
+
+
+def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Listing:
+    """List the image files in a folder and its subfolders.
+
+    Hidden files and folders are skipped. Linked folders are entered, each real folder once.
+
+    Raises:
+        UserError: the folder does not exist, is not a folder, or has no image in it.
+    """
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise UserError(f"the folder {folder} {what}: check the path")
+    closed: list[Path] = []
+    paths = (inside / name for inside, names in walk(folder, closed) for name in names)
+    found = sort_out(paths, suffixes, closed)
+    if not found.files:
+        others = f", only {count_kinds(found.unread)}" if found.unread else ""
+        raise UserError(
+            f"the folder {folder} holds no image ({' '.join(sorted(suffixes))}){others}: "
+            "check the path"
+        )
+    return found
+
+
+def sort_out(paths: Iterable[Path], suffixes: frozenset[str], closed: Sequence[Path]) -> Listing:
+    """Split visible files by their suffixes into those that are read and those that are not."""
+    files, unread = [], []
+    for path in paths:
+        suffix = path.suffix.lower()
+        if suffix in suffixes:
+            files.append(path)
+        elif suffix in _KNOWN:
+            unread.append(path)
+    return Listing(sorted(files), sorted(unread), sorted(closed))
+
+
+def walk(
+    root: Path, closed: list[Path], *, hidden: bool = False
+) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder and the names of the files in it.
+
+    Folders that are not links come first, so that a file has the shortest of its paths. Each real
+    folder is entered once: links that form a circle end.
+
+    Args:
+        root: the folder to begin with.
+        closed: receives the folders that can't be opened.
+        hidden: include names that begin with a dot.
+    """
+    entered: set[tuple[int, int]] = set()
+    waiting, links = [root], deque[Path]()
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.popleft()
+        try:
+            status = folder.stat()
+            entries = list(os.scandir(folder)) if _is_new(status, entered) else []
+        except OSError:
+            closed.append(folder)
+            continue
+        names = []
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith(".") and not hidden:
+                continue
+            path = folder / entry.name
+            if entry.is_symlink() and path.is_dir():
+                links.append(path)
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append(path)
+            else:
+                names.append(entry.name)
+        yield folder, names
+
+
+def _is_new(status: os.stat_result, entered: set[tuple[int, int]]) -> bool:
+    """Return whether a folder is entered for the first time, and remember it."""
+    place = (status.st_dev, status.st_ino)
+    new = place not in entered
+    entered.add(place)
+    return new
+
+
+def count_kinds(unread: Iterable[Path]) -> str:
+    """Return how many files there are of each kind, the most frequent first: "2 .heic, 1 .gif"."""
+    kinds = Counter(path.suffix.lower() for path in unread)
+    return ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items(), key=lambda k: (-k[1], k)))
+
+
+def skipped(listing: Listing, what: str = "images", folder: Path | None = None) -> list[str]:
+    """Return a sentence on the files and one on the folders that a search skipped."""
+    where = "" if folder is None else f" (in {folder})"
+    lines = []
+    if listing.unread:
+        count = len(listing.unread)
+        files = "1 file that is not one of the" if count == 1 else f"{count} files that are not"
+        lines.append(
+            f"Skipped {files} {what} that can be read: {count_kinds(listing.unread)}{where}"
+        )
+    if listing.closed:
+        names = ", ".join(map(str, listing.closed[:3])) + (", ..." if listing.closed[3:] else "")
+        lines.append(f"Skipped folders that can't be opened: {names}")
+    return lines

@@ -1,0 +1,268 @@
+"""Reading a photo so that, once restored, it can be written back as the same kind of file."""
+
+import io
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+from PIL.TiffImagePlugin import TiffImageFile
+
+from mprnet_lit.images.deep import read_deep
+from mprnet_lit.images.encoding import encode_bmp, encode_deep_png, encode_heic, encode_tiff
+from mprnet_lit.images.exif import block_of_tiff, make_upright
+from mprnet_lit.images.formats import Format, format_of
+from mprnet_lit.images.reading import Pixels, open_image, to_float, to_uint8, upright_image
+from mprnet_lit.images.tiff import page_count
+from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.errors import UserError
+
+_QUALITY = 95
+_AVIF_SPEED = 8
+"""Of 0 to 10: half the time of the default, 6, for 0.4 dB."""
+_LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")
+_PREMULTIPLIED = 1  # a TIFF's tag 338 says what the fourth channel is
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What a photo's file holds.
+
+    Attributes:
+        pixels: (H, W, 3) RGB, upright, of 8 or 16 bits.
+        alpha: (H, W) opacity of as many bits, or None.
+        exif: a block that begins with a TIFF header, its orientation 1, without a thumbnail.
+        icc: the pixels' colour profile.
+        dpi: pixels per inch, across and down.
+        grey: its three channels are equal, and one is written.
+        lossy: it was stored with loss.
+        cicp: a HEIC's color primaries and transfer function, by their numbers in ITU-T H.273.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    exif: bytes | None = None
+    icc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    grey: bool = False
+    lossy: bool = False
+    cicp: tuple[int, int] | None = None
+
+
+def read_photo(path: Path) -> Photo:
+    """Read PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC.
+
+    CMYK becomes sRGB, by the file's profile if it has one. Damaged EXIF is dropped; of a TIFF's,
+    the usual texts, the EXIF and the GPS directory are kept. A HEIC of 10 or 12 bits is scaled to
+    16, an AVIF to 8. Not kept are XMP, IPTC, a PNG's texts and gamma, thumbnails, a camera's
+    preview or second picture (MPO), and a phone's depth and gain maps.
+
+    Raises:
+        UserError: the file is missing, cut short, no image, too large, of an unsupported kind, or
+            has several frames or pages, of which only one could be written.
+    """
+    with open_image(path) as (image, deep):
+        frames = _frames(path, image)
+        if frames > 1:
+            raise UserError(
+                f"{path} has {frames} frames or pages, of which only one could be restored: "
+                "save each as a file of its own"
+            )
+        if image.format == "PNG":
+            image.load()  # reads the metadata that follow the pixels
+        icc: bytes | None = image.info.get("icc_profile")
+        if deep:
+            grey = image.mode.startswith(("I;16", "L")) or _is_grey_png(path, image)
+            rgb, alpha = _read_deep(path, image)
+        else:
+            grey = image.mode in ("1", "L", "LA")
+            rgb, alpha, icc = _read_shallow(upright_image(path, image), icc)
+        return Photo(
+            rgb,
+            alpha,
+            exif=_exif(image, width=rgb.shape[1], height=rgb.shape[0]),
+            icc=icc,
+            dpi=_dpi(image),
+            grey=grey,
+            lossy=image.format in _LOSSY or _is_lossy_webp(path, image),
+            cicp=_cicp(image),
+        )
+
+
+def write_photo(path: Path, photo: Photo) -> None:
+    """Write the photo atomically in the format that the suffix names; makes the folder.
+
+    PNG, TIFF (deflated) and BMP are without loss; JPEG, AVIF and HEIC have quality 95 and full
+    color resolution; WebP has quality 95 if the photo was stored with loss, and else none. What a
+    format cannot hold: 16 bits are rounded to 10 in HEIC, and to 8 in JPEG, WebP, AVIF and BMP; BMP
+    has neither EXIF nor profile, WebP, AVIF and HEIC no density, TIFF only the usual texts of the
+    EXIF's first directory; gray becomes RGB in WebP, with alpha in BMP, AVIF and HEIC, and, with
+    16 bits and alpha, in TIFF.
+
+    Raises:
+        UserError: the format is unsupported, cannot hold the photo's transparency or size, or
+            needs a package that is not installed; or the file cannot be written.
+    """
+    form = format_of(path)
+    try:
+        content = _encode(photo, form)
+    except (OSError, ValueError, struct.error) as error:  # such as a side too long for the format
+        raise UserError(f"can't write {path} ({error}): choose .png") from error
+    write_whole(path, content)
+
+
+def _frames(path: Path, image: Image.Image) -> int:
+    """Return the number of pictures, without thumbnails and a camera's preview."""
+    if image.format == "MPO":
+        return 1
+    if isinstance(image, TiffImageFile):
+        return page_count(path, image)
+    return getattr(image, "n_frames", 1)
+
+
+def _cicp(image: Image.Image) -> tuple[int, int] | None:
+    """Return what a HEIC without a profile says of its colors."""
+    nclx = image.info.get("nclx_profile")
+    return (nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None
+
+
+def _read_deep(path: Path, image: Image.Image) -> tuple[Pixels, Pixels | None]:
+    """Read RGB and alpha of 16 bits."""
+    if not image.has_transparency_data:
+        return read_deep(path, image), None
+    if image.mode.startswith("I;16"):  # one level of grey is transparent
+        rgb = read_deep(path, image)
+        opaque = rgb[..., 0] != image.info["transparency"]
+        return rgb, np.where(opaque, 65535, 0).astype(np.uint16)
+    channels = read_deep(path, image, alpha=True)
+    rgb, alpha = np.ascontiguousarray(channels[..., :3]), channels[..., 3].copy()
+    if isinstance(image, TiffImageFile) and _PREMULTIPLIED in image.tag_v2.get(338, ()):
+        share = np.maximum(alpha, 1)[..., None] / np.float32(65535)
+        rgb = np.rint(np.minimum(rgb / share, 65535)).astype(np.uint16)
+    return rgb, alpha
+
+
+def _read_shallow(
+    upright: Image.Image, icc: bytes | None
+) -> tuple[Pixels, Pixels | None, bytes | None]:
+    """Read RGB and alpha of 8 bits, and the profile that is now true of them."""
+    if upright.mode == "CMYK":
+        upright, icc = _to_srgb(upright, icc)
+    alpha = None
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        alpha = np.array(upright.getchannel("A"))
+    return np.array(upright.convert("RGB")), alpha, icc
+
+
+def _to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
+    """Turn CMYK into sRGB by its profile, if that is one; also return the new profile."""
+    if icc:
+        with suppress(ImageCms.PyCMSError, OSError):
+            srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+            converted = ImageCms.profileToProfile(
+                image,
+                ImageCms.ImageCmsProfile(io.BytesIO(icc)),
+                srgb,
+                ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                "RGB",
+                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
+            if converted is not None:
+                return converted, srgb.tobytes()
+    return image.convert("RGB"), None
+
+
+def _exif(image: Image.Image, width: int, height: int) -> bytes | None:
+    """Return the EXIF block, made to fit the upright pixels."""
+    with suppress(Exception):  # the photo is worth restoring even if its EXIF is damaged
+        if isinstance(image, TiffImageFile):
+            block = block_of_tiff(image)
+        elif "exif" in image.info:
+            block = image.info["exif"]
+        else:  # as ImageMagick writes it into a PNG
+            text = image.info.get("Raw profile type exif", "")
+            block = bytes.fromhex("".join(text.split("\n")[3:]))
+        if block:
+            return make_upright(block.removeprefix(b"Exif\0\0"), width, height)
+    return None
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Return the density, if it is a sensible one."""
+    across, down = (float(value) for value in image.info.get("dpi", (0, 0)))
+    return (across, down) if 1 <= across <= 65535 and 1 <= down <= 65535 else None
+
+
+def _is_grey_png(path: Path, image: Image.Image) -> bool:
+    """Tell 16-bit grey with alpha, which Pillow shows as RGBA."""
+    with path.open("rb") as file:
+        return image.format == "PNG" and file.read(26)[25] == 4
+
+
+def _is_lossy_webp(path: Path, image: Image.Image) -> bool:
+    """Look for the chunk of a still picture without loss."""
+    if image.format != "WEBP":
+        return False
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            if head[:4] in (b"VP8L", b"VP8 "):
+                return head[:4] == b"VP8 "
+            size = int.from_bytes(head[4:], "little")
+            file.seek(size + size % 2, io.SEEK_CUR)
+    return True
+
+
+def _encode(photo: Photo, form: Format) -> bytes:
+    """Return the file.
+
+    Raises:
+        OSError, ValueError, struct.error: the format cannot hold the photo.
+    """
+    pixels, alpha = photo.pixels, photo.alpha
+    if form.opaque and alpha is not None:
+        if (alpha != np.iinfo(alpha.dtype).max).any():
+            raise ValueError(f"{form.title} holds no transparency")
+        alpha = None
+    if photo.grey:  # the rounded mean
+        total = pixels.sum(2, dtype=np.uint32, keepdims=True)
+        pixels = ((total + 1) // 3).astype(pixels.dtype)
+    if pixels.dtype == np.uint16 and not form.deep:
+        pixels = to_uint8(to_float(pixels))
+        alpha = None if alpha is None else to_uint8(to_float(alpha))
+    channels = pixels if alpha is None else np.concatenate((pixels, alpha[..., None]), 2)
+    deep = channels.dtype == np.uint16
+    if channels.shape[2] == 2 and form.pillow in ("BMP", "HEIF", "TIFF" if deep else ""):
+        channels = channels[..., [0, 0, 0, 1]]  # hardly any program reads it as gray
+    count = channels.shape[2]
+    exif, icc, dpi = photo.exif, photo.icc, photo.dpi
+    if icc and icc[16:20] == b"GRAY" and (count > 2 or form.pillow in ("WEBP", "AVIF")):
+        icc = None  # it is not true of RGB
+    if form.pillow == "TIFF":
+        return encode_tiff(channels, exif, icc, dpi)
+    if form.pillow == "HEIF":
+        return encode_heic(channels, exif, icc, photo.cicp, _QUALITY)
+    if form.pillow == "BMP" and count == 4:
+        return encode_bmp(channels.astype(np.uint8), dpi)
+    if deep:
+        return encode_deep_png(channels.astype(np.uint16), exif, icc, dpi)
+    options: dict[str, Any] = {"icc_profile": icc}
+    if exif:
+        options["exif"] = b"Exif\0\0" + exif
+    if dpi:
+        options["dpi"] = dpi
+    if form.pillow == "WEBP":
+        options |= {"quality": _QUALITY} if photo.lossy else {"lossless": True, "exact": True}
+    elif form.pillow == "JPEG":
+        options |= {"quality": _QUALITY, "subsampling": "4:4:4"}
+    elif form.pillow == "AVIF":
+        options |= {"quality": _QUALITY, "subsampling": "4:4:4" if count > 1 else "4:0:0"}
+        options["speed"] = _AVIF_SPEED
+    file = io.BytesIO()
+    image = Image.fromarray(channels[..., 0] if count == 1 else channels)
+    image.save(file, form.pillow, **options)
+    return file.getvalue()

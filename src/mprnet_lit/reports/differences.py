@@ -1,0 +1,98 @@
+"""What differs between runs: their settings, and what they ran on."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mprnet_lit.reports.trials import Trial
+
+_NOT_A_SETTING = ("hydra", "paths", "mode", "resume", "logger", "sweep", "debug")
+"""Top-level keys of which none says what a run computes."""
+_NO_DIFFERENCE = ("paths.run", "resume", "sweep.", "callbacks.pruner.")
+"""What says where a run is written and which sweep made it; beginnings of keys."""
+_COMMAND = "command"
+_MISSING = object()
+
+
+def varying(trials: Sequence[Trial]) -> list[str]:
+    """Return the settings that differ between the runs, as the command lines name them.
+
+    Where a run has no record of its command line, also those of its configuration, each group of
+    keys that go together by its shortest.
+    """
+    known = [t for t in trials if t.overrides or t.config]
+    keys = list(dict.fromkeys(key for trial in known for key in trial.overrides))
+    keys = [key for key in keys if _is_setting(key) and len(_distinct(known, key)) > 1]
+    if any(not trial.overrides for trial in known):
+        seen = {tuple(_text(setting(t, key)) for t in known) for key in keys}
+        added = config_differences(known)
+        for key in sorted(added, key=lambda key: (len(key), key)):
+            pattern = tuple(_text(setting(t, key)) for t in known)
+            if _is_setting(key) and pattern not in seen:
+                seen.add(pattern)
+                keys.append(key)
+    return keys
+
+
+def setting(trial: Trial, key: str) -> Any:
+    """Return what a run had for a key: what was asked for, else what it came to; else ``None``."""
+    if key in trial.overrides:
+        return trial.overrides[key]
+    if key in trial.config:
+        return trial.config[key]
+    group = trial.config.get(f"{key}.size", trial.config.get(f"{key}.name"))  # model, task
+    return group
+
+
+def config_differences(trials: Sequence[Trial]) -> dict[str, list[tuple[str, list[str]]]]:
+    """Return the keys of the configurations that differ, as :func:`differences` does."""
+    return differences({t.name: t.config for t in trials if t.resolved}, _NO_DIFFERENCE)
+
+
+def environment_differences(
+    trials: Sequence[Trial],
+) -> tuple[dict[str, str], dict[str, list[tuple[str, list[str]]]]]:
+    """Return what all runs ran on alike, and what differs."""
+    known = {t.name: t.environment for t in trials if t.environment}
+    hidden = (_COMMAND,) if len(known) > 1 else ()
+    differ = differences(known, hidden)
+    first = next(iter(known.values()), {})
+    same = {k: _text(v) for k, v in first.items() if k not in differ and k not in hidden}
+    return same, differ
+
+
+def differences(
+    known: Mapping[str, Mapping[str, Any]], left_out: Iterable[str] = ()
+) -> dict[str, list[tuple[str, list[str]]]]:
+    """Return for each key whose values differ the values, each with the names that have it.
+
+    Keys that begin as ``left_out`` says are passed over.
+    """
+    keys = dict.fromkeys(key for values in known.values() for key in values)
+    found = {}
+    for key in keys:
+        if key.startswith(tuple(left_out)):
+            continue
+        names: dict[str, list[str]] = {}
+        for name, values in known.items():
+            names.setdefault(_text(values.get(key, _MISSING)), []).append(name)
+        if len(names) > 1:
+            found[key] = list(names.items())
+    return found
+
+
+def _is_setting(key: str) -> bool:
+    group = key.partition(".")[0].partition("/")[0]
+    return group not in _NOT_A_SETTING and not key.startswith("callbacks.pruner.")
+
+
+def _distinct(trials: Iterable[Trial], key: str) -> set[str]:
+    """Return the values of a key, leaving out what is not known of a run that hardly began."""
+    values = [(trial, setting(trial, key)) for trial in trials]
+    return {_text(value) for trial, value in values if value is not None or trial.resolved}
+
+
+def _text(value: Any) -> str:
+    if value is _MISSING:
+        return "not there"
+    return value if isinstance(value, str) else json.dumps(value, default=str)

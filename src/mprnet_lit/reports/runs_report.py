@@ -1,0 +1,162 @@
+"""The page of a run or of a whole sweep: curves, panels, trials, settings and what they changed."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mprnet_lit.reports.curves import Curve
+from mprnet_lit.reports.differences import (
+    config_differences,
+    environment_differences,
+    setting,
+    varying,
+)
+from mprnet_lit.reports.importance import importance, scale
+from mprnet_lit.reports.page import fill
+from mprnet_lit.reports.pictures import embed_panels
+from mprnet_lit.reports.trials import Trial, find_trials
+from mprnet_lit.runs.files import is_number
+from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.errors import UserError
+
+_POINTS = 300_000
+"""Of all curves of a page."""
+_PER_CURVE = 1000
+_LEAST_PER_CURVE = 40
+_NAMES = 8
+"""Runs that are named beside a value; of more it says how many."""
+_STATES = ("complete", "pruned", "failed", "killed", "running", "waiting", "unfinished")
+
+
+def write_runs_report(root: Path, path: Path) -> list[Trial]:
+    """Write the page of all runs in a folder atomically; return the runs.
+
+    It needs no network and no other file.
+
+    Raises:
+        UserError: there is no run, or the page can't be written.
+    """
+    if not root.exists():
+        raise UserError(f"there is no {root}: set input to the folder of a run, or one of many")
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder: set input to the folder of a run, or one of many")
+    common, trials = find_trials(root)
+    if not trials:
+        raise UserError(
+            f"no training has left anything in {root}: set input to the folder of a run (it holds "
+            "run.json), or one of many, such as runs"
+        )
+    title = trials[0].name if len(trials) == 1 else f"{common.name}: {len(trials)} runs"
+    write_whole(path, fill("runs_report.html", title, describe(trials)))
+    return trials
+
+
+def describe(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return what the page shows."""
+    keys = varying(trials)
+    shares, why = importance(trials, keys)
+    panels = embed_panels(trials)  # adds notes
+    same, differ = environment_differences(trials)
+    curves = sum(len(trial.curves) for trial in trials)
+    most = min(max(_POINTS // max(curves, 1), _LEAST_PER_CURVE), _PER_CURVE)
+    thinned = any(len(c.values) > most for trial in trials for c in trial.curves.values())
+    single = trials[0] if len(trials) == 1 else None
+    return {
+        "headline": headline(trials),
+        "keys": [
+            {"name": key, "scale": scale([setting(trial, key) for trial in trials])} for key in keys
+        ],
+        "trials": [_trial(trial, keys, most) for trial in trials],
+        "thinned": most if thinned else None,
+        "panels": panels,
+        "importance": {"shares": list(shares.items()), "note": why},
+        "environment": {"same": list(same.items()), "differ": _rows(differ)},
+        "config": {
+            "differ": _rows(config_differences(trials)),
+            "whole": [[k, _plain(v)] for k, v in single.config.items()] if single else None,
+        },
+    }
+
+
+def headline(trials: Sequence[Trial]) -> list[list[str]]:
+    """Return what matters most, as names and values."""
+    best = max((t for t in trials if t.psnr is not None), key=lambda t: t.psnr or 0, default=None)
+    facts = []
+    if best is not None:
+        facts.append(["best PSNR", f"{best.psnr:.2f} dB"])
+        if "ssim" in best.best:
+            facts.append(["its SSIM", f"{best.best['ssim']:.4f}"])
+        if "psnr_degraded" in best.best:
+            gain = (best.psnr or 0) - best.best["psnr_degraded"]
+            facts.append(["over the degraded", f"{gain:+.2f} dB"])
+        if len(trials) > 1:
+            facts.append(["best run", best.name])
+        elif "epoch" in best.best:
+            facts.append(["in epoch", f"{best.best['epoch']:.0f}"])
+    else:
+        facts.append(["best PSNR", "none was measured"])
+    states = Counter(trial.state for trial in trials)
+    counted = [f"{states[name]} {name}" for name in _STATES if states[name]]
+    counted += [f"{n} {name}" for name, n in states.items() if name not in _STATES]
+    facts.append(["runs" if len(trials) > 1 else "state", ", ".join(counted)])
+    if len(trials) > 1:
+        facts[-1][1] = f"{len(trials)}: {facts[-1][1]}"
+    else:
+        facts[-1][1] = trials[0].state
+    return facts
+
+
+def _trial(trial: Trial, keys: Sequence[str], most: int) -> dict[str, Any]:
+    error = trial.error
+    if trial.folder is not None and error is not None:
+        error = error.replace(str(trial.folder), trial.name)
+    return {
+        "name": trial.name,
+        "state": trial.state,
+        "error": error,
+        "settings": [_plain(setting(trial, key)) for key in keys],
+        "psnr": _rounded(trial.best.get("psnr")),
+        "ssim": _rounded(trial.best.get("ssim")),
+        "latency": _rounded(trial.best.get("latency")),
+        "epoch": _rounded(trial.best.get("epoch")),
+        "parameters": trial.parameters,
+        "seconds": None if trial.seconds is None else round(trial.seconds),
+        "curves": {name: _curve(curve, most) for name, curve in sorted(trial.curves.items())},
+        "notes": trial.notes,
+        "unfinished": trial.state == "unfinished",
+    }
+
+
+def _curve(curve: Curve, most: int) -> list[list[float]]:
+    thin = curve.thinned(most)
+    return [list(thin.steps), list(thin.epochs), [float(f"{v:.6g}") for v in thin.values]]
+
+
+def _rows(differ: dict[str, list[tuple[str, list[str]]]]) -> list[list[Any]]:
+    """Return the differences with few names each, so that many runs are no wall of them."""
+
+    def named(names: list[str]) -> str:
+        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        return ", ".join(names[:_NAMES]) + more
+
+    return [
+        [key, [[value, named(names), len(names)] for value, names in values]]
+        for key, values in differ.items()
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON can hold; NaN and infinities become text."""
+    if value is None or isinstance(value, bool) or is_number(value):
+        return value
+    if isinstance(value, float):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(str(_plain(each)) for each in value)}]"
+    return str(value)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")

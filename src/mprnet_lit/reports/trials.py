@@ -1,0 +1,284 @@
+"""What a folder of runs holds: every training in it, whole, running, killed or failed."""
+
+import math
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mprnet_lit.models import MPRNet
+from mprnet_lit.reports.curves import Curve, has_curves, read_curves
+from mprnet_lit.runs.files import (
+    MISSING,
+    flatten,
+    is_number,
+    modified,
+    overrides,
+    plain,
+    read_json,
+    read_text,
+    read_yaml,
+)
+from mprnet_lit.runs.folder import ERROR, SUMMARY, SWEEP
+from mprnet_lit.runs.folder import RECORD as RUN
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.masking import mask, mask_text
+from mprnet_lit.utils.untrusted import walk
+
+_SIZE = ("width", "unet_step", "orsnet_step", "cabs_per_orb", "reduction")
+_NO_RUNS_INSIDE = {"checkpoints", "panels", "csv", "tensorboard", "wandb", "mlflow"}
+_WIDEST, _MOST_CABS = 4096, 64
+"""A network of more channels or blocks than these is not built to count its parameters."""
+_MOST_OF_A_SWEEP = 2**23
+"""Bytes of a sweep's record, which has some 300 for each trial."""
+_MOST_RUNS = 10_000
+"""Runs of one page."""
+_MOST_TIMES = 3
+"""Entries of a sweep's record for which one folder is read: a trial may go on in another's."""
+
+
+@dataclass
+class Trial:
+    """One training, or a trial of a sweep that came to none.
+
+    Attributes:
+        name: its folder, relative to what is reported.
+        state: complete, pruned, failed, killed, running, waiting; "unfinished" if nobody says.
+        folder: where it lies.
+        error: why it failed.
+        overrides: what its command line, or the sweep, set.
+        config: the configuration by dotted keys; the run's own folder is RUN in it.
+        resolved: whether that is all of it; else it is what needs no resolving.
+        environment: versions, revision and machine by dotted keys.
+        best: the best validation's figures.
+        parameters: of the network.
+        seconds: from its first file to its summary, as the file system has it.
+        curves: of the logged scalars.
+        notes: what of its files is missing or damaged.
+    """
+
+    name: str
+    state: str = "unfinished"
+    folder: Path | None = None
+    error: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    resolved: bool = False
+    environment: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    parameters: int | None = None
+    seconds: float | None = None
+    curves: dict[str, Curve] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def psnr(self) -> float | None:
+        """The best validation PSNR."""
+        return self.best.get("psnr")
+
+    def note(self, file: str, damage: str) -> None:
+        """Note what is wrong with a file, if anything is."""
+        if damage:
+            self.notes.append(f"{file} {damage}")
+
+
+def find_trials(root: Path) -> tuple[Path, list[Trial]]:
+    """Return all trainings in a folder, or the one that it is, and the folder they all lie in.
+
+    Nothing outside the folder is read but, for one trial of a sweep, the sweep's record beside it.
+
+    Raises:
+        UserError: the folder holds more than 10,000 runs, or a million files.
+    """
+    root = root.resolve()
+    folders, sweeps = _search(root)
+    if folders == [root] and not sweeps:  # one trial, of which its sweep's record may say more
+        content, _ = read_json(root.parent / SWEEP, _MOST_OF_A_SWEEP)
+        entries = [e for e in _entries(content) if _folder_of(e, root.parent) == root]
+        if entries:
+            return root, [_of_entry(entries[-1], root.parent, root, root)]
+    places = [*sweeps, *(folder.parent for folder in folders)]
+    common = Path(os.path.commonpath(places)) if places and folders != [root] else root
+    trials: list[Trial] = []
+    claimed: set[Path] = set()
+    for sweep in sweeps:
+        trials += _of_sweep(sweep, common, claimed)
+    trials += [_read(folder, common) for folder in folders if folder not in claimed]
+    return common, [t for t in trials if t.config.get("mode.name", "train") == "train"]
+
+
+def _search(root: Path) -> tuple[list[Path], list[Path]]:
+    """Return the folders of runs, and those of sweeps."""
+    runs, sweeps = [], []
+    for folder, names, files in walk(root):
+        if SWEEP in files:
+            sweeps.append(folder)
+        if {RUN, ERROR, SUMMARY} & set(files) or ("csv" in names and has_curves(folder)):
+            runs.append(folder)
+            if len(runs) > _MOST_RUNS:
+                raise UserError(
+                    f"{root} holds more than {_MOST_RUNS:,} runs: set input to a folder inside it"
+                )
+            names[:] = [name for name in names if name not in _NO_RUNS_INSIDE]
+        names.sort(key=_natural)
+    return runs, sweeps
+
+
+def _natural(name: str) -> tuple[int, str]:
+    return (int(name), "") if name.isdecimal() else (2**62, name)
+
+
+def _of_sweep(sweep: Path, root: Path, claimed: set[Path]) -> Iterator[Trial]:
+    """Read the trials of ``sweep.json``, and add their folders to those that are claimed."""
+    content, damage = read_json(sweep / SWEEP, _MOST_OF_A_SWEEP)
+    if damage:
+        yield Trial(_name(sweep, root), notes=[f"{SWEEP} {damage}"])
+    entries = _entries(content)
+    folders = [_folder_of(entry, sweep) for entry in entries]
+    times: Counter[Path] = Counter()
+    taken = {folder for folder in folders if folder is not None}
+    for entry, folder in zip(entries, folders, strict=True):
+        if folder is None and not entry.get("folder"):
+            # It never ended; another trial may have gone on in its folder.
+            folder = _inside(sweep, entry.get("number"))
+            folder = None if folder in taken else folder
+        if folder is not None:
+            claimed.add(folder)
+            times[folder] += 1
+            folder = folder if times[folder] <= _MOST_TIMES else None
+        yield _of_entry(entry, sweep, folder, root)
+
+
+def _entries(content: dict[str, Any]) -> list[dict[str, Any]]:
+    listed = content.get("trials")
+    kept = listed[:_MOST_RUNS] if isinstance(listed, list) else []
+    return [entry for entry in kept if isinstance(entry, dict)]
+
+
+def _of_entry(entry: dict[str, Any], sweep: Path, folder: Path | None, root: Path) -> Trial:
+    """Return the trial of an entry of ``sweep.json`` and of its folder, where that is there."""
+    number = str(entry.get("number"))
+    title = number if root == folder else "/".join((*_above(sweep, root), number))
+    trial = Trial(title) if folder is None else _read(folder, root)
+    if folder is not None and folder.name != number:
+        trial.name = f"{title} (in {folder.name})"
+    trial.state = str(entry.get("state") or trial.state)
+    if trial.state == "failed" and not trial.error and entry.get("error"):
+        trial.error = mask_text(str(entry["error"]))
+    parameters, values = entry.get("params"), entry.get("values")
+    if isinstance(parameters, dict):
+        trial.overrides |= {str(key): plain(v) for key, v in mask(parameters).items()}
+    if isinstance(values, dict):
+        measured = {str(k): v for k, v in values.items() if is_number(v)}
+        trial.best = measured | trial.best
+        if trial.parameters is None and "parameters" in measured:
+            trial.parameters = int(measured["parameters"])
+    return trial
+
+
+def _folder_of(entry: dict[str, Any], sweep: Path) -> Path | None:
+    """Return the folder of a trial, which lies in that of its sweep wherever that was recorded."""
+    return _inside(sweep, re.split(r"[\\/]", str(entry.get("folder") or "").rstrip("\\/"))[-1])
+
+
+def _inside(sweep: Path, name: Any) -> Path | None:
+    """Return a sub-folder by its name alone, if it is there and not a link."""
+    name = str(name)
+    if name in ("", ".", "..") or re.search(r"[\\/\0]", name):
+        return None
+    folder = sweep / name
+    try:
+        return folder if stat.S_ISDIR(folder.lstat().st_mode) else None
+    except OSError:  # it was moved away; its name is too long
+        return None
+
+
+def _read(folder: Path, root: Path) -> Trial:
+    """Read a run's folder, whatever is left of it."""
+    trial = Trial(_name(folder, root), folder=folder)
+    trial.curves, trial.notes = read_curves(folder)
+    started, ended, failed = (modified(folder / name) for name in (RUN, SUMMARY, ERROR))
+    summary, summary_damage = read_json(folder / SUMMARY)
+    environment, environment_damage = read_json(folder / "environment.json")
+    config, config_damage = read_yaml(folder, "config.yaml")
+    if summary_damage != MISSING:  # it is, until the run ends
+        trial.note(SUMMARY, summary_damage)
+    if started is not None or failed is None:  # else it failed before it wrote them
+        trial.note("environment.json", environment_damage)
+        trial.note("config.yaml", config_damage)
+    trial.best = {key: float(v) for key, v in summary.items() if is_number(v)}
+    if trial.psnr is None and "val/psnr" in trial.curves:
+        trial.best |= _best_of(trial.curves)
+    trial.environment = flatten(mask(environment))
+    trial.resolved = isinstance(config, dict)
+    if not trial.resolved:
+        config, _ = read_yaml(folder, ".hydra/config.yaml")
+    leaves = flatten(mask(config))
+    own = leaves.get("paths.run")
+    leaves = {key: _portable(value, own) for key, value in leaves.items()}
+    trial.config = {key: v for key, v in leaves.items() if trial.resolved or "${" not in str(v)}
+    trial.parameters = _parameters(trial.config)
+    trial.overrides = overrides(mask(read_yaml(folder, ".hydra/overrides.yaml")[0]))
+    if failed is not None and failed > (ended or 0):
+        trial.state, trial.error = "failed", mask_text(read_text(folder / ERROR))
+    elif ended is not None:
+        trial.state = "complete"
+    if started is not None and ended is not None and ended - started >= 1:
+        trial.seconds = ended - started
+    return trial
+
+
+def _best_of(curves: dict[str, Curve]) -> dict[str, float]:
+    """Return what ``summary.json`` would hold of a run that has none yet."""
+    psnr = curves["val/psnr"]
+    finite = [k for k, value in enumerate(psnr.values) if math.isfinite(value)]
+    if not finite:
+        return {}
+    best = max(finite, key=psnr.values.__getitem__)
+    step = psnr.steps[best]
+    found: dict[str, float] = {"epoch": psnr.epochs[best], "step": step}
+    for name, curve in curves.items():
+        if name.startswith("val/") and step in curve.steps:
+            found[name.removeprefix("val/")] = curve.values[curve.steps.index(step)]
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _parameters(config: dict[str, Any]) -> int | None:
+    sizes: dict[str, Any] = {name: config.get(f"model.{name}") for name in _SIZE}
+    if not all(type(v) is int and 0 < v <= _WIDEST for v in sizes.values()):
+        return None
+    return _count(**sizes) if sizes["cabs_per_orb"] <= _MOST_CABS else None
+
+
+@cache
+def _count(**sizes: int) -> int | None:
+    try:
+        with torch.device("meta"):  # neither memory nor time
+            model = MPRNet(**sizes)
+        return sum(p.numel() for p in model.parameters())
+    except (ValueError, RuntimeError):  # no such network
+        return None
+
+
+def _portable(value: Any, own: Any) -> Any:
+    if isinstance(value, str) and isinstance(own, str) and own:
+        return value.replace(own, "RUN")
+    return value
+
+
+def _above(sweep: Path, root: Path) -> tuple[str, ...]:
+    """Return the folders from the root to a sweep's."""
+    return sweep.relative_to(root).parts if sweep.is_relative_to(root) else ()
+
+
+def _name(folder: Path, root: Path) -> str:
+    if folder == root:
+        return root.name
+    return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)

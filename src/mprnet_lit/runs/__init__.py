@@ -1,0 +1,1 @@
+"""Run folders: file names, fingerprint, lock, provenance."""

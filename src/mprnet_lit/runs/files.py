@@ -1,0 +1,92 @@
+"""Reading the files of runs that may be half-written, damaged or missing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mprnet_lit.utils import untrusted as reading
+from mprnet_lit.utils.untrusted import MISSING, NotReadableError
+
+__all__ = ["MISSING"]
+T = TypeVar("T")
+
+MOST_OF_A_RECORD = 2**18
+"""Bytes of a configuration, a summary or the record of an environment."""
+_LARGEST = 1e300
+"""Numbers beyond it are not used: some sum or rounding of them would not be finite."""
+
+
+def read_json(path: Path, most: int = MOST_OF_A_RECORD) -> tuple[dict[str, Any], str]:
+    """Return a JSON object, and what is wrong with the file in words; then the object is empty."""
+    return _attempt(lambda: reading.read_json(path.parent, path.name, most), {})
+
+
+def read_yaml(folder: Path, name: str) -> tuple[Any, str]:
+    """Return the content of a YAML file below a folder, or ``None`` and what is wrong in words."""
+    return _attempt(lambda: reading.read_yaml(folder, name, MOST_OF_A_RECORD), None)
+
+
+def read_text(path: Path) -> str:
+    """Return the beginning of a text file, or what is wrong with it."""
+    text, damage = _attempt(lambda: reading.read_text(path.parent, path.name), "")
+    return f"{path.name} {damage}" if damage else text
+
+
+def _attempt(read: Callable[[], T], empty: T) -> tuple[T, str]:
+    try:
+        return read(), ""
+    except NotReadableError as error:
+        return empty, str(error)
+
+
+def modified(path: Path) -> float | None:
+    """Return when a file was last written; ``None`` if it is not there."""
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return None
+
+
+def overrides(content: Any) -> dict[str, Any]:
+    """Return what the lines of an ``overrides.yaml`` set."""
+    found = {}
+    for line in content if isinstance(content, list) else ():
+        key, equals, value = str(line).partition("=")
+        if equals and not key.startswith("~"):
+            found[key.lstrip("+").partition("@")[0]] = plain(value)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Return what a text means to Hydra: a number, a truth value, null; else the text."""
+    if not isinstance(value, str):
+        return value
+    words: dict[str, Any] = {"true": True, "false": False, "null": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value.strip("'\"")
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a number of at most 1e300, neither NaN nor a truth value."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and -_LARGEST <= value <= _LARGEST
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a tree's leaves by dotted keys; a list of plain values is a leaf."""
+    if isinstance(node, dict):
+        children = list(node.items())
+    elif isinstance(node, list) and any(isinstance(child, dict | list) for child in node):
+        children = list(enumerate(node))
+    else:
+        return {prefix.rstrip("."): node} if prefix else {}
+    found: dict[str, Any] = {}
+    for key, child in children:
+        found |= flatten(child, f"{prefix}{key}.")
+    return found

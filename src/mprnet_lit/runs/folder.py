@@ -1,0 +1,222 @@
+"""Folders of runs: their names, and the newest one of the same configuration."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from omegaconf import DictConfig, OmegaConf
+
+from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.errors import RefusedError, UserError
+from mprnet_lit.utils.masking import mask
+
+RECORD = "run.json"
+LAST = Path("checkpoints") / "last.ckpt"
+SUMMARY = "summary.json"
+SWEEP = "sweep.json"
+"""File with the trials of an Optuna sweep, in the folder of the sweep."""
+OBJECTIVES = "objectives.json"
+"""What a trial of Optuna is measured by."""
+ERROR = "error.txt"
+"""File with the error message of a run that failed."""
+NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "sweep")
+"""Top-level keys that change nothing in what a run computes."""
+HOW_IT_ENDS = ("requeue", "peer_timeout", "auto_batch", "max_bad_steps")
+"""Keys of ``trainer`` that don't either, and that are not Lightning's."""
+
+
+class Nearest(NamedTuple):
+    """The run whose settings differ least from those of a command.
+
+    Attributes:
+        folder: directory of the run.
+        differ: keys that differ, each with the run's value and the command's.
+    """
+
+    folder: Path
+    differ: list[tuple[str, Any, Any]]
+
+
+def settings(config: DictConfig) -> dict[str, Any]:
+    """Return all settings that decide what a run computes, unresolved."""
+    values: Any = OmegaConf.to_container(config, resolve=False)
+    kept = {key: value for key, value in values.items() if key not in NOT_THE_RUN}
+    kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in HOW_IT_ENDS}
+    return kept
+
+
+def fingerprint(config: DictConfig) -> str:
+    """Return a digest of the settings that decide what a run computes."""
+    return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()
+
+
+def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> None:
+    """Write the file by which ``resume=auto`` finds a run, and remove an earlier error message.
+
+    The order in which runs were started or resumed is counted: clocks may be set back.
+
+    Args:
+        config: configuration of the command.
+        folder: directory of the run.
+        checkpoint: file that the run resumes from.
+    """
+    came_from = None if checkpoint is None else resumed_from(folder)
+    if checkpoint is not None and not is_own(checkpoint, folder):
+        came_from = str(checkpoint)
+    content = {
+        "fingerprint": fingerprint(config),
+        "order": 1 + max((_recorded(path)[1] for path in _records(config)), default=0),
+        "resumed_from": came_from,
+        "settings": mask(settings(config)),
+    }
+    write_whole(folder / RECORD, (json.dumps(content) + "\n").encode())
+    (folder / ERROR).unlink(missing_ok=True)
+
+
+def resumed_from(folder: Path) -> str | None:
+    """Return the checkpoint in another folder that a run started from; ``None`` without one."""
+    found = _content(folder / RECORD).get("resumed_from")
+    return found if isinstance(found, str) else None
+
+
+def is_own(checkpoint: Path, folder: Path) -> bool:
+    """Tell whether a checkpoint is in the checkpoint folder of a run."""
+    return checkpoint.parent.resolve() == (folder / LAST).parent.resolve()
+
+
+def note_failure(folder: Path, sentence: str, replace: bool = True) -> None:
+    """Write the error message of a run into its folder, if the folder can be written.
+
+    Args:
+        folder: directory of the run.
+        sentence: error message.
+        replace: whether to replace the message of another process of the run.
+    """
+    if replace or not (folder / ERROR).exists():
+        with suppress(UserError):
+            write_whole(folder / ERROR, f"{sentence}\n".encode())
+
+
+def refuse_existing(folder: Path, resume: Any) -> None:
+    """Check that a command does not overwrite an existing run.
+
+    Raises:
+        RefusedError: ``folder`` holds a run, and ``resume`` does not continue it.
+    """
+    if resume == "auto" or restarted() or _process_number() > 0:
+        return
+    if resume is not None:
+        path = Path(str(resume))
+        if is_own(path, folder) or path.resolve() == folder.resolve():
+            return
+    if any((folder / LAST.parent).glob("*.ckpt")) or (folder / SUMMARY).is_file():
+        raise RefusedError(
+            f"{folder} holds a run, which this command would overwrite: add resume=auto to resume "
+            "it, or choose another folder (hydra.run.dir)"
+        )
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a folder at the same time; makes the folder.
+
+    Raises:
+        RefusedError: another process holds the lock on ``folder``.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RefusedError(
+            f"another process is at work in {folder}: wait until it has ended, or stop it"
+        ) from error
+    except NotImplementedError:  # this file system has no locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def find_run(config: DictConfig) -> Path | None:
+    """Return the folder of the newest run of this configuration that has a checkpoint."""
+    wanted = fingerprint(config)
+    found = []
+    for path in _records(config):
+        last = path.parent / LAST
+        kept, order = _recorded(path)
+        if kept == wanted and last.is_file():
+            found.append((order, last.stat().st_mtime, path.parent))
+    return max(found)[2].resolve() if found else None
+
+
+def nearest(config: DictConfig) -> Nearest | None:
+    """Return the run whose settings differ least from the command's, the newest of several."""
+    from mprnet_lit.runs.files import flatten
+
+    asked = flatten(mask(settings(config)))
+    found: list[tuple[int, int, Nearest]] = []
+    for path in _records(config):
+        there = _content(path).get("settings")
+        if not isinstance(there, dict):  # written by an earlier version
+            continue
+        trained = flatten(there)
+        keys = sorted(asked.keys() | trained.keys())
+        differ = [(k, trained.get(k), asked.get(k)) for k in keys if trained.get(k) != asked.get(k)]
+        found.append((len(differ), -_recorded(path)[1], Nearest(path.parent, differ)))
+    return min(found, key=lambda entry: entry[:2])[2] if found else None
+
+
+def _records(config: DictConfig) -> Iterator[Path]:
+    yield from Path(config.paths.runs).glob(f"**/{RECORD}")
+
+
+def _recorded(path: Path) -> tuple[str | None, int]:
+    """Return the fingerprint (``None`` if missing) and the order (0 if missing)."""
+    content = _content(path)
+    kept, order = content.get("fingerprint"), content.get("order", 0)
+    return kept if isinstance(kept, str) else None, order if type(order) is int else 0
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return the content of a run's record; empty if the file is damaged or not ours."""
+    from mprnet_lit.runs.files import read_json
+
+    return read_json(path)[0]
+
+
+def _process_number() -> int:
+    """Return the rank that torchrun or SLURM gave to this process."""
+    env = os.environ
+    several = int(env.get("SLURM_NTASKS") or 1) > 1
+    return int(env.get("RANK") or (env.get("SLURM_PROCID") if several else None) or 0)
+
+
+def restarted() -> bool:
+    """Tell whether torchrun or SLURM has started this same job again."""
+    counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+    return any(int(os.environ.get(name) or 0) > 0 for name in counts)
+
+
+def run_stamp() -> str:
+    """Return the name of a new run's folder, the same in every process of one launch."""
+    env = os.environ
+    if env.get("SLURM_JOB_ID") and int(env.get("SLURM_NTASKS", 1)) > 1:
+        return f"slurm-{env['SLURM_JOB_ID']}"
+    started = time.time()
+    if run_id := env.get("TORCHELASTIC_RUN_ID"):
+        if run_id != "none":
+            return f"torchrun-{run_id}"
+        # torchrun with no --rdzv-id: its processes on one machine share a parent.
+        started = psutil.Process(os.getppid()).create_time()
+    milliseconds = int(started % 1 * 1000)  # runs may start in one second
+    return time.strftime(f"%Y-%m-%d_%H-%M-%S-{milliseconds:03d}", time.localtime(started))

@@ -1,0 +1,86 @@
+"""The revision of the code that runs, read without git: its settings can name programs to start."""
+
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+
+from mprnet_lit.utils.untrusted import NotReadableError, read_bytes
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_PROJECT = "mprnet_lit"
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_MOST = 2**24
+"""Bytes of a repository's list of packed references."""
+
+
+def git_revision(package: Path = _PACKAGE) -> str | None:
+    """Return the commit that is checked out around the package, if the checkout is this project's.
+
+    No program is started, and nothing but the names of commits is taken from the repository.
+
+    Args:
+        package: folder of the package.
+    """
+    top = package.parents[1]
+    if package.relative_to(top).parts != ("src", _PROJECT) or not _is_project(top):
+        return None
+    try:
+        folder = _git_folder(top)
+        head = _text(folder, "HEAD")
+        common = folder
+        if (folder / "commondir").exists():  # of a worktree, whose branches lie in the first one
+            common = (folder / _text(folder, "commondir")).resolve()
+        return _commit(folder, common, head)
+    except (NotReadableError, OSError, ValueError):
+        return None
+
+
+def source_digest(package: Path = _PACKAGE) -> str:
+    """Return a digest of the package's Python files, by which runs of the same code are known."""
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _is_project(top: Path) -> bool:
+    try:
+        project = tomllib.loads(read_bytes(top, "pyproject.toml").decode())["project"]["name"]
+    except (NotReadableError, ValueError, KeyError, TypeError):
+        return False
+    return str(project).replace("-", "_") == _PROJECT
+
+
+def _git_folder(top: Path) -> Path:
+    """Return the folder of the repository; a worktree or a submodule has a file that names it."""
+    place = top / ".git"
+    if place.is_dir():
+        return place
+    kind, _, folder = _text(top, ".git").partition(":")
+    if kind != "gitdir":
+        raise ValueError("not a repository")
+    return (top / folder.strip()).resolve()
+
+
+def _commit(folder: Path, common: Path, head: str) -> str | None:
+    kind, _, name = head.partition(":")
+    if kind != "ref":
+        return head if _HASH.fullmatch(head) else None
+    name = name.strip()
+    for place in (folder, common):
+        try:
+            found = _text(place, name)
+        except NotReadableError:
+            continue
+        return found if _HASH.fullmatch(found) else None
+    for line in read_bytes(common, "packed-refs", _MOST).decode().splitlines():
+        commit, _, packed = line.partition(" ")
+        if packed == name and _HASH.fullmatch(commit):
+            return commit
+    return None
+
+
+def _text(folder: Path, name: str) -> str:
+    return read_bytes(folder, name, 4096).decode().strip()

@@ -1,0 +1,1 @@
+"""Training: LightningModule, losses, schedule, callbacks, checkpoints."""

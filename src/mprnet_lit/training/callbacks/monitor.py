@@ -1,0 +1,138 @@
+"""How fast a training goes, what it waits for, what it takes, and how large its gradients are."""
+
+import time
+from typing import Any
+
+import psutil
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from mprnet_lit.training.module import Batch, logs_this_step
+from mprnet_lit.training.records import record_scalars, step_of
+
+
+class Monitor(Callback):
+    """Logs ``train/grad_norm`` and ``perf/*`` every ``trainer.log_every_n_steps`` steps.
+
+    Time in validation counts in none of them.
+    """
+
+    def __init__(self) -> None:
+        self.process = psutil.Process()
+        self.has_utilization = True
+        self.norm: Tensor | None = None
+        self.stepped = False
+        self.mark = 0.0
+        """When the last step, validation or epoch's beginning ended."""
+        self._restart()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count."""
+        psutil.cpu_percent()  # it tells what was used since the last call
+        self._restart()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave out what came between the epochs."""
+        self.mark = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the validation out."""
+        self.mark = time.perf_counter()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Take the time since the last step for that of fetching the batch."""
+        self.waited += time.perf_counter() - self.mark
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Measure the gradients, before they are clipped."""
+        self.stepped = True
+        if trainer.loggers and logs_this_step(trainer):
+            self.norm = gradient_norm(trainer, optimizer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
+    ) -> None:
+        """Count the batch, and log after the steps that are to be logged."""
+        now = time.perf_counter()
+        self.seconds += now - self.mark
+        self.mark = now
+        self.patches += len(batch["target"])
+        if self.stepped and trainer.loggers and logs_this_step(trainer, done=True):
+            self._log(trainer)
+            self._restart()
+        self.stepped = False
+
+    def _log(self, trainer: Trainer) -> None:
+        ours = torch.tensor(
+            [self.patches / self.seconds, self.waited / self.seconds],
+            device=trainer.strategy.root_device,
+        )
+        # Of all devices together; the same time has passed on each.
+        speed, waited = trainer.strategy.reduce(ours, reduce_op="sum").tolist()
+        if not trainer.is_global_zero:
+            return
+        values = {
+            "epoch": float(trainer.current_epoch),  # as Lightning has it beside its own
+            "perf/patches_per_second": speed,
+            "perf/data_wait": waited / trainer.world_size,
+            **self._machine(trainer.strategy.root_device),
+        }
+        if self.norm is not None:
+            values["train/grad_norm"] = self.norm.item()
+        for logger in trainer.loggers:
+            record_scalars(logger, values, step_of(trainer))
+
+    def _machine(self, device: torch.device) -> dict[str, float]:
+        values = {
+            "perf/cpu_percent": psutil.cpu_percent(),
+            "perf/memory_gb": _resident(self.process) / 1e9,
+        }
+        if device.type == "cuda":
+            values["perf/gpu_memory_gb"] = torch.cuda.memory_reserved(device) / 1e9
+            if self.has_utilization:
+                try:
+                    values["perf/gpu_percent"] = float(torch.cuda.utilization(device))
+                except Exception:  # needs nvidia-ml-py, and a driver that tells
+                    self.has_utilization = False
+        return values
+
+    def _restart(self) -> None:
+        self.norm = None
+        self.patches = 0
+        self.seconds = self.waited = 0.0
+        self.mark = time.perf_counter()
+
+
+def gradient_norm(trainer: Trainer, optimizer: Optimizer) -> Tensor:
+    """Return the L2 norm of all gradients together, as they are before clipping."""
+    gradients = [
+        parameter.grad
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    norm = get_total_norm(gradients)
+    if isinstance(trainer.strategy, FSDPStrategy):  # each process holds a part of them
+        norm = trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    # Under 16-mixed a fused optimiser takes them still scaled; for any other they no longer are.
+    if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+        norm = norm / scaler.get_scale()
+    return norm
+
+
+def _resident(process: psutil.Process) -> int:
+    """Return the bytes of memory that a process and those it started hold."""
+    total = 0
+    for each in (process, *process.children(recursive=True)):
+        try:
+            total += each.memory_info().rss
+        except psutil.Error:  # it has just ended
+            continue
+    return total

@@ -1,0 +1,99 @@
+"""Pictures of the validation images: degraded, each stage, target."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from mprnet_lit.images.reading import to_uint8, write_png
+from mprnet_lit.metrics import psnr
+from mprnet_lit.training.module import Batch
+from mprnet_lit.training.records import record_image, step_of
+from mprnet_lit.utils.checks import require, require_number
+
+TITLES = ("degraded", "stage 1", "stage 2", "stage 3", "target")
+_GAP, _CAPTION, _TILE = 6, 24, 256
+_COLUMN = 150
+"""At least as wide as a caption."""
+
+
+class Panels(Callback):
+    """After each validation, writes a panel of the first validation images and logs it.
+
+    Args:
+        folder: gets ``epoch_0001.png`` and so on, and ``latest.png``.
+        count: number of images; one row each.
+    """
+
+    def __init__(self, folder: str | Path, count: int = 3) -> None:
+        require("folder", folder, (str, Path), "the name of a folder")
+        require_number("count", count, low=1)
+        self.folder = Path(folder)
+        self.count = count
+        self.rows: list[tuple[Tensor, ...]] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        *_: Any,
+        **__: Any,
+    ) -> None:
+        """Keep the images of the first batches."""
+        if trainer.is_global_zero and len(self.rows) < self.count:
+            images = (*outputs.values(), batch["target"])
+            self.rows.append(tuple(i[0].detach().float().cpu() for i in images))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw, write and log the panel."""
+        if not self.rows:
+            return
+        panel = draw_panel(self.rows)
+        self.rows = []
+        write_png(self.folder / f"epoch_{trainer.current_epoch + 1:04d}.png", panel)
+        write_png(self.folder / "latest.png", panel)
+        for logger in trainer.loggers:
+            record_image(logger, "val/panel", panel, step_of(trainer))
+
+
+def draw_panel(rows: Sequence[tuple[Tensor, ...]]) -> NDArray[np.uint8]:
+    """Draw rows of degraded, three stages and target, each (3, H, W) in [0, 1].
+
+    Each image is captioned with its PSNR; of one larger than 256 pixels its centre is shown.
+    Returns (H, W, 3).
+    """
+    tiles = [[_tile(image) for image in row] for row in rows]
+    widths = [max(_COLUMN, *(row[k].shape[1] for row in tiles)) for k in range(len(TITLES))]
+    heights = [row[0].shape[0] + _CAPTION + _GAP for row in tiles]
+    canvas = Image.new(
+        "RGB", (sum(widths) + _GAP * (len(widths) + 1), sum(heights) + _GAP), "white"
+    )
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=15)
+    top = _GAP
+    for row, images, height in zip(rows, tiles, heights, strict=True):
+        left = _GAP
+        for title, image, tile, width in zip(TITLES, row, images, widths, strict=True):
+            canvas.paste(Image.fromarray(tile), (left, top + _CAPTION))
+            draw.text((left, top + 2), _caption(title, image, row[-1]), "black", font)
+            left += width + _GAP
+        top += height
+    return np.asarray(canvas, dtype=np.uint8)
+
+
+def _caption(title: str, image: Tensor, target: Tensor) -> str:
+    return title if image is target else f"{title}  {psnr(image[None], target[None]).item():.2f} dB"
+
+
+def _tile(image: Tensor) -> NDArray[np.uint8]:
+    height, width = image.shape[-2:]
+    top, left = max(height - _TILE, 0) // 2, max(width - _TILE, 0) // 2
+    centre = image[:, top : top + _TILE, left : left + _TILE]
+    return to_uint8(centre.permute(1, 2, 0).numpy())

@@ -1,0 +1,137 @@
+"""The plan of a run, printed first, and its result, printed last and written to a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.runs import folder as runs
+from mprnet_lit.training.module import RESTORATIONS, RestorationModule
+from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.checks import require
+from mprnet_lit.utils.console import say, say_facts
+from mprnet_lit.utils.hardware import fast_precision
+
+_ROWS = dict(zip(RESTORATIONS, ("degraded input", "stage 1", "stage 2", "stage 3"), strict=True))
+
+
+class Summary(Callback):
+    """Opens with the plan, keeps the best validation, closes with a table and ``summary.json``.
+
+    Args:
+        folder: directory of the run.
+
+    Attributes:
+        best: metrics of the best validation, with its epoch and step. A resumed training sets it to
+            that of ``best.ckpt``.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        require("folder", folder, (str, Path), "the name of a folder")
+        self.folder = Path(folder)
+        self.best: dict[str, float] = {}
+        self.console = Console()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what will be done."""
+        if trainer.is_global_zero:
+            for line in plan(trainer):
+                say(self.console, line)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Have a run that reaches ``max_steps`` in mid-epoch validated before it ends."""
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the metrics if they are the best so far."""
+        metrics = {
+            name.removeprefix("val/"): value.item()
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        if metrics["psnr"] > self.best.get("psnr", float("-inf")):
+            self.best = metrics | {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``summary.json`` and print the table."""
+        if not trainer.is_global_zero:
+            return
+        if not self.best:
+            say(self.console, f"No validation was run. The run is in {self.folder}")
+            return
+        write_summary(self.folder, self.best)
+        show(self.folder, self.best, self.console)
+
+
+def write_summary(folder: Path, best: dict[str, float]) -> None:
+    """Write ``summary.json``: the best validation and the checkpoint that the run started from."""
+    came_from = runs.resumed_from(folder)
+    content = best | ({} if came_from is None else {"resumed_from": came_from})
+    write_whole(folder / runs.SUMMARY, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def show(folder: Path, best: dict[str, float], console: Console) -> None:
+    """Print the best validation as a table, and the existing files of the run."""
+    if best:
+        console.print(table(best))
+    came_from = runs.resumed_from(folder)
+    places = {
+        "best weights": folder / "checkpoints" / "best.ckpt",
+        "last state": folder / "checkpoints" / "last.ckpt",
+        "panel": folder / "panels" / "latest.png",
+        "everything": folder,
+    }
+    facts: dict[str, Any] = {name: path for name, path in places.items() if path.exists()}
+    say_facts(console, facts | ({} if came_from is None else {"resumed from": came_from}))
+
+
+def plan(trainer: Trainer) -> list[str]:
+    """Return what the training will do, in lines for people."""
+    module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(module, RestorationModule) and isinstance(data, RestorationDataModule)
+    size = module.model.size
+    parameters = sum(p.numel() for p in module.model.parameters())
+    patches = len(data.train_samples) * data.crops_per_image
+    if trainer.max_steps != -1:
+        budget = f"{trainer.max_steps} steps"
+    else:
+        budget = f"{trainer.max_epochs} epochs of {patches} patches"
+    device = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
+    done = f", going on after step {trainer.global_step}" if trainer.global_step else ""
+    choice, why = fast_precision(trainer.strategy.root_device)
+    chosen = trainer.precision == choice
+    reason = why if chosen else f"as configured; {choice} would be this machine's: {why}"
+    memory_format = "channels_last" if module.memory_format == torch.channels_last else "NCHW"
+    compiled = "compiled" if module.compiled else "not compiled (module.compile=true, if for hours)"
+    optimizer = trainer.optimizers[0]
+    fused = "fused " if optimizer.defaults.get("fused") else ""
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    threads = f"{torch.get_num_threads()} threads" if on_cpu else "pinned memory"
+    return [
+        f"Training MPRNet to {module.info.task}: {parameters:,} parameters (width {size.width}), "
+        f"on {device}",
+        f"  precision {trainer.precision} ({reason}); {memory_format}; blocks {compiled}; "
+        f"{fused}{type(optimizer).__name__}; "
+        f"per device {threads} and {data.workers(trainer.world_size)} data workers",
+        f"  {len(data.train_samples)} training and {len(data.val_samples)} validation images; "
+        f"patches of {data.patch_size}x{data.patch_size}, batch {data.batch_size}",
+        f"  {budget}{done}",
+    ]
+
+
+def table(best: dict[str, float]) -> Table:
+    """Return the best validation as a table: PSNR and SSIM of the input and of each stage."""
+    out = Table(title=f"Best validation: epoch {best['epoch']:.0f}")
+    for column in ("", "PSNR", "gain", "SSIM"):
+        out.add_column(column, justify="right" if column else "left")
+    for name, label in _ROWS.items():
+        value = best[f"psnr_{name}"]
+        gain = "" if name == "degraded" else f"{value - best['psnr_degraded']:+.2f}"
+        out.add_row(label, f"{value:.2f} dB", gain, f"{best[f'ssim_{name}']:.4f}")
+    return out

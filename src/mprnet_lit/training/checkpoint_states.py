@@ -1,0 +1,217 @@
+"""Restoring the states in a checkpoint: which ones it may set, and which the configuration sets."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from mprnet_lit.training.callbacks.summary import Summary
+from mprnet_lit.training.checkpoints import is_regular, matching, read_checkpoint, read_info
+from mprnet_lit.training.module import RESTORATIONS, RestorationModule
+from mprnet_lit.training.schedule import move
+from mprnet_lit.utils.errors import UserError
+
+
+class CheckpointStates(Callback):
+    """Takes only counts, moments and weights from a checkpoint, and checks their types.
+
+    Everything else is as configured: hyperparameters of the optimizer, the schedule, paths. The
+    best checkpoints are those in this run's own folder, with the scores that they hold. This must
+    be the first callback.
+
+    Args:
+        checkpoints: directory of this run's checkpoints.
+        checkpoint: file that the training resumes from; ``None`` for a new run.
+    """
+
+    def __init__(self, checkpoints: Path, checkpoint: Path | None) -> None:
+        self.checkpoints = checkpoints
+        self.checkpoint = checkpoint
+        self._optimizer_states: list[dict[str, Any]] | None = None
+        self._groups: list[list[dict[str, Any]]] = []
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Check the states that Lightning is about to restore, and drop those that it must not."""
+        loops = checkpoint["loops"]
+        loops["fit_loop"] = matching(trainer.fit_loop.state_dict(), loops["fit_loop"])
+        states, sample = checkpoint["callbacks"], _validation(trainer)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            state = states.get(callback.state_key)
+            if isinstance(callback, ModelCheckpoint):
+                states.pop(callback.state_key, None)
+                adopt(callback, state or {}, self.checkpoints, sample)
+            elif isinstance(callback, Summary):
+                callback.best = best_of(self.checkpoints.parent, sample)
+            elif state is not None and _known(callback):
+                states[callback.state_key] = matching(callback.state_dict(), state)
+                if isinstance(callback, EarlyStopping):
+                    states[callback.state_key]["patience"] = callback.patience
+        checkpoint.pop("native_amp_scaling_state", None)
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            name = type(trainer.precision_plugin).__qualname__
+            checkpoint[name] = matching(scaler.state_dict(), checkpoint.get(name, {}))
+        checkpoint["lr_schedulers"] = []  # on_train_start sets the configured ones
+        self._optimizer_states = checkpoint["optimizer_states"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the configured hyperparameters, and check the optimizer's state against them."""
+        self._groups = [
+            [{k: v for k, v in group.items() if k != "params"} for group in o.param_groups]
+            for o in trainer.optimizers
+        ]
+        states, optimizers = self._optimizer_states, trainer.optimizers
+        self._optimizer_states = None
+        if states is None or isinstance(trainer.strategy, FSDPStrategy):
+            return
+        assert isinstance(pl_module, RestorationModule)
+        if len(states) != len(optimizers):
+            raise ValueError("it has another number of optimizers")
+        for state, optimizer, groups in zip(states, optimizers, self._groups, strict=True):
+            check_moments(state["state"], optimizer, pl_module.make_optimizer)
+            for saved, group in zip(state["param_groups"], groups, strict=True):
+                indices = saved["params"]
+                saved.clear()
+                saved.update(group, params=indices)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Apply the configured hyperparameters and schedule at the restored position."""
+        if self.checkpoint is None:
+            return
+        for optimizer, groups in zip(trainer.optimizers, self._groups, strict=True):
+            for group, configured in zip(optimizer.param_groups, groups, strict=True):
+                group.update(configured)
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, LambdaLR):
+                steps = trainer.global_step
+                move(config.scheduler, steps if config.interval == "step" else steps // per_epoch)
+
+    def is_restoring(self, trainer: Trainer) -> bool:
+        """Tell whether the trainer has not finished restoring the checkpoint."""
+        return bool(trainer._checkpoint_connector._loaded_checkpoint)
+
+
+def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, sample: Any) -> None:
+    """Register the checkpoints in ``folder`` with a callback, whatever paths its state holds.
+
+    Args:
+        callback: new callback with nothing restored.
+        state: state of the callback in a checkpoint; only file names are taken from it.
+        folder: directory of the run's checkpoints.
+        sample: digest of this training's validation images; scores on other images are ignored.
+    """
+    listed = state.get("best_k_models")
+    names = [*(listed if isinstance(listed, dict) else ()), state.get("best_model_path")]
+    names = [f"{callback.filename}{callback.FILE_EXTENSION}", *names]
+    paths = {folder / Path(name).name for name in names if isinstance(name, str) and name}
+    own = sorted(path for path in paths if is_regular(path))
+    place = Path(callback.dirpath or folder)
+    if place.resolve() != folder.resolve():
+        return
+    if callback.monitor is None:
+        callback.best_model_path = str(place / own[0].name) if own else ""
+        return
+    for path in own:
+        content = read_checkpoint(path)
+        score = read_info(content).metrics.get(callback.monitor)
+        if score is not None and math.isfinite(score) and _comparable(content, sample):
+            callback.best_k_models[str(place / path.name)] = torch.tensor(score)
+    ranked = sorted(callback.best_k_models.items(), key=lambda item: float(item[1]))
+    ranked = ranked if callback.mode == "min" else ranked[::-1]
+    if callback.save_top_k >= 0:
+        ranked = ranked[: callback.save_top_k]
+    callback.best_k_models = dict(ranked)
+    if ranked:
+        callback.best_model_path, callback.best_model_score = ranked[0]
+        callback.kth_best_model_path, callback.kth_value = ranked[-1]
+        callback.current_score = callback.best_model_score
+
+
+def best_of(folder: Path, sample: Any = None) -> dict[str, float]:
+    """Return the metrics, epoch and step that a run's ``best.ckpt`` holds; empty without the file.
+
+    Args:
+        folder: directory of the run.
+        sample: digest of the validation images that must have been used; ``None`` for any.
+    """
+    path = folder / "checkpoints" / "best.ckpt"
+    if not is_regular(path):
+        return {}
+    content = read_checkpoint(path)
+    metrics = {k.removeprefix("val/"): float(v) for k, v in read_info(content).metrics.items()}
+    needed = {"psnr", *(f"{m}_{name}" for m in ("psnr", "ssim") for name in RESTORATIONS)}
+    if not (needed <= metrics.keys() and math.isfinite(metrics["psnr"])):
+        return {}
+    if not _comparable(content, sample):
+        return {}
+    return metrics | {"epoch": content["epoch"] + 1, "step": content["global_step"]}
+
+
+def _validation(trainer: Trainer) -> Any:
+    return trainer.datamodule.state_dict()["validation"]  # type: ignore[attr-defined]
+
+
+def _comparable(content: Mapping[str, Any], sample: Any) -> bool:
+    """Tell whether a checkpoint's scores are on the same validation images, as far as recorded."""
+    data = content.get("RestorationDataModule")
+    return sample is None or not isinstance(data, dict) or data.get("validation", sample) == sample
+
+
+def _known(callback: Callback) -> bool:
+    """Tell whether a callback's state always has the same keys."""
+    own = type(callback).__module__.startswith("mprnet_lit.")
+    lightnings = isinstance(callback, WeightAveraging | EarlyStopping | Timer)
+    return (own or lightnings) and bool(callback.state_dict())
+
+
+def check_moments(
+    state: Any, optimizer: Optimizer, make: Callable[[Iterable[nn.Parameter]], Optimizer]
+) -> None:
+    """Check that an optimizer can use a state.
+
+    Args:
+        state: state of each parameter by its index.
+        optimizer: the configured optimizer.
+        make: function that makes such an optimizer of parameters.
+
+    Raises:
+        UserError: the state is that of another optimizer.
+        ValueError: the state does not fit the parameters.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    usual = _moments({p.shape: p for p in parameters}, make)
+    for index, values in state.items():
+        if type(index) is not int or not 0 <= index < len(parameters):
+            raise ValueError(f"there is no parameter {index!r:.20}")
+        expected = usual[parameters[index].shape]
+        if set(values) != set(expected):
+            raise UserError(
+                "the optimizer's state is that of another optimizer (it holds "
+                f"{', '.join(sorted(map(str, values)))}, and the configured one needs "
+                f"{', '.join(sorted(expected))}): use the optimizer that the checkpoint was "
+                "trained with, or start a new training from its weights with weights=PATH"
+            )
+        matching(expected, values)
+
+
+def _moments(
+    shapes: Mapping[torch.Size, Tensor], make: Callable[[Iterable[nn.Parameter]], Optimizer]
+) -> dict[torch.Size, dict[str, Any]]:
+    """Return the state that an optimizer has of a parameter of each shape after a step."""
+    trial = {shape: nn.Parameter(torch.zeros_like(p)) for shape, p in shapes.items()}
+    optimizer = make(trial.values())
+    for parameter in trial.values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(lambda: 0.0)
+    return {shape: dict(optimizer.state[parameter]) for shape, parameter in trial.items()}

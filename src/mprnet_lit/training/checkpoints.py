@@ -1,0 +1,200 @@
+"""Writing checkpoints atomically, and reading them without running code or trusting their types."""
+
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from packaging.version import Version
+from torch import Tensor
+
+from mprnet_lit.models import Size
+from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.weights import RECORD, Info
+from mprnet_lit.weights.tensors import is_plain, read_tensors
+
+AVERAGED = "current_model_state"
+"""Key of the current weights in a checkpoint whose ``state_dict`` is their average."""
+_WEIGHTS = ("state_dict", AVERAGED, "averaging_state")
+_MOST = 2**53
+"""Largest count that is accepted."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Reads, removes and atomically writes checkpoints.
+
+    Only regular files are replaced, and only regular files directly in ``folder``, or written by
+    this object, are removed.
+
+    Args:
+        folder: directory of the run's checkpoints.
+
+    Attributes:
+        written: files that this object wrote.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.written: set[Path] = set()
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Save a checkpoint.
+
+        Raises:
+            UserError: the file can't be written, for example because the disk is full (an earlier
+                file stays as it was), or the path is a link or another special file.
+        """
+        path = Path(path)
+        if path.parent.is_symlink() or (os.path.lexists(path) and not is_regular(path)):
+            culprit = path.parent if path.parent.is_symlink() else path
+            raise UserError(
+                f"can't write the checkpoint {path}: {culprit} is a link or a special file: remove "
+                "it, or set paths.runs to the folder that it points to"
+            )
+        content = BytesIO()  # in memory, as torch's own writer hides why writing failed
+        states = {k: without_folders(v) for k, v in checkpoint.get("callbacks", {}).items()}
+        torch.save(checkpoint | {"callbacks": states}, content)
+        write_whole(
+            path,
+            content.getbuffer(),
+            "the checkpoint",
+            "free some space or set paths.runs to another disk, then add resume=auto",
+        )
+        self.written.add(path)
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        """Return a checkpoint's content, checked by :func:`read_checkpoint`."""
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Remove a checkpoint if it is a regular file of this run."""
+        path = Path(path)
+        within = path.parent.resolve() == self.folder.resolve() and not self.folder.is_symlink()
+        if (within or path in self.written) and is_regular(path):
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+
+def without_folders(state: Any) -> Any:
+    """Return a callback's state with absolute paths replaced by the names of their files.
+
+    Checkpoints are passed on as weights, so they must not contain the author's paths.
+    """
+    if isinstance(state, dict):
+        return {without_folders(key): without_folders(value) for key, value in state.items()}
+    if isinstance(state, str) and Path(state).is_absolute():
+        return Path(state).name
+    return state
+
+
+def is_regular(path: Path) -> bool:
+    """Tell whether a path is a regular file, not a link to one."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a training checkpoint: only tensors and plain values, so that no code runs.
+
+    Raises:
+        UserError: there is no such file, or it is not a training checkpoint of this project.
+    """
+    refusal = (
+        f"{path} is not a training checkpoint of mprnet_lit, or it is damaged; "
+        "to start from other weights use weights=PATH"
+    )
+    try:
+        content = read_tensors(path)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint {path}: check the path in resume") from error
+    except UserError:  # a pipe, for example
+        raise
+    except Exception as error:  # torch.load fails in as many ways as a file can be wrong
+        raise UserError(refusal) from error
+    try:
+        return _checked(content)
+    except Exception as error:  # so can values of another type
+        raise UserError(refusal) from error
+
+
+def read_info(content: Mapping[str, Any]) -> Info:
+    """Return the record of a checkpoint: its training and the metrics of its last validation."""
+    return Info.of(content[RECORD])
+
+
+def matching(template: Any, value: Any) -> Any:
+    """Return ``value`` restricted to the keys of ``template``, after a check of its types.
+
+    Keys that are missing in ``value`` are filled from ``template``.
+
+    Raises:
+        ValueError: a value has another type or shape than in the template, or a number is negative
+            or too large.
+    """
+    if isinstance(template, dict):
+        if not isinstance(value, dict):
+            raise ValueError(f"{value!r:.40} instead of several values")
+        return {k: matching(t, value[k]) if k in value else t for k, t in template.items()}
+    if isinstance(template, Tensor):
+        fits = isinstance(value, Tensor) and value.shape == template.shape and is_plain(value)
+    elif isinstance(template, int | float) and not isinstance(template, bool):
+        fits = type(value) in (int, type(template)) and 0 <= value <= _MOST
+    else:
+        fits = type(value) is type(template)
+    if not fits:
+        raise ValueError(f"{value!r:.40} where {template!r:.40} is expected")
+    return value
+
+
+def _checked(content: Any) -> dict[str, Any]:
+    """Check the types of all values that Lightning restores by itself or several modes read."""
+    Size(**content[RECORD]["size"])
+    Info.of(content[RECORD])
+    if Version(content["pytorch-lightning_version"]) < Version("2.0"):
+        raise ValueError("written by an older Lightning")
+    for key in _WEIGHTS:
+        for name, tensor in content.get(key, {}).items():
+            if not (isinstance(name, str) and isinstance(tensor, Tensor) and is_plain(tensor)):
+                raise TypeError(f"{key} does not hold weights")
+    counts = (content["epoch"], content["global_step"], epochs_done(content))
+    if not all(type(count) is int and 0 <= count <= _MOST for count in counts):
+        raise ValueError("impossible counts")
+    callbacks = content.setdefault("callbacks", {})
+    if not all(isinstance(k, str) and isinstance(v, dict) for k, v in callbacks.items()):
+        raise TypeError("the callbacks' states are not mappings")
+    if not isinstance(content.setdefault("RestorationDataModule", {}), dict):
+        raise TypeError("the data's state is not a mapping")
+    _reopen_epoch(content)
+    return dict(content)
+
+
+def _reopen_epoch(content: dict[str, Any]) -> None:
+    """Mark an epoch that a limit of steps or time cut short as unfinished.
+
+    Lightning marks it as complete and would skip the rest of it.
+    """
+    loop = content["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]["current"]
+    length = content["callbacks"].get("Batches", {}).get("of_an_epoch", 0)
+    ended = epochs["current"]["processed"] == epochs["current"]["started"]
+    if ended and 0 < batches["processed"] < length:
+        for counts in (epochs["current"], epochs["total"]):
+            counts["processed"] -= 1
+            counts["completed"] = counts["processed"]
+
+
+def epochs_done(content: Mapping[str, Any]) -> int:
+    """Return the number of epochs that a checkpoint has completed."""
+    progress = content["loops"]["fit_loop"]["epoch_progress"]
+    done: int = progress["current"]["processed"]
+    return done

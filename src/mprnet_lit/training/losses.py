@@ -1,0 +1,137 @@
+"""Training losses of MPRNet (arXiv 2102.02808, equations 2 and 3)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mprnet_lit.utils.checks import require, require_batch, require_number, require_pair
+from mprnet_lit.utils.errors import UserError
+
+EPS = 1e-3
+"""The Charbonnier loss's epsilon: 1e-3 in the paper, for images in [0, 1]."""
+
+
+class CharbonnierLoss(nn.Module):
+    """Mean of sqrt((prediction - target)^2 + eps^2) over all pixels (Charbonnier et al., 1994)."""
+
+    def __init__(self, eps: float = EPS) -> None:
+        super().__init__()
+        require_number("eps", eps, low=0)
+        self.eps = eps
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compare two tensors of one shape; returns a scalar.
+
+        Raises:
+            UserError: the shapes differ.
+        """
+        require_pair("prediction", prediction, "target", target)
+        return self.of(prediction - target)
+
+    def of(self, difference: Tensor) -> Tensor:
+        """Return the loss of a difference."""
+        return self.each(difference).mean()
+
+    def each(self, difference: Tensor) -> Tensor:
+        """Return the loss of each pixel of a difference."""
+        return torch.sqrt(difference.square() + self.eps**2)
+
+
+class EdgeLoss(nn.Module):
+    """Charbonnier loss between the Laplacians of two images (equation 3).
+
+    The Laplacian is the image minus its reconstruction from a Gaussian pyramid one level deep,
+    with the 5x5 binomial-like kernel [.05 .25 .4 .25 .05] and replicated borders. It is linear, so
+    that of the difference is the difference of both.
+    """
+
+    def __init__(self, eps: float = EPS) -> None:
+        super().__init__()
+        self.charbonnier = CharbonnierLoss(eps)
+        taps = torch.tensor([0.05, 0.25, 0.4, 0.25, 0.05])
+        self.kernel: Tensor
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compare two images (B, C, H, W); returns a scalar.
+
+        Raises:
+            UserError: the shapes differ, or are not (B, C, H, W).
+        """
+        require_pair("prediction", prediction, "target", target)
+        require_batch("target", target)
+        return self.of(prediction - target)
+
+    def of(self, difference: Tensor) -> Tensor:
+        """Return the loss of a difference (B, C, H, W)."""
+        return self.each(difference).mean()
+
+    def each(self, difference: Tensor) -> Tensor:
+        """Return the loss of each pixel of a difference (B, C, H, W)."""
+        kept = torch.zeros_like(difference)
+        kept[..., ::2, ::2] = 4 * self._blur(difference, stride=2)
+        return self.charbonnier.each(difference - self._blur(kept))
+
+    def _blur(self, image: Tensor, stride: int = 1) -> Tensor:
+        channels = image.shape[1]
+        kernel = self.kernel.to(image).expand(channels, 1, 5, 5)
+        padded = F.pad(image, (2, 2, 2, 2), mode="replicate")
+        return F.conv2d(padded, kernel, stride=stride, groups=channels)
+
+
+class MultiStageLoss(nn.Module):
+    """Sum over the stages of Charbonnier + ``edge_weight`` * Edge (equation 2).
+
+    Computed in float32 whatever the precision of the predictions.
+
+    Args:
+        edge_weight: weight of the edge loss: 0.05 for deblurring and deraining, 0 to leave it out
+            for denoising.
+        clamp: clamp the predictions to [0, 1] first, as the denoising recipe does.
+        eps: the Charbonnier loss's epsilon.
+    """
+
+    def __init__(self, edge_weight: float = 0.05, clamp: bool = False, eps: float = EPS) -> None:
+        super().__init__()
+        require_number("edge_weight", edge_weight, low=0)
+        self.edge_weight = edge_weight
+        self.clamp = clamp
+        self.charbonnier = CharbonnierLoss(eps)
+        self.edge = EdgeLoss(eps)
+
+    def forward(self, stages: Sequence[Tensor], target: Tensor) -> Tensor:
+        """Compare each stage's (B, C, H, W) with ``target`` of that shape; returns a scalar."""
+        return self.parts(stages, target)[0]
+
+    def parts(self, stages: Sequence[Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss, and what each stage has in it, (S,), without gradients.
+
+        Raises:
+            UserError: ``stages`` is empty or not a sequence, or a stage has another shape than
+                ``target``.
+        """
+        require("stages", stages, (tuple, list), "a tuple of tensors")
+        require_batch("target", target)
+        if not stages:
+            raise UserError("stages must have at least one tensor")
+        for stage in stages:
+            require_pair("a stage", stage, "target", target)
+        target = target.float()
+        with torch.autocast(target.device.type, enabled=False):
+            predictions = (s.float().clamp(0, 1) if self.clamp else s.float() for s in stages)
+            # On the batch axis: the mean over all is the mean of the stages' means.
+            differences = torch.cat([prediction - target for prediction in predictions])
+            pixels = self.charbonnier.each(differences)
+            loss, each = pixels.mean(), _means(pixels, len(stages))
+            if self.edge_weight:
+                pixels = self.edge.each(differences)
+                loss = loss + self.edge_weight * pixels.mean()
+                each = each + self.edge_weight * _means(pixels, len(stages))
+            return len(stages) * loss, each
+
+
+def _means(pixels: Tensor, count: int) -> Tensor:
+    """Return the mean of each of ``count`` equal parts of the batch, without gradients."""
+    return pixels.detach().reshape(count, -1).mean(1)

@@ -1,0 +1,214 @@
+"""The LightningModule: steps, metrics, optimiser and schedule, one narrow method each."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, TypedDict, cast
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import MeanMetric
+
+from mprnet_lit.metrics import psnr, ssim
+from mprnet_lit.models import MPRNet
+from mprnet_lit.models.padding import pad_to_multiple
+from mprnet_lit.training.losses import MultiStageLoss
+from mprnet_lit.training.schedule import build_schedule
+from mprnet_lit.utils.checks import require, require_function
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.weights import RECORD, Info
+
+RESTORATIONS = ("degraded", "stage1", "stage2", "stage3")
+"""What validation compares with the target: the input, then each stage."""
+
+
+TRAINED = ("train/loss", *(f"train/loss_stage{k}" for k in (1, 2, 3)), "train/psnr")
+"""What a training step measures."""
+
+
+class Batch(TypedDict):
+    """A batch of image pairs: (B, 3, H, W) in [0, 1], names, and weights (0 for padding)."""
+
+    degraded: Tensor
+    target: Tensor
+    name: list[str]
+    weight: Tensor
+
+
+class RestorationModule(LightningModule):
+    """Trains an MPRNet with the summed loss of its stages.
+
+    Args:
+        model: the network; it returns a tuple of stages.
+        loss: takes the stages and the target.
+        optimizer: makes the optimiser from the parameters.
+        warmup_epochs: linear warm-up of the learning rate.
+        extra_period: epochs added to the cosine's period (40 in the denoising recipe).
+        final_lr: the cosine's end.
+        schedule_per_step: move the learning rate every step rather than every epoch.
+        mixup_alpha: MixUp's Beta(alpha, alpha); 0 for none (Zhang et al., arXiv 1710.09412).
+        mixup_after_epoch: epochs before MixUp starts.
+        channels_last: keep tensors in NHWC memory order.
+        compile: compile the network's blocks.
+        gradient_checkpointing: trade time for memory.
+        seed: of MixUp's draws, which depend on nothing else but the step and the rank.
+    """
+
+    def __init__(
+        self,
+        model: MPRNet,
+        loss: MultiStageLoss,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        warmup_epochs: float = 3,
+        extra_period: float = 0,
+        final_lr: float = 1e-6,
+        schedule_per_step: bool = False,
+        mixup_alpha: float = 0.0,
+        mixup_after_epoch: int = 5,
+        channels_last: bool = True,
+        compile: bool = False,
+        gradient_checkpointing: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require("model", model, MPRNet, "an MPRNet")
+        require("loss", loss, nn.Module, "a loss")
+        require_function("optimizer", optimizer)
+        self.model = model
+        self.loss = loss
+        self.make_optimizer = optimizer
+        self.warmup_epochs = warmup_epochs
+        self.extra_period = extra_period
+        self.final_lr = final_lr
+        self.schedule_per_step = schedule_per_step
+        self.mixup_alpha = mixup_alpha
+        self.mixup_after_epoch = mixup_after_epoch
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.compiled = compile
+        self.seed = seed
+        self.info = Info()
+        """What is kept with the weights, besides the metrics."""
+        model.set_gradient_checkpointing(gradient_checkpointing)
+        model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        if compile:
+            model.compile_blocks()
+        self.quality = nn.ModuleDict(
+            {
+                f"{metric}_{name}": MeanMetric(nan_strategy="ignore")
+                for metric in ("psnr", "ssim")
+                for name in RESTORATIONS
+            }
+        )
+
+    def forward(self, degraded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Restore (B, 3, H, W) in [0, 1] of any size; returns the three stages, not clamped."""
+        height, width = degraded.shape[-2:]
+        padded = pad_to_multiple(degraded).contiguous(memory_format=self.memory_format)
+        one, two, three = self.model(padded)
+        return tuple(s[..., :height, :width] for s in (one, two, three))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch of patches."""
+        degraded, target = self._mixup(batch["degraded"], batch["target"])
+        stages = self(degraded)
+        loss, parts = self.loss.parts(stages, target)
+        with torch.no_grad():
+            measured = torch.stack([loss, *parts, psnr(stages[-1], target).mean()])
+        if self.trainer.world_size > 1 and logs_this_step(self.trainer):
+            measured = self.trainer.strategy.reduce(measured, reduce_op="mean")
+        self.log_dict(dict(zip(TRAINED, measured, strict=True)), batch_size=len(target))
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Measure the degraded input and every stage; returns them by their names."""
+        target, weight = batch["target"], batch["weight"]
+        restored = dict(
+            zip(RESTORATIONS, (batch["degraded"], *self(batch["degraded"])), strict=True)
+        )
+        for name, image in restored.items():
+            self._mean(f"psnr_{name}").update(psnr(image, target), weight)
+            self._mean(f"ssim_{name}").update(ssim(image, target), weight)
+        return restored
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over all images on all devices; ``val/psnr`` is the last stage's."""
+        values = {name: self._mean(name).compute() for name in self.quality}
+        values |= {metric: values[f"{metric}_stage3"] for metric in ("psnr", "ssim")}
+        values["psnr_gain"] = values["psnr"] - values["psnr_degraded"]
+        # Every process has computed the same mean over all of them: nothing is left to reduce.
+        self.log_dict({f"val/{name}": value for name, value in values.items()}, sync_dist=False)
+        for name in self.quality:
+            self._mean(name).reset()
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser and the warm-up cosine schedule.
+
+        Raises:
+            UserError: the optimiser refuses its settings, or the training has no end.
+        """
+        try:
+            optimizer = self.make_optimizer(self.model.parameters())
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the settings under optimizer can't be used: {error}") from error
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise UserError(
+                "the learning rate's schedule needs the length of the training: set "
+                "trainer.max_epochs or trainer.max_steps to a number above 0"
+            )
+        per_epoch = -(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
+        schedule = build_schedule(
+            optimizer,
+            epochs=steps / per_epoch,
+            steps_per_epoch=int(per_epoch),
+            warmup_epochs=self.warmup_epochs,
+            extra_period=self.extra_period,
+            final_lr=self.final_lr,
+            per_step=self.schedule_per_step,
+        )
+        interval = "step" if self.schedule_per_step else "epoch"
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": interval},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep with the weights what they are, and what validation last measured."""
+        metrics = {
+            name: value.item()
+            for name, value in self.trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        checkpoint[RECORD] = replace(self.info, metrics=metrics).record(self.model.size)
+
+    def _mean(self, name: str) -> MeanMetric:
+        return cast(MeanMetric, self.quality[name])
+
+    def _mixup(self, degraded: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Blend each pair with another of the batch, both images alike."""
+        if not self.mixup_alpha or self.current_epoch < self.mixup_after_epoch:
+            return degraded, target
+        rng = np.random.default_rng(
+            [self.seed, self.global_rank, self.trainer.fit_loop.epoch_loop.total_batch_idx]
+        )
+        share = rng.beta(self.mixup_alpha, self.mixup_alpha, size=(len(target), 1, 1, 1))
+        other = torch.from_numpy(rng.permutation(len(target))).to(target.device)
+        own = torch.from_numpy(share).float().to(target.device)
+        return (
+            own * degraded + (1 - own) * degraded[other],
+            own * target + (1 - own) * target[other],
+        )
+
+
+def logs_this_step(trainer: Trainer, done: bool = False) -> bool:
+    """Tell whether the scalars of the step in hand go into the dashboards: the same on all devices.
+
+    The last step's do, and every ``trainer.log_every_n_steps``-th's; ``done`` once it is taken.
+    """
+    step = trainer.global_step + (not done)
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return every > 0 and (step % every == 0 or step == trainer.max_steps)

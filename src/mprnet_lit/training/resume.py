@@ -1,0 +1,243 @@
+"""Find the checkpoint that a training resumes from, and compare its settings with the command's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from mprnet_lit.models import Size
+from mprnet_lit.runs import folder as runs
+from mprnet_lit.runs.files import flatten
+from mprnet_lit.runs.folder import SUMMARY
+from mprnet_lit.training.build import check_size
+from mprnet_lit.training.callbacks.summary import show, write_summary
+from mprnet_lit.training.checkpoint_states import best_of
+from mprnet_lit.training.checkpoints import AVERAGED, epochs_done, read_checkpoint, read_info
+from mprnet_lit.utils.console import say
+from mprnet_lit.utils.errors import RefusedError
+from mprnet_lit.weights import RECORD
+
+_FIXED = (
+    "seed",
+    "task.name",
+    "data",
+    "model.start_from_identity",
+    "module._target_",
+    "module.seed",
+    "optimizer._target_",
+    "trainer.limit_train_batches",
+)
+"""Keys that fix the batches, their order or the optimizer's state."""
+_FREE = (
+    "data.augmentation",
+    "data.cache_gb",  # RestorationDataModule compares the order that follows from it
+    "data.num_workers",
+    "data.on_error",
+    "data.val",  # with other validation images the best score starts anew
+    "data.val_crop_size",
+)
+"""Keys below those of ``_FIXED`` that may change anyway."""
+_SHOWN = 4
+"""Largest number of keys that a message names."""
+_SAID = ("optimizer", "module", "trainer", "task.loss", "data.augmentation")
+"""Keys whose changes take effect, and are reported."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A checkpoint that a training resumes from.
+
+    Attributes:
+        path: file of the checkpoint.
+        position: its epoch and step, for people.
+        changes: changed settings that take effect, as ``optimizer.lr 0.0002 -> 0.0001``.
+        is_complete: whether it already has all the epochs or steps that the command asks for.
+        data: state of the data module.
+    """
+
+    path: Path
+    position: str
+    changes: list[str]
+    is_complete: bool
+    data: dict[str, Any]
+
+
+def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
+    """Return the checkpoint to resume from; ``None`` for a new run.
+
+    Raises:
+        RefusedError: ``resume`` is a folder without a checkpoint, or ``weights`` is set beside a
+            path.
+    """
+    own = folder / runs.LAST
+    if own.is_file() and (config.resume == "auto" or runs.restarted()):
+        return own
+    if config.resume in (None, "auto"):
+        return None
+    path = Path(str(config.resume))
+    if path.is_dir():
+        if not (path / runs.LAST).is_file():
+            raise RefusedError(
+                f"{path} is not the folder of one run with a checkpoint ({runs.LAST}): set resume "
+                "to such a folder or to a checkpoint"
+            )
+        path /= runs.LAST
+    if config.weights is not None:
+        raise RefusedError(
+            f"weights={config.weights} would have no effect beside resume={config.resume}, as "
+            "training resumes with the weights of the checkpoint: set weights=null, or remove "
+            "resume to start a new training from the weights"
+        )
+    return path
+
+
+def read(config: DictConfig, path: Path | None, size: Size) -> Resumed | None:
+    """Read and check the checkpoint before the training starts.
+
+    Args:
+        config: configuration of the command.
+        path: file of the checkpoint; ``None`` for a new run.
+        size: hyperparameters of the network.
+
+    Raises:
+        UserError: the file is not a checkpoint, or it can't be resumed with this configuration.
+    """
+    if path is None:
+        return None
+    content = read_checkpoint(path)
+    check_size(path, Size(**content[RECORD]["size"]), size)
+    changes = check_settings(config, path, content)
+    done = _done(content)
+    limits = {key: config.trainer[key] for key in done}
+    complete = any(limits[key] != -1 and done[key] >= limits[key] for key in done)
+    position = f"epoch {done['max_epochs']}, step {done['max_steps']}"
+    return Resumed(path, position, changes, complete, content["RestorationDataModule"])
+
+
+def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, Any]) -> list[str]:
+    """Compare the command's settings with those of the checkpoint's training.
+
+    Settings that the checkpoint does not record are taken to be equal.
+
+    Returns:
+        changes that take effect, as ``optimizer.lr 0.0002 -> 0.0001``.
+
+    Raises:
+        RefusedError: a setting that can't change within a training differs, or the checkpoint has
+            more epochs or steps than the command asks for.
+    """
+    trained = flatten(dict(read_info(content).config))
+    asked = flatten(OmegaConf.to_container(config, resolve=True))
+    differ = [k for k in asked if k in trained and not _same(asked[k], trained[k])]
+    fixed = [k for p in _FIXED for k in differ if _within(k, (p,)) and not _within(k, _FREE)]
+    if fixed:
+        shown = [k for k in fixed if k not in ("data.seed", "module.seed")][:_SHOWN] or fixed
+        here = ", ".join(f"{key}={_text(asked[key])}" for key in shown)
+        there = ", ".join(f"{key}={_text(trained[key])}" for key in shown)
+        raise RefusedError(
+            f"can't resume {checkpoint} with {here}: it was trained with {there}. Use the same "
+            f"values, or start a new training from its weights with weights={checkpoint} and no "
+            "resume"
+        )
+    if AVERAGED in content and "ema" not in config.callbacks:
+        raise RefusedError(
+            f"can't resume {checkpoint} without callbacks=ema: it was trained with averaged "
+            "weights. Add callbacks=ema, or start a new training from the averaged weights with "
+            f"weights={checkpoint} and no resume"
+        )
+    for key, done in _done(content).items():
+        if config.trainer[key] != -1 and done > config.trainer[key]:
+            raise RefusedError(
+                f"can't resume {checkpoint} with trainer.{key}={config.trainer[key]}: it has "
+                f"{done} already. Set trainer.{key} to more than {done}"
+            )
+    said = [k for k in differ if _within(k, _SAID) and k != "trainer.default_root_dir"]
+    return [f"{key} {_text(trained[key])} -> {_text(asked[key])}" for key in said]
+
+
+def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
+    """Print which checkpoint a training resumes from, or that it is complete, with its result.
+
+    Args:
+        config: configuration of the command.
+        folder: directory of the run.
+        resumed: checkpoint to resume from; ``None`` for a new run.
+    """
+    console = Console()
+    if resumed is None:
+        if config.resume == "auto":
+            say(console, not_found(config, HydraConfig.get().mode == RunMode.MULTIRUN))
+        return
+    changes = ", ".join(resumed.changes)
+    if not resumed.is_complete:
+        changed = f"; changed: {changes}" if changes else ""
+        say(console, f"Resuming {resumed.path} ({resumed.position}){changed}")
+        return
+    say(
+        console,
+        f"Already complete: {resumed.path} is at the end of this training ({resumed.position}). To "
+        "train longer, set a larger trainer.max_epochs or trainer.max_steps"
+        + (f". These changes have no effect: {changes}" if changes else ""),
+    )
+    owner = resumed.path.resolve().parent.parent
+    if not runs.is_own(resumed.path, owner):  # the checkpoint was moved out of its run
+        return
+    best = best_of(owner)
+    if owner == folder and best and not (folder / SUMMARY).is_file():
+        write_summary(folder, best)  # the training was killed before it wrote the file
+    show(owner, best, console)
+
+
+def not_found(config: DictConfig, in_sweep: bool) -> str:
+    """Return one sentence on why ``resume=auto`` starts a new run.
+
+    Args:
+        config: configuration of the command.
+        in_sweep: whether the command is a job of a sweep; its other jobs are not named.
+    """
+    place = config.paths.runs
+    nearest = runs.nearest(config)
+    if nearest is None or (in_sweep and nearest.differ):
+        return f"resume=auto found no run of this configuration in {place}: starting a new one"
+    if not nearest.differ and (nearest.folder / runs.LAST).is_file():
+        return (
+            f"resume=auto found {nearest.folder}, but hydra.run.dir names another folder: starting "
+            "a new run there"
+        )
+    if not nearest.differ:
+        return (
+            f"resume=auto found {nearest.folder}, which has no checkpoint yet: starting a new run"
+        )
+    first, rest = nearest.differ[:_SHOWN], len(nearest.differ[_SHOWN:])
+    shown = [f"{k} ({_text(a)} there, {_text(b)} here)" for k, a, b in first]
+    more = f" and {rest} more" if rest else ""
+    return (
+        f"resume=auto found no run of this configuration in {place}; the nearest is "
+        f"{nearest.folder}, which differs in {', '.join(shown)}{more}: starting a new one"
+    )
+
+
+def _done(content: Mapping[str, Any]) -> dict[str, int]:
+    return {"max_epochs": epochs_done(content), "max_steps": content["global_step"]}
+
+
+def _within(key: str, prefixes: tuple[str, ...]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, list) and isinstance(second, list | tuple):
+        pairs = zip(first, second, strict=False)
+        return len(first) == len(second) and all(_same(a, b) for a, b in pairs)
+    plain = all(isinstance(value, str | int | float | None) for value in (first, second))
+    return plain and bool(first == second)
+
+
+def _text(value: Any) -> str:
+    text = "null" if value is None else " ".join(str(value).split())
+    return "".join(c for c in text if c.isprintable())[:80]

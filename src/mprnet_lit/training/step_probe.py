@@ -1,0 +1,124 @@
+"""Trial training steps in a process of their own, which may run out of memory without harm."""
+
+import multiprocessing
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, cast
+
+import psutil
+import torch
+from omegaconf import DictConfig
+
+from mprnet_lit.config.messages import register_resolvers
+from mprnet_lit.training.build import build_model, build_module
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import keep_freed_memory, peak_resident, training_device
+
+AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""The precisions that trials run in."""
+_EVERY = 0.02
+"""Seconds between two looks at a trial's memory."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One batch size's figures.
+
+    Attributes:
+        batch: patches.
+        checkpointing: whether gradients were checkpointed.
+        seconds: of each timed step.
+        peak: bytes of memory that the training grew by.
+    """
+
+    batch: int
+    checkpointing: bool
+    seconds: list[float]
+    peak: float
+
+
+def run_trial(config: DictConfig, batch: int, checkpointing: bool, limit: float) -> Trial | None:
+    """Train a few steps of random patches in a new process; ``None`` if ``limit`` bytes are few.
+
+    Raises:
+        UserError: it failed for another reason.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    arguments = (theirs, config, batch, checkpointing, limit)
+    process = context.Process(target=_serve, args=arguments)
+    process.start()
+    theirs.close()
+    assert process.pid is not None
+    try:
+        outcome = ours.recv()
+        if isinstance(outcome, int):  # what it holds before it trains, on a CPU
+            while not ours.poll(_EVERY):
+                if _resident(process.pid) - outcome > limit:
+                    process.kill()
+            outcome = ours.recv()
+    except EOFError:  # killed, by us or by the system
+        outcome = None
+    process.join()
+    if isinstance(outcome, str):
+        raise UserError(f"a training step of {batch} patches failed: {outcome}")
+    return cast(Trial | None, outcome)
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:  # it has just ended
+        return 0
+
+
+def _serve(end: Connection, *arguments: Any) -> None:
+    register_resolvers()
+    try:
+        end.send(_trial(end, *arguments))
+    except (MemoryError, torch.OutOfMemoryError):
+        end.send(None)
+    except Exception as error:
+        # The CPU's allocator has no class of its own for it.
+        short = "can't allocate memory" in str(error)
+        end.send(None if short else " ".join(str(error).split()))
+
+
+def _trial(
+    end: Connection, config: DictConfig, batch: int, checkpointing: bool, limit: float
+) -> Trial:
+    device = training_device(config.trainer.accelerator)
+    if device.type == "cpu":
+        keep_freed_memory()
+    elif device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(
+            min(limit / torch.cuda.get_device_properties(device).total_memory, 1.0)
+        )
+    model = build_model(config).model
+    module = build_module(config, model, gradient_checkpointing=checkpointing)
+    # Without what the libraries hold, which doesn't grow with the batch.
+    before = psutil.Process().memory_info().rss - sum(p.nbytes for p in model.parameters())
+    if device.type == "cpu":
+        end.send(before)
+    module.to(device)
+    optimizer = module.make_optimizer(module.model.parameters())
+    dtype = AUTOCAST[str(config.trainer.precision)]
+    side = config.data.patch_size
+    degraded, target = torch.rand(2, batch, 3, side, side, device=device)
+    module.train()
+    seconds = []
+    for number in range(int(config.steps) + 1):
+        started = time.perf_counter()
+        optimizer.zero_grad()
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            stages = module(degraded)
+        module.loss(stages, target).backward()
+        optimizer.step()
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
+        if number:  # the first warms up
+            seconds.append(time.perf_counter() - started)
+    if device.type == "cuda":
+        return Trial(batch, checkpointing, seconds, float(torch.cuda.max_memory_reserved(device)))
+    return Trial(batch, checkpointing, seconds, peak_resident() - before)

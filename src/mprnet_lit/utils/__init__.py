@@ -1,0 +1,1 @@
+"""Helpers with no knowledge of image restoration: errors, atomic writes, hardware, console."""

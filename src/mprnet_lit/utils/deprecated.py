@@ -1,0 +1,72 @@
+"""Module names of release 0.1, which keep working until release 0.3.
+
+They may stand in people's configurations (``_target_``) and scripts. Importing one gives a
+``DeprecationWarning`` that names the new module.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+MOVED = {
+    "checkpoints": "training.checkpoints",
+    "data.benchmarks": "evaluation.test_sets",
+    "data.dnd": "evaluation.dnd",
+    "data.images": "images.reading",
+    "data.photo": "images.photo",
+    "data.video": "video.restore",
+    "errors": "utils.errors",
+    "export.onnx": "export.to_onnx",
+    "export.quantise": "export.quantize",
+    "hardware": "utils.hardware",
+    "inference.memory": "inference.tile_size",
+    "inference.onnx": "inference.onnx_runtime",
+    "inference.padding": "models.padding",
+    "losses": "training.losses",
+    "metrics.color": "metrics.luma",
+    "module": "training.module",
+    "schedule": "training.schedule",
+    "tracking": "training.callbacks",
+    "tracking.monitor": "training.callbacks.monitor",
+    "tracking.panels": "training.callbacks.panels",
+    "tracking.progress": "training.callbacks.progress",
+    "tracking.summary": "training.callbacks.summary",
+    "weights.files": "weights",
+}
+"""New module by old module, both below ``mprnet_lit``."""
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Imports an old module name as a thin module that forwards to the new one."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package, _, old = name.partition(".")
+        if package != "mprnet_lit" or old not in MOVED:
+            return None
+        return ModuleSpec(name, self, is_package=old == "tracking")
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = f"mprnet_lit.{MOVED[module.__name__.partition('.')[2]]}"
+        warnings.warn(
+            f"{module.__name__} has moved to {new}; the old name will be removed in release 0.3",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+
+        def forward(name: str) -> Any:
+            return getattr(import_module(new), name)
+
+        module.__dict__["__getattr__"] = forward
+
+
+def install() -> None:
+    """Let Python find the old module names."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())

@@ -1,0 +1,238 @@
+"""What people type: words for modes, files and lists of them, flags anywhere, mistakes, help."""
+
+import re
+
+import numpy as np
+import pytest
+from hydra._internal.utils import get_args_parser
+from hydra.errors import ConfigCompositionException
+from tests.config.test_config import compose
+
+from mprnet_lit import __version__, weights
+from mprnet_lit.cli import command_line, usage
+from mprnet_lit.cli.command_line import translate
+from mprnet_lit.config.groups import groups, option_keys, owners, valid_keys
+from mprnet_lit.config.messages import CONFIG_DIR, explain, quoted, register_resolvers
+from mprnet_lit.images.reading import read_image, write_png
+from mprnet_lit.models import MPRNet
+from mprnet_lit.utils.errors import UserError
+
+NAMES = (
+    "photo.jpg", "my photo.jpg", " a .jpg", "a=b.jpg", "a,b.jpg", "photo (1).jpg", "[1].jpg",
+    "{a}.jpg", "it's.jpg", 'say "hi".jpg', '\\".jpg', "ü.jpg", "#1.jpg", "${seed}.jpg", "$HOME.jpg",
+    "back\\slash.jpg", "\\\\server\\share", "ends\\", "-dash.jpg", "--help.jpg", "~tilde.jpg",
+    "007", "1e3", "2024", "true", "a:b.jpg", "100%.jpg", "new\nline.jpg", "*.jpg",
+    "--", "a=1", "task",
+)  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (*NAMES, "b.png", "restore"):
+        (tmp_path / name).write_bytes(b"")
+    for name in ("noisy", "clean"):
+        (tmp_path / name).mkdir()
+    register_resolvers()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("", ""),
+        ("restore photo.jpg", 'mode=restore input="photo.jpg"'),
+        ("mode=restore photo.jpg", 'mode=restore input="photo.jpg"'),
+        ("photo.jpg", 'mode=restore input="photo.jpg"'),
+        ("noisy output=x", 'output=x mode=restore input="noisy"'),
+        ("missing.jpg", 'mode=restore input="missing.jpg"'),
+        ("in/**/*.jpg", 'mode=restore input="in/**/*.jpg"'),
+        ("restore ./restore", 'mode=restore input="./restore"'),
+        ("restore photo.jpg tlc=true b.png", 'tlc=true mode=restore input=["photo.jpg","b.png"]'),
+        ("restore -- --help.jpg", 'mode=restore input="--help.jpg"'),
+        ("denoise photo.jpg", 'task=denoise mode=restore input="photo.jpg"'),
+        ("restore deblur photo.jpg", 'mode=restore task=deblur input="photo.jpg"'),
+        ("train deblur", "mode=train task=deblur"),
+        ("train mode=train", "mode=train"),
+        ("evaluate noisy clean tile=64", 'tile=64 mode=evaluate input="noisy" target="clean"'),
+        ("report noisy", 'mode=report input="noisy"'),
+        ("convert a.pth b.ckpt", 'mode=convert weights="a.pth" output="b.ckpt"'),
+        ("help", "--help"),
+        ("help restore", "--help mode=restore"),
+        ("restore -h", "-h mode=restore"),
+        ("task=deblur -m model=tiny,small", "-m task=deblur model=tiny,small"),
+        ("seed=1 --config-dir mine --cfg=job", "--config-dir mine --cfg=job seed=1"),
+        ("--info task=deblur", "--info=all task=deblur"),
+        ("task=deblur --info config", "--info=config task=deblur"),
+        ("~callbacks.ema +a.b=1 ++seed=2", "~callbacks.ema +a.b=1 ++seed=2"),
+        ("-sc query=bash", "-sc query=bash"),
+        ("mode=restore input=photo.jpg,b.png", "mode=restore input=[photo.jpg,b.png]"),
+        ("mode=restore input=ü.jpg,b.png", 'mode=restore input=["ü.jpg","b.png"]'),
+        ("mode=restore input=[ü.jpg,b.png]", 'mode=restore input=["ü.jpg","b.png"]'),
+        ("mode=restore input=[photo.jpg,b.png]", "mode=restore input=[photo.jpg,b.png]"),
+        ("-m mode=restore input=photo.jpg,b.png", "-m mode=restore input=photo.jpg,b.png"),
+        ("sweep=optuna input=photo.jpg,b.png", "sweep=optuna input=photo.jpg,b.png"),
+        ("mode=restore input=~/b.png", 'mode=restore input="HOME/b.png"'),
+        ("input=b.png output=größe weights=null", 'input=b.png output="größe" weights=null'),
+        ("paths.runs=1e3 seed=007 resume=auto", 'paths.runs="1e3" seed=007 resume=auto'),
+    ],
+)
+def test_what_is_typed_becomes_overrides_and_then_stays(folder, typed, expected):
+    translated = translate(typed.split())
+    assert " ".join(translated) == expected.replace("HOME", str(folder))
+    further = [*translated, 'hydra.run.dir="a b"']  # as Lightning starts its further processes
+    assert translate(further) == further
+
+
+def test_a_name_with_spaces_in_one_word(folder):
+    assert translate(["my photo.jpg", "output=my photo.jpg"]) == [
+        "output=my photo.jpg", "mode=restore", 'input="my photo.jpg"',
+    ]  # fmt: skip
+
+
+def test_every_name_of_a_file_comes_through(folder):
+    words = [name for name in NAMES if name != "--"]
+    config = compose(*translate(["restore", *words, "--", "--"]))
+    assert list(config.input) == [*words, "--"]
+    typed = [translate([f"{key}={n}"])[0] for key in ("input", "paths.hide") for n in NAMES]
+    values = [override.partition("=")[2] for override in typed] + [quoted(n) for n in NAMES]
+    config = compose(*(f"+names.n{k}={value}" for k, value in enumerate(values)))
+    assert list(config.names.values()) == [*NAMES] * 3
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("--mode restore", "type 'mode=restore' instead of --mode"),
+        ("--input=photo.jpg", "type 'input=photo.jpg' instead of --input"),
+        ("restore --self-ensemble true", "type 'self_ensemble=true'"),
+        ("--restore photo.jpg", "type 'mprnet_lit restore'"),
+        ("--multrun", "did you mean '--multirun'?"),
+        ("-o x", "there is no option -o: see 'mprnet_lit --help'"),
+        ("--cfg", "--cfg needs a value"),
+        ("task deblur", "type 'task=deblur'"),
+        ("model tiny", "type 'model=tiny'"),
+        ("deblur", "type 'mprnet_lit deblur PHOTO' to restore a photo, or 'mprnet_lit train task="),
+        ("tiny", "type 'model=tiny'"),
+        ("evaluate gopro", "type 'benchmark=gopro'"),
+        ("evaluate noisy", "type 'mprnet_lit evaluate INPUT TARGET', or 'input=INPUT target="),
+        ("resotre photo.jpg", "did you mean 'restore'?"),
+        ("foo", "'foo' is neither a mode, a file nor KEY=VALUE"),
+        ("restore input= photo.jpg", "type 'input=photo.jpg'"),
+        ("restore input = photo.jpg", "type 'input=photo.jpg'"),
+        ("restore input =photo.jpg", "type 'input=photo.jpg'"),
+        ("restore input=my photo.jpg", "'photo.jpg' and 'input=my' both set input"),
+        ("restore photo.jpg mode=train", "'restore' and 'mode=train' both set mode"),
+        ("denoise photo.jpg task=derain", "'denoise' and 'task=derain' both set task"),
+        ("restore photo.jpg w.pth", "type 'weights=w.pth'"),
+        ("serve photo.jpg", "mode=serve takes no file alone"),
+    ],
+)
+def test_what_has_no_meaning_gets_a_sentence_with_what_to_type(folder, typed, sentence):
+    with pytest.raises(UserError) as refusal:
+        translate(typed.split())
+    assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_all_flags_of_hydra_are_known():
+    actions = [action for action in get_args_parser()._actions if action.option_strings]
+    known = {
+        0: command_line.PLAIN_FLAGS, None: command_line.VALUE_FLAGS, "?": command_line.INFO_FLAGS,
+    }  # fmt: skip
+    for count, flags in known.items():
+        found = {flag for a in actions if a.nargs == count for flag in a.option_strings}
+        assert found == set(flags)
+    (info,) = (action for action in actions if action.nargs == "?")
+    assert tuple(info.choices) == command_line.INFOS
+
+
+def test_a_suggestion_is_never_what_was_typed():
+    for key in valid_keys():
+        sentence = explain(ConfigCompositionException(f"Could not override '{key}'.\nKey ..."))
+        assert f"did you mean '{key}'" not in sentence
+    assert owners("seed") == {} and "gopro" in owners("benchmark.protocol")["benchmark"]
+    assert owners("benchmark.sets.rain100h.root") == {"benchmark": ["rain"]}
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (
+            "benchmark.protocol=rgb",
+            "'benchmark.protocol' exists only with benchmark=dnd|gopro|hide",
+        ),
+        ("input=photo.jpg", "'input' exists only with mode=evaluate|report|restore: add one"),
+        ("data.train.degraded=x", "'data.train.degraded' exists only with data=gopro|paired|"),
+        ("mode=deblur", "did you mean 'mode=restore task=deblur'?"),
+        ("weights=a.pth,b.pth", "add -m to run the command with each of them, or type 'weights=["),
+        ("hydra.job.chdir=true mode=report input=x", "hydra.job.chdir=true is not supported"),
+        ("mode=report input=[a,b]", "input=['a', 'b'] must name one file or folder"),
+        ("mode=restore output=[a,b] input=x", "output=['a', 'b'] must name one file or folder"),
+        ("restore weights=typo photo.jpg", "there is no weights file typo"),
+    ],
+)
+def test_mistakes_that_need_the_configuration(cli, folder, typed, sentence):
+    errors = cli(*typed.split(), status=1).errors
+    assert sentence in errors and errors.count("\n") == 1, errors
+
+
+def test_several_photos(cli, tmp_path):
+    model = MPRNet.from_size("tiny")
+    model.start_from_identity()
+    weights.save(model, tmp_path / "w.safetensors")
+    photos = {}
+    for number, name in enumerate(("a (1).png", "b=c.png", "in/ü.png")):
+        photos[name] = np.full((8, 16, 3), 40 * number, np.uint8)
+        write_png(tmp_path / name, photos[name])
+    cli("restore", "a (1).png", "in", "weights=w.safetensors", "output=one", "b=c.png")
+    cli("weights=w.safetensors", "input=a (1).png,in/ü.png,b=c.png", "output=two", "mode=restore")
+    for name, photo in photos.items():
+        for output in ("one", "two"):
+            found = read_image(tmp_path / output / name.removeprefix("in/"))
+            assert np.array_equal(found, photo), (output, name)
+    errors = cli("restore", "in/ü.png", "b=c.png", "output=x.png", status=1).errors
+    assert "output=x.png is one file" in errors
+    write_png(tmp_path / "ü.png", photos["in/ü.png"])
+    errors = cli("restore", "in/ü.png", "ü.png", "weights=w.safetensors", status=1).errors
+    assert "in/ü.png" in errors and " ü.png" in errors.replace("and ", " ")
+
+
+def test_help_is_one_screen_with_the_modes_and_what_matters(cli):
+    text = cli("--help").output
+    lines = text.splitlines()
+    assert len(lines) <= 40 and max(map(len, lines)) <= 100
+    assert not re.search(r"(^|[\s,=])_[a-z]", text), "private options"
+    assert set(usage.MODES) == set(groups()["mode"])
+    for name, mode in usage.MODES.items():
+        assert re.search(rf"^  {name} +{re.escape(mode.purpose)}$", text, re.M)
+        assert len(mode.main.split()) <= 10
+        for key in mode.main.split():
+            owned = owners(key)
+            assert key in valid_keys() and ("mode" not in owned or name in owned["mode"]), key
+    assert cli("help").output == cli("-h", "seed=3").output == text
+    assert cli("report", "--help", "--cfg=job").output == cli("help", "report").output
+    assert cli("--version").output.startswith(f"mprnet_lit {__version__}, torch ")
+
+
+@pytest.mark.parametrize("mode", groups()["mode"])
+def test_help_on_a_mode_has_all_of_its_settings(mode):
+    text = usage.answer(["--help", f"mode={mode}", *(["tile=64"] if mode == "restore" else [])])
+    keys = set(re.findall(r"^  ([\w.]+)=", text, re.M))
+    nodes = {key for key in valid_keys() if any(k.startswith(f"{key}.") for k in valid_keys())}
+    own = {k for k in option_keys("mode", mode) - nodes if not k.startswith(("hydra.", "mode."))}
+    assert own <= keys and not re.search(r"^  hydra\.|[\s,=]_\w+,", text, re.M)
+    if mode == "restore":
+        assert re.search(r"^  tile=64 +Side of the tiles in pixels; auto", text, re.M)
+        assert re.search(r"^  task=denoise +of deblur, denoise, derain$", text, re.M)
+        assert "trainer" not in text
+    if mode == "train":
+        assert re.search(r"^  data.holdout=0.1 +Share of the training images held out", text, re.M)
+        assert {f"paths.{p}" for p in ("runs", "gopro", "dnd")} <= keys and "model" in keys
+
+
+def test_help_on_a_mode_of_ones_own(tmp_path):
+    (tmp_path / "mode").mkdir()
+    text = (CONFIG_DIR / "mode" / "report.yaml").read_text()
+    (tmp_path / "mode" / "mine.yaml").write_text(text.replace("name: report", "name: mine"))
+    assert "\n  input=???" in usage.answer(["--config-dir", str(tmp_path), "mode=mine", "-h"])

@@ -1,0 +1,211 @@
+"""mode=evaluate as a user runs it, on tiny test sets in the published layouts."""
+
+import csv
+from dataclasses import asdict
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+from tests.evaluation.test_test_sets import MAKERS, make_dnd, make_rain, make_repackaged, pair, put
+
+from mprnet_lit.images.reading import read_image, write_png
+from mprnet_lit.metrics import PROTOCOLS
+from mprnet_lit.models import MPRNet
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A checkpoint of a network that returns what it is given."""
+    torch.manual_seed(0)
+    model = MPRNet.from_size("tiny")
+    model.start_from_identity()
+    path = tmp_path_factory.mktemp("weights") / "identity.ckpt"
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    facts = {"size": asdict(model.size), "task": "denoise"}
+    torch.save({"state_dict": state, "mprnet_lit": facts}, path)
+    return path
+
+
+@pytest.fixture
+def evaluate(cli, weights):
+    def run(*arguments, **options):
+        return cli("mode=evaluate", f"weights={weights}", *arguments, **options)
+
+    return run
+
+
+def table(outcome):
+    with outcome.file("scores.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_benchmark_in_its_published_layout(evaluate, tmp_path, name):
+    root = tmp_path / "set"
+    MAKERS[name](root)
+    outcome = evaluate(f"benchmark={name}", f"benchmark.root={root}")
+    scores, rows = outcome.json("scores.json"), table(outcome)
+    assert scores["images"] == len(rows) >= 2
+    assert list(rows[0]) == ["name", "psnr", "ssim", "psnr_degraded", "ssim_degraded", "tiles"]
+    assert {row["tiles"] for row in rows} == {"1"} and scores["images_in_tiles"] == 0
+    for row in rows:  # the network is the identity
+        assert float(row["psnr"]) == pytest.approx(float(row["psnr_degraded"]), abs=0.05)
+        assert 20 < float(row["psnr"]) < 40 and 0.3 < float(row["ssim"]) < 1
+    mean = np.mean([float(row["psnr"]) for row in rows])
+    assert scores["means"]["psnr"] == pytest.approx(mean, abs=1e-4)
+    figure = scores["published"][0]
+    assert figure["difference"]["psnr"] == pytest.approx(mean - figure["psnr"], abs=1e-4)
+    for text in (f"{figure['psnr']:.2f}", "degraded input", "TLC  off", "but published figures"):
+        assert text in outcome.output
+    assert scores["settings"]["tiling"] == "off" and "tiling  off" in outcome.output
+    assert outcome.file("worst_1.png") and outcome.file("report.html")
+
+
+def test_gopro_scores_are_of_the_images_in_the_files(evaluate, tmp_path):
+    make_repackaged(tmp_path / "set")
+    rows = table(evaluate("benchmark=gopro", f"benchmark.root={tmp_path / 'set'}"))
+    expected = [peak_signal_noise_ratio(clean, noisy) for noisy, clean in (pair(0), pair(1))]
+    assert [float(row["psnr_degraded"]) for row in rows] == pytest.approx(expected, abs=1e-3)
+
+
+def test_figures_are_compared_with_and_without_tlc_alike(evaluate, tmp_path):
+    make_repackaged(tmp_path / "set")
+    outcome = evaluate(
+        "benchmark=hide", f"benchmark.root={tmp_path / 'set'}", "tlc=true", "tlc_crop=32", "tile=48"
+    )
+    plain, tlc = outcome.json("scores.json")["published"]
+    assert plain["difference"] is None and list(tlc["difference"]) == ["psnr"]
+    assert "TLC  on" in outcome.output and "tiling is on (48, " in outcome.output
+
+
+def test_rain_is_the_mean_over_five_sets_however_many_images_each_has(evaluate, tmp_path):
+    sets = {"rain100h": "Rain100H", "rain100l": "Rain100L"}
+    sets |= {f"test{n}": f"Test{n}" for n in (100, 1200, 2800)}
+    for place, folder in enumerate(sets.values()):
+        root = tmp_path / folder
+        make_rain(root) if place else put(root, ("input/x.jpg.png", "target/x.jpg.png"))
+    roots = [f"benchmark.sets.{n}.root={tmp_path / folder}" for n, folder in sets.items()]
+    outcome = evaluate("benchmark=rain", *roots)
+    scores = outcome.json("scores.json")
+    assert list(scores["sets"]) == list(sets) and scores["images"] == 9
+    each = [s["means"]["psnr"] for s in scores["sets"].values()]
+    assert scores["means"]["psnr"] == pytest.approx(np.mean(each))
+    assert table(outcome)[1]["name"] == "rain100l/rain-001"
+    assert scores["published"][0]["psnr"] == 32.73 and "mean of the sets" in outcome.output
+
+
+def test_another_layout_can_be_given(evaluate, tmp_path):
+    put(tmp_path / "set", ("hazy/1_in.png", "clear/1.png"))
+    wanted = "benchmark.layouts=[{input: 'hazy/*_in', target: 'clear/*'}]"
+    outcome = evaluate("benchmark=test100", f"benchmark.root={tmp_path / 'set'}", wanted)
+    assert [row["name"] for row in table(outcome)] == ["hazy/1_in"]
+
+
+def test_ones_own_pairs_of_16_bits(evaluate, tmp_path):
+    for number, name in enumerate("ab"):
+        noisy, clean = pair(number)
+        write_png(tmp_path / f"blurry/{name}-in.png", noisy.astype(np.uint16) * 257)
+        write_png(tmp_path / f"sharp/{name}.png", clean.astype(np.uint16) * 257)
+    outcome = evaluate("input=blurry", "target=sharp", "input_pattern='*-in'", "target_pattern='*'")
+    rows = table(outcome)
+    assert [row["name"] for row in rows] == ["a-in", "b-in"]
+    expected = [peak_signal_noise_ratio(clean, noisy) for noisy, clean in (pair(0), pair(1))]
+    assert [float(row["psnr_degraded"]) for row in rows] == pytest.approx(expected, abs=1e-3)
+    picture = cv2.imread(str(outcome.file("worst_1.png")))
+    assert picture.shape == (48, 3 * 64, 3)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A pair of 48 x 64 pixels and one of 96 x 128."""
+    for number in range(2):
+        for folder, image in zip(("noisy", "clean"), pair(number), strict=True):
+            image = np.tile(image, (1 + number, 1 + number, 1))
+            write_png(tmp_path / folder / f"{number}.png", image)
+
+
+@pytest.mark.parametrize("protocol", ["derain", "sidd", "realblur"])
+def test_ones_own_pairs_by_any_protocol(evaluate, pairs, tmp_path, protocol):
+    outcome = evaluate("noisy", "clean", f"protocol={protocol}")
+    rows, scores = table(outcome), outcome.json("scores.json")
+    assert scores["protocol"] == protocol and protocol in outcome.output
+    metric = PROTOCOLS[protocol]()
+    for number in range(2):
+        images = (read_image(tmp_path / f"{folder}/{number}.png") for folder in ("noisy", "clean"))
+        degraded, target = (torch.from_numpy(i).permute(2, 0, 1)[None] for i in images)
+        metric.update(number, degraded / 255, target)
+    for row, expected in zip(rows, metric.compute().values(), strict=True):
+        assert float(row["psnr_degraded"]) == pytest.approx(expected["psnr"], abs=1e-4)
+        assert float(row["ssim_degraded"]) == pytest.approx(expected["ssim"], abs=1e-5)
+
+
+def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(evaluate, pairs):
+    outcome = evaluate("noisy", "clean", "memory_gb=0.015")
+    scores = outcome.json("scores.json")
+    assert scores["images_in_tiles"] == 1
+    assert scores["settings"]["tiling"] == "auto, overlap 32; 1 of 2 images"
+    assert [row["tiles"] for row in table(outcome)] == ["1", "4"]
+    for text in (outcome.output, outcome.file("report.html").read_text()):
+        assert "restored, 1 of 2 images in tiles" in text
+    assert "Tiles change the scores" in outcome.output
+
+
+def test_whole_images_take_nearly_all_memory_and_tiles_a_share(evaluate, pairs, monkeypatch):
+    # By the estimate, 96 x 128 pixels need 28 MB: over half of 40 MB, under nine tenths.
+    monkeypatch.setattr("mprnet_lit.cli.evaluate.free_bytes", lambda _: 40e6)
+    monkeypatch.setattr("mprnet_lit.inference.tile_size.free_bytes", lambda _: 40e6)
+    scores = evaluate("noisy", "clean").json("scores.json")
+    assert scores["images_in_tiles"] == 0 and scores["settings"]["tiling"] == "off"
+
+
+def test_dnd_writes_the_bundle(evaluate, tmp_path):
+    make_dnd(tmp_path / "dnd")
+    outcome = evaluate("benchmark=dnd", f"benchmark.root={tmp_path / 'dnd'}")
+    content = scipy.io.loadmat(outcome.file("bundled/0002.mat"))
+    noisy = pair(1)[0].astype(np.float32) / 255
+    assert content["Idenoised"][0, 1] == pytest.approx(noisy[16:48, 8:48], abs=0.02)
+    assert "4 crops of 2 images" in outcome.output and "tiling  off" in outcome.output
+    arguments = ("benchmark=dnd", "benchmark.root=dnd", "tile=24", "overlap=8")
+    assert "tiling  24, overlap 8; 2 of 2 images" in evaluate(*arguments).output
+
+
+def test_two_processes_give_the_table_of_one(evaluate, shell, weights, tmp_path):
+    numbers = range(3)  # one has to be repeated
+    put(tmp_path / "set", *((f"input/{n}.png", f"target/{n}.png") for n in numbers))
+    common = ["benchmark=realblur_j", f"benchmark.root={tmp_path / 'set'}"]
+    one = evaluate(*common, "paths.runs=runs/one").file("one/**/scores.csv").read_text()
+    arguments = ["mode=evaluate", f"weights={weights}", *common]
+    two = shell(*arguments, "trainer.devices=2", "paths.runs=runs/two")
+    assert two.file("two/**/scores.csv").read_text() == one
+    assert two.output.count("degraded input") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "nothing to evaluate on"),
+        (("input=blurry",), "target=FOLDER"),
+        (("benchmark=hide", "input=blurry", "target=sharp"), "both set"),
+        (("benchmark=hide",), "data/HIDE holds no test set hide"),
+        (
+            ("benchmark=hide", "benchmark.root=.", "benchmark.layouts=[{input: .}]"),
+            "must have 'input' and 'target'",
+        ),
+        (("benchmark=hid",), "did you mean 'hide'"),
+        (("input=a", "target=b", "device=foo"), "device=foo can't be used here"),
+        (("input=a", "target=b", "device=cuda:99"), "device=cuda:99 can't be used here"),
+        (
+            ("input=noisy", "target=clean", "protocol=psnr"),
+            "protocol=psnr must be one of rgb, deblur, derain",
+        ),
+        (("benchmark=gopro", "protocol=rgb"), "protocol=rgb is for your own pairs"),
+        (("benchmark=gopro", "benchmark.protocol=x"), "benchmark.protocol=x must be one of"),
+        (("input=[a,b]", "target=c"), "input=['a', 'b'] must name one file or folder"),
+    ],
+)
+def test_mistakes_get_a_sentence(evaluate, arguments, sentence):
+    errors = evaluate(*arguments, status=1).errors
+    assert sentence in errors and "Traceback" not in errors

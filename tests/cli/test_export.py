@@ -1,0 +1,170 @@
+"""``mode=export``, and exported files in place of weights."""
+
+import json
+import re
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from PIL import Image
+from tests.cli.test_bad_input import complaint
+from tests.conftest import PHOTOS
+
+from mprnet_lit import Restorer, weights
+from mprnet_lit.export import check, to_onnx
+from mprnet_lit.inference.onnx_runtime import OnnxNetwork
+from mprnet_lit.models import MPRNet
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.weights import Info, Weights
+
+INFO = Info("denoise", 64, "CC0", metrics={"val/psnr": 30.0})
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return MPRNet(8, 4, 4, 1).eval()
+
+
+@pytest.fixture(scope="module")
+def exported(model):
+    return to_onnx(Weights(model, INFO))
+
+
+@pytest.fixture
+def folder(tmp_path, model, exported):
+    (tmp_path / "w.onnx").write_bytes(exported)
+    weights.save(model, tmp_path / "w.safetensors", INFO)
+    Image.open(PHOTOS / "chelsea.png").crop((100, 50, 201, 121)).save(tmp_path / "cat.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("runtime", ["OpenVINO", "onnxruntime"])
+def test_it_is_the_network_at_any_size_in_one_file(model, folder, monkeypatch, runtime):
+    if runtime == "onnxruntime":
+        monkeypatch.setitem(sys.modules, "openvino", None)
+    network = OnnxNetwork(folder / "w.onnx")
+    assert network.runtime == runtime
+    for shape in ((1, 3, 16, 16), (3, 3, 40, 104), (1, 3, 200, 64)):
+        x = torch.rand(shape)
+        with torch.no_grad():
+            torch.testing.assert_close(network(x)[0], model(x)[-1], rtol=0, atol=1e-4)
+    assert network.info == INFO and network.size == model.size
+    graph = onnx.load(folder / "w.onnx", load_external_data=False)
+    assert graph.opset_import[0].version == 18
+    assert not any(w.data_location == TensorProto.EXTERNAL for w in graph.graph.initializer)
+    assert [len(graph.graph.input), len(graph.graph.output)] == [1, 1]
+
+
+def test_bfloat16_by_openvino_is_close(model, folder):
+    x = torch.rand(1, 3, 48, 64)
+    network = OnnxNetwork(folder / "w.onnx", bf16=True)
+    with torch.no_grad():
+        difference = (network(x)[0] - model(x)[-1]).abs().max()
+    assert 1e-5 < difference < 2e-2
+    assert "OpenVINO" in Restorer(folder / "w.onnx", precision="bf16").settings["device"]
+
+
+def test_int8_that_loses_too_much_is_not_written(cli, folder, monkeypatch):
+    monkeypatch.setattr("mprnet_lit.cli.export._MOST_LOST", -1.0)
+    arguments = ("mode=export", "weights=w.safetensors", "output=i8.onnx", "int8=true")
+    assert "nothing was written" in complaint(cli(*arguments, status=1))
+    assert not (folder / "i8.onnx").exists()
+
+
+def test_a_network_that_differs_is_not_written(model):
+    with pytest.raises(UserError, match=r"differs from the original by 1\.0e-03"):
+        check(lambda x: model(x)[-1] + 1e-3, model)
+
+
+def test_restoring_and_tiling_with_it_are_as_with_the_weights(cli, folder):
+    arguments = ("mode=restore", "input=cat.png", "tile=48", "self_ensemble=true")
+    cli(*arguments, "weights=w.onnx", "output=by_onnx.png")
+    cli(*arguments, "weights=w.safetensors", "output=by_torch.png")
+    assert "last stage alone" in complaint(
+        cli(*arguments, "weights=w.onnx", "output=s.png", "stages=true", status=1)
+    )
+    found, expected = (
+        np.array(Image.open(folder / f"by_{runtime}.png")).astype(int)
+        for runtime in ("onnx", "torch")
+    )
+    assert found.shape == (71, 101, 3)
+    np.testing.assert_allclose(found, expected, atol=1)
+
+
+def test_int8_is_calibrated_measured_and_close(cli, folder):
+    torch.manual_seed(0)
+    network = MPRNet(8, 4, 4, 1)
+    network.start_from_identity()  # its restoration is its input, so that PSNR means something
+    weights.save(network, folder / "i.safetensors", INFO)
+    outcome = cli("mode=export", "weights=i.safetensors", "output=i8.onnx", "int8=true")
+    loss = float(re.search(r"([+-][\d.]+) dB lost", outcome.output)[1])
+    assert abs(loss) < 0.05
+    assert len(re.findall(r"checked .* differs from torch by at most \d", outcome.output)) == 3
+    kinds = {node.op_type for node in onnx.load(folder / "i8.onnx").graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    Restorer(folder / "i8.onnx")(np.zeros((17, 9, 3), np.uint8))
+
+
+def test_a_torch_program(cli, folder, model):
+    outcome = cli("mode=export", "weights=w.safetensors", "output=w.pt2")
+    assert "differs from torch by at most" in outcome.output
+    program = torch.export.load(folder / "w.pt2").module()
+    x = torch.rand(1, 3, 24, 88)
+    with torch.no_grad():
+        torch.testing.assert_close(program(x), model(x)[-1], rtol=0, atol=1e-5)
+
+
+def test_files_that_are_not_ours_are_refused(folder, exported, monkeypatch):
+    (folder / "cut.onnx").write_bytes(exported[:-2000])
+    node = helper.make_node("Identity", ["x"], ["y"])
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy"]
+    other = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]))
+    other.metadata_props.extend(onnx.load_from_string(exported).metadata_props)
+    (folder / "other.onnx").write_bytes(other.SerializeToString())
+    record = onnx.load_from_string(exported)
+    del record.metadata_props[:]
+    record.metadata_props.add(key="mprnet_lit", value=json.dumps({"size": asdict(Info())}))
+    (folder / "odd.onnx").write_bytes(record.SerializeToString())
+    for name in ("cut", "other", "odd"):
+        with pytest.raises(UserError, match=rf"{name}\.onnx is not a network that mode=export"):
+            Restorer(folder / f"{name}.onnx")
+    with pytest.raises(UserError, match="there is no file"):
+        Restorer(folder / "none.onnx")
+    with pytest.raises(UserError, match="tlc=true is not for exported networks"):
+        Restorer(folder / "w.onnx", tlc=True)
+    with pytest.raises(UserError, match="precision=16 is not for exported networks"):
+        Restorer(folder / "w.onnx", precision="16")
+    with pytest.raises(UserError, match="only mode=restore and evaluate take it"):
+        weights.load(folder / "w.onnx")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r"pip install -e '.*\[openvino\]'"):
+        Restorer(folder / "w.onnx", precision="bf16")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"pip install -e '.*\[onnx\]'"):
+        Restorer(folder / "w.onnx")
+
+
+def test_int8_is_not_calibrated_for_another_task(cli, folder, model):
+    weights.save(model, folder / "deblur.safetensors", Info("deblur", 64))
+    arguments = ("mode=export", "weights=deblur.safetensors", "output=i8.onnx", "int8=true")
+    assert "add task=deblur" in complaint(cli(*arguments, status=1))
+    assert not (folder / "i8.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("output=a.bin",), "output=a.bin must end in .onnx"),
+        (("output=a.pt2", "int8=true"), "int8=true is for .onnx files"),
+        (("output=w.onnx",), "w.onnx is there already"),
+        ((), "output is not set"),
+    ],
+)
+def test_mistakes_are_named(cli, folder, arguments, sentence):
+    message = complaint(cli("mode=export", "weights=w.safetensors", *arguments, status=1))
+    assert sentence in message

@@ -1,0 +1,56 @@
+"""Mandatory values: a command that leaves one out says which, and does nothing."""
+
+import pytest
+import yaml
+from tests.cli.test_bad_input import complaint
+
+from mprnet_lit.config.messages import CONFIG_DIR
+
+VALUES = {"weights": "denoise"}  # read before the data
+
+
+def mandatory(path):
+    """The keys that an option's file says must be set."""
+    text = path.read_text()
+    prefix = "" if text.startswith("# @package _global_") else f"{path.parent.name}."
+
+    def values(node, above):
+        for key, value in node.items() if isinstance(node, dict) else ():
+            yield from values(value, f"{above}{key}.")
+            yield f"{above}{key}", str(value)
+
+    content = yaml.safe_load(text) or {}
+    own = dict(values(content, prefix))
+    found = [k for k, v in own.items() if v == "???" or v.startswith("${mprnet.required:")]
+    for default in content.get("defaults", []):
+        if isinstance(default, dict):
+            ((group, option),) = default.items()
+            file = CONFIG_DIR / group.removeprefix("override /") / f"{option}.yaml"
+            found += [k for k in mandatory(file) if k not in own] if file.is_file() else []
+    return found
+
+
+CASES = [
+    (f"{path.parent.name}={path.stem}", key, tuple(keys))
+    for path in sorted(CONFIG_DIR.glob("*/*.yaml"))
+    if not path.stem.startswith("_") and (keys := mandatory(path))
+    for key in keys
+]
+
+
+def test_the_cases_are_found():
+    assert {(option, key) for option, key, _ in CASES} >= {
+        ("experiment=finetune", "weights"),
+        ("experiment=finetune", "data.train.degraded"),
+        ("data=prepared", "data.train.folder"),
+        ("mode=restore", "input"),
+        ("mode=export", "output"),
+    }
+
+
+@pytest.mark.parametrize(("option", "key", "keys"), CASES)
+def test_a_mandatory_value_that_is_left_out(cli, tmp_path, option, key, keys):
+    others = [f"{other}={VALUES.get(other, 'x')}" for other in keys if other != key]
+    message = complaint(cli(option, *others, status=1))
+    assert message == f"Error: {key} is not set: add {key}=VALUE to the command\n"
+    assert not list(tmp_path.rglob("*.ckpt"))

@@ -1,0 +1,246 @@
+"""``mode=prepare`` and ``data=prepared``: the same patches, without decoding."""
+
+import json
+import os
+import signal
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.cli.test_bad_input import complaint
+from tests.conftest import PHOTOS, Forked
+
+from mprnet_lit.data import PairedFolders
+from mprnet_lit.data.datasets import CropDataset
+from mprnet_lit.data.sampling import ItemKey
+from mprnet_lit.data.store import Prepared, note
+from mprnet_lit.runs.folder import held
+
+PAIRED = ("data=paired", "data.train.degraded=in", "data.train.target=gt")
+PREPARE = ("mode=prepare", *PAIRED, "output=store")
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Five pairs of photographs; one is of 16 bits."""
+    photo = np.asarray(Image.open(PHOTOS / "coffee.png").convert("RGB"))
+    for k in range(5):
+        part = photo[60 * k : 60 * k + 80, 50 * k : 50 * k + 100]
+        for side, image in (("in", part), ("gt", 255 - part)):
+            path = tmp_path / side / f"{k}.png"
+            path.parent.mkdir(exist_ok=True)
+            deep = image.astype(np.uint16) * 257 + (k == 3) * 5
+            cv2.imwrite(str(path), deep if k == 3 else image)
+    return tmp_path
+
+
+def index(folder):
+    return json.loads((folder / "store" / "index.json").read_text())
+
+
+def test_patches_are_the_same_bit_for_bit(cli, pairs):
+    outcome = cli(*PREPARE)
+    assert "4 training and 1 validation samples" in outcome.output
+    prepared = Prepared(pairs / "store", "train").samples("raise")
+    held_out = {s.name for s in Prepared(pairs / "store", "val").samples("raise")}
+    folders = PairedFolders(pairs / "in", pairs / "gt").samples("raise")
+    unprepared = [s for s in folders if s.name not in held_out]
+    for training in (True, False):
+        ours, theirs = (
+            CropDataset(samples, 48, training=training, crops_per_image=2)
+            for samples in (prepared, unprepared)
+        )
+        for k in range(len(theirs)):
+            a, b = ours[ItemKey(1, k)], theirs[ItemKey(1, k)]
+            assert a["name"] == b["name"]
+            assert torch.equal(a["degraded"], b["degraded"])
+            assert torch.equal(a["target"], b["target"])
+
+
+def test_training_on_a_store_ends_with_the_same_weights(cli, pairs):
+    cli(*PREPARE)
+    options = ("trainer.max_steps=2", "logger=none", "data.num_workers=1")
+    weights = []
+    for name, data in (
+        ("plain", PAIRED),
+        ("prepared", ("data=prepared", "data.train.folder=store")),
+    ):
+        cli(*data, *options, f"paths.runs=runs/{name}")
+        path = next(pairs.glob(f"runs/{name}/**/last.ckpt"))
+        weights.append(torch.load(path, weights_only=True)["state_dict"])
+    for key, value in weights[0].items():
+        assert torch.equal(value, weights[1][key]), key
+
+
+def test_clean_photos_are_degraded_on_the_fly(cli, tmp_path):
+    assert "5 training and 3 validation" in cli("mode=prepare", "output=store").output
+    outcome = cli("data=prepared", "data.train.folder=store", "debug=fast", "logger=none")
+    assert outcome.json("summary.json")["psnr_degraded"] < 60
+
+
+def test_a_killed_preparation_goes_on(cli, pairs, monkeypatch):
+    def kill_after_six():
+        def noted(stored, folder):
+            note(stored, folder)
+            if notes.read_text().count("\n") == 6:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr("mprnet_lit.cli.prepare.note", noted)  # in the forked process alone
+
+    notes = pairs / "store" / "progress.jsonl"
+    process = Forked(pairs, *PREPARE, before=kill_after_six)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (pairs / "store" / "index.json").exists()
+    assert "store is not finished" in complaint(
+        cli("data=prepared", "data.train.folder=store", status=1)
+    )
+    notes.write_text(notes.read_text() + '{"file": "train/half')  # as a kill may leave it
+    stored = {p: p.stat().st_mtime_ns for p in pairs.glob("store/*/*.npy")}
+    outcome = cli(*PREPARE)
+    assert "6 of 10 images done before" in outcome.output
+    kept = sum(path.stat().st_mtime_ns == written for path, written in stored.items())
+    assert kept >= 6
+    assert not notes.exists()
+    assert (
+        "all 10 files of store are whole"
+        in cli("mode=prepare", "verify=true", "output=store").output
+    )
+
+
+def test_a_changed_image_and_a_new_one_are_taken_anew(cli, pairs):
+    cli(*PREPARE)
+    Image.fromarray(np.zeros((80, 100, 3), np.uint8)).save(pairs / "in" / "0.png")
+    os.utime(pairs / "in" / "0.png", (1, 1))
+    assert "changed since: " in cli("mode=prepare", "verify=true", "output=store").output
+    assert "9 of 10 images done before" in cli(*PREPARE).output
+    samples = [s for split in ("train", "val") for s in Prepared("store", split).samples("raise")]
+    black = next(s for s in samples if s.name == "0")
+    assert not np.load(black.degraded).any()
+
+
+def test_a_store_that_is_being_changed_is_not_trained_on(cli, pairs, monkeypatch):
+    cli(*PREPARE)
+    for side in ("in", "gt"):
+        Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(pairs / side / "0.png")
+    from mprnet_lit.cli import prepare
+
+    real = prepare.note
+
+    def killed(stored, folder):
+        real(stored, folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare, "note", killed)
+    cli(*PREPARE, status=130)
+    train = ("data=prepared", "data.train.folder=store")
+    assert "store is not finished" in complaint(cli(*train, status=1))
+    monkeypatch.setattr(prepare, "note", real)
+    assert " of 10 images done before" in cli(*PREPARE).output
+    assert Prepared("store", "train").samples("raise")
+
+
+def test_what_is_no_longer_in_the_data_set_is_deleted(cli, pairs):
+    cli(*PREPARE)
+    (pairs / "store" / "train" / "mine.npy").write_bytes(b"not of the store")
+    for side in ("in", "gt"):
+        (pairs / side / "4.png").unlink()
+    assert "2 images deleted" in cli(*PREPARE).output
+    left = {path.name for path in pairs.glob("store/*/*.npy")}
+    assert len(left) == 9 and "mine.npy" in left
+
+
+def test_names_that_are_not_unicode_are_stored(cli, pairs):
+    for side in ("in", "gt"):
+        (pairs / side / "1.png").rename(pairs / side / os.fsdecode(b"caf\xe9.png"))
+    cli(*PREPARE)
+    assert any("caf" in s.name for s in Prepared("store", "train").samples("raise"))
+
+
+def test_damage_is_found_and_mended(cli, pairs):
+    cli(*PREPARE)
+    path = pairs / "store" / index(pairs)["train"][0]["target"]["file"]
+    content = bytearray(path.read_bytes())
+    content[500] ^= 1
+    path.write_bytes(content)
+    message = complaint(cli("mode=prepare", "verify=true", "output=store", status=1))
+    assert "1 of 10 files are damaged" in message and path.name in message
+    path.unlink()
+    train = ("data=prepared", "data.train.folder=store", "debug=fast")
+    assert "is missing from the store" in complaint(cli(*train, status=1))
+    assert "9 of 10 images done before" in cli(*PREPARE).output
+    cli("mode=prepare", "verify=true", "output=store")
+
+
+def test_bad_stores_are_refused(cli, pairs):
+    cli(*PREPARE)
+    path = pairs / "store" / "index.json"
+    good = path.read_text()
+    first = index(pairs)["train"][0]["target"]["file"]
+    for content, sentence in (
+        (good.replace('"format": 1', '"format": 9'), "has format 9, this version reads 1"),
+        (good.replace(first, f"../{first}"), "index.json is damaged"),
+        (good.replace(first, f"/etc/{first}"), "index.json is damaged"),
+        (good.replace(first, first.replace("/", "\\\\")), "index.json is damaged"),
+        (good.replace('"height": 80', '"height": null'), "index.json is damaged"),
+        (good[:200], "index.json is damaged"),
+        ("[]", "index.json is damaged"),
+    ):
+        path.write_text(content)
+        message = complaint(cli("data=prepared", "data.train.folder=store", status=1))
+        assert sentence in message
+    message = complaint(cli("data=prepared", "data.train.folder=in", status=1))
+    assert "in is not a prepared store" in message
+    path.write_text(good)
+    message = complaint(
+        cli("mode=prepare", "data=prepared", "data.train.folder=store", "output=b", status=1)
+    )
+    assert "is prepared already" in message
+
+
+def test_a_store_is_prepared_by_one_process_at_a_time(cli, pairs):
+    with held(pairs / "store"):
+        message = complaint(cli(*PREPARE, status=1))
+    assert "another process is at work in store: wait until it has ended, or stop it" in message
+    assert [path.name for path in (pairs / "store").iterdir()] == [".lock"]
+    cli(*PREPARE)
+
+
+def test_a_store_whose_folder_is_a_link_is_refused(cli, pairs):
+    elsewhere = pairs / "elsewhere" / f"{'0' * 24}.npy"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(b"kept")
+    (pairs / "store").mkdir()
+    (pairs / "store" / "train").symlink_to(elsewhere.parent)
+    assert "store/train is a link" in complaint(cli(*PREPARE, status=1))
+    assert [path.name for path in elsewhere.parent.iterdir()] == [elsewhere.name]
+
+
+def test_an_unreadable_image_and_a_full_disk_are_named(cli, pairs, monkeypatch):
+    cut = pairs / "in" / "2.png"
+    content = cut.read_bytes()
+
+    def break_it():  # after it was listed
+        cut.write_bytes(content[:-40])
+
+    monkeypatch.setattr("mprnet_lit.cli.prepare._check_room", lambda *_: break_it(), raising=True)
+    message = complaint(cli(*PREPARE, status=1))
+    assert "1 images could not be prepared" in message and "2.png" in message
+    assert not (pairs / "store" / "index.json").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(pairs)
+    (pairs / "full" / "train").mkdir(parents=True)
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    full = (*PREPARE[:-1], "output=full", "data.on_error=skip")
+    message = complaint(cli(*full, status=1))
+    assert message.count("No space left") == 1 and "full/" in message
+    monkeypatch.undo()
+    monkeypatch.chdir(pairs)
+    cut.write_bytes(content)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    assert "needs 0.0 GB, but its disk has 0.0 GB free" in complaint(
+        cli(*PREPARE[:-1], "output=other", status=1)
+    )
+    assert not (pairs / "other").exists()

@@ -1,0 +1,63 @@
+"""``mode=benchmark``: the largest batch, found without running out of memory."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mprnet_lit.cli.profile import search
+from mprnet_lit.training.step_probe import Trial
+
+
+@given(
+    fixed=st.floats(0, 1e9),
+    each=st.floats(1e6, 1e9),
+    limit=st.floats(1e6, 2e10),
+    largest=st.integers(1, 300),
+)
+def test_the_search_ends_within_an_eighth_of_what_fits(fixed, each, limit, largest):
+    attempts = []
+
+    def attempt(batch):
+        attempts.append(batch)
+        peak = fixed + each * batch
+        return Trial(batch, False, [1.0], peak) if peak <= limit else None
+
+    found = search(attempt, largest, limit)
+    fits = [b for b in range(1, largest + 1) if fixed + each * b <= limit]
+    assert [t.batch for t in found] == sorted({t.batch for t in found} & set(fits))
+    best, possible = max((t.batch for t in found), default=0), max(fits, default=0)
+    assert possible - best <= best // 8
+    # After two batches the next one's memory is known: no more than one can be too much.
+    assert sum(fixed + each * b > limit for b in attempts) <= 2
+    assert len(set(attempts)) == len(attempts)
+
+
+def test_measures_steps_of_growing_batches(cli, tmp_path):
+    outcome = cli("mode=benchmark", "largest_batch=2", "steps=1", "output=figures.json")
+    record = json.loads((tmp_path / "figures.json").read_text())
+    assert [(t["batch"], t["checkpointing"]) for t in record["trials"]] == [
+        (1, False), (2, False), (1, True), (2, True),
+    ]  # fmt: skip
+    assert all(t["seconds"][0] > 0 and t["peak"] > 1e6 for t in record["trials"])
+    assert "largest batch per device: 2 (largest_batch)" in outcome.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_memory_that_holds_no_patch_gets_a_sentence(cli):
+    outcome = cli("mode=benchmark", "memory_gb=0.001", "steps=1", status=1)
+    assert "Error: not even one patch fits 0.001 GB: choose a smaller" in outcome.errors
+
+
+def test_bad_options_get_a_sentence(cli):
+    outcome = cli("mode=benchmark", "steps=0", status=1)
+    assert "Error: steps=0 must be a whole number, 1 or more" in outcome.errors
+
+
+def test_what_fails_in_the_trial_gets_its_own_sentence(cli):
+    for wrong, sentence in (
+        ("trainer.precision=bf16-true", "Error: trainer.precision=bf16-true can't be measured"),
+        ("optimizer._target_=torch.optim.SGD", "unexpected keyword argument 'betas'"),
+    ):
+        outcome = cli("mode=benchmark", "steps=1", wrong, status=1)
+        assert sentence in outcome.errors and "Traceback" not in outcome.errors

@@ -1,0 +1,257 @@
+"""``mode=restore`` and ``mode=convert`` as a user runs them."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.cli.test_bad_input import complaint
+from tests.conftest import PHOTOS
+
+from mprnet_lit import Restorer, weights
+from mprnet_lit.models import MPRNet
+from mprnet_lit.weights import Info
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return MPRNet(8, 4, 4, 1)
+
+
+@pytest.fixture
+def folder(tmp_path, model):
+    """Weights, and photos of several kinds in folders."""
+    weights.save(model, tmp_path / "w.safetensors", Info("denoise", 64))
+    cat = Image.open(PHOTOS / "chelsea.png").crop((100, 50, 175, 111))
+    (tmp_path / "in" / "more").mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    cat.save(tmp_path / "in" / "cat.jpg", exif=exif)
+    cat.putalpha(Image.linear_gradient("L").resize(cat.size))
+    cat.save(tmp_path / "in" / "more" / "cat.PNG", icc_profile=b"profile")
+    return tmp_path
+
+
+RUN = ("mode=restore", "weights=w.safetensors")
+
+
+def test_a_folder_keeps_names_folders_and_kinds_and_is_done_once(cli, folder, model):
+    outcome = cli(*RUN, "input=in", "output=out")
+    assert "2 restored" in outcome.output
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    results = ["out/.mprnet_lit.jsonl", "out/cat.jpg"]
+    results += ["out/more/.mprnet_lit.jsonl", "out/more/cat.PNG"]
+    expected = ["in/cat.jpg", "in/more/cat.PNG", *results, "w.safetensors"]
+    assert found == expected, "and nothing else is written"
+
+    before, after = (Image.open(folder / side / "more" / "cat.PNG") for side in ("in", "out"))
+    assert after.mode == "RGBA" and after.info["icc_profile"] == b"profile"
+    assert np.array_equal(after.getchannel("A"), before.getchannel("A"))
+    restored = Restorer(model, device="cpu")(np.array(before.convert("RGB")))
+    assert np.array_equal(np.array(after.convert("RGB")), restored)
+    jpeg = Image.open(folder / "out" / "cat.jpg")
+    assert jpeg.size == (61, 75), "turned upright"
+    assert dict(jpeg.getexif())[0x010F] == "Maker" and jpeg.getexif().get(0x0112, 1) == 1
+
+    assert "2 of 2 done before" in cli(*RUN, "input=in", "output=out").output
+    (folder / "out" / "cat.jpg").write_bytes(b"mine")
+    message = complaint(cli(*RUN, "input=in", "output=out", status=1))
+    assert "out/cat.jpg is not a result of mprnet_lit, or was changed since" in message
+    assert "in/cat.jpg would overwrite it" in message
+    assert (folder / "out" / "cat.jpg").read_bytes() == b"mine"
+    cli(*RUN, "input=in", "output=out", "overwrite=true")
+    assert Image.open(folder / "out" / "cat.jpg").size == (61, 75)
+
+
+def test_a_broken_file_does_not_stop_the_others(cli, folder):
+    (folder / "in" / "a.png").write_bytes(b"nothing")
+    cut = (folder / "in" / "cat.jpg").read_bytes()[:-200]
+    (folder / "in" / "cut.jpg").write_bytes(cut)
+    message = complaint(cli(*RUN, "input=in", "output=out", status=1))
+    assert "2 of 4 files could not be restored" in message
+    assert "in/a.png is not an image" in message and "in/cut.jpg can't be read" in message
+    assert (folder / "out" / "cat.jpg").is_file() and (
+        folder / "out" / "more" / "cat.PNG"
+    ).is_file()
+    assert not list((folder / "out").rglob("*.part"))
+
+
+def test_a_file_to_a_file_with_stages_comparison_and_report(cli, folder, model):
+    cli(
+        *RUN,
+        "input=in/more/cat.PNG",
+        "output=one.tif",
+        "stages=true",
+        "compare=true",
+        "report=true",
+        "tile=48",
+        "overlap=16",
+    )
+    before = np.array(Image.open(folder / "in" / "more" / "cat.PNG").convert("RGB"))
+    restored = Restorer(model, tile=48, overlap=16, device="cpu")(before)
+    after = Image.open(folder / "one.tif")
+    assert np.array_equal(np.array(after.convert("RGB")), restored)
+    side_by_side = np.array(Image.open(folder / "one.tif.compare.png"))
+    assert np.array_equal(side_by_side, np.concatenate((before, restored), 1))
+    for stage in (1, 2):
+        assert Image.open(folder / f"one.tif.stage{stage}.png").size == after.size
+    page = (folder / "report.html").read_text()
+    assert "cat.PNG" in page and "w.safetensors" in page
+
+
+def test_a_report_says_that_it_shows_the_centre_of_a_large_photo(cli, folder):
+    Image.new("RGB", (1040, 16)).save(folder / "wide.png")
+    cli(*RUN, "input=wide.png", "output=out", "report=true")
+    page = (folder / "out" / "report.html").read_text()
+    assert '"name": "wide.png"' in page and '"cropped": "1040 x 16"' in page
+    assert '"width": 1024, "height": 16' in page
+
+
+def test_a_glob_16_bits_and_options(cli, folder, model):
+    rng = np.random.default_rng(0)
+    import cv2
+
+    deep = rng.integers(0, 65536, (40, 33, 3), dtype=np.uint16)
+    cv2.imwrite(str(folder / "in" / "more" / "deep.png"), deep)
+    options = ("tlc=true", "self_ensemble=true")
+    outcome = cli(*RUN, "input='in/**/*.png'", "output=out", *options)
+    assert "1 restored" in outcome.output
+    for setting in ("TLC  on, training crop 64", "self-ensemble  x8"):
+        assert setting in outcome.output
+    found = cv2.imread(str(folder / "out" / "more" / "deep.png"), cv2.IMREAD_UNCHANGED)
+    assert found.dtype == np.uint16
+    restorer = Restorer(model, tlc=True, tlc_crop=64, self_ensemble=True, device="cpu")
+    expected = restorer(deep[..., ::-1])[..., ::-1]
+    np.testing.assert_allclose(found.astype(int), expected.astype(int), rtol=0, atol=1)
+
+
+def test_a_name_of_255_bytes(cli, folder):
+    """The temporary name must not be longer; what is written beside a photo would be."""
+    name = "é" * 125 + "a.png"
+    assert len(name.encode()) == 255
+    (folder / "in" / "more" / "cat.PNG").rename(folder / "in" / "more" / name)
+    arguments = (*RUN, "input=in/more", "output=out")
+    before = sorted(folder.rglob("*"))
+    for what in ("stages=true", "compare=true"):
+        message = complaint(cli(*arguments, what, status=1))
+        assert "bytes too long: shorten the name, or set stages and compare to false" in message
+    assert sorted(folder.rglob("*")) == before
+    cli(*arguments)
+    assert Image.open(folder / "out" / name).size == (75, 61)
+    assert "1 of 1 done before" in cli(*arguments).output
+
+
+def test_a_heic_a_jfif_and_an_avif_stay_what_they_are(cli, folder):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    cat = Image.open(folder / "in" / "cat.jpg")
+    exif = cat.info["exif"]
+    (folder / "phone").mkdir()
+    for name, kind in (("a.HEIC", "HEIF"), ("b.jfif", "JPEG"), ("c.avif", "AVIF")):
+        cat.save(folder / "phone" / name, kind, exif=exif, icc_profile=b"profile")
+    assert "3 restored" in cli(*RUN, "input=phone", "output=out").output
+    for name, kind in (("a.HEIC", "HEIF"), ("b.jfif", "JPEG"), ("c.avif", "AVIF")):
+        with Image.open(folder / "out" / name) as restored:
+            assert (restored.format, restored.size) == (kind, (61, 75))
+            assert restored.getexif()[0x010F] == "Maker"
+            assert restored.getexif().get(0x0112, 1) == 1
+            assert restored.info["icc_profile"] == b"profile"
+
+
+def test_a_gif_is_refused_with_a_command(cli, folder):
+    Image.new("P", (16, 16)).save(folder / "still.gif")
+    assert "magick still.gif still.png" in complaint(cli(*RUN, "input=still.gif", status=1))
+
+
+def test_a_video(cli, folder):
+    av = pytest.importorskip("av")
+
+    photo = np.array(Image.open(PHOTOS / "chelsea.png"))
+    with av.open(str(folder / "in" / "clip.mp4"), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p"
+        for k in range(4):
+            frame = np.ascontiguousarray(photo[100:148, 8 * k : 8 * k + 64])
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        output.mux(stream.encode())
+    outcome = cli(*RUN, "input=in/clip.mp4", "output=out")
+    note = "Not kept from in/clip.mp4 in clip.mp4: full color resolution (4:2:0 is written)"
+    assert note in outcome.output.splitlines()
+    with av.open(str(folder / "out" / "clip.mp4")) as restored:
+        frames = list(restored.decode(video=0))
+    assert [(f.width, f.height) for f in frames] == [(64, 48)] * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("input=in", "task.name=dehaze"), "no weights for dehaze are in the package"),
+        (("weights=w.safetensors",), "input is not set: add input=VALUE"),
+        (("weights=w.safetensors", "input=none.png"), "there is no file or folder none.png"),
+        (("weights=w.safetensors", "input='in/*.gif'"), "nothing matches in/*.gif"),
+        (("weights=w.safetensors", "input=w.safetensors"), "is not an image or a video"),
+        (
+            ("weights=w.safetensors", "input=in", "output=in"),
+            "would be overwritten, but is among the input",
+        ),
+        (("weights=none.pth", "input=in"), "there is no weights file none.pth"),
+        (("weights=w.safetensors", "input=in", "tile=100"), "tile=100 must be"),
+        (("weights=w.safetensors", "input=IMG (1).png"), "there is no file or folder IMG (1).png"),
+        (("weights=w (1).pth", "input_pattern=a (1)"), """single ones: 'input_pattern="a (1)"'"""),
+        (("weights=w.safetensors", "input=2024"), "there is no file or folder 2024"),
+        (("weights=2024", "input=in"), "there is no weights file 2024"),
+        (("weights=w.safetensors", "inptu=in"), "did you mean 'input'?"),
+    ],
+)
+def test_mistakes_are_named(cli, folder, arguments, sentence):
+    before = sorted(folder.rglob("*"))
+    assert sentence in complaint(cli("mode=restore", *arguments, status=1))
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_an_input_is_never_overwritten(cli, folder):
+    shutil.copy(folder / "in" / "cat.jpg", folder / "in" / "more")
+    before = (folder / "in" / "more" / "cat.jpg").read_bytes()
+    arguments = ("input='in/**/*.*'", "output=in/more", "overwrite=true")
+    assert "in/more/cat.jpg would be overwritten" in complaint(cli(*RUN, *arguments, status=1))
+    assert (folder / "in" / "more" / "cat.jpg").read_bytes() == before
+
+
+def test_names_that_look_like_markup(cli, folder):
+    (folder / "in" / "cat.jpg").rename(folder / "in" / "c[red]at.jpg")
+    assert "into out[/y]" in cli(*RUN, "input=in", 'output="out[/y]"').output
+    assert (folder / "out[" / "y]" / "c[red]at.jpg").is_file()
+
+
+def test_results_in_a_folder_of_the_input_are_not_restored_again(cli, folder):
+    cli(*RUN, "input=in", "output=in/restored")
+    assert "2 of 2 done before" in cli(*RUN, "input=in", "output=in/restored").output
+
+
+def test_convert(cli, folder, model):
+    outcome = cli("mode=convert", "weights=w.safetensors", "output=w.pth")
+    for line in ("task  denoise", "patches of 64 pixels", "parameters"):
+        assert line in outcome.output
+    read = weights.read(folder / "w.pth")
+    assert read.info.crop == 64
+    assert all(
+        torch.equal(a, b) for a, b in zip(read.model.parameters(), model.parameters(), strict=True)
+    )
+    again = ("mode=convert", "weights=w.safetensors", "output=w.pth")
+    assert "is there already" in complaint(cli(*again, status=1))
+    shutil.rmtree(folder / "in")
+    assert sorted(p.name for p in folder.iterdir()) == ["w.pth", "w.safetensors"]
+
+
+def test_ctrl_c_leaves_whole_files_and_no_traceback(cli, folder, monkeypatch):
+    from mprnet_lit.cli import restore
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(restore, "write_photo", interrupted)
+    message = complaint(cli(*RUN, "input=in", "output=out", status=130))
+    assert "stopped by Ctrl-C" in message
+    assert not (folder / "out").exists()

@@ -1,0 +1,130 @@
+"""The record of results: its lines, several writers, damage; and which jobs collide."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mprnet_lit.cli import restore_record as results
+from mprnet_lit.cli.restore_inputs import find_jobs
+from mprnet_lit.cli.restore_plan import check_report, make_plan
+from mprnet_lit.cli.restore_record import RECORD, Record, Records, Result
+from mprnet_lit.utils import identity
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.identity import File
+
+
+def put(path, content=b"photo"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def result(folder, name, source="../in/a.png", recipe="recipe"):
+    file = File.of(put(folder / name))
+    return Result(source, file, recipe, {name: file})
+
+
+def test_nothing_is_read_of_files_that_were_not_touched(tmp_path, monkeypatch):
+    """So that 100,000 photos cost as many looks at their sizes and times."""
+    put(tmp_path / "in" / "a.png")
+    put(tmp_path / "in" / "b" / "c.png")
+    jobs = find_jobs(str(tmp_path / "in"), str(tmp_path / "out"))
+    for job in jobs:
+        put(job.destination)
+        record = Record(job.destination.parent)
+        photo = File.of(job.source, with_changed=True)
+        files = {job.destination.name: File.of(job.destination)}
+        record.append([Result(record.relative(str(job.source)), photo, "recipe", files)])
+    monkeypatch.setattr(identity, "digest", lambda path: pytest.fail(f"{path} was read"))
+    assert len(make_plan(jobs, "recipe", Records(), overwrite=False).done) == 2
+
+
+def test_several_writers_and_a_reader_that_compacts(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_SPARE", 5)
+    made = [result(tmp_path, f"{n}.png") for n in range(8)]
+
+    def write(number):
+        record = Record(tmp_path)  # now and then it compacts
+        for _ in range(20):
+            record.append([made[number]])
+            record = Record(tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    record = Record(tmp_path)
+    assert [record.find(f"{n}.png") for n in range(8)] == made
+    assert len((tmp_path / RECORD).read_bytes().split(b"\n")) < 60, "of 160"
+
+
+def test_a_damaged_record(tmp_path):
+    whole = result(tmp_path, "a.png")
+    lines = [b"\xff", b"[]", b"{}", b"null", b'{"source": 1}', b"[" * 9999, whole.line()[:-9]]
+    put(tmp_path / RECORD, b"\n".join(lines))
+    record = Record(tmp_path)
+    assert record.find("a.png") is None
+    record.append([whole])  # after a line that is cut off
+    assert Record(tmp_path).find("a.png") == whole
+
+    kept = put(tmp_path / "kept")
+    for kind in ("link", "pipe"):
+        (tmp_path / RECORD).unlink()
+        if kind == "link":
+            (tmp_path / RECORD).symlink_to(kept)
+        else:
+            os.mkfifo(tmp_path / RECORD)
+        with pytest.raises(UserError, match=rf"{RECORD} is not a regular file: remove it"):
+            Record(tmp_path)
+    assert kept.read_bytes() == b"photo"
+
+
+def test_results_that_would_overwrite_each_other(tmp_path):
+    for name in ("in/a.png", "in/b/a.png", "in/b/A.PNG", "c/a.png", "c/a.png.compare.png"):
+        put(tmp_path / name)
+    (tmp_path / "link").symlink_to("in")
+    output = str(tmp_path / "out")
+
+    def found(*sources, **options):
+        return find_jobs([str(tmp_path / source) for source in sources], output, **options)
+
+    for sources, first, second in (
+        (("in/a.png", "c/a.png"), "in/a.png", "c/a.png"),
+        (("in/a.png", "c"), "in/a.png", "c/a.png"),
+        (("in",), "in/b/A.PNG", "in/b/a.png"),
+    ):
+        with pytest.raises(UserError, match=f"{first} and .*{second} would both be restored to"):
+            found(*sources)
+    with pytest.raises(UserError, match=r"c/a\.png and .*compare\.png would both be restored to"):
+        found("c", beside=("compare",))
+    assert [job.name for job in found("in/a.png", "link/a.png", "in/*.png")] == ["a.png"]
+    with pytest.raises(UserError, match="input is empty"):
+        find_jobs([], output)
+    with pytest.raises(UserError, match=r"c/a\.png\.compare\.png would be overwritten, but is"):
+        output = str(tmp_path / "c")
+        found("in/a.png", "c/a.png.compare.png", beside=("compare",))
+
+
+def test_a_result_is_skipped_only_beside_its_source(tmp_path):
+    photo = put(tmp_path / "in" / "a.png")
+    folder = tmp_path / "in" / "out"
+    restored = result(folder, "a.png", "../a.png")
+    Record(folder).append([restored])
+    names = [job.name for job in find_jobs(str(tmp_path / "in"), str(tmp_path / "other"))]
+    assert names == ["a.png"]
+    photo.unlink()
+    names = [job.name for job in find_jobs(str(tmp_path / "in"), str(tmp_path / "other"))]
+    assert names == ["out/a.png"]
+
+
+def test_results_of_a_version_without_records(tmp_path):
+    put(tmp_path / "in" / "a.png")
+    put(tmp_path / "out" / "a.png")
+    put(tmp_path / "out" / "report.html")
+    jobs = find_jobs(str(tmp_path / "in"), str(tmp_path / "out"))
+    sentence = (
+        r"a\.png lies in a folder without a record of results \(earlier versions wrote none\)"
+    )
+    with pytest.raises(UserError, match=rf"{sentence}, and the result of .*in/a\.png would"):
+        make_plan(jobs, "recipe", Records(), overwrite=False)
+    with pytest.raises(UserError, match=r"report\.html lies in a folder without a record"):
+        check_report(tmp_path / "out" / "report.html", Records(), overwrite=False)

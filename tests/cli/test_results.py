@@ -1,0 +1,215 @@
+"""A result is what the command asked for: when a photo is done, and what is never replaced."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from tests.cli.test_bad_input import complaint
+from tests.config.test_config import compose
+from tests.conftest import PHOTOS, Outcome
+
+from mprnet_lit import Restorer, weights
+from mprnet_lit.cli import restore as mode
+from mprnet_lit.cli.restore_record import RECORD
+from mprnet_lit.config.messages import register_resolvers
+from mprnet_lit.config.values import check_values
+from mprnet_lit.models import MPRNet
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.weights import Info
+
+RUN = ("weights=w.safetensors", "input=in", "output=out")
+DONE = "1 of 1 done before"
+
+
+def photo(path, left=100):
+    path.parent.mkdir(exist_ok=True)
+    Image.open(PHOTOS / "chelsea.png").crop((left, 50, left + 40, 82)).save(path)
+
+
+def pixels(path):
+    return np.array(Image.open(path))
+
+
+@pytest.fixture(scope="module")
+def models():
+    torch.manual_seed(0)
+    return [MPRNet(8, 4, 4, 1) for _ in range(2)]
+
+
+@pytest.fixture
+def folder(tmp_path, models):
+    """A photo in a folder, and two weights files."""
+    for name, model in zip(("w", "other"), models, strict=True):
+        weights.save(model, tmp_path / f"{name}.safetensors", Info("denoise", 64))
+    photo(tmp_path / "in" / "cat.png")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def composed():
+    register_resolvers()
+    return compose("mode=restore")
+
+
+@pytest.fixture
+def restore(folder, composed, monkeypatch, capfd):
+    """Run ``mode=restore`` as ``cli`` does, without composing the configuration each time."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*overrides, status=0):
+        config = OmegaConf.merge(composed, OmegaConf.from_dotlist(list(overrides)))
+        capfd.readouterr()
+        ended = 0
+        try:
+            check_values(config)
+            mode.run(config)
+        except UserError as error:
+            ended = 1
+            print(f"Error: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            ended = 130
+        outcome = Outcome(*capfd.readouterr(), folder)
+        assert ended == status, f"{outcome.output}\n{outcome.errors}"
+        return outcome
+
+    return run
+
+
+def test_done_is_the_same_photo_the_same_weights_and_the_same_options(restore, folder, models):
+    result = folder / "out" / "cat.png"
+
+    def again(*changed):
+        there = result.exists()
+        outcome = restore(*RUN, *changed).output
+        assert "1 restored" in outcome and DONE not in outcome
+        assert ("Replacing 1 of 1 results" in outcome) == there
+        return pixels(result)
+
+    before = pixels(folder / "in" / "cat.png")
+    first, second = (Restorer(model, device="cpu")(before) for model in models)
+    assert np.array_equal(again(), first)
+    assert DONE in restore(*RUN).output
+    assert np.array_equal(again("weights=other.safetensors"), second)
+    ensemble = Restorer(models[0], self_ensemble=True, device="cpu")(before)
+    assert np.array_equal(again("self_ensemble=true"), ensemble)
+    again("tile=null", "tlc=true")
+
+    photo(folder / "in" / "cat.png", left=150)
+    changed = Restorer(models[0], device="cpu")(pixels(folder / "in" / "cat.png"))
+    assert np.array_equal(again(), changed)
+    result.unlink()
+    assert np.array_equal(again(), changed)
+
+    for path in (folder / "in" / "cat.png", result):  # as copying a folder does
+        os.utime(path, (1, 1))
+    assert DONE in restore(*RUN, "device=cpu").output, "nor does the device matter"
+    (folder / "w.safetensors").rename(folder / "moved.safetensors")
+    assert DONE in restore(*RUN, "weights=moved.safetensors").output, "nor a file's name"
+
+
+def test_arguments_are_checked_before_anything_is_skipped(restore, folder):
+    restore(*RUN)
+    before = (folder / "out" / "cat.png").read_bytes()
+    for argument, sentence in (
+        ("weights=none.pth", "there is no weights file none.pth"),
+        ("tile=100", "tile=100 must be"),
+        ("overlap=-1", "overlap=-1 must be"),
+        ("device=cuda:99", "device=cuda:99 can't be used here"),
+        ("precision=64", "precision=64 must be one of 32, bf16, 16"),
+        ("overwrite=maybe", "overwrite=maybe must be true or false"),
+        ("tlc=maybe", "tlc=maybe must be true or false"),
+    ):
+        assert sentence in complaint(restore(*RUN, argument, status=1))
+    assert (folder / "out" / "cat.png").read_bytes() == before
+
+
+def test_another_photos_result_is_not_overwritten(cli, restore, folder):
+    restore(*RUN)
+    before = (folder / "out" / "cat.png").read_bytes()
+    photo(folder / "in2" / "cat.png", left=200)
+    sentence = "out/cat.png is the result of in/cat.png, and that of in2/cat.png would overwrite it"
+    assert sentence in complaint(cli("mode=restore", *RUN, "input=in2", status=1))
+    (folder / "in").rename(folder / "gone")
+    assert sentence in complaint(restore(*RUN, "input=in2/cat.png", status=1))
+    assert (folder / "out" / "cat.png").read_bytes() == before
+    assert DONE in restore(*RUN, "input=gone").output, "it is the same photo elsewhere"
+
+    for number in range(12):
+        photo(folder / "in2" / f"{number:02d}.png")
+        (folder / "out" / f"{number:02d}.png").write_bytes(b"mine")
+    message = complaint(restore(*RUN, "input=in2", status=1))
+    assert message.startswith("Error: 13 files would be overwritten: set another output, or add")
+    assert "out/00.png is not a result" in message and "in2/00.png" in message
+    assert message.endswith("  and 3 more\n")
+    assert "13 restored" in restore(*RUN, "input=in2", "overwrite=true").output
+    assert "13 of 13 done before" in restore(*RUN, "input=in2").output
+
+
+def test_what_lies_beside_a_result(restore, folder):
+    restore(*RUN)
+    (folder / "out" / "cat.png.compare.png").write_bytes(b"mine")
+    message = complaint(restore(*RUN, "compare=true", status=1))
+    assert "out/cat.png.compare.png is not a result of mprnet_lit" in message
+    (folder / "out" / "cat.png.compare.png").unlink()
+    both = (*RUN, "compare=true", "stages=true")
+    assert "1 restored" in restore(*both).output
+    assert DONE in restore(*both).output and DONE in restore(*RUN).output
+    (folder / "out" / "cat.png.stage1.png").unlink()
+    assert "1 restored" in restore(*both).output
+    assert (folder / "out" / "cat.png.stage1.png").is_file()
+
+    (folder / "out" / "report.html").write_bytes(b"mine")
+    message = complaint(restore(*both, "report=true", status=1))
+    assert "out/report.html is not a report of mprnet_lit" in message
+    (folder / "out" / "report.html").unlink()
+    for _ in range(2):  # its own report is replaced
+        assert DONE in restore(*both, "report=true").output
+        assert '"name": "cat.png"' in (folder / "out" / "report.html").read_text()
+
+
+def test_results_inside_the_input_are_not_restored_again(restore, folder):
+    run = ("weights=w.safetensors",)
+    restore(*run, "input=in/cat.png", "output=single.png", "compare=true", "stages=true")
+    restore(*run, "input=in", "output=first")
+    for source in (".", "'**/*.png'"):
+        output = "all" if source == "." else "globbed"
+        outcome = restore(*run, f"input={source}", f"output={output}").output
+        assert "Skipped" in outcome and "results of earlier calls" in outcome
+        assert "1 restored" in outcome
+        found = [p.relative_to(folder / output) for p in (folder / output).rglob("*.png")]
+        assert [path.as_posix() for path in found] == ["in/cat.png"]
+    # A folder of results that is named itself is restored, say with other weights.
+    assert "1 restored" in restore(*run, "input=first", "output=second").output
+    photo(folder / "first" / "cat.png", left=0)  # no longer a result
+    assert "2 restored" in restore(*run, "input=.", "output=third").output
+
+
+def test_a_kill_leaves_nothing_that_is_refused_later(restore, folder, monkeypatch):
+    from pathlib import Path
+
+    restore(*RUN)
+    photo(folder / "in" / "dog.png", left=200)
+    replace = Path.replace
+
+    def killed(path, target):
+        if Path(target).parent.name == "out":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    for changed in ((), ("tile=null",)):  # with and without an earlier result
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", killed)
+            restore(*RUN, *changed, status=130)
+        assert not list(folder.glob("**/.mprnet_lit-*"))
+    record = folder / "out" / RECORD
+    record.write_bytes(record.read_bytes()[:-20])
+    assert "2 restored" in restore(*RUN, "tile=null").output
+    assert "2 of 2 done before" in restore(*RUN, "tile=null").output
+    lines = [json.loads(line) for line in record.read_bytes().split(b"\n")[1:] if b"}}" in line]
+    assert lines[-1]["source"] in ("../in/cat.png", "../in/dog.png"), "no path of the machine"

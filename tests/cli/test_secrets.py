@@ -1,0 +1,101 @@
+"""Credentials and home folders reach no file that a training, a conversion or a report writes."""
+
+import json
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from mprnet_lit import weights
+from mprnet_lit.config.messages import register_resolvers
+from mprnet_lit.runs.settings import recorded
+from mprnet_lit.weights.training import training_settings
+
+CANARY = "c4n4ryXYZ"
+
+
+def holding(folder, text):
+    """Return the files that hold a text; torch compresses nothing in its own."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [str(path.relative_to(folder)) for path in files if text.encode() in path.read_bytes()]
+
+
+def test_a_training_and_what_is_made_of_it(cli, tmp_path, monkeypatch):
+    home = tmp_path / "home" / "ann"
+    home.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("CANARY_VARIABLE", CANARY)
+    cli(
+        "trainer.max_epochs=1", "hydra.run.dir=runs/one", "trainer.log_every_n_steps=1",
+        f"+api_key={CANARY}", "+task.same=${api_key}",
+        "+task.note=${oc.env:CANARY_VARIABLE}", "+task.again=${task.note}",
+        f"+logger.address=https://user:{CANARY}@host/x", f"+task.link='http://h/?token={CANARY}'",
+        f"+task.file={home}/x.bin", f"logger.tags=['password={CANARY}']",
+    )  # fmt: skip
+    folder = tmp_path / "runs" / "one"
+    assert holding(tmp_path, CANARY) == []
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["task"]["note"] == "${oc.env:CANARY_VARIABLE}"
+    assert config["task"]["again"] == "${task.note}"
+    assert config["api_key"] == config["task"]["same"] == "***"
+    assert config["logger"]["address"] == "https://***@host/x"
+    assert config["data"]["patch_size"] == 32 and config["model"]["width"] == 16
+    overrides = yaml.safe_load((folder / ".hydra/overrides.yaml").read_text())
+    assert "+api_key=***" in overrides and "+task.same=${api_key}" in overrides
+    kept = yaml.safe_load((folder / "csv/version_0/hparams.yaml").read_text())
+    assert kept["task.file"] == "~/x.bin" and kept["task.note"] == "${oc.env:CANARY_VARIABLE}"
+
+    best = folder / "checkpoints" / "best.ckpt"
+    trained = weights.read(best).info.config
+    assert trained["task"]["name"] == "denoise" and trained["optimizer"]["lr"] == 2e-4
+    assert trained["trainer"]["max_epochs"] == 1 and "note" not in trained["task"]
+    assert str(tmp_path).encode() not in best.read_bytes()
+    cli("mode=convert", f"weights={best}", "output=made/a.safetensors")
+    cli("mode=report", "input=runs/one", "output=made/report.html")
+    assert holding(tmp_path / "made", str(tmp_path)) == []
+    assert holding(tmp_path, CANARY) == []
+
+
+def test_weights_of_an_earlier_version_are_converted_without_their_paths(tmp_path):
+    read = weights.read("denoise")
+    config = {"paths": {"run": "/home/ann/runs"}, "api_key": CANARY, "seed": 1}
+    info = weights.Info(task="denoise", config=config)
+    for suffix in (".safetensors", ".ckpt", ".pth"):
+        weights.save(read.model, tmp_path / f"a{suffix}", info)
+        assert weights.read(tmp_path / f"a{suffix}").info.config == {"seed": 1}
+    assert holding(tmp_path, CANARY) == holding(tmp_path, "/home/ann") == []
+
+
+def test_of_secrets_that_hold_one_another_none_is_left():
+    texts = [f"{CANARY}{'x' * k}" for k in range(9)]
+    config = OmegaConf.create({"api_key": dict(enumerate(texts)), "notes": [f"a {texts[8]}"]})
+    assert recorded(config)["notes"] == ["a ***"]
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_what_stays_an_interpolation(monkeypatch, numbers):
+    register_resolvers()
+    monkeypatch.setenv("SOME", "text")
+    monkeypatch.setenv("COUNT", "5")
+    config = OmegaConf.create(
+        {
+            "seed": "${oc.decode:${oc.env:COUNT}}",
+            "task": {"name": "${oc.env:SOME}", "own": "${other}", "paper": {"epochs": 7}},
+            "other": "${task.name}-x",
+            "data": {"patch_size": "${task.paper.epochs}", "list": ["${oc.env:SOME}", "${seed}"]},
+            "model": "${task.paper}",
+            "missing": "???",
+        }
+    )
+    seed = 5 if numbers else "${oc.decode:${oc.env:COUNT}}"
+    assert recorded(config, numbers=numbers) == {
+        "seed": seed,
+        "task": {"name": "${oc.env:SOME}", "own": "${other}", "paper": {"epochs": 7}},
+        "other": "${task.name}-x",
+        "data": {"patch_size": 7, "list": ["${oc.env:SOME}", 5 if numbers else "${seed}"]},
+        "model": {"epochs": 7},
+        "missing": "???",
+    }
+    assert config.other == "text-x"  # as before
+    assert training_settings(recorded(config, numbers=True))["seed"] == 5
+    assert json.dumps(training_settings(recorded(config, numbers=True))).count("text") == 0

@@ -1,0 +1,146 @@
+"""``mode=serve``: the page, in a browser."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+from tests.cli.test_bad_input import complaint
+from tests.conftest import PHOTOS, start_chromium
+
+from mprnet_lit import Restorer
+from mprnet_lit.images.photo import read_photo
+from mprnet_lit.models import MPRNet
+from mprnet_lit.weights import Info, save
+
+pytest.importorskip("gradio")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "mprnet_lit", "mode=serve", "device=cpu", *arguments]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serve")
+    torch.manual_seed(0)
+    model = MPRNet(width=8, unet_step=4, orsnet_step=4, cabs_per_orb=2, reduction=4)
+    save(model, folder / "net.safetensors", Info(task="denoise"))
+    (folder / "tmp").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo(folder):
+    cat = np.array(Image.open(PHOTOS / "chelsea.png"))[50:150, 100:260]
+    alpha = np.full((*cat.shape[:2], 1), 128, np.uint8)
+    path = folder / "my cat.png"
+    Image.fromarray(np.concatenate((cat, alpha), 2)).save(path, dpi=(300, 300))
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    port = free_port()
+    process = subprocess.Popen(
+        command("weights={cat: net.safetensors}", f"port={port}", "max_mb=1", "max_megapixels=0.1"),
+        cwd=folder,
+        env=os.environ | {"TMPDIR": str(folder / "tmp"), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("Open http"):
+            break
+    assert said and f"Open http://127.0.0.1:{port}" in said[-1], said
+    yield process, f"http://127.0.0.1:{port}/"
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser(folder):
+    downloads = {"download.default_directory": str(folder / "downloads")}
+    driver = start_chromium(folder / "chromium", "performance", **downloads)
+    driver.get("about:blank")
+    driver.get_log("performance")  # what the browser's own first page asked for
+    yield driver
+    driver.quit()
+
+
+def restore(page, url, path):
+    """Drop a photo on a fresh page, press the button, return the line that comes."""
+    page.get(url)
+    field = WebDriverWait(page, 20).until(
+        lambda p: p.find_elements(By.CSS_SELECTOR, "#photo input[type=file]")
+    )[0]
+    field.send_keys(str(path))
+    WebDriverWait(page, 20).until(lambda p: path.stem in p.find_element(By.ID, "photo").text)
+    time.sleep(1)  # the upload's end has no mark of its own
+    page.find_element(By.ID, "restore").click()
+    return WebDriverWait(page, 30).until(
+        lambda p: re.search(r".*restored.*", p.find_element(By.ID, "line").text, re.I)
+    )[0]
+
+
+def test_a_photo_is_restored_and_downloaded_as_the_kind_that_it_was(server, browser, photo, folder):
+    line = restore(browser, server[1], photo)
+    assert line.startswith("160 x 100 pixels, 8 bits, restored in") and "cpu" in line
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#slider img")) >= 2
+    choice = browser.find_element(By.CSS_SELECTOR, "input[aria-label='Task and weights']")
+    assert choice.get_attribute("value") == "denoise \N{EN DASH} cat"
+    WebDriverWait(browser, 10).until(lambda p: p.find_element(By.ID, "download").is_enabled())
+    browser.find_element(By.ID, "download").click()
+    made = folder / "downloads" / "my cat.restored.png"
+    WebDriverWait(browser, 20).until(lambda _: made.exists())
+    ours = Restorer(folder / "net.safetensors", device="cpu", tile="auto")
+    before, after = read_photo(photo), read_photo(made)
+    expected = ours(before.pixels)
+    assert np.abs(after.pixels.astype(int) - expected).max() <= 1
+    assert (after.alpha == 128).all() and after.dpi == pytest.approx((300, 300), abs=0.1)
+    log = str(browser.get_log("performance"))
+    asked = re.findall(r'"url":"(\w+://[^/"]+)', log)
+    assert asked and {u for u in asked if u.startswith("http")} == {server[1].rstrip("/")}
+    assert set(re.findall(r'"status":(\d+)', log)) <= {"200", "304"}  # the gate lets all through
+
+
+def test_it_ends_on_sigterm_and_removes_what_it_held(server, folder):
+    process, _ = server
+    assert list((folder / "tmp").glob("mprnet_lit-serve-*"))
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=20)
+    assert process.returncode == 0 and "Stopped by SIGTERM" in rest
+    assert not list((folder / "tmp").glob("mprnet_lit-serve-*"))
+
+
+def test_a_taken_port_is_one_sentence(cli, folder):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        weights = f"weights={folder / 'net.safetensors'}"
+        message = complaint(cli("mode=serve", "device=cpu", weights, f"port={port}", status=1))
+    assert f"can't listen on 127.0.0.1 port {port}" in message
+
+
+def test_names_that_can_not_be_a_host_are_refused(cli):
+    message = complaint(cli("mode=serve", "allowed_hosts=[a.org:80]", status=1))
+    assert "must be a list of names without ports" in message

@@ -1,0 +1,246 @@
+"""Values of settings: each number of the configuration, with values that it can't have."""
+
+import inspect
+import math
+from itertools import zip_longest
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationResolutionError
+from tests.cli.test_bad_input import complaint
+from tests.conftest import PHOTOS
+
+from mprnet_lit.config.messages import CONFIG_DIR, instantiate, register_resolvers
+from mprnet_lit.config.value_table import TABLE
+from mprnet_lit.config.values import check_value, check_values, settings
+from mprnet_lit.data.sampling import ItemKey
+from mprnet_lit.data.sources import Sample
+from mprnet_lit.models import MPRNet
+from mprnet_lit.training import trainer as nodes
+from mprnet_lit.training.build import build_module
+from mprnet_lit.utils.errors import UserError
+
+
+def options(group):
+    return [f"{group}={p.stem}" for p in (CONFIG_DIR / group).glob("*.yaml") if p.stem[0] != "_"]
+
+
+@pytest.fixture(scope="module")
+def configs():
+    """Configurations in which every option of every group comes once."""
+    register_resolvers()
+    for launcher in ("joblib", "ray", "submitit"):
+        pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher")
+    groups = [options(p.name) for p in sorted(CONFIG_DIR.iterdir()) if p.name != "hydra"]
+    groups = [sorted(group) for group in groups if group]
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return [
+            hydra.compose("config", [o for o in chosen if o], return_hydra_config=True)
+            for chosen in zip_longest(*groups)
+        ]
+
+
+@pytest.fixture(scope="module")
+def found(configs):
+    """The settings that have a rule, by key."""
+    return {key: (value, rule) for config in configs for key, value, rule in settings(config)}
+
+
+def numbers(node, path=""):
+    """The keys of all numbers and flags; of a list its own; of references none."""
+    for name in list(node) if OmegaConf.is_dict(node) else range(len(node)):
+        key = f"{path}.{name}".strip(".")
+        if OmegaConf.is_missing(node, name):
+            continue
+        try:
+            value = node[name]
+        except InterpolationResolutionError:  # the folder of a run, which there is not
+            continue
+        if isinstance(value, int | float):
+            yield path if OmegaConf.is_list(node) else key
+        elif OmegaConf.is_config(value) and not OmegaConf.is_interpolation(node, name):
+            yield from numbers(value, key)
+
+
+def test_every_number_and_flag_of_the_configuration_has_a_rule(configs, found):
+    keys = set()
+    for config in configs:
+        keys |= {*numbers(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]))}
+        for node in ("launcher", "sweeper"):
+            keys |= {*numbers(config.hydra[node], f"hydra.{node}")}
+    assert len(keys) > 150 and keys <= found.keys(), keys - found.keys()
+
+
+def test_every_rule_is_of_a_setting_that_there_is(found):
+    """A misspelled key in the table would check nothing."""
+    for section, rules in TABLE.items():
+        try:
+            taken = {"_partial_", *inspect.signature(hydra.utils.get_object(section)).parameters}
+        except Exception:  # a part of the configuration, or a pattern
+            taken = {key.rpartition(".")[2] for key in found}
+        assert rules.keys() <= taken, section
+
+
+# What is right of the odd values, by the last part of the key. Nothing else may be accepted.
+RIGHT = {
+    -1: "devices max_epochs max_steps num_sanity_val_steps save_top_k n_jobs psnr ssim",
+    0: "seed overlap limit_train_batches limit_val_batches max_epochs max_steps gradient_clip_val "
+    "num_sanity_val_steps log_every_n_steps unet_step orsnet_step weight_decay warmup_epochs "
+    "extra_period final_lr mixup_alpha mixup_after_epoch edge_weight num_workers cache_gb sigma "
+    "length shake layers density angle p brightness contrast saturation hue save_top_k "
+    "every_n_epochs decay count trial max_weights_mb psnr ssim verbose num_cpus num_gpus "
+    "gpus_per_node gpus_per_task max_num_timeout signal_delay_s",
+    None: "tile memory_gb max_gb tlc_crop gradient_clip_val max_time profiler val_crop "
+    "val_crop_size num_workers weights every_n_epochs save_on_train_epoch_end trial "
+    "max_batch_size n_jobs timeout num_cpus cpus_per_task cpus_per_gpu gpus_per_node "
+    "gpus_per_task",
+    "abc": "device",
+    math.nan: "",
+    math.inf: "",
+    10**400: "",
+    "5": "devices",
+}  # fmt: skip
+LISTS = {
+    (0.5,): "weights tags",
+    (0, -1): "tags",
+    (math.nan, 1): "",
+    ("abc",): "tags objectives",
+    (): "tags objectives",
+}
+
+
+@pytest.mark.parametrize("value", [*RIGHT, *LISTS, True, {}], ids=lambda v: str(v)[:9])
+def test_odd_values_are_right_by_name_or_refused_with_the_key(found, value):
+    right = "" if value == {} else {**RIGHT, **LISTS}.get(value, "")
+    accepted = set()
+    for key, (_, rule) in found.items():
+        given = list(value) if isinstance(value, tuple) else value
+        try:
+            check_value(key, given, rule)
+            accepted.add(key.rpartition(".")[2])
+        except UserError as error:
+            assert str(error).startswith(f"{key}=") and " must be " in str(error)
+            assert len(str(error)) < 300
+    if value is True:
+        flags = {k.rpartition(".")[2] for k, (v, _) in found.items() if isinstance(v, bool)}
+        assert accepted == flags
+    else:
+        assert accepted == set(right.split())
+
+
+def test_whole_numbers_have_a_bound(found):
+    for key, (_, rule) in found.items():
+        if "whole number" in rule.words or "multiple" in rule.words:
+            with pytest.raises(
+                UserError, match=r"less than 2147483648| to \d+|number other than 0"
+            ):
+                check_value(key, 2**70, rule)
+
+
+def test_what_ships_is_right(configs):
+    for config in configs:
+        check_values(config)
+
+
+def test_other_classes_take_what_they_like():
+    own = {"_target_": "own.Blur", "sigma": "wide", "length": -1, "p": [1]}
+    optimizer = {"_target_": "own.Adan", "betas": [0.9, 0.9, 0.9], "eps": -1, "lr": 1e-3}
+    strategy = {"_target_": "lightning.pytorch.strategies.DDPStrategy", "timeout": "long"}
+    node = {"task": {"degradation": own}, "optimizer": optimizer, "trainer": {"strategy": strategy}}
+    check_values(OmegaConf.create(node))
+
+
+def test_references_are_followed_and_lists_within_classes_checked():
+    node = {"my": {"rate": "fast"}, "optimizer": {"lr": "${my.rate}"}}
+    with pytest.raises(UserError, match=r"^optimizer\.lr=fast must be a number above 0$"):
+        check_values(OmegaConf.create(node))
+    noise = {"_target_": "mprnet_lit.data.degradations.GaussianNoise", "sigma": [50, 0]}
+    with pytest.raises(UserError, match=r"^task\.steps\.1\.sigma=\[50, 0\] must be a number, 0 or"):
+        check_values(OmegaConf.create({"task": {"steps": [{}, noise]}}))
+
+
+def build_data(config):
+    data = instantiate(config.data)
+    data.train_samples = [Sample("a", PHOTOS / "coffee.png", None, 400, 600)]
+    return data.train_dataloader().dataset[ItemKey(0, 0)]
+
+
+# What makes use of a part of the configuration, short of training.
+BUILDERS = {
+    "trainer": lambda c: nodes.build_trainer(
+        c.trainer, [], logger=False, enable_checkpointing=False
+    ),
+    "callbacks": lambda c: [instantiate(callback) for callback in c.callbacks.values()],
+    "module": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
+    "optimizer": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
+    "task.loss": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
+    "data": build_data,
+    "task.degradation": build_data,
+    "task.augmentation": build_data,
+}
+
+
+def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key():
+    """The values that are right by the table, of all that a training is made of."""
+    register_resolvers()
+    tried = {}
+    for task in ("denoise", "deblur", "derain"):
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            given = ("callbacks=ema", "trainer=cpu", "paths.run=x", "data.patch_size=8")
+            config = hydra.compose("config", [f"task={task}", *given])
+        for key, before, rule in list(settings(config)):
+            part = next((p for p in BUILDERS if key.startswith(f"{p}.")), None)
+            for value in (-1, 0, None, 1):
+                if part is None or (key, value) in tried or not rule.accepts(value):
+                    continue
+                tried[key, value] = part
+                OmegaConf.update(config, key, value)
+                try:
+                    BUILDERS[part](config)
+                except UserError as error:
+                    assert key.rpartition(".")[2] in str(error)
+                    assert str(error).startswith((part, "data.degradation"))
+                OmegaConf.update(config, key, before)
+    assert set(tried.values()) == set(BUILDERS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["seed=-1"], "seed=-1 must be a whole number from 0 to 4294967295"),
+        (["seed=1180591620717411303424"], "seed=1180591620717411303424 must be a whole"),
+        (["seed=8589934592"], "seed=8589934592 must be a whole number from 0 to 4294967295\n"),
+        (["trainer.max_epochs=8589934592"], "whole number, -1 or more, and less than 2147483648\n"),
+        ([f"optimizer.lr={10**31}"], "must be a number above 0, finite and at most 1e+30\n"),
+        (["data.num_workers=-1"], "data.num_workers=-1 must be a whole number from 0 to 1024"),
+        (["trainer.check_val_every_n_epoch=0"], "n_epoch=0 must be a whole number, 1 or more"),
+        (["trainer.accumulate_grad_batches=0"], "batches=0 must be a whole number, 1 or more"),
+        (["optimizer.betas=[0.5]"], "optimizer.betas=[0.5] must be a list of 2, each of it a"),
+        (["optimizer.lr=abc"], "optimizer.lr=abc must be a number above 0"),
+        (["optimizer.lr=nan"], "optimizer.lr=nan must be a number above 0, finite"),
+        (["trainer.max_epochs=abc"], "max_epochs=abc must be a whole number, -1 or more"),
+        (["trainer.max_epochs=-1"], "set trainer.max_epochs or trainer.max_steps"),
+        (["trainer.devices=0"], "trainer.devices=0 must be a number of devices, 1 or more"),
+        (["trainer.devices=-1"], "trainer.devices=-1 must be a number of processes, 1 or more"),
+        (["trainer.strategy=fsdp"], "trainer.strategy=fsdp needs GPUs"),
+        (["mode=evaluate", "tlc=perhaps"], "tlc=perhaps must be true or false"),
+        (["task=derain", "task.degradation.length=0.5"], "data.degradation: RainStreaks length="),
+        (
+            ["launch=joblib", "--multirun", "hydra.launcher.n_jobs=0", "seed=1,2"],
+            "n_jobs=0 must be",
+        ),
+        (["launch=joblib", "--multirun", "hydra.launcher.n_jobs=x", "seed=1,2"], "n_jobs=x: Value"),
+        (["--multirun", "optimizer.eps=0", "seed=1,2"], "optimizer.eps=0 must be a number above 0"),
+    ],
+)
+def test_the_command_says_it_in_one_sentence(cli, arguments, expected):
+    assert expected in complaint(cli(*arguments, "logger=none", status=1))
+
+
+def test_gpus_that_are_not_there(cli, monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    monkeypatch.setattr("tests.conftest.QUICK", ("data.num_workers=0",))
+    message = complaint(cli("trainer=ddp", "logger=none", status=1))
+    assert "trainer.accelerator=gpu needs a GPU, and torch finds none on this machine" in message
+    assert "trainer=cpu trainer.strategy=ddp trainer.devices=2" in message

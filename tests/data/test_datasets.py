@@ -1,0 +1,210 @@
+"""Crops: the same on both images, reproducible in any worker, epoch by epoch."""
+
+import albumentations as A
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tests.conftest import PHOTOS
+
+from mprnet_lit.data import CleanFolder, PairedAugmentation, PairedFolders, Photos, datasets
+from mprnet_lit.data.datamodule import RestorationDataModule, hold_out
+from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
+from mprnet_lit.data.degradations import GaussianNoise, MotionBlur
+from mprnet_lit.data.sampling import ItemKey, LazyLoader
+from mprnet_lit.data.sources import Sample
+from mprnet_lit.utils.errors import UserError
+
+SATURATION = A.ColorJitter((1, 1), (1, 1), (0.8, 1.2), (0, 0), p=1)
+AUGMENTATION = PairedAugmentation([A.D4(p=1), SATURATION])
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Pairs whose target is the degraded image's negative, so that any misalignment shows."""
+    photo = np.asarray(Image.open(PHOTOS / "coffee.png").convert("RGB"))
+    for k, (h, w) in enumerate([(64, 90), (100, 50), (40, 40)]):
+        part = photo[100 : 100 + h, 50 * k : 50 * k + w]
+        for side, image in (("in", part), ("gt", 255 - part)):
+            path = tmp_path / side / f"{k}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(image).save(path)
+    return PairedFolders(tmp_path / "in", tmp_path / "gt").samples("raise")
+
+
+def test_a_pair_is_cut_and_turned_alike(pairs):
+    turn_only = PairedAugmentation([A.D4(p=1)])
+    dataset = CropDataset(pairs, 48, training=True, augmentation=turn_only, crops_per_image=10)
+    items = [dataset[ItemKey(0, k)] for k in range(len(dataset))]
+    assert {item["degraded"].shape for item in items} == {(3, 48, 48)}
+    for item in items:
+        torch.testing.assert_close(item["degraded"], 1 - item["target"], rtol=0, atol=1e-6)
+    assert len({item["target"].sum().item() for item in items}) > 20
+
+
+def test_colour_is_changed_alike():
+    image = np.random.default_rng(0).random((16, 16, 3), dtype=np.float32)
+    augment = PairedAugmentation([SATURATION])
+    target, degraded = augment(image, image.copy(), np.random.default_rng(1))
+    np.testing.assert_array_equal(target, degraded)
+    assert 1e-3 < np.abs(target - image).mean() < 0.1
+
+
+def test_an_image_that_changed_under_a_training_is_named(pairs):
+    dataset = CropDataset(pairs, 40, training=True)
+    Image.new("RGB", (50, 50)).save(pairs[0].degraded)
+    with pytest.raises(UserError, match=r"in/0\.png is 50x50 now and was 90x64"):
+        dataset[ItemKey(0, 0)]
+
+
+def test_images_of_16_bits_fit_the_window_that_is_read_together(tmp_path):
+    for k in range(6):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), np.full((40, 40, 3), 9000 * k, np.uint16))
+    data = RestorationDataModule(
+        CleanFolder(tmp_path), CleanFolder(None), GaussianNoise(5), patch_size=32, batch_size=4,
+        crops_per_image=8, num_workers=0, cache_gb=2.5 * 40 * 40 * 6 / 1e9,
+    )  # fmt: skip
+    data.setup()
+    decoded = []
+    read = datasets.read_image
+
+    def counting(path):
+        decoded.append(path)
+        return read(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "read_image", counting)
+        assert len(list(data.train_dataloader())) == 10
+    assert len(decoded) == 5  # one of the six is held out; each once
+
+
+def test_validation_cuts_the_centre_or_takes_the_whole(pairs):
+    centre = CropDataset(pairs, 48, training=False)
+    shapes = [tuple(centre[ItemKey(0, k)]["target"].shape) for k in range(3)]
+    assert shapes == [(3, 48, 48), (3, 48, 48), (3, 40, 40)]
+    whole = CropDataset(pairs, None, training=False)[ItemKey(0, 0)]["target"]
+    assert whole.shape == (3, 64, 90)
+    torch.testing.assert_close(centre[ItemKey(3, 0)]["target"], whole[:, 8:56, 21:69])
+
+
+def test_degraded_on_the_fly_the_same_in_every_validation():
+    dataset = CropDataset(
+        Photos("val").samples("raise"), 64, training=False, degradation=MotionBlur()
+    )
+    first, later = (dataset[ItemKey(epoch, 1)]["degraded"] for epoch in (0, 9))
+    assert torch.equal(first, later)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_items_depend_on_seed_epoch_and_item_alone(workers):
+    samples = Photos("train").samples("raise")[:2]
+
+    def read(epoch, seed=3):
+        dataset = CropDataset(
+            samples, 32, training=True, degradation=GaussianNoise(), augmentation=AUGMENTATION,
+            crops_per_image=3, seed=seed, cache_bytes=10**8,
+        )  # fmt: skip
+        keys = [ItemKey(epoch, k) for k in range(6)]
+        loader = LazyLoader(dataset, batch_size=2, sampler=keys, num_workers=workers)
+        return torch.cat([batch["degraded"] for batch in loader])
+
+    first = read(0)
+    assert torch.equal(first, read(0))
+    assert not torch.equal(first, read(1)) and not torch.equal(first, read(0, seed=4))
+    assert len({item.sum().item() for item in first}) == 6
+    # The same whatever the workers: they must not share their random numbers.
+    alone = CropDataset(
+        samples, 32, training=True, degradation=GaussianNoise(), augmentation=AUGMENTATION,
+        crops_per_image=3, seed=3,
+    )  # fmt: skip
+    assert torch.equal(first, torch.stack([alone[ItemKey(0, k)]["degraded"] for k in range(6)]))
+
+
+@given(
+    st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    st.tuples(st.integers(-9, 11), st.integers(-9, 11)),
+    st.tuples(st.integers(1, 20), st.integers(1, 20)),
+)
+def test_crop_reflects_what_lies_outside(size, corner, box):
+    image = np.random.default_rng(0).random((*size, 3))
+    top, left = (min(c, s - 1) for c, s in zip(corner, size, strict=True))
+    height, width = max(box[0], 1 - top), max(box[1], 1 - left)
+    out = crop(image, top, left, height, width)
+    assert out.shape == (height, width, 3)
+    inside = image[max(top, 0) : top + height, max(left, 0) : left + width]
+    at = max(-top, 0), max(-left, 0)
+    np.testing.assert_array_equal(
+        out[at[0] :, at[1] :][: inside.shape[0], : inside.shape[1]], inside
+    )
+    assert np.isin(out, image).all()
+
+
+def test_cache_holds_no_more_than_its_bound(pairs):
+    sizes = [sample.height * sample.width * 3 for sample in pairs]
+    cache = ImageCache(sizes[0] + sizes[1])
+    for sample in [*pairs, *pairs]:
+        image = cache.read(sample.target)
+        assert image.shape == (sample.height, sample.width, 3)
+        assert cache.held <= cache.limit
+    assert cache.read(pairs[2].target) is cache.read(pairs[2].target)
+
+
+def test_embedded_photographs_are_colour_and_the_splits_disjoint():
+    train, val = (Photos(split).samples("raise") for split in ("train", "val"))
+    assert not {s.name for s in train} & {s.name for s in val}
+    assert all(min(s.height, s.width) >= 256 for s in [*train, *val])
+
+
+def sample(k):
+    return Sample(str(k), PHOTOS / "x.png", None, 64, 64)
+
+
+@given(st.integers(2, 200), st.floats(0.01, 0.99))
+def test_held_out_images_are_a_share_of_all_and_not_trained_on(count, share):
+    samples = [sample(k) for k in range(count)]
+    train, val = hold_out(samples, share)
+    assert sorted([*train, *val], key=lambda s: int(s.name)) == samples
+    assert train and abs(len(val) - share * count) <= 1
+
+
+def test_what_cannot_be_held_out():
+    with pytest.raises(UserError, match="one image can't serve"):
+        hold_out([sample(0)], 0.1)
+    with pytest.raises(UserError, match=r"data\.holdout=1\.5"):
+        hold_out([sample(0), sample(1)], 1.5)
+
+
+def test_clean_folder_holds_out_a_tenth(tmp_path):
+    for k in range(20):
+        Image.new("RGB", (40, 40), (k, k, k)).save(tmp_path / f"{k}.png")
+    data = RestorationDataModule(
+        CleanFolder(tmp_path), CleanFolder(None), GaussianNoise(25), patch_size=32, batch_size=4
+    )
+    data.setup()
+    assert (len(data.train_samples), len(data.val_samples)) == (18, 2)
+    batch = next(iter(data.train_dataloader()))
+    assert batch["degraded"].shape == batch["target"].shape == (4, 3, 32, 32)
+
+
+def test_images_that_outgrow_the_cache_are_decoded_once_an_epoch(pairs, monkeypatch):
+    decoded = []
+    read = datasets.read_image
+    monkeypatch.setattr(datasets, "read_image", lambda path: decoded.append(path) or read(path))
+    held = 2 * 2 * 100 * 90 * 3 / 1e9  # two pairs
+    folder = pairs[0].target.parent.parent
+    data = RestorationDataModule(
+        PairedFolders(folder / "in", folder / "gt"),
+        PairedFolders(None, None),
+        patch_size=32,
+        batch_size=4,
+        crops_per_image=20,
+        holdout=0.3,
+        num_workers=0,
+        cache_gb=held / 2,
+    )
+    data.setup()
+    assert len([name for batch in data.train_dataloader() for name in batch["name"]]) == 40
+    assert len(decoded) == len(set(decoded)) == 4

@@ -1,0 +1,187 @@
+"""Pairing by name in the layouts that people have."""
+
+import shutil
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mprnet_lit.data.pairing import find_images, find_pairs
+from mprnet_lit.images import reading as images
+from mprnet_lit.utils.errors import UserError
+
+
+def draw(path, size=(16, 12)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, "teal").save(path)
+
+
+def names(found):
+    return [(p.degraded.name, p.target.name) for p in found.pairs]
+
+
+def test_two_folders_with_subfolders_and_other_suffixes(tmp_path):
+    for name in ("in/a.jpg", "in/sub/a.png", "in/b.PNG", "gt/a.png", "gt/sub/a.tif", "gt/b.webp"):
+        draw(tmp_path / name)
+    found = find_pairs(tmp_path / "in", tmp_path / "gt")
+    assert names(found) == [("a.jpg", "a.png"), ("b.PNG", "b.webp"), ("a.png", "a.tif")]
+    assert [p.name for p in found.pairs] == ["a", "b", "sub/a"]
+    assert {(p.height, p.width) for p in found.pairs} == {(12, 16)}
+    assert not found.left_out
+
+
+def test_gopro_layout_takes_blur_and_not_blur_gamma(tmp_path):
+    for scene in ("GOPR0372_07_00", "GOPR0384_11_01"):
+        for kind in ("blur", "blur_gamma", "sharp"):
+            draw(tmp_path / scene / kind / "000047.png")
+    found = find_pairs(tmp_path, tmp_path, "*/blur/*", "*/sharp/*")
+    assert [p.degraded.parent.name for p in found.pairs] == ["blur", "blur"]
+    assert all(p.degraded.parts[-3] == p.target.parts[-3] for p in found.pairs)
+
+
+def test_sidd_layout(tmp_path):
+    for scene in ("0001_001_S6_00100_00060_3200_L", "0002_001_S6_00100_00020_3200_N"):
+        for shot in ("010", "011"):
+            for kind in ("NOISY", "GT"):
+                draw(tmp_path / "Data" / scene / f"{scene[:4]}_{kind}_SRGB_{shot}.PNG")
+    found = find_pairs(tmp_path, tmp_path, "**/*NOISY*", "**/*GT*")
+    assert len(found.pairs) == 4
+    assert all(p.degraded.name.replace("NOISY", "GT") == p.target.name for p in found.pairs)
+
+
+def test_affixes(tmp_path):
+    for name in ("rain-1.png", "rain-2.png", "norain-1.png", "norain-2.png"):
+        draw(tmp_path / name)
+    found = find_pairs(tmp_path, tmp_path, "rain-*", "norain-*")
+    assert names(found) == [("rain-1.png", "norain-1.png"), ("rain-2.png", "norain-2.png")]
+
+
+def test_two_stars_match_any_text(tmp_path):
+    for name in ("a.png", "sub/a.png", "sub/sub/b.png"):
+        draw(tmp_path / "gt" / name)
+        draw(tmp_path / "in" / name)
+    found = find_pairs(tmp_path, tmp_path, "in/**", "gt/**")
+    assert [p.name for p in found.pairs] == ["in/a", "in/sub/a", "in/sub/sub/b"]
+
+
+def spoil(folder):
+    """One of each fault beside one good pair."""
+    for side in ("in", "gt"):
+        draw(folder / side / "good.png")
+        draw(folder / side / "size.png", (16, 12) if side == "in" else (20, 12))
+        draw(folder / side / "cut.png")
+        draw(folder / side / "twice.png")
+    draw(folder / "in" / "alone.png")
+    draw(folder / "gt" / "lonely.png")
+    draw(folder / "gt" / "twice.jpg")
+    cut = folder / "gt" / "cut.png"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    (folder / "gt" / "note.txt").write_text("not an image, and not named like one")
+
+
+FAULTS = (
+    r"in/alone\.png: no partner in .*gt",
+    r"gt/lonely\.png: no partner in .*in",
+    r"gt/cut\.png can't be read",
+    r"in/size\.png: 16x12, but its target .*gt/size\.png is 20x12",
+    r"gt/twice\.jpg, .*gt/twice\.png: ambiguous",
+    r"in/twice\.png: more than one partner in .*gt",
+)
+
+
+def test_all_faults_stand_in_one_error_which_says_what_to_do(tmp_path):
+    spoil(tmp_path)
+    with pytest.raises(UserError) as caught:
+        find_pairs(tmp_path / "in", tmp_path / "gt")
+    for fault in (*FAULTS, r"data\.on_error=skip"):
+        assert caught.match(fault)
+
+
+def test_skip_leaves_the_faulty_out_and_lists_them(tmp_path):
+    spoil(tmp_path)
+    found = find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
+    assert [p.name for p in found.pairs] == ["good"]
+    assert len(found.left_out) == len(FAULTS)
+    clean = find_images(tmp_path / "gt", on_error="skip")
+    assert [i.name for i in clean.images] == ["good", "lonely", "size"]
+    with pytest.raises(UserError, match="cut"):
+        find_images(tmp_path / "gt")
+
+
+def test_nothing_left_is_an_error_even_with_skip(tmp_path):
+    draw(tmp_path / "in" / "a.png")
+    draw(tmp_path / "gt" / "b.png")
+    with pytest.raises(UserError, match=r"2 problems .*: mend them, as no pair is left"):
+        find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
+
+
+def test_an_image_is_not_its_own_target(tmp_path):
+    draw(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: both patterns match it"):
+        find_pairs(tmp_path, tmp_path)
+
+
+def test_probing_leaves_the_warnings_of_the_process_alone(tmp_path, monkeypatch):
+    together = threading.Barrier(4, timeout=10)
+
+    def check(path, _):
+        together.wait()
+        time.sleep(0 if path.stem == "0" else 0.05)  # the first to start is the first to end
+
+    monkeypatch.setattr(images, "check_whole", check)
+    for k in range(4):
+        draw(tmp_path / f"{k}.png")
+    before = list(warnings.filters)
+    find_images(tmp_path)
+    assert warnings.filters == before
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (("*/blur/*", "*/sharp/*"), r"no image in .* matches the pattern '\*/blur/\*'"),
+        (("*.png", "*.png"), r"'\*\.png': make it match names there, without .* such as 'a'"),
+        (("**/*", "*"), "different numbers of wildcards"),
+    ],
+)
+def test_patterns_that_cannot_work(tmp_path, patterns, message):
+    draw(tmp_path / "a.png")
+    with pytest.raises(UserError, match=message):
+        find_pairs(tmp_path, tmp_path, *patterns)
+
+
+def test_a_long_list_of_faults_is_cut(tmp_path):
+    draw(tmp_path / "gt" / "x.png")
+    for k in range(30):
+        draw(tmp_path / "in" / f"{k}.png")
+    with pytest.raises(UserError, match="and 21 more"):
+        find_pairs(tmp_path / "in", tmp_path / "gt")
+
+
+NAMES = st.sets(st.text("ab1.-_ ", min_size=1, max_size=4).map(lambda s: f"{s}x"), max_size=6)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(NAMES, NAMES, st.randoms(use_true_random=False))
+def test_pairs_are_the_intersection_of_the_names_in_any_order(tmp_path, left, right, random):
+    # Hidden names are left out by design.
+    left, right = ({n for n in s if not n.startswith(".")} for s in (left, right))
+    shutil.rmtree(tmp_path, ignore_errors=True)
+    files = [("in", n) for n in left | {"both"}] + [("gt", n) for n in right | {"both"}]
+    random.shuffle(files)
+    for side, name in files:
+        draw(tmp_path / side / f"{name}{random.choice(['.png', '.bmp', '.JPG'])}", (8, 8))
+    found = find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
+    assert [p.name for p in found.pairs] == sorted((left & right) | {"both"})
+    alone = {Path(line.split(": no partner")[0]).stem for line in found.left_out}
+    assert alone == (left ^ right) - {"both"} and len(found.left_out) == len(alone)
+    if alone:
+        with pytest.raises(UserError, match=f"^{len(alone)} problem"):
+            find_pairs(tmp_path / "in", tmp_path / "gt")

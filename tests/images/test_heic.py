@@ -1,0 +1,191 @@
+"""HEIC and AVIF: read, turned once, and written back as the same kind."""
+
+import io
+import re
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from tests.conftest import PHOTOS
+from tests.images.test_photo import ORIENTATION, block, facts, profile
+
+from mprnet_lit.images import formats
+from mprnet_lit.images.formats import IMAGE_SUFFIXES, readable
+from mprnet_lit.images.listing import list_images
+from mprnet_lit.images.photo import Photo, read_photo, write_photo
+from mprnet_lit.images.reading import probe_image, read_image
+from mprnet_lit.utils.errors import UserError
+
+heif = pytest.importorskip("pillow_heif")
+SUFFIXES = (".heic", ".heif", ".avif")
+
+
+@pytest.fixture(scope="module")
+def cat():
+    return np.asarray(Image.open(PHOTOS / "chelsea.png").convert("RGB"))[60:120, 80:160]
+
+
+def decibels(found, expected, peak=255):
+    return 10 * np.log10(peak**2 / np.square(found.astype(float) - expected).mean())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("clear", [False, True])
+def test_pixels_alpha_exif_and_profile_come_back(tmp_path, cat, suffix, gray, clear):
+    path = tmp_path / f"photo{suffix}"
+    pixels = cat[..., [0, 0, 0]] if gray else cat
+    alpha = np.linspace(0, 255, 60 * 80).reshape(60, 80).astype(np.uint8) if clear else None
+    written = Photo(pixels, alpha, exif=block(), icc=profile(), grey=gray)
+    write_photo(path, written)
+    photo = read_photo(path)
+    assert photo.lossy and photo.pixels.dtype == np.uint8
+    assert photo.grey is (gray and not clear)
+    assert decibels(photo.pixels, pixels) > 42
+    assert (photo.alpha is None) is not clear
+    assert not clear or decibels(photo.alpha, alpha) > 42
+    assert photo.icc == profile()
+    assert facts(photo.exif)[0][271] == "Maker"
+    assert probe_image(path) == (60, 80)
+    np.testing.assert_array_equal(read_image(path), photo.pixels)
+
+
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("clear", [False, True])
+def test_ten_bits_of_a_heic_become_sixteen_and_ten_again(tmp_path, cat, gray, clear):
+    path = tmp_path / "deep.heic"
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    pixels = np.stack((ramp, ramp if gray else ramp.T, ramp if gray else ramp[::-1]), -1)
+    alpha = np.full((64, 64), 65535, np.uint16) if clear else None
+    write_photo(path, Photo(pixels, alpha, grey=gray))
+    assert heif.open_heif(path).info["bit_depth"] == 10
+    photo = read_photo(path)
+    assert photo.pixels.dtype == np.uint16
+    assert photo.grey is (gray and not clear)
+    assert photo.pixels.max() == 65535  # not 1023 << 6
+    assert decibels(photo.pixels, pixels, 65535) > 48
+    assert not clear or photo.alpha.min() == 65535
+    np.testing.assert_array_equal(read_image(path), photo.pixels)
+    write_photo(path, photo)
+    assert decibels(read_photo(path).pixels, photo.pixels, 65535) > 48
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_orientation_is_applied_once(tmp_path, cat, suffix, deep):
+    """The container turns the pixels; EXIF says so too, and XMP may."""
+    path = tmp_path / f"turned{suffix}"
+    readable()
+    for orientation in (1, 3, 5, 6, 8):
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        xmp = f'<x tiff:Orientation="{orientation}"/>'.encode()
+        picture = Image.fromarray(cat)
+        if deep and suffix == ".heic":
+            picture = heif.from_bytes("RGB;16", (80, 60), (cat.astype(np.uint16) * 257).tobytes())
+            picture.info["exif"] = exif.tobytes()
+            picture.save(path, quality=95, exif=exif.tobytes())
+        else:
+            picture.save(path, quality=95, exif=exif, xmp=xmp)
+        reference = Image.fromarray(cat)
+        reference.getexif()[ORIENTATION] = orientation
+        upright = np.asarray(ImageOps.exif_transpose(reference))
+        photo = read_photo(path)
+        scale = 257 if photo.pixels.dtype == np.uint16 else 1
+        assert probe_image(path) == upright.shape[:2]
+        assert photo.pixels.shape == upright.shape
+        assert decibels(photo.pixels / scale, upright) > 30
+        assert decibels(read_image(path) / scale, upright) > 30
+        out = tmp_path / f"out{suffix}"
+        write_photo(out, photo)
+        assert decibels(read_image(out) / scale, upright) > 30
+
+
+def test_exif_alone_does_not_turn_a_heic(tmp_path, cat):
+    """By the standard (ISO 23008-12, A.2.4) only the container's property does."""
+    path = tmp_path / "camera.heic"
+    exif = Image.Exif()
+    exif[ORIENTATION] = 1
+    exif[271] = "Maker"
+    readable()
+    Image.fromarray(cat).save(path, quality=95, exif=exif)
+    content, tag = path.read_bytes(), exif.tobytes().removeprefix(b"Exif\0\0")[8:22]
+    assert content.count(tag) == 1
+    path.write_bytes(content.replace(tag, tag.replace(b"\1\0\0\0\1", b"\1\0\0\0\6")))
+    assert read_photo(path).pixels.shape == cat.shape
+
+
+def test_colors_without_a_profile_are_kept(tmp_path, cat):
+    display_p3 = (12, 13)
+    write_photo(tmp_path / "p3.heic", Photo(cat, cicp=display_p3))
+    photo = read_photo(tmp_path / "p3.heic")
+    assert (photo.icc, photo.cicp) == (None, display_p3)
+    assert decibels(photo.pixels, cat) > 42
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_files_cut_short_are_noticed(tmp_path, cat, suffix):
+    path = tmp_path / f"photo{suffix}"
+    write_photo(path, Photo(cat))
+    whole = path.read_bytes()
+    lengths = [int(share * len(whole)) for share in (0.01, 0.1, 0.5, 0.9, 0.98)]
+    for length in (*lengths, *range(len(whole) - 8, len(whole))):
+        path.write_bytes(whole[:length])
+        for look in (read_image, probe_image, read_photo):
+            with pytest.raises(UserError, match=rf"photo\{suffix}.*replace or remove it"):
+                look(path)
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".avif"])
+def test_several_pictures_are_refused(tmp_path, cat, suffix):
+    path = tmp_path / f"burst{suffix}"
+    readable()
+    first, second = Image.fromarray(cat), Image.fromarray(cat[::-1].copy())
+    first.save(path, save_all=True, append_images=[second], quality=95)
+    with pytest.raises(UserError, match=rf"burst\{suffix} has 2 frames or pages"):
+        read_photo(path)
+    assert decibels(read_image(path), cat) > 30
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".avif"])
+def test_absurd_sizes_are_refused_before_they_are_decoded(tmp_path, cat, suffix):
+    """Also where the container crops a huge picture to a small one."""
+    path = tmp_path / f"bomb{suffix}"
+    write_photo(path, Photo(cat))
+    content = path.read_bytes()
+    assert content.count(b"ispe\0\0\0\0") == 1
+    path.write_bytes(
+        re.sub(rb"(ispe\0\0\0\0).{8}", rb"\1" + b"\0\0\x7f\xff" * 2, content, flags=re.S)
+    )
+    message = "over 537 megapixels" if suffix == ".heic" else "not an image of a supported kind"
+    for look in (read_image, probe_image, read_photo):
+        with pytest.raises(UserError, match=rf"bomb\{suffix} .*{message}"):
+            look(path)
+
+
+def test_without_the_extra_a_heic_says_what_to_install(tmp_path, cat, monkeypatch):
+    write_photo(tmp_path / "photo.heic", Photo(cat))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    formats.readable.cache_clear()
+    try:
+        with pytest.raises(UserError, match=r"photo\.heic.*pip install .*\[heic\]'"):
+            read_photo(tmp_path / "photo.heic")
+        with pytest.raises(UserError, match=r"new\.heic.*pip install .*\[heic\]'"):
+            write_photo(tmp_path / "new.heic", Photo(cat))
+        write_photo(tmp_path / "photo.avif", Photo(cat))  # part of Pillow
+        assert read_photo(tmp_path / "photo.avif").pixels.shape == cat.shape
+    finally:
+        formats.readable.cache_clear()
+
+
+def test_every_suffix_is_listed_read_and_written(tmp_path, cat):
+    for suffix in IMAGE_SUFFIXES:
+        for name in (f"a{suffix}", f"b{suffix.upper()}"):
+            write_photo(tmp_path / name, Photo(cat))
+            assert read_photo(tmp_path / name).pixels.shape == cat.shape
+    assert len(list_images(tmp_path).files) == 2 * len(IMAGE_SUFFIXES)
+    kinds = {".jfif": "JPEG", ".jpe": "JPEG", ".heif": "HEIF", ".hif": "HEIF"}
+    for suffix, kind in kinds.items():
+        with Image.open(io.BytesIO((tmp_path / f"a{suffix}").read_bytes())) as image:
+            assert image.format == kind

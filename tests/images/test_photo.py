@@ -1,0 +1,271 @@
+"""A photo is written back as the kind of file that it came from."""
+
+import io
+import re
+import struct
+import zlib
+from functools import cache
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+from tests.conftest import PHOTOS
+
+from mprnet_lit.images import reading as images
+from mprnet_lit.images.photo import Photo, read_photo, write_photo
+from mprnet_lit.images.reading import read_image
+from mprnet_lit.utils.errors import UserError
+
+ORIENTATION, EXIF, GPS = 0x0112, 0x8769, 0x8825
+
+
+@cache  # it says when it was made
+def profile(space="RGB "):
+    """A profile as long as a real one; of grey if its signature is changed."""
+    whole = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return whole[:16] + space.encode() + whole[20:]
+
+
+def block(orientation=1, size=True):
+    exif = Image.Exif()
+    exif[271], exif[306], exif[ORIENTATION] = "Maker", "2020:01:01 10:00:00", orientation
+    exif[EXIF] = {0x9003: "2020:01:01 10:00:00", 0x927C: b"a maker's note"}
+    if size:
+        exif[EXIF] |= {0xA002: 7, 0xA003: 5}
+    exif[GPS] = {1: "N", 2: (51.0, 30.0, 26.0)}
+    return exif.tobytes().removeprefix(b"Exif\0\0")
+
+
+def facts(exif):
+    """What the block says, but for its being upright."""
+    tags = Image.Exif()
+    tags.load(exif)
+    first = {tag: value for tag, value in tags.items() if tag not in (EXIF, GPS, ORIENTATION)}
+    return first, dict(tags.get_ifd(EXIF)), dict(tags.get_ifd(GPS))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("photos")
+
+
+@pytest.fixture(scope="module")
+def cat():
+    return np.asarray(Image.open(PHOTOS / "chelsea.png").convert("RGB"))[60:120, 80:160]
+
+
+@st.composite
+def photos(draw):
+    kind = draw(st.sampled_from([np.uint8, np.uint16]))
+    height, width = draw(st.integers(1, 17)), draw(st.integers(1, 33))
+    values = np.random.default_rng(draw(st.integers(0, 99)))
+    pixels, alpha = (
+        values.integers(0, np.iinfo(kind).max + 1, (height, width, channels), kind)
+        for channels in (3, 1)
+    )
+    grey = draw(st.booleans())
+    return Photo(
+        pixels[..., [0, 0, 0]] if grey else pixels,
+        alpha[..., 0] if draw(st.booleans()) else None,
+        exif=draw(st.sampled_from([None, block(size=False)])),
+        icc=draw(st.sampled_from([None, profile("GRAY" if grey else "RGB ")])),
+        dpi=draw(st.sampled_from([None, (300.0, 150.0)])),
+        grey=grey,
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(photos(), st.sampled_from([".png", ".tif", ".TIFF", ".webp", ".bmp"]))
+def test_what_is_without_loss_comes_back_exactly(folder, photo, suffix):
+    path = folder / f"photo{suffix}"
+    deep, bmp = photo.pixels.dtype == np.uint16, suffix == ".bmp"
+    if deep and suffix in (".bmp", ".webp"):
+        return
+    write_photo(path, photo)
+    out = read_photo(path)
+    np.testing.assert_array_equal(out.pixels, photo.pixels)
+    np.testing.assert_array_equal(out.alpha, photo.alpha)
+    assert out.pixels.dtype == photo.pixels.dtype
+    assert out.lossy is False
+    with_alpha = ("tif" in suffix.lower() and deep) or bmp
+    loses_grey = suffix == ".webp" or (with_alpha and out.alpha is not None)
+    assert out.grey is (photo.grey and not loses_grey)
+    if not bmp:
+        assert (out.exif and facts(out.exif)) == (photo.exif and facts(photo.exif))
+        assert out.icc == (None if photo.grey and loses_grey else photo.icc)
+    if suffix != ".webp" and (photo.dpi or not bmp):  # a BMP always says one
+        assert out.dpi == (photo.dpi and pytest.approx(photo.dpi, abs=0.02))
+    np.testing.assert_array_equal(read_image(path), photo.pixels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_exif_and_profile_keep_their_bytes(tmp_path, cat, suffix):
+    """Such as a maker's note that nobody else understands."""
+    path = tmp_path / f"photo{suffix}"
+    write_photo(path, Photo(cat, exif=block(), icc=profile()))
+    out = read_photo(path)
+    assert (out.icc, len(out.exif)) == (profile(), len(block()))
+    assert facts(out.exif)[1] == facts(block())[1] | {0xA002: 80, 0xA003: 60}
+    changed = sum(a != b for a, b in zip(out.exif, block(), strict=True))
+    assert changed == 2  # two sizes of one byte each
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_turned_photo_is_written_upright_without_its_thumbnail(
+    tmp_path, cat, suffix, orientation
+):
+    path, out = tmp_path / f"photo{suffix}", tmp_path / f"out{suffix}"
+    exif = Image.Exif()
+    exif.load(block(orientation))
+    thumbnail = {0x0201: 8, 0x0202: 4}
+    with_thumbnail = bytearray(exif.tobytes().removeprefix(b"Exif\0\0"))
+    order = "<" if with_thumbnail[:2] == b"II" else ">"
+    (count,) = struct.unpack_from(order + "H", with_thumbnail, 8)
+    struct.pack_into(order + "I", with_thumbnail, 10 + 12 * count, len(with_thumbnail))
+    with_thumbnail += struct.pack(order + "H", 2)
+    for tag, value in thumbnail.items():
+        with_thumbnail += struct.pack(order + "HHII", tag, 4, 1, value)
+    whole = b"Exif\0\0" + bytes(with_thumbnail) + bytes(4)
+    Image.fromarray(cat).save(path, exif=exif if suffix == ".tif" else whole)
+    photo = read_photo(path)
+    np.testing.assert_array_equal(photo.pixels, read_image(path))
+    write_photo(out, photo)
+    with Image.open(out) as written:
+        assert written.getexif().get(ORIENTATION, 1) == 1
+        assert written.getexif()[271] == "Maker"
+        assert written.getexif().get_ifd(1) == {}  # the thumbnail's
+        assert written.size == photo.pixels.shape[1::-1]
+        assert written.size == ((60, 80) if orientation == 6 else (80, 60))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_tiff_of_16_bits_with_alpha(tmp_path, orientation):
+    deep = np.random.default_rng(0).integers(0, 65536, (5, 7, 4), np.uint16)
+    for name, order in (("a.tif", "<"), ("b.tif", ">")):
+        tifffile.imwrite(
+            tmp_path / name,
+            deep,
+            byteorder=order,
+            photometric="rgb",
+            extrasamples=["unassalpha"],
+            extratags=[(ORIENTATION, "H", 1, orientation, True)],
+        )
+        photo = read_photo(tmp_path / name)
+        both = np.concatenate((photo.pixels, photo.alpha[..., None]), 2)
+        expected = {
+            1: deep, 2: deep[:, ::-1], 3: deep[::-1, ::-1], 4: deep[::-1],
+            5: deep.swapaxes(0, 1), 6: np.rot90(deep, -1), 7: np.rot90(deep, 2).swapaxes(0, 1),
+            8: np.rot90(deep),
+        }[orientation]  # fmt: skip
+        np.testing.assert_array_equal(both, expected)
+        np.testing.assert_array_equal(read_image(tmp_path / name), expected[..., :3])
+
+
+def test_transparency_of_palettes_keys_and_premultiplied_colours(tmp_path, cat):
+    image = Image.fromarray(cat).quantize(16)
+    image.save(tmp_path / "palette.png", transparency=3)
+    photo = read_photo(tmp_path / "palette.png")
+    np.testing.assert_array_equal(photo.alpha, np.where(np.asarray(image) == 3, 0, 255))
+    grey = Image.fromarray(cat[..., 0])
+    grey.save(tmp_path / "key.png", transparency=int(cat[0, 0, 0]))
+    photo = read_photo(tmp_path / "key.png")
+    assert photo.grey
+    np.testing.assert_array_equal(photo.alpha, np.where(cat[..., 0] == cat[0, 0, 0], 0, 255))
+
+    values = np.array([[[0, 20000, 40000]]], np.uint16)
+    half = np.concatenate((values // 2, [[[32768]]]), 2).astype(np.uint16)
+    tifffile.imwrite(
+        tmp_path / "half.tif", half[[0, 0]], photometric="rgb", extrasamples=["assocalpha"]
+    )
+    assert np.abs(read_photo(tmp_path / "half.tif").pixels[:1].astype(int) - values).max() <= 2
+
+
+def test_jpeg_is_written_with_little_loss(tmp_path, cat):
+    deep = cat.astype(np.uint16) * 257
+    for name, pixels in (("eight.jpg", cat), ("deep.jpg", deep)):
+        write_photo(tmp_path / name, Photo(pixels))
+        out = read_photo(tmp_path / name)
+        error = np.square(out.pixels.astype(float) - cat).mean()
+        assert 10 * np.log10(255**2 / error) > 38
+        assert out.lossy
+    assert (tmp_path / "eight.jpg").read_bytes() == (tmp_path / "deep.jpg").read_bytes()
+    with Image.open(tmp_path / "eight.jpg") as image:
+        assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3  # full colour resolution
+    write_photo(tmp_path / "grey.jpg", Photo(cat[..., [0, 0, 0]], grey=True))
+    assert Image.open(tmp_path / "grey.jpg").mode == "L"
+    assert read_photo(tmp_path / "grey.jpg").grey
+
+    write_photo(tmp_path / "lossy.webp", Photo(cat, lossy=True))
+    assert read_photo(tmp_path / "lossy.webp").lossy
+    assert Image.open(tmp_path / "lossy.webp").format == "WEBP"
+
+
+def test_sixteen_bits_are_rounded_to_eight(tmp_path):
+    levels = np.arange(0, 65536, 13, np.uint16)[None, :, None].repeat(3, 2)
+    write_photo(tmp_path / "rounded.bmp", Photo(levels))
+    out = read_photo(tmp_path / "rounded.bmp").pixels
+    assert np.abs(out * 257.0 - levels).max() <= 128.5
+
+
+def test_cmyk_becomes_srgb_and_its_profile_goes(tmp_path, cat):
+    Image.fromarray(cat).convert("CMYK").save(tmp_path / "a.jpg", icc_profile=profile("CMYK"))
+    photo = read_photo(tmp_path / "a.jpg")  # not a real profile: it can't be used
+    assert photo.icc is None
+    assert photo.pixels.shape == cat.shape
+    assert np.abs(photo.pixels.astype(int) - cat).mean() < 6
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_several_frames_are_refused(tmp_path, cat, suffix):
+    path = tmp_path / f"film{suffix}"
+    first, second = Image.fromarray(cat), Image.fromarray(cat[::-1])
+    first.save(path, save_all=True, append_images=[second])
+    with pytest.raises(UserError, match=rf"film{re.escape(suffix)} has 2 frames or pages"):
+        read_photo(path)
+
+
+def test_what_a_format_cannot_hold_is_said(tmp_path, cat):
+    clear = Photo(cat, alpha=np.zeros(cat.shape[:2], np.uint8))
+    for suffix in (".jpg", ".jfif"):
+        with pytest.raises(UserError, match=rf"out\{suffix} .*no transparency.*\.png"):
+            write_photo(tmp_path / f"out{suffix}", clear)
+        write_photo(tmp_path / f"ok{suffix}", Photo(cat, alpha=np.full_like(cat[..., 0], 255)))
+    long = Photo(np.zeros((1, 70_000, 3), np.uint8))
+    for suffix in (".jpg", ".webp"):
+        with pytest.raises(UserError, match=rf"out\{suffix} .*\.png"):
+            write_photo(tmp_path / f"out{suffix}", long)
+    with pytest.raises(UserError, match=r"out\.gif.*use one of \.avif \.bmp"):
+        write_photo(tmp_path / "out.gif", Photo(cat))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ok.jfif", "ok.jpg"]
+
+
+def test_damaged_exif_does_not_stop_a_photo(tmp_path, cat):
+    for exif in (b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0nonsense", b"Exif\0\0II*\0"):
+        Image.fromarray(cat).save(tmp_path / "photo.jpg", exif=exif)
+        assert read_photo(tmp_path / "photo.jpg").exif is None
+
+
+def test_absurd_sizes_are_refused_and_large_photos_are_not(tmp_path, monkeypatch):
+    def chunk(name, data):
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    for width, message in ((60_000, r"bomb\.png.*megapixels"), (14_000, "can't be read")):
+        head = struct.pack(">IIBBBBB", width, 15_000, 8, 2, 0, 0, 0)
+        body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+        (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+        with pytest.raises(UserError, match=message):
+            read_photo(tmp_path / "bomb.png")
+    assert images.Image.MAX_IMAGE_PIXELS >= 200_000_000
+
+
+def test_a_second_picture_of_a_camera_is_left_out(tmp_path, cat):
+    file = io.BytesIO()
+    Image.fromarray(cat).save(file, "MPO", save_all=True, append_images=[Image.fromarray(cat)])
+    (tmp_path / "camera.jpg").write_bytes(file.getvalue())
+    assert read_photo(tmp_path / "camera.jpg").pixels.shape == cat.shape

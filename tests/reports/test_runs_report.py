@@ -1,0 +1,241 @@
+"""The report page, in a browser."""
+
+import base64
+import html
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
+from selenium.webdriver.common.actions.pointer_input import PointerInput
+from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
+from tests.conftest import PHOTOS
+
+from mprnet_lit.reports.image_report import Entry, write_report
+from mprnet_lit.utils.errors import UserError
+
+HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)>.png"
+WEBP = "data:image/webp;base64,"
+TITLE = "A <report> of {{data}}"
+
+
+@pytest.fixture(scope="module")
+def entries():
+    rng = np.random.default_rng(0)
+
+    def noisy(image):
+        return (image + rng.normal(0, 25, image.shape)).clip(0, 255).astype(np.uint8)
+
+    cat = np.array(Image.open(PHOTOS / "chelsea.png"))[50:150, 100:300]
+    cup = np.array(Image.open(PHOTOS / "coffee.png"))[50:290, 200:320]
+    stages = (np.rot90(cat, 2), np.ascontiguousarray(cat[:, ::-1]))
+    return [
+        Entry("cat 10.png", noisy(cat), cat, cat, stages, {"PSNR": 31.5, "SSIM": 0.9}),
+        Entry(HOSTILE, noisy(cup), cup, scores={"PSNR": 9.25, "SSIM": float("nan")}),
+        Entry("cat 9.png", scores={"PSNR": 100.0, "SSIM": 0.95}),
+    ]
+
+
+@pytest.fixture(scope="module")
+def path(entries, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "new" / "report.html"
+    summary = [["", "PSNR (dB)"], ["restored", "31.50"], ["<b>published</b>", "32.66"]]
+    write_report(path, TITLE, {"TLC": "off", "tiling": "auto"}, summary, entries, omitted=7)
+    return path
+
+
+@pytest.fixture
+def page(driver, path):
+    """The page, freshly opened; when the test ends its console must be empty."""
+    driver.get(path.as_uri())
+    yield driver
+    assert driver.get_log("browser") == []
+    requests = driver.execute_script("return performance.getEntriesByType('resource')")
+    assert not [r["name"] for r in requests if not r["name"].startswith("data:")]
+
+
+def at(page, selector):
+    return page.find_element(By.CSS_SELECTOR, selector)
+
+
+def column(page, number):
+    rows = page.find_elements(By.CSS_SELECTOR, "#images tbody tr")
+    return [row.find_elements(By.TAG_NAME, "td")[number].text for row in rows]
+
+
+def clip(page):
+    return float(re.search(r"inset\(0px ([\d.]+)%", at(page, "#before").get_attribute("style"))[1])
+
+
+def zoom(page, label):
+    at(page, f"#zooms button:nth-child({['fit', 1, 2, 4, 8].index(label) + 1})").click()
+
+
+def centre(page):
+    """What is in the middle of the view, as shares of the picture's width and height."""
+    return page.execute_script(
+        "const [s, v] = ['stage', 'view'].map(i => document.getElementById(i));"
+        "const [p, q] = [s, v].map(e => e.getBoundingClientRect());"
+        "return [(q.left + v.clientWidth / 2 - p.left) / p.width,"
+        "        (q.top + v.clientHeight / 2 - p.top) / p.height]"
+    )
+
+
+def test_what_it_says(page):
+    assert page.title == TITLE == at(page, "h1").text
+    assert at(page, "#settings").text.split("\n") == ["TLC", "off", "tiling", "auto"]
+    assert "<b>published</b>" in at(page, "#summary").text
+    assert at(page, "#omitted").text.startswith("7 more")
+    for image in ("before", "after"):
+        assert page.execute_script(f"return document.getElementById('{image}').naturalWidth") == 200
+
+
+def test_the_slider_moves_by_key_mouse_and_touch(page):
+    assert clip(page) == 50
+    at(page, "#slider").send_keys(*[Keys.ARROW_RIGHT] * 50)
+    assert clip(page) == pytest.approx(45)
+    line = at(page, "#line")
+    width = at(page, "#stage").size["width"]
+    ActionChains(page).click_and_hold(line).move_by_offset(-width // 4, 0).release().perform()
+    assert clip(page) == pytest.approx(70, abs=1)
+    finger = ActionBuilder(page, mouse=PointerInput("touch", "finger"))
+    finger.pointer_action.move_to(line).pointer_down().move_to(line, width // 2).pointer_up()
+    finger.perform()
+    assert clip(page) == pytest.approx(20, abs=1)
+
+
+def test_either_side_shows_what_is_chosen(page, path):
+    left = Select(at(page, "#left"))
+    names = ["degraded", "stage 1", "stage 2", "restored", "target"]
+    assert [option.text for option in left.options] == names
+    before = at(page, "#before").get_attribute("src")
+    left.select_by_visible_text("target")
+    Select(at(page, "#right")).select_by_visible_text("stage 1")
+    shown = {i: at(page, f"#{i}").get_attribute("src") for i in ("before", "after")}
+    assert len({before, *shown.values()}) == 3
+
+
+def test_zooming_shows_true_pixels(page):
+    widths = []
+    for label in (1, 2, 4, 8):
+        zoom(page, label)
+        widths.append(at(page, "#stage").size["width"])
+    assert widths == [200, 400, 800, 1600]
+    assert at(page, "#after").value_of_css_property("image-rendering") == "pixelated"
+
+
+def test_zooming_keeps_the_middle_and_the_line_in_view_and_dragging_pans_both_sides(page):
+    at(page, "#next").click()  # narrower than the view
+    zoom(page, 8)
+    assert centre(page) == pytest.approx([0.5, 0.5], abs=0.01)
+    view, line = at(page, "#view").rect, at(page, "#line").rect
+    assert line["x"] + line["width"] / 2 == pytest.approx(view["x"] + view["width"] / 2, abs=10)
+    drag = ActionChains(page).move_to_element_with_offset(at(page, "#view"), 100, 0)
+    drag.click_and_hold().move_by_offset(0, -48).release().perform()
+    assert centre(page)[1] == pytest.approx(0.5 + 48 / 8 / 240, abs=0.002)
+    # The line stays where it is while the pictures move under it.
+    at(page, "#previous").click()
+    assert at(page, "#stage").size["width"] == 1600
+    before, line = clip(page), at(page, "#line").rect
+    page.execute_script("document.getElementById('view').scrollLeft = 0")
+    WebDriverWait(page, 5).until(lambda _: clip(page) > before + 5)
+    assert at(page, "#line").rect["x"] == pytest.approx(line["x"], abs=1)
+
+
+def test_the_wheel_zooms_at_the_pointer_once_the_picture_is_clicked(page):
+    view = at(page, "#view")
+    wheel = ScrollOrigin.from_element(view, 100, -150)
+    width = at(page, "#stage").size["width"]
+    ActionChains(page).scroll_from_origin(wheel, 0, 100).perform()
+    assert at(page, "#stage").size["width"] == width  # the page scrolled
+    ActionChains(page).move_to_element_with_offset(view, 100, -150).click().perform()
+    under = "const s = document.getElementById('stage').getBoundingClientRect();" + (
+        "return [(arguments[0] - s.left) / s.width, (arguments[1] - s.top) / s.height]"
+    )
+    box = page.execute_script("return arguments[0].getBoundingClientRect()", view)
+    point = (box["x"] + box["width"] // 2 + 100, box["y"] + box["height"] // 2 - 150)
+    before = page.execute_script(under, *point)
+    ActionChains(page).scroll_from_origin(wheel, 0, -100).perform()
+    assert at(page, "#stage").size["width"] == 1600
+    assert page.execute_script(under, *point) == pytest.approx(before, abs=0.01)
+    ActionChains(page).scroll_from_origin(wheel, 0, 100).perform()
+    assert at(page, "#stage").size["width"] == width
+
+
+def test_keys_change_the_image_and_the_zoom_and_leave_the_browser_its_own(page):
+    body = at(page, "body")
+    body.send_keys(Keys.ARROW_RIGHT)
+    assert at(page, "#name").text == HOSTILE
+    body.send_keys(Keys.ARROW_LEFT)
+    assert at(page, "#name").text == "cat 10.png"
+    assert "PSNR 31.50" in at(page, "#scores").text and "SSIM 0.9000" in at(page, "#scores").text
+    body.send_keys("+")
+    assert at(page, "#stage").size["width"] == 1600
+    body.send_keys("0")
+    assert at(page, "#zooms button").get_attribute("aria-pressed") == "true"
+    taken = page.execute_script(
+        "return !document.body.dispatchEvent(new KeyboardEvent('keydown', "
+        "{ key: 'ArrowRight', altKey: true, bubbles: true, cancelable: true }))"
+    )
+    assert not taken and at(page, "#name").text == "cat 10.png"
+
+
+def test_the_table_sorts_both_ways_with_missing_values_last(page):
+    headers = page.find_elements(By.CSS_SELECTOR, "#images th button")
+    headers[1].click()
+    assert column(page, 1) == ["9.25", "31.50", "100.00"]
+    headers[1].click()
+    assert column(page, 1) == ["100.00", "31.50", "9.25"]
+    assert at(page, "#images th:nth-child(2)").get_attribute("aria-sort") == "descending"
+    for _ in range(2):
+        headers[2].click()
+        assert column(page, 2)[-1] == "\u2013"
+    headers[0].click()
+    names = column(page, 0)
+    assert names.index("cat 9.png") + 1 == names.index("cat 10.png")
+
+
+def test_a_hostile_name_is_text_and_choosing_its_row_shows_it(page):
+    assert HOSTILE in column(page, 0)
+    page.find_elements(By.CSS_SELECTOR, "#images tbody tr")[1].click()
+    assert at(page, "#name").text == HOSTILE
+    assert page.title == TITLE
+    at(page, "#images tbody tr button").send_keys(Keys.ENTER)
+    assert at(page, "#name").text == "cat 10.png"
+
+
+def test_a_phone_and_a_large_picture(driver, tmp_path):
+    wide = np.zeros((10, 3000, 3), np.uint8)
+    write_report(tmp_path / "r.html", "Wide", {}, [], [Entry("wide.png", wide, wide)])
+    phone = {"width": 420, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    driver.get((tmp_path / "r.html").as_uri())
+    assert driver.execute_script("return document.documentElement.scrollWidth") == 420
+    assert at(driver, "#note").text == "The central 2048 x 10 pixels of 3000 x 10."
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_it_holds_all_it_needs_and_its_pictures_exactly(path, entries):
+    page = path.read_text()
+    assert not re.search(r"https?://|<link[^>]+stylesheet|src=[\"']?[^\"'x ]", page)
+    assert "default-src 'none'" in page  # the browser would refuse it anyway
+    assert len(page) < 600_000
+    assert not list(path.parent.glob("*.part"))
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    for entry, written in zip(entries[:2], data["entries"], strict=False):
+        for name in ("degraded", "restored"):
+            content = base64.b64decode(written["pictures"][name].removeprefix(WEBP))
+            assert np.array_equal(Image.open(io.BytesIO(content)), getattr(entry, name))
+    assert f"<h1>{html.escape(TITLE)}</h1>" in page
+
+
+def test_an_unwritable_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"can't write .*report\.html"):
+        write_report(tmp_path / "file" / "report.html", "", {}, [], [])

@@ -1,0 +1,209 @@
+"""Who is asked to start a stopped training again."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from tests.conftest import Forked, quick
+
+from mprnet_lit.__main__ import main
+from mprnet_lit.training.callbacks.stop_on_signal import StopOnSignal, Stopped, start_again
+
+MODULE = "mprnet_lit.training.callbacks.stop_on_signal"
+from mprnet_lit.utils import signals
+
+SCONTROL = """#!{python}
+import sys
+with open("{calls}", "a") as file:
+    print(*sys.argv[1:], file=file)
+if sys.argv[1] == "show":
+    print("JobId=4711 JobState={state} Reason=None Requeue=1 Restarts=0")
+elif "{state}" == "refused":
+    sys.exit("Requested operation is presently disabled")
+"""
+
+
+def fake_scontrol(folder, monkeypatch, state="RUNNING"):
+    """Put a ``scontrol`` that records its calls on PATH; returns what reads them."""
+    tools, calls = folder / "tools", folder / "scontrol.calls"
+    tools.mkdir()
+    script = tools / "scontrol"
+    script.write_text(SCONTROL.format(python=sys.executable, calls=calls, state=state))
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    return lambda: calls.read_text().splitlines() if calls.exists() else []
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch):
+    for name in os.environ:
+        if name.startswith(("SLURM_", "SUBMITIT_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_slurm_is_asked_once(tmp_path, monkeypatch, number):
+    calls = fake_scontrol(tmp_path, monkeypatch)
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    for rank in range(2):
+        start_again(number, requeue=True, first=rank == 0)
+    assert calls() == ["show job 4711", "requeue 4711"]
+
+
+def test_of_an_array_only_the_own_task_is_requeued(tmp_path, monkeypatch):
+    calls = fake_scontrol(tmp_path, monkeypatch)
+    for name, value in {"JOB_ID": "4711", "ARRAY_JOB_ID": "4711", "ARRAY_TASK_ID": "2"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    start_again(signal.SIGUSR1, requeue=True, first=True)
+    assert calls()[-1] == "requeue 4711_2"
+
+
+@pytest.mark.parametrize(
+    ("env", "number", "requeue"),
+    [
+        ({}, signal.SIGUSR1, True),  # not under SLURM
+        ({"SLURM_JOB_ID": "4711"}, signal.SIGUSR1, False),  # not wanted
+        ({"SLURM_JOB_ID": "4711"}, signal.SIGINT, True),  # Ctrl-C
+        ({"SLURM_JOB_ID": "4711", "SUBMITIT_EXECUTOR": "slurm"}, signal.SIGUSR1, True),
+        ({"SLURM_JOB_ID": "4711", "SUBMITIT_EXECUTOR": "slurm"}, signal.SIGTERM, True),
+    ],
+)
+def test_nobody_else_is(tmp_path, monkeypatch, env, number, requeue):
+    calls = fake_scontrol(tmp_path, monkeypatch)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    start_again(number, requeue=requeue, first=True)
+    assert calls() == []
+
+
+def test_a_cancelled_job_stays_cancelled(tmp_path, monkeypatch):
+    calls = fake_scontrol(tmp_path, monkeypatch, state="COMPLETING")
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    start_again(signal.SIGTERM, requeue=True, first=True)
+    assert calls() == ["show job 4711"]
+
+
+def test_without_scontrol_the_user_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    start_again(signal.SIGUSR1, requeue=True, first=True)
+    assert "Can't requeue the job" in capsys.readouterr().err
+
+
+def test_submitit_has_its_signal_back_after_the_save(monkeypatch):
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    received = []
+    before = signal.signal(signal.SIGUSR2, lambda number, _: received.append(number))
+    try:
+        start_again(signal.SIGUSR2, requeue=True, first=True)
+        start_again(signal.SIGTERM, requeue=True, first=True)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert received == [signal.SIGUSR2]
+
+
+def test_a_copy_of_a_signal_is_one_signal_and_a_later_one_is_obeyed(tmp_path, monkeypatch):
+    """torchrun passes on what the whole group of processes received already."""
+    stop = StopOnSignal(tmp_path / "last.ckpt")
+    clock = iter([10.0, 10.2, 15.0])
+    monkeypatch.setattr(f"{MODULE}.time.monotonic", lambda: next(clock))
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        stop._receive(signal.SIGINT, None)
+        stop._receive(signal.SIGINT, None)
+        assert stop.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            stop._receive(signal.SIGINT, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_sigusr1_outside_of_a_cluster_saves_and_asks_nobody(tmp_path, monkeypatch):
+    calls = fake_scontrol(tmp_path, monkeypatch)
+    process = Forked(tmp_path, "data.val_crop_size=32", "trainer.max_epochs=500", "logger=none")
+    try:
+        wait_for(lambda: "\nepoch 1/" in process.printed()[0])
+        process.send_signal(signal.SIGUSR1)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGUSR1, output + errors
+    assert "Stopped by SIGUSR1 and saved" in output
+    assert list(tmp_path.glob("runs/**/last.ckpt"))
+    assert calls() == []
+
+
+class Job:
+    """What a launcher gives to submitit: the same command, again after a requeue."""
+
+    def __init__(self, arguments):
+        self.arguments = arguments
+
+    def __call__(self):
+        sys.argv = ["mprnet_lit", *self.arguments]
+        main()
+
+    def checkpoint(self):
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def test_submitit_requeues_by_itself_after_our_save(tmp_path, monkeypatch):
+    submitit = pytest.importorskip("submitit")
+    calls = fake_scontrol(tmp_path, monkeypatch)
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    executor = submitit.AutoExecutor(tmp_path / "jobs", cluster="local")
+    executor.update_parameters(timeout_min=600)
+    runs = tmp_path / "runs"
+    options = ("data.val_crop_size=32", "trainer.max_epochs=4", "data.crops_per_image=6")
+    settings = ("trainer.requeue=true", "resume=auto", "logger=none", f"paths.runs={runs}")
+    job = executor.submit(Job(quick([*options, *settings])))
+    try:
+        wait_for(lambda: list(runs.glob("**/last.ckpt")))
+        (task,) = psutil.Process(job._process.pid).children()
+        task.send_signal(signal.SIGUSR2)  # as SLURM sends for submitit
+        wait_for(job.done)
+        output = job.stdout() or ""
+        assert job.exception() is None, output
+    finally:
+        job.cancel(check=False)
+    assert output.count("Stopped by SIGUSR2 and saved") == 1
+    assert output.count("going on after step") == 1
+    assert "epoch 4/4" in output
+    assert calls() == []
+
+
+def wait_for(done):
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_worker_can_hand_over_that_it_was_stopped():
+    stopped = pickle.loads(pickle.dumps(Stopped(15, 143)))
+    assert (stopped.number, stopped.code) == (15, 143)
+
+
+def test_a_signal_while_a_job_is_being_made_stops_it(tmp_path, monkeypatch):
+    """In a sweep that has started other processes, which get the signal too."""
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    stop = StopOnSignal(tmp_path / "last.ckpt")
+    with signals.passing_on():
+        signal.raise_signal(signal.SIGTERM)
+        assert other.wait(timeout=10) == -signal.SIGTERM
+        monkeypatch.setattr(
+            "mprnet_lit.training.callbacks.stop_on_signal._signals", lambda: []
+        )  # those of the tests stay
+        stop.on_train_start(None, None)
+        assert stop.received == signal.SIGTERM
+        with pytest.raises(SystemExit, match="143"):
+            signals.end_if_received()
+    with signals.passing_on():  # the next command
+        assert signals.received() == 0

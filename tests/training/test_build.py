@@ -1,0 +1,32 @@
+"""What a configuration builds: the optimiser."""
+
+import pytest
+from tests.config.test_config import compose
+
+from mprnet_lit.config.messages import register_resolvers
+from mprnet_lit.training.build import build_model, build_module
+
+
+def optimizer(*overrides):
+    register_resolvers()
+    config = compose("model=tiny", "trainer=cpu", *overrides)
+    module = build_module(config, build_model(config).model)
+    return module.make_optimizer(module.model.parameters())
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_adam_is_fused_but_where_clipping_forbids_it(precision):
+    chosen = f"trainer.precision={precision}"
+    assert optimizer(chosen).defaults["fused"]
+    clipped = optimizer(chosen, "trainer.gradient_clip_val=1.0").defaults["fused"]
+    assert bool(clipped) == (precision == "32-true")
+
+
+def test_what_is_chosen_stays():
+    assert optimizer("optimizer._target_=torch.optim.AdamW").defaults["fused"]
+    assert optimizer("+optimizer.fused=false").defaults["fused"] is False
+    assert optimizer("+optimizer.foreach=true").defaults["fused"] is None
+
+
+def test_an_optimiser_that_knows_no_fusing_is_left_alone():
+    assert "fused" not in optimizer("optimizer._target_=torch.optim.NAdam").defaults

@@ -1,0 +1,338 @@
+"""What a training does about faults: each ends in one sentence, or in going on."""
+
+import csv
+import os
+import signal
+import subprocess
+
+import psutil
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.plugins import MixedPrecision
+from PIL import Image
+from tests.cli.test_bad_input import complaint
+from tests.conftest import PHOTOS
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mprnet_lit.config.messages import ALLOW_VARIABLE
+from mprnet_lit.training.callbacks.skip_nonfinite import BadSteps
+from mprnet_lit.training.module import RestorationModule
+from mprnet_lit.utils.errors import UserError
+
+TINY = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "data.val_crop_size=32")
+
+
+class Line(LightningModule):
+    """Fits a line to batches of two names; the loss of those called ``bad`` is not finite."""
+
+    def __init__(self, bad, worth=float("nan"), fused=False):
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+        self.bad, self.worth, self.fused = bad, worth, fused
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        loss = self.layer(batch["x"]).square().mean()
+        if self.bad & set(batch["name"]):
+            # Infinite with finite gradients, or not a number with such gradients.
+            loss = loss + self.worth if self.worth == float("inf") else loss * self.worth
+        return loss
+
+    def on_train_batch_end(self, *_):
+        average = next(c for c in self.trainer.callbacks if isinstance(c, EMAWeightAveraging))
+        states = self.optimizers().optimizer.state.values()
+        self.seen.append(
+            [
+                *(p.detach().clone() for p in self.parameters()),
+                *(p.detach().clone() for p in average._average_model.parameters()),
+                *(t.clone() for s in states for t in s.values()),
+            ]
+        )
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=0.1, fused=self.fused)
+
+
+def fit(bad, limit=3, worth=float("nan"), fused=False, resume=None, **trainer):
+    torch.manual_seed(0)
+    items = [{"x": x, "name": f"image{k}"} for k, x in enumerate(torch.rand(16, 4))]
+    module, steps = Line(bad, worth, fused), BadSteps(limit, "runs/x")
+    Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[EMAWeightAveraging(decay=0.5), steps], **trainer,
+    ).fit(module, DataLoader(items, batch_size=2), ckpt_path=resume)  # fmt: skip
+    return module, steps
+
+
+def equal(first, second):
+    return len(first) == len(second) and all(map(torch.equal, first, second))
+
+
+def scaled():
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    return {"plugins": [MixedPrecision("16-mixed", "cpu", scaler)]}
+
+
+@pytest.mark.parametrize("worth", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fused": True},
+        {"gradient_clip_val": 0.5},
+        {"precision": "bf16-mixed"},
+        {"scaler": True},
+        {"scaler": True, "fused": True},
+    ],
+    ids=str,
+)
+def test_a_step_that_is_not_finite_changes_nothing_and_is_reported(options, worth, capsys):
+    options = dict(options)
+    if options.pop("scaler", False):
+        options |= scaled()
+    module, steps = fit({"image4", "image6"}, worth=worth, **options)
+    seen = module.seen
+    assert equal(seen[1], seen[2]) and equal(seen[2], seen[3])
+    assert not equal(seen[0], seen[1]) and not equal(seen[3], seen[4])
+    assert (steps.total, steps.running) == (2, 0)
+    said = capsys.readouterr().err
+    assert "Warning: step 3 was skipped: its loss is not finite (images: image4, image5)" in said
+    assert all(torch.isfinite(t).all() for t in seen[-1])
+
+
+def test_an_accumulation_is_skipped_whole_and_its_bad_batch_named(capsys):
+    module, steps = fit({"image4"}, accumulate_grad_batches=2)
+    seen = module.seen
+    assert equal(seen[1], seen[2]) and equal(seen[2], seen[3]) and equal(seen[3], seen[4])
+    assert not equal(seen[4], seen[5])
+    assert steps.total == 1
+    assert "step 2 was skipped: its loss is not finite (images: image4, image5)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_first_step_may_be_bad(capsys):
+    module, _ = fit({"image0"})
+    assert not equal(module.seen[0], module.seen[1])
+
+
+def test_too_many_end_the_training_with_advice():
+    with pytest.raises(UserError, match=r"3 steps .* step 5 \(images: image8, image9\): lower opt"):
+        fit({"image4", "image6", "image8"})
+
+
+def test_an_overflow_that_a_scaler_looks_for_its_scale_by_is_no_fault(capsys):
+    options = scaled()
+    options["plugins"][0].scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    module, steps = fit(set(), **options)
+    assert equal(module.seen[0][:4], module.seen[1][:4]) and steps.total == 0
+    assert capsys.readouterr().err.count("Warning: step") == 0
+
+
+class Uneven(Line):
+    """Only the second process's loss is infinite, and its gradients are not."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss + float("inf") if self.global_rank == 1 and batch_idx == 1 else loss
+
+
+def test_two_devices_agree(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("tests.training.test_faults.Line", Uneven)
+    fit(set(), strategy="ddp_fork", devices=2)
+    printed = capfd.readouterr().err
+    assert printed.count("Warning: step 2 was skipped: its loss is not finite (images: ") == 1
+
+
+def test_a_training_that_diverges_ends_and_keeps_its_checkpoint(cli):
+    options = (*TINY, "trainer.max_epochs=3", "optimizer.lr=1e30", "trainer.max_bad_steps=7")
+    outcome = cli(*options, "module.warmup_epochs=0", "logger=csv", status=1)
+    message = complaint(outcome)
+    assert "7 steps one after another were skipped" in message
+    assert "lower optimizer.lr" in message and "gradient_clip_val" in message
+    weights = torch.load(outcome.file("last.ckpt"), weights_only=True)["state_dict"]
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def out_of_memory_above(patches, monkeypatch, from_step=0, error=torch.OutOfMemoryError):
+    step = RestorationModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        if len(batch["target"]) > patches and self.trainer.global_step >= from_step:
+            raise error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(RestorationModule, "training_step", training_step)
+
+
+def last(outcome, under="**"):
+    (path,) = outcome.folder.glob(f"runs/{under}/last.ckpt")
+    return torch.load(path, weights_only=True)
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved(cli, monkeypatch):
+    options = (*TINY, "data.batch_size=4", "trainer.max_epochs=2", "logger=none")
+    cli(*options, "paths.runs=runs/whole")
+    out_of_memory_above(1, monkeypatch, from_step=3, error=RuntimeError)
+    outcome = cli(*options, "trainer.auto_batch=true", "paths.runs=runs/halved")
+    said = [line for line in outcome.output.splitlines() if line.startswith("Out of memory")]
+    assert len(said) == 2 and "with 4 patches at once: going on with 2" in said[0]
+    assert "trainer.accumulate_grad_batches=4" in said[1]
+    assert outcome.output.count("going on after step 3") == 2  # from the end of the first epoch
+    whole, halved = last(outcome, "whole/**"), last(outcome, "halved/**")
+    assert whole["global_step"] == halved["global_step"] == 6
+    assert whole["epoch"] == halved["epoch"]
+    for name, value in whole["state_dict"].items():  # the same patches, summed in another order
+        torch.testing.assert_close(halved["state_dict"][name], value, rtol=0, atol=2e-4)
+    # The run is found again, and does not try what failed.
+    again = cli(*options, "paths.runs=runs/halved", "trainer.auto_batch=true", "resume=auto")
+    assert "Out of memory" not in again.output
+
+
+def test_without_auto_batch_or_where_it_is_of_no_use_there_is_advice(cli, monkeypatch):
+    out_of_memory_above(0, monkeypatch)
+    options = (*TINY, "logger=none")
+    assert "trainer.auto_batch=true, module.gradient_checkpointing=true or a smaller" in complaint(
+        cli(*options, status=1)
+    )
+    message = complaint(cli(*options, "trainer.auto_batch=true", status=1))
+    assert "too small for 1 patches at once" in message
+    assert "set module.gradient_checkpointing=true" in message
+
+
+def test_too_little_memory_for_the_validation_is_said(cli, monkeypatch):
+    def validation_step(self, batch, batch_idx):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(RestorationModule, "validation_step", validation_step)
+    message = complaint(cli(*TINY, "trainer.auto_batch=true", "logger=none", status=1))
+    assert "too small for the validation (no memory): set a smaller data.val_crop_size" in message
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    photo = Image.open(PHOTOS / "coffee.png").convert("RGB")
+    for side in ("in", "gt"):
+        (tmp_path / side).mkdir()
+        for k in range(4):
+            photo.crop((40 * k, 0, 40 * k + 64, 64)).save(tmp_path / side / f"{k}.png")
+    return ("data=paired", "data.train.degraded=in", "data.train.target=gt", "data.holdout=0.25")
+
+
+def at_step(monkeypatch, number, action):
+    step = RestorationModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.trainer.global_step == number:
+            action()
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(RestorationModule, "training_step", training_step)
+
+
+def test_a_file_that_vanishes_is_named_and_the_run_goes_on_once_it_is_back(
+    cli, pairs, tmp_path, monkeypatch
+):
+    def vanish():
+        for k in range(4):
+            (tmp_path / "in" / f"{k}.png").rename(tmp_path / "in" / f"{k}.gone")
+
+    options = (*TINY, *pairs, "trainer.max_epochs=3", "data.cache_gb=0", "logger=none")
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, vanish)
+        message = complaint(cli(*options, status=1))
+    assert "in/" in message and "is gone: put it back and go on with resume=auto" in message
+    for path in (tmp_path / "in").glob("*.gone"):
+        path.rename(path.with_suffix(".png"))
+    assert "going on after step 3" in cli(*options, "resume=auto").output
+
+
+def test_a_data_worker_that_is_killed(cli, monkeypatch):
+    def kill():
+        for child in psutil.Process().children():
+            child.send_signal(signal.SIGKILL)
+
+    at_step(monkeypatch, 5, kill)
+    outcome = cli(*TINY, "data.num_workers=1", "trainer.max_epochs=9", "logger=none", status=1)
+    message = complaint(outcome)
+    assert "a DataLoader worker died unexpectedly" in message and "resume=auto to resume" in message
+    assert last(outcome)["global_step"] == 5
+
+
+def test_an_error_within_a_data_worker_is_not_taken_for_its_death(cli, tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text(
+        "from mprnet_lit.data.degradations import Degradation\n"
+        "class Broken(Degradation):\n"
+        "    def __call__(self, image, rng):\n"
+        "        raise TypeError('mine')\n"
+    )
+    monkeypatch.setenv(ALLOW_VARIABLE, "broken")
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = ("data.degradation={_target_: broken.Broken}", "data.num_workers=1", "logger=none")
+    errors = cli(*TINY, *broken, status=1).errors
+    assert "a DataLoader worker died" not in errors
+    assert "TypeError: mine" in errors and 'broken.py", line 4' in errors
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Makes file systems of their own."""
+    made = []
+
+    def mounted(name, options):
+        made.append(tmp_path / name)
+        made[-1].mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(made[-1])]
+        if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("needs the right to mount a file system")
+        return made[-1]
+
+    yield mounted
+    for folder in made:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up(cli, mount, monkeypatch):
+    disk = mount("disk", "size=8m")
+
+    def fill():
+        with (disk / "other").open("wb") as file, pytest.raises(OSError, match="space"):
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+
+    options = (*TINY, f"paths.runs={disk}", "trainer.max_epochs=2", "logger=csv")
+    with monkeypatch.context() as patch:
+        at_step(patch, 7, fill)
+        message = complaint(cli(*options, status=1))
+    assert "No space left on device" in message and "can't write" in message
+    (path,) = disk.glob("**/last.ckpt")
+    assert torch.load(path, weights_only=True)["global_step"] == 5
+    assert not list(disk.glob("**/*.part"))
+    (disk / "other").unlink()
+    assert "going on after step 5" in cli(*options, "resume=auto").output
+
+
+def test_a_disk_that_is_read_only(cli, mount):
+    options = (*TINY, f"paths.runs={mount('disk', 'ro')}", "logger=csv")
+    assert "Read-only file system" in complaint(cli(*options, status=1))
+
+
+def test_a_clock_that_is_set_back_hides_no_run(cli, monkeypatch):
+    options = (*TINY, "trainer.max_steps=1", "logger=none")
+    first = cli(*options).file("last.ckpt")
+    os.utime(first, (4e9, 4e9))  # written in 2096, it seems
+    noon = 1e9 + 40_000  # of 2001-09-09, which is the same day in nearly every time zone
+    monkeypatch.setattr("mprnet_lit.runs.folder.time.time", lambda: noon)
+    cli(*options)
+    output = cli(*options, "resume=auto").output
+    assert "2001-09-09" in output and str(first.parents[1]) not in output
+
+
+def test_the_count_is_a_scalar(cli):
+    path = cli(*TINY, "trainer.max_steps=1", "logger=csv").file("metrics.csv")
+    with path.open() as file:
+        assert {row["train/skipped_steps"] for row in csv.DictReader(file)} >= {"0.0"}

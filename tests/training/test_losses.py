@@ -1,0 +1,46 @@
+"""The losses against the reference implementation's golden data."""
+
+import pytest
+import torch
+
+from mprnet_lit.training.losses import CharbonnierLoss, EdgeLoss, MultiStageLoss
+
+
+@pytest.fixture
+def stages(golden):
+    return [golden.tensor(f"stage{k}") for k in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"), [("charbonnier", CharbonnierLoss()), ("edge", EdgeLoss())]
+)
+def test_each_stage(golden, stages, name, loss):
+    values = [loss(stage, golden.tensor("target")).item() for stage in stages]
+    assert values == pytest.approx(golden.arrays[name].tolist(), abs=1e-5)
+
+
+def test_sums_of_the_recipes(golden, stages):
+    target = golden.tensor("target")
+    deblur = MultiStageLoss(edge_weight=0.05)(stages, target).item()
+    denoise = MultiStageLoss(edge_weight=0.0, clamp=True)(stages, target).item()
+    assert deblur == pytest.approx(float(golden.arrays["loss_deblur"]), abs=1e-5)
+    assert denoise == pytest.approx(float(golden.arrays["loss_char_clamped_sum"]), abs=1e-5)
+
+
+def test_float32_under_mixed_precision(golden, stages):
+    loss, target = MultiStageLoss(), golden.tensor("target")
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss([stage.bfloat16() for stage in stages], target)
+    assert value.dtype == torch.float32
+    exact = loss([stage.bfloat16().float() for stage in stages], target)
+    torch.testing.assert_close(value, exact, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("edge_weight", "clamp"), [(0.05, False), (0.0, True)])
+def test_the_stages_parts_sum_to_the_loss(golden, stages, edge_weight, clamp):
+    loss, target = MultiStageLoss(edge_weight, clamp), golden.tensor("target")
+    total, parts = loss.parts(stages, target)
+    assert torch.equal(total, loss(stages, target))
+    assert parts.sum().item() == pytest.approx(total.item(), rel=1e-6)
+    for part, stage in zip(parts, stages, strict=True):
+        assert part.item() == pytest.approx(loss([stage], target).item(), rel=1e-6)

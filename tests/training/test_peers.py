@@ -1,0 +1,200 @@
+"""Trainings of two nodes: torchrun's agents, or SLURM's tasks, as process groups of their own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from tests.conftest import quick
+from tests.training.callbacks.test_stop_on_signal import fake_scontrol
+
+RUN = ("trainer.max_epochs=3", "data.crops_per_image=6", "data.val_crop_size=32", "logger=csv")
+
+
+class Node:
+    """One machine: a process, and all that it starts."""
+
+    def __init__(self, command, folder, name, **env):
+        self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=folder,
+                env=os.environ | {"COLUMNS": "200"} | env,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    def kill(self):
+        """As if the machine were gone: at once, and everything on it."""
+        with suppress(psutil.NoSuchProcess):
+            everything = psutil.Process(self.process.pid).children(recursive=True)
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            for process in everything:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    def wait(self, seconds=120):
+        return self.process.wait(timeout=seconds)
+
+    @property
+    def output(self):
+        return self.out.read_text() + self.err.read_text()
+
+
+@pytest.fixture
+def start():
+    """Start a node; whatever is left of it is killed when the test ends."""
+    nodes = []
+
+    def run(*arguments, **env):
+        nodes.append(Node(*arguments, **env))
+        return nodes[-1]
+
+    yield run
+    for node in nodes:
+        node.kill()
+        node.wait()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def torchrun(start, folder, name, *arguments):
+    """Start ``torchrun --nnodes=2`` twice."""
+    rendezvous = (
+        "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-id=both",
+        "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "-m", "mprnet_lit",
+    )  # fmt: skip
+    training = quick(["trainer=torchrun", *RUN, *arguments])
+    return [start([*rendezvous, *training], folder, f"{name}{k}") for k in range(2)]
+
+
+def wait_until_mid_epoch(folder, nodes):
+    deadline = time.monotonic() + 100
+    while not list(folder.glob("runs/**/last.ckpt")):
+        assert time.monotonic() < deadline, [node.output for node in nodes]
+        assert all(n.process.poll() is None for n in nodes), [node.output for node in nodes]
+        time.sleep(0.01)
+    time.sleep(0.1)
+
+
+def checkpoint(folder):
+    (path,) = folder.glob("runs/*/*/checkpoints/last.ckpt")  # of one run folder
+    return torch.load(path, weights_only=True)
+
+
+def same(first, second):
+    """Weights and the optimiser's state are equal, bit for bit."""
+    assert first["global_step"] == second["global_step"]
+    weights, others = first["state_dict"], second["state_dict"]
+    assert all(torch.equal(value, others[name]) for name, value in weights.items())
+    moments, others = (c["optimizer_states"][0]["state"] for c in (first, second))
+    assert all(torch.equal(moments[k][m], others[k][m]) for k in moments for m in moments[k])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    nodes = torchrun(Node, folder, "whole")
+    try:
+        assert [node.wait() for node in nodes] == [0, 0], [node.output for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    assert [node.output.count("on 2 x cpu") for node in nodes] in ([1, 0], [0, 1])
+    return folder
+
+
+def test_two_nodes_train_as_one_and_write_one_folder(uninterrupted, tmp_path, start):
+    assert [path.name for path in uninterrupted.glob("runs/denoise/*")] == ["torchrun-both"]
+    alone = start(["-m", "mprnet_lit", *quick(RUN)], tmp_path, "one")
+    assert alone.wait() == 0, alone.output
+    one, two = checkpoint(tmp_path), checkpoint(uninterrupted)
+    assert one["global_step"] == two["global_step"] == 45
+    for name, expected in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], expected, rtol=0, atol=2e-5)
+
+
+def test_a_killed_node_stops_the_other_and_both_go_on_from_the_checkpoint(
+    uninterrupted, tmp_path, start
+):
+    nodes = torchrun(start, tmp_path, "killed", "resume=auto")
+    wait_until_mid_epoch(tmp_path, nodes)
+    nodes[0].kill()
+    killed = time.monotonic()
+    assert nodes[1].wait(60) not in (0, None)
+    assert time.monotonic() - killed < 30
+    assert nodes[1].output.count("Error: another process of this training ended") == 1
+    assert "mprnet_lit/cli/train.py" not in nodes[1].output  # no traceback of ours
+    saved = checkpoint(tmp_path)["global_step"]
+    assert saved in (15, 30)
+
+    nodes = torchrun(start, tmp_path, "again", "resume=auto")
+    assert [node.wait() for node in nodes] == [0, 0], [node.output for node in nodes]
+    assert sum(node.output.count(f"going on after step {saved}") for node in nodes) == 1
+    same(checkpoint(tmp_path), checkpoint(uninterrupted))
+
+
+def srun(start, folder, name, **env):
+    """Start what SLURM would: a task on each of two nodes."""
+    job = {
+        "SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_NNODES": "2",
+        "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0",
+        "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(free_port()),
+    }  # fmt: skip
+    command = ["-m", "mprnet_lit", *quick(["trainer=slurm", "resume=auto", *RUN])]
+    return [
+        start(command, folder, f"{name}{k}", **job, SLURM_PROCID=str(k), SLURM_NODEID=str(k), **env)
+        for k in range(2)
+    ]
+
+
+def test_slurms_warning_saves_requeues_once_and_the_job_goes_on(
+    uninterrupted, tmp_path, start, monkeypatch
+):
+    calls = fake_scontrol(tmp_path, monkeypatch)
+    tasks = srun(start, tmp_path, "first")
+    wait_until_mid_epoch(tmp_path, tasks)
+    for task in tasks:  # --signal=USR1@90
+        task.process.send_signal(signal.SIGUSR1)
+    assert [task.wait(60) for task in tasks] == [128 + signal.SIGUSR1, 0], tasks[0].output
+    assert calls() == ["show job 4711", "requeue 4711"]
+    assert tasks[0].output.count("Stopped by SIGUSR1 and saved") == 1
+    assert not any("Traceback" in task.output for task in tasks)
+    saved = checkpoint(tmp_path)["global_step"]
+    assert 15 <= saved < 45
+
+    tasks = srun(start, tmp_path, "second", SLURM_RESTART_COUNT="1")
+    assert [task.wait() for task in tasks] == [0, 0], [task.output for task in tasks]
+    assert f"going on after step {saved}" in tasks[0].output
+    assert len(calls()) == 2
+    same(checkpoint(tmp_path), checkpoint(uninterrupted))
+
+
+def test_machines_that_would_not_do_the_same_refuse(tmp_path, start):
+    """One of them does not see the folder, as without a shared disk."""
+    env = {"MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}
+    env |= {"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    env |= {"TORCHELASTIC_RUN_ID": "apart"}
+    nodes = []
+    for k in range(2):
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        command = ["-m", "mprnet_lit", *quick(["trainer=torchrun", *RUN])]
+        nodes.append(start(command, folder, "node", **env, RANK=str(k), GROUP_RANK=str(k)))
+    assert [node.wait() for node in nodes] == [1, 1]
+    assert "all machines need the same command and a shared disk" in nodes[1].output
+    assert not list(Path(tmp_path).glob("**/last.ckpt"))

@@ -1,0 +1,507 @@
+"""Resuming: settings take effect or are refused, and reports belong to the run."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tests.cli.test_bad_input import complaint
+from tests.config.test_config import compose
+from tests.conftest import quick
+
+from mprnet_lit.__main__ import main
+from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.data.sources import Photos, Sample
+from mprnet_lit.models import Size
+from mprnet_lit.reports.trials import find_trials
+from mprnet_lit.runs import folder as runs
+from mprnet_lit.training import memory
+from mprnet_lit.training import resume as resuming
+from mprnet_lit.training.callbacks import stop_on_signal as stopping
+from mprnet_lit.training.checkpoint_states import best_of, check_moments
+from mprnet_lit.training.checkpoints import AtomicCheckpointIO, matching, read_checkpoint
+from mprnet_lit.training.module import RestorationModule
+from mprnet_lit.training.schedule import warmup_cosine
+from mprnet_lit.utils import signals
+from mprnet_lit.utils.errors import RefusedError, UserError
+from mprnet_lit.weights import RECORD
+
+SMALL = (
+    "model.width=8", "model.unet_step=4", "model.orsnet_step=4", "model.cabs_per_orb=1",
+    "data.val_crop_size=32", "data.num_workers=0", "logger=none", "~callbacks.panels",
+    "module.schedule_per_step=true",
+)  # fmt: skip
+STEPS = 5
+"""Steps of an epoch."""
+
+
+def call(*arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["mprnet_lit", *quick([*SMALL, *arguments])])
+        try:
+            main()
+        except SystemExit as ended:
+            return ended.code
+    return 0
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """A run of two epochs, and one that SIGHUP stopped after its eighth step."""
+    folder = tmp_path_factory.mktemp("originals")
+    step, names = RestorationModule.training_step, []
+
+    def note(self, batch, batch_idx):
+        names.append(batch["name"])
+        return step(self, batch, batch_idx)
+
+    def hang_up(self, batch, batch_idx):
+        if self.trainer.global_step == STEPS + 2:
+            signal.raise_signal(signal.SIGHUP)
+        return step(self, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(RestorationModule, "training_step", note)
+        assert call("trainer.max_epochs=2", "hydra.run.dir=runs/denoise/whole") == 0
+        (folder / "names.json").write_text(json.dumps(names))
+        patch.setattr(RestorationModule, "training_step", hang_up)
+        assert call("trainer.max_epochs=2", "hydra.run.dir=stopped") == 128 + signal.SIGHUP
+    return folder
+
+
+@pytest.fixture
+def whole(originals, tmp_path):
+    """A copy of the complete run."""
+    return shutil.copytree(originals / "runs/denoise/whole", tmp_path / "runs/denoise/whole")
+
+
+@pytest.fixture
+def small(cli):
+    return lambda *arguments, **options: cli(*SMALL, *arguments, **options)
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_changed_settings_take_effect_in_mid_epoch(originals, small, tmp_path, monkeypatch):
+    stopped = originals / "stopped"
+    assert read_checkpoint(stopped / runs.LAST)["global_step"] == STEPS + 3
+    step, rates = RestorationModule.training_step, []
+
+    def training_step(self, batch, batch_idx):
+        rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(RestorationModule, "training_step", training_step)
+    outcome = small(
+        f"resume={stopped}", "hydra.run.dir=there", "optimizer.lr=0.05", "trainer.max_epochs=3",
+        "optimizer.weight_decay=0.1", "optimizer.betas=[0.8,0.99]", "module.extra_period=0",
+        "module.warmup_epochs=1",
+    )  # fmt: skip
+    assert f"Resuming {stopped / runs.LAST} (epoch 1, step 8); changed:" in outcome.output
+    assert "optimizer.lr 0.0002 -> 0.05" in outcome.output
+    lengths = (1 * STEPS, 2 * STEPS, 1e-6 / 0.05)
+    expected = [0.05 * warmup_cosine(k, *lengths) for k in range(STEPS + 3, 3 * STEPS)]
+    assert rates == pytest.approx(expected)
+    last = read_checkpoint(tmp_path / "there" / runs.LAST)
+    (group,) = last["optimizer_states"][0]["param_groups"]
+    assert (group["weight_decay"], tuple(group["betas"])) == (0.1, (0.8, 0.99))
+    assert group["lr"] == pytest.approx(1e-6) and last["global_step"] == 3 * STEPS
+
+    # The best is this run's alone, and the file's: the rate is too high to improve on before.
+    best = json.loads((tmp_path / "there/summary.json").read_text())
+    assert best.pop("resumed_from") == str(stopped / runs.LAST)
+    assert best == best_of(tmp_path / "there")
+    assert f"Best validation: epoch {best['epoch']:.0f}" in outcome.output
+    assert f"{best['psnr']:.2f} dB" in outcome.output
+    callback = next(s for k, s in last["callbacks"].items() if "val/psnr" in k)
+    assert callback["best_model_score"] == pytest.approx(best["psnr"])
+    assert callback["best_model_path"] == "best.ckpt"
+
+
+def test_settings_that_cannot_change_are_refused(whole, small, tmp_path):
+    last = whole / runs.LAST
+    before = contents(whole)
+    size = Size(**read_checkpoint(last)[RECORD]["size"])
+    new = ("trainer.max_epochs=3", "paths.run=there")
+    for arguments, expected in (
+        (["data.patch_size=16", "seed=3"], "with seed=3, data.patch_size=16: it was trained with "),
+        (["task=derain"], "it was trained with task.name=denoise"),
+        (["optimizer._target_=torch.optim.AdamW"], "optimizer._target_=torch.optim.Adam."),
+        (["trainer.max_steps=9"], "trainer.max_steps=9: it has 10 already"),
+        (["trainer.max_epochs=1"], "trainer.max_epochs=1: it has 2 already"),
+        (["weights=denoise"], "weights=denoise would have no effect beside resume="),
+        (["data.batch_size=4"], "it was trained with data.batch_size=2"),
+    ):
+        config = compose(*quick([*SMALL, *new, f"resume={last}", *arguments]))
+        with pytest.raises(RefusedError) as refused:
+            resuming.read(config, resuming.find_checkpoint(config, tmp_path / "there"), size)
+        assert expected in str(refused.value)
+    outcome = small(f"resume={last}", "hydra.run.dir=there", *arguments, status=1)
+    assert expected in complaint(outcome)
+    assert not (tmp_path / "there" / runs.ERROR).exists()
+    assert contents(whole) == before
+
+
+def test_nothing_left_to_train_changes_nothing(whole, small):
+    before = contents(whole)
+    same = ("trainer.max_epochs=2", "hydra.run.dir=runs/denoise/whole")
+    for resume in ("auto", whole / runs.LAST):
+        output = small(*same, f"resume={resume}").output
+        assert f"Already complete: {whole / runs.LAST}" in output
+        for line in ("best weights", "last state", "everything"):
+            (path,) = (x.split()[-1] for x in output.splitlines() if x.strip().startswith(line))
+            assert Path(path).exists()
+        assert "panel" not in output
+        kept = {p: c for p, c in before.items() if ".hydra" not in p.parts and p.suffix != ".log"}
+        assert {p: p.read_bytes() for p in kept} == kept
+    (whole / "summary.json").unlink()  # killed before it was written
+    small(*same, "resume=auto")
+    assert contents(whole)[whole / "summary.json"] == before[whole / "summary.json"]
+    output = small(f"resume={whole}", "trainer.max_epochs=2", "optimizer.lr=1").output
+    assert "These changes have no effect: optimizer.lr 0.0002 -> 1" in output
+
+
+def test_a_complete_checkpoint_outside_a_run_shows_no_folder(tmp_path, capsys):
+    moved = resuming.Resumed(Path("/moved.ckpt"), "epoch 2, step 10", [], True, {})
+    resuming.announce(compose(), tmp_path, moved)
+    output = capsys.readouterr().out
+    assert "Already complete: /moved.ckpt" in output and "everything" not in output
+
+
+def test_a_folder_that_holds_a_run_is_refused(originals, whole, small, monkeypatch):
+    before = contents(whole)
+    folder = "hydra.run.dir=runs/denoise/whole"
+    for arguments in (
+        [folder],
+        [folder, f"resume={originals / 'stopped'}"],
+        ["mode=evaluate", folder],
+    ):
+        message = complaint(small(*arguments, status=1))
+        assert f"{whole} holds a run, which this command would overwrite: add resume" in message
+    assert {p: c for p, c in contents(whole).items() if p in before} == before
+    assert {p.suffix for p in contents(whole).keys() - before.keys()} <= {".log"}
+    for name, value in (("RANK", "1"), ("TORCHELASTIC_RESTART_COUNT", "1")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            runs.refuse_existing(whole, None)
+    runs.refuse_existing(whole, whole)
+    runs.refuse_existing(whole.parent, None)
+
+
+def test_resume_auto_says_why_it_starts_a_new_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = compose("resume=auto")
+    assert resuming.not_found(plain, False) == (
+        "resume=auto found no run of this configuration in runs: starting a new one"
+    )
+    for name, overrides in (("far", ["seed=7", "optimizer.lr=1"]), ("near", ["seed=7"])):
+        runs.record(compose(*overrides), Path("runs") / name)
+    (tmp_path / "runs/old").mkdir()
+    (tmp_path / "runs/old/run.json").write_text('{"fingerprint": "x", "order": 9}\n')
+    assert "the nearest is runs/near, which differs in seed (7 there, 0 here): starting" in (
+        resuming.not_found(plain, False)
+    )
+    assert "nearest" not in resuming.not_found(plain, True)
+    assert "found runs/near, which has no checkpoint yet" in (
+        resuming.not_found(compose("seed=7"), False)
+    )
+    last = tmp_path / "runs/near" / runs.LAST
+    last.parent.mkdir()
+    last.touch()
+    assert "found runs/near, but hydra.run.dir names another folder" in (
+        resuming.not_found(compose("seed=7"), False)
+    )
+
+
+def test_resume_names_a_run_folder_or_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty is not the folder of one run with a checkpoint"):
+        resuming.find_checkpoint(compose("resume=empty"), tmp_path / "new")
+
+
+def test_other_images_are_refused():
+    def data(*names, validation="v", **options):
+        module = RestorationDataModule(Photos("train"), Photos("val"), patch_size=8, **options)
+        module.train_samples = [Sample(n, Path(n), None, 64, 64) for n in names]
+        module.val_samples = [Sample(validation, Path(), None, 64, 64)]
+        return module
+
+    saved = data("a", "b").state_dict()
+    data("a", "b", validation="w").load_state_dict(saved)  # takes effect
+    data("a", "b").load_state_dict({})  # of an earlier version
+    for other, expected in (
+        (data("a", "b", "c"), "not those of the checkpoint (2 then, 3 now)"),
+        (data("a", "z"), "(2, with other names)"),
+        (data("a", "b", crops_per_image=2), "not those of the checkpoint"),
+    ):
+        with pytest.raises(RefusedError) as refused:
+            other.load_state_dict(saved)
+        assert expected in str(refused.value)
+    saved = data("a", "b", crops_per_image=2).state_dict()
+    with pytest.raises(RefusedError, match=r"data\.cache_gb=1e-05: the order"):
+        data("a", "b", crops_per_image=2, cache_gb=1e-5).load_state_dict(saved)
+
+
+def test_the_best_score_is_read_from_best_ckpt(originals, whole):
+    summary = json.loads((whole / "summary.json").read_text())
+    assert best_of(whole) == summary
+    assert best_of(whole, sample="another validation set") == {}
+    (whole / "checkpoints/best.ckpt").rename(whole / "checkpoints/elsewhere")
+    (whole / "checkpoints/best.ckpt").symlink_to("elsewhere")
+    assert best_of(whole) == {}
+
+
+def test_sighup_is_handled_unless_it_is_ignored(monkeypatch):
+    before = signal.getsignal(signal.SIGHUP)
+    with signals.passing_on():
+        assert signal.getsignal(signal.SIGHUP) == signals._receive
+        assert signal.SIGHUP in stopping._signals()
+    assert signal.getsignal(signal.SIGHUP) == before
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # by nohup
+    try:
+        with signals.passing_on():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.SIGHUP not in stopping._signals()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_output_to_a_closed_terminal_is_discarded():
+    master, terminal = os.openpty()
+    try:
+        signals.leave_terminal((terminal,))
+        assert os.isatty(terminal)
+        os.close(master)
+        with pytest.raises(OSError, match="Input/output"):
+            os.write(terminal, b"x")
+        signals.leave_terminal((terminal,))
+        assert os.write(terminal, b"x") == 1
+    finally:
+        os.close(terminal)
+
+
+def test_a_failed_run_has_its_error_until_it_is_resumed(originals, small, tmp_path, monkeypatch):
+    shutil.copytree(originals / "stopped", tmp_path / "runs/denoise/failed")
+    arguments = ("trainer.max_epochs=2", "hydra.run.dir=runs/denoise/failed", "resume=auto")
+
+    def training_step(self, batch, batch_idx):
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RestorationModule, "training_step", training_step)
+        small(*arguments, status=1)
+    error = tmp_path / "runs/denoise/failed/error.txt"
+    assert error.read_text() == "RuntimeError: a bug\n"
+    (trial,) = find_trials(tmp_path / "runs")[1]
+    assert (trial.state, trial.error) == ("failed", "RuntimeError: a bug")
+    with runs.held(error.parent):  # the run of another process has not failed
+        error.unlink()
+        assert "another process is at work" in complaint(small(*arguments, status=1))
+    assert not error.exists()
+    error.write_text("an earlier one")
+    small(*arguments)
+    assert not error.exists()
+    assert find_trials(tmp_path / "runs")[1][0].state == "complete"
+
+
+# A stranger's checkpoint
+
+
+@pytest.fixture
+def edit(whole):
+    """Change the complete run's last checkpoint; returns its path."""
+
+    def edited(change):
+        content = torch.load(whole / runs.LAST, weights_only=True)
+        change(content)
+        torch.save(content, whole / runs.LAST)
+        return whole / runs.LAST
+
+    return edited
+
+
+def test_paths_and_schedules_in_a_checkpoint_are_not_used(edit, small, tmp_path):
+    treasure = tmp_path / "there/checkpoints/treasure"
+    far = tmp_path / "far"
+    for folder in (treasure, far):
+        folder.mkdir(parents=True)
+        (folder / "gold").touch()
+
+    def change(content):
+        for key, state in content["callbacks"].items():
+            if not key.startswith("ModelCheckpoint"):
+                continue
+            bad = str(treasure) if "val/psnr" in key else f"local://{far}"
+            worst = torch.tensor(-9.0)
+            state |= dict.fromkeys(
+                ("best_model_path", "last_model_path", "kth_best_model_path"), bad
+            )
+            state |= {"kth_value": worst, "best_model_score": worst}
+            state["dirpath"] = str(tmp_path / "there/checkpoints")
+            state["best_k_models"] = {bad: worst} if "val/psnr" in key else {}
+        content["lr_schedulers"] = [{"step": "x", "optimizer": 1, "lr_lambdas": [{"__call__": 1}]}]
+        content["optimizer_states"][0]["param_groups"][0] |= {"lr": 9.0, "surplus": 1}
+        content["callbacks"]["Summary"] = {"best": "nonsense"}  # of an earlier version
+        content["hyper_parameters"] = {"_target_": "os.system"}
+
+    last = edit(change)
+    new = ("hydra.run.dir=there", "trainer.max_epochs=3", "module.extra_period=0")
+    small(f"resume={last}", *new)
+    assert (treasure / "gold").exists() and (far / "gold").exists()
+    saved = read_checkpoint(tmp_path / "there" / runs.LAST)
+    assert not any(name in str(saved["callbacks"]) for name in ("treasure", "local:"))
+    assert (tmp_path / "there/checkpoints/best.ckpt").is_file()
+    (group,) = saved["optimizer_states"][0]["param_groups"]
+    assert group["lr"] == pytest.approx(1e-6) and "surplus" not in group
+    assert saved["lr_schedulers"][0]["last_epoch"] == 3 * STEPS
+
+
+def test_only_regular_files_of_the_run_are_removed_or_replaced(tmp_path):
+    folder = tmp_path / "run/checkpoints"
+    folder.mkdir(parents=True)
+    files = AtomicCheckpointIO(folder)
+    names = {"own": folder / "a.ckpt", "outside": tmp_path / "b.ckpt", "sub": folder / "sub/c.ckpt"}
+    for path in names.values():
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (folder / "link.ckpt").symlink_to(names["outside"])
+    os.mkfifo(folder / "pipe.ckpt")
+    for path in (*names.values(), folder / "link.ckpt", folder / "pipe.ckpt", folder / "sub",
+                 folder / "../../b.ckpt", f"file://{tmp_path}", "memory://x", folder):  # fmt: skip
+        files.remove_checkpoint(path)
+    assert not names["own"].exists() and names["outside"].exists() and names["sub"].exists()
+    for name in ("link.ckpt", "pipe.ckpt", "sub"):
+        with pytest.raises(UserError, match="is a link or a special file: remove it"):
+            files.save_checkpoint({}, folder / name)
+    folder.rename(tmp_path / "else")
+    folder.symlink_to(tmp_path / "else")
+    with pytest.raises(UserError, match="checkpoints is a link"):
+        files.save_checkpoint({}, folder / "last.ckpt")
+
+
+def put(value, *keys):
+    """Return a function that sets a nested value of a checkpoint."""
+
+    def change(content):
+        *path, last = keys
+        for key in path:
+            content = content[key]
+        content[last] = value
+
+    return change
+
+
+MOMENTS = ("optimizer_states", 0, "state", 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("many", "loops", "fit_loop", "epoch_loop.batch_progress", "total", "processed"),
+        put({"total": "x", "running": 0}, "callbacks", "BadSteps"),
+        put(torch.zeros(3), *MOMENTS, "exp_avg"),
+        put(torch.zeros(3), "state_dict", "model.tail.weight"),
+    ],
+    ids=range(4),
+)
+def test_states_of_wrong_types_are_refused(edit, small, change):
+    last = edit(change)
+    message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
+    assert f"{last} can't be resumed: it does not fit this configuration" in message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put([], "callbacks"),
+        put("2", "global_step"),
+        put(-1, "loops", "fit_loop", "epoch_progress", "current", "processed"),
+        put("x", "mprnet_lit", "metrics"),
+        put({"val/psnr": "x"}, "mprnet_lit", "metrics"),
+        put("abc", "pytorch-lightning_version"),
+        put(torch.zeros(()).expand(99), "state_dict", "x"),
+        put(7, "RestorationDataModule"),
+    ],
+    ids=range(8),
+)
+def test_contents_of_wrong_types_are_refused(edit, change):
+    with pytest.raises(UserError, match="is not a training checkpoint of mprnet_lit"):
+        read_checkpoint(edit(change))
+
+
+def test_matching_checks_types():
+    template = {"count": 0, "done": False, "inner": {"share": 0.5}}
+    value = {"count": 3, "inner": {"share": 1, "surplus": "x"}, "reset": None}
+    assert matching(template, value) == {"count": 3, "done": False, "inner": {"share": 1}}
+    for bad in ({"count": "3"}, {"count": True}, {"count": -1}, {"done": 1}, {"inner": 3},
+                {"inner": {"share": float("nan")}}, {"count": 10**400}, 5):  # fmt: skip
+        with pytest.raises(ValueError):
+            matching(template, bad)
+
+
+def test_moments_of_another_optimizer_are_refused(edit, small):
+    last = edit(put({"momentum_buffer": None}, *MOMENTS))
+    message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
+    assert "that of another optimizer (it holds momentum_buffer, and the configured" in message
+
+
+@pytest.mark.parametrize("name", ["Adam", "SGD", "Adafactor", "RMSprop", "NAdam", "Rprop"])
+def test_moments_of_every_optimizer_are_accepted(name):
+    def make(parameters):
+        return getattr(torch.optim, name)(parameters)
+
+    def network():
+        return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 4, 1))
+
+    trained = network()
+    optimizer = make(trained.parameters())
+    trained(torch.rand(1, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    states = optimizer.state_dict()["state"]
+    fresh = make(network().parameters())
+    check_moments(states, fresh, make)
+    with pytest.raises(ValueError, match="no parameter 4"):
+        check_moments({4: {}}, fresh, make)
+
+
+def test_another_number_of_batches_is_refused(edit, small):
+    def change(content):  # as an earlier version's, which says nothing of the images
+        del content["RestorationDataModule"]
+        content["callbacks"]["Batches"]["of_an_epoch"] = 6
+
+    last = edit(change)
+    message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
+    assert "an epoch had 6 batches at the checkpoint, and has 5 now" in message
+    with pytest.raises(ValueError, match="without batches"):
+        memory.Batches().on_load_checkpoint(
+            SimpleNamespace(accumulate_grad_batches=1),
+            None,
+            {"callbacks": {"Batches": {"accumulated": 0, "of_an_epoch": 5}}},
+        )
+
+
+def test_resuming_after_max_steps_in_mid_epoch(originals, small, tmp_path, monkeypatch):
+    step, seen = RestorationModule.training_step, []
+
+    def training_step(self, batch, batch_idx):
+        seen.append(batch["name"])
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(RestorationModule, "training_step", training_step)
+    small("trainer.max_steps=7", "hydra.run.dir=short")
+    seen_before = len(seen)
+    outcome = small("trainer.max_epochs=2", "resume=short", "hydra.run.dir=long")
+    assert seen_before == 7
+    assert "Resuming short/checkpoints/last.ckpt (epoch 1, step 7)" in outcome.output
+    assert seen == json.loads((originals / "names.json").read_text())
+    assert len(seen) == 2 * STEPS
+    assert json.loads((tmp_path / "long/summary.json").read_text())["step"] == 2 * STEPS

@@ -1,0 +1,52 @@
+"""The learning-rate schedule against the recipe's closed form."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from mprnet_lit.training.schedule import build_schedule
+
+
+def rates(epochs, **options):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
+    steps = options.get("steps_per_epoch", 1) if options.get("per_step") else 1
+    paper = {"warmup_epochs": 3, "extra_period": 0, "final_lr": 1e-6}
+    each = {"steps_per_epoch": 1, "per_step": False}
+    schedule = build_schedule(optimizer, epochs=epochs, **paper | each | options)
+    out = []
+    for _ in range(int(epochs * steps)):
+        out.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return [*out, schedule.get_last_lr()[0]]
+
+
+def cosine(epoch, period):
+    return 1e-6 + (2e-4 - 1e-6) * 0.5 * (1 + math.cos(math.pi * epoch / period))
+
+
+def test_paper_recipe():
+    lr = rates(250)
+    assert lr[:4] == pytest.approx([2e-4 / 3, 4e-4 / 3, 2e-4, 2e-4])
+    assert lr[100] == pytest.approx(cosine(97, 247))
+    assert lr[250] == pytest.approx(1e-6)
+
+
+def test_denoising_stops_short_of_the_final_rate():
+    lr = rates(80, extra_period=40)
+    assert lr[80] == pytest.approx(cosine(77, 117))
+    assert lr[80] > 2e-5
+
+
+def test_per_step_is_smooth_and_ends_at_the_same_rate():
+    lr = rates(10, steps_per_epoch=20, per_step=True, warmup_epochs=1)
+    assert lr[0] == pytest.approx(2e-4 / 20)
+    assert max(lr) == pytest.approx(2e-4) == lr[19]
+    assert lr[-1] == pytest.approx(1e-6)
+    assert max(abs(a - b) for a, b in pairwise(lr)) < 1.1e-5
+
+
+def test_a_short_run_still_reaches_the_peak():
+    assert max(rates(2)) == pytest.approx(2e-4)

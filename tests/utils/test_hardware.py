@@ -1,0 +1,76 @@
+"""What is chosen by the machine."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mprnet_lit.utils.hardware import fast_precision
+
+FAULTS = """
+import resource, torch
+from mprnet_lit.utils.hardware import keep_freed_memory
+if {keep}:
+    assert keep_freed_memory()
+def step():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    x = torch.zeros(10_000_000, requires_grad=True)  # 40 MB: more than glibc keeps unasked
+    y = x
+    for _ in range(8):
+        y = torch.sin(y)
+    y.sum().backward()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+for _ in range(4):
+    step()
+print(step() + step())
+"""
+
+
+@pytest.mark.parametrize(
+    ("bf16", "amx", "expected"),
+    [
+        (True, False, "bf16-mixed"),
+        (False, True, "bf16-mixed"),
+        (False, False, "32-true"),
+    ],
+)
+def test_a_cpu_gets_bfloat16_where_it_multiplies_it(monkeypatch, bf16, amx, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert fast_precision(torch.device("cpu"))[0] == expected
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((9, 0), "bf16-mixed"), ((7, 5), "32-true")])
+def test_a_gpu_gets_bfloat16_from_ampere_on(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    precision, why = fast_precision(torch.device("cuda"))
+    assert precision == expected
+    assert "Some GPU" in why
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_steps_with_large_tensors_reuse_the_memory_of_the_last():
+    def faults(keep: bool) -> int:
+        command = [sys.executable, "-c", FAULTS.format(keep=keep)]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert faults(keep=True) < 0.2 * faults(keep=False)
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_training_takes_it_and_says_why(cli, monkeypatch, bf16):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    outcome = cli(
+        "~trainer.precision", "+trainer.precision=${mprnet.fast_precision:}", "debug=fast"
+    )
+    said = "bf16-mixed (this CPU multiplies" if bf16 else "32-true (this CPU has no instructions"
+    assert f"precision {said} " in outcome.output.replace("\n", " ")
+
+
+def test_a_choice_against_the_machine_is_said(cli, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    outcome = cli("trainer.precision=32-true", "debug=fast")
+    assert "as configured; bf16-mixed would be this machine's" in outcome.output

@@ -1,0 +1,67 @@
+"""Names and messages that come from files are printed as they are, but obey nothing."""
+
+import io
+
+import pytest
+from rich.console import Console
+from tests.conftest import PHOTOS
+
+from mprnet_lit.utils.console import say, say_facts
+from mprnet_lit.utils.text import printable, printable_lines
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("photo \u00fc \u6771\u4eac \U0001f600 \u202f.jpg", None),
+        ("\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None),  # a joiner of Persian
+        ("a\x1b[2Jb", r"a\x1b[2Jb"),
+        ("a\x1b]0;title\x07", r"a\x1b]0;title\x07"),
+        ("a\nError: b\r\tc", r"a\nError: b\r\tc"),
+        ("evil\u202egpj.exe", r"evil\u202egpj.exe"),
+        ("\x9b31m\u2028\u2066\ufeff\udc80", r"\x9b31m\u2028\u2066\ufeff\udc80"),
+    ],
+)
+def test_control_characters_are_written_out(text, printed):
+    assert printable(text) == (text if printed is None else printed)
+
+
+def test_a_message_keeps_its_list():
+    assert printable_lines("2 bad:\n  a\x1bb\n  c") == "2 bad:\n  a\\x1bb\n  c"
+    assert printable_lines("a\nError: b") == r"a\nError: b"
+
+
+def test_lines_are_printed_literally():
+    console = Console(file=io.StringIO(), force_terminal=True, width=20)
+    say(console, "[red]:smile:[/red] \x1b[31m " + "x" * 30)
+    say_facts(console, {"task": "de\x1bblur[bold]"})
+    printed = console.file.getvalue()
+    assert printed == (
+        r"[red]:smile:[/red] \x1b[31m " + "x" * 30 + "\n" + r"task  de\x1bblur[bold]" + "\n"
+    )
+
+
+def test_names_of_files_in_messages_of_the_command_line(cli, tmp_path):
+    (tmp_path / "in").mkdir()
+    bad = tmp_path / "in" / "a\x1b[31m\nError: done\u202e.png"
+    bad.write_bytes(b"not an image")
+    (tmp_path / "in" / "[red]b[bold].png").write_bytes(b"nor this")
+    outcome = cli("mode=restore", "input=in", "output=out", status=1)
+    for said in (outcome.output, outcome.errors):
+        assert r"a\x1b[31m\nError: done\u202e.png" in said and "[red]b[bold].png" in said
+        assert not {"\x1b", "\u202e"} & set(said)
+    outcome = cli("mode=evaluate", "task=denoise", f"input={bad}", "target=in", status=1)
+    assert r"a\x1b[31m\nError: done\u202e.png" in outcome.errors
+    assert len(outcome.errors.strip().splitlines()) == 1
+
+
+def test_names_of_files_in_scores_and_pages(tmp_path):
+    from mprnet_lit.evaluation.results import _cell
+    from mprnet_lit.reports.page import fill
+
+    assert _cell("=HYPERLINK(1)") == "'=HYPERLINK(1)" and _cell("-1.png") == "'-1.png"
+    assert _cell("a\x1b\n") == r"a\x1b\n" and _cell("photo-1") == "photo-1"
+    page = fill("report.html", "t\x1b", {"entries": [{"name": "\u202egpj"}], "n": "a\nb\x07"})
+    text = page.decode()
+    assert not {"\x1b", "\u202e", "\x07"} & set(text) and r"a\nb\\x07" in text
+    assert PHOTOS.is_dir()

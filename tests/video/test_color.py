@@ -1,0 +1,202 @@
+"""A restored video shows the colors of its source, whatever the input and the container."""
+
+import numpy as np
+import pytest
+
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.video.restore import restore_video
+
+av = pytest.importorskip("av")
+from tests.video.color_chart import (
+    HD,
+    RATE,
+    SD,
+    Clip,
+    alpha_ramp,
+    as_format,
+    chart,
+    decode,
+    default_matrix,
+    encode,
+    frame_of,
+    is_ycbcr,
+    means,
+    tag,
+)
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
+
+X264 = {"qp": "0", "preset": "ultrafast"}
+X265 = {"x265-params": "lossless=1:log-level=none", "preset": "ultrafast"}
+VP9 = {"lossless": "1", "deadline": "realtime", "cpu-used": "8"}
+FINE = {"flags": "+qscale", "global_quality": "118"}
+
+
+CLIPS = [
+    Clip("untagged.mkv", "libx264", "yuv420p", X264),
+    Clip("untagged_hd.mkv", "libx264", "yuv420p", X264, size=HD),
+    Clip("sd_709.mp4", "libx264", "yuv420p", X264, (1, 1, 1, 1)),
+    Clip("hd_601.mp4", "libx264", "yuv420p", X264, (6, 1, 6, 6), HD),
+    Clip("fcc.mkv", "libx264", "yuv420p", X264, (4, 1, 4, 4)),
+    Clip("smpte240m.mkv", "libx264", "yuv420p", X264, (7, 1, 7, 7)),
+    Clip("full.mp4", "libx264", "yuvj420p", X264, (5, 2, 2, 2)),
+    Clip("full_untagged.mkv", "libx264", "yuv420p", X264, (2, 2, 2, 2)),
+    Clip("p3_422_full.mov", "libx264", "yuv422p", X264, (1, 2, 12, 13)),
+    Clip("hdr_444.mkv", "libx264", "yuv444p", X264, (9, 1, 9, 16)),
+    Clip("ten_bits.mp4", "libx264", "yuv420p10le", X264, (1, 1, 2, 2)),
+    Clip("ten_bits_full.mkv", "libx265", "yuv420p10le", X265, (9, 2, 9, 18)),
+    Clip("rgb.mkv", "libx264rgb", "rgb24", X264),
+    Clip("rgb_hd.mp4", "libx264rgb", "rgb24", X264, size=HD),
+    Clip("rgb_ten_bits.mkv", "libx265", "gbrp10le", X265),
+    Clip("png.mov", "png", "rgb24"),
+    Clip("png.avi", "png", "rgb24"),
+    Clip("png_alpha.mov", "png", "rgba"),
+    Clip("animation_alpha.mov", "qtrle", "argb"),
+    Clip("prores.mov", "prores_ks", "yuv422p10le", {}, (1, 1, 1, 1)),
+    Clip("prores_alpha.mov", "prores_ks", "yuva444p10le", {}, (1, 1, 1, 1)),
+    Clip("vp9_full.webm", "libvpx-vp9", "yuv420p", VP9, (1, 2, 1, 13)),
+    Clip("vp9_444.webm", "libvpx-vp9", "yuv444p", VP9, (1, 1, 2, 2)),
+    Clip("vp9_rgb.webm", "libvpx-vp9", "gbrp", VP9),
+    Clip("vp9_alpha.webm", "libvpx-vp9", "yuva420p", VP9, (1, 1, 1, 13)),
+    Clip("mjpeg.avi", "mjpeg", "yuvj420p", FINE, (5, 2, 2, 2)),
+    Clip("mpeg4.avi", "mpeg4", "yuv420p", FINE),
+    Clip("raw_rgb.avi", "rawvideo", "bgr24"),
+    Clip("raw.avi", "rawvideo", "yuv420p"),
+    Clip("gray.mkv", "ffv1", "gray"),  # full range, as for FFmpeg
+    Clip("gray_limited.mkv", "ffv1", "gray", {}, (2, 1, 2, 2)),
+    Clip("gray_ten_bits.mkv", "ffv1", "gray10le"),
+]
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory):
+    """The path of a clip, which is encoded once."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def path(clip):
+        if not (folder / clip.name).exists():
+            encode(folder / clip.name, clip)
+        return folder / clip.name
+
+    return path
+
+
+def expected_tags(clip, suffix, form):
+    matrix, levels, *others = clip.tags
+    if suffix == ".avi":
+        return (2, 0, 2, 2)
+    if not is_ycbcr(form):
+        matrix, levels = default_matrix(clip.size), 1
+    if suffix == ".webm":
+        levels = levels or 1  # which VP9 always says
+        matrix = 6 if matrix == 4 else matrix
+    if suffix == ".mov" and form.components[-1].is_alpha:
+        matrix, levels = 6 if matrix == 5 else matrix, levels or 1
+    return (matrix, levels, *others)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+def test_levels_and_tags_survive(encoded, tmp_path, clip, suffix):
+    source, out = encoded(clip), tmp_path / f"out{suffix}"
+    seen, events = [], []
+
+    def restore(frame):
+        seen.append(frame)
+        events.append("frame")
+        return frame
+
+    assert restore_video(source, out, restore, say=events.append) == 2
+    before, _ = decode(source)
+    after, tags = decode(out)
+    form = av.VideoFormat(clip.pix_fmt)
+    assert tags == expected_tags(clip, suffix, form)
+
+    truth = chart(clip.size)
+    if len(form.components) == 1:
+        truth = np.repeat((truth @ (0.299, 0.587, 0.114)).round()[..., None], 3, 2)
+    truth = means(truth[None])
+    assert np.abs(means(before)[:, :3] - truth).max() < 2  # this test's own arithmetic
+    assert np.abs(means(np.stack(seen)) - truth).max() < 2
+    error = means(after)[:, :3] - means(before)[:, :3]
+    assert np.abs(error).max() < 5
+    assert np.abs(error.mean(0)).max() < 0.6
+
+    notes = [event for event in events if event != "frame"]
+    assert notes == events[: len(notes)] and len(notes) <= 1  # one line, before the first frame
+    note = "".join(notes)
+    if form.components[-1].is_alpha and len(form.components) > 3:
+        kept = suffix in (".webm", ".mov")
+        assert ("alpha channel" in note) is not kept
+        ramp = means(alpha_ramp(clip.size)[None, ..., None])[:, 0] if kept else 255
+        assert np.abs(means(after)[:, 3] - ramp).max() < 3
+    else:
+        assert "alpha" not in note
+    assert ("bits (8 are written)" in note) == (max(c.bits for c in form.components) > 8)
+    assert ("4:2:0" in note) == (
+        len(form.components) > 2
+        and form.chroma_width(64) * form.chroma_height(64) > 32 * 32
+        and not (suffix == ".mov" and form.components[-1].is_alpha)
+    )
+    assert ("color primaries" in note) == (suffix == ".avi" and clip.tags[2:] != (2, 2))
+
+
+def test_a_matrix_that_changes_midway_is_followed(tmp_path):
+    path = tmp_path / "changing.avi"
+    two_parts(path, (6, 1, 2, 2), (1, 2, 2, 2))
+    restore_video(path, tmp_path / "out.mkv", lambda frame: frame)
+    after, tags = decode(tmp_path / "out.mkv")
+    assert tags == (6, 1, 2, 2)
+    truth = means(chart(SD)[None])
+    for part in after[:2], after[2:]:
+        assert np.abs(means(part)[:, :3] - truth).max() < 5
+
+
+def test_a_transfer_that_changes_midway_is_refused(tmp_path):
+    path, out = tmp_path / "changing.avi", tmp_path / "out.mkv"
+    two_parts(path, (9, 1, 9, 14), (9, 1, 9, 16))
+    with pytest.raises(UserError, match=r"changing\.avi .*transfer change midway: split it"):
+        restore_video(path, out, lambda frame: frame)
+    assert not out.exists()
+
+
+def two_parts(path, *parts):
+    """Write two frames with each of the tags: H.264, whose headers stand between, in AVI."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", RATE, options=X264)
+        stream.width, stream.height = SD
+        time = 0
+        for number, tags in enumerate(parts):
+            encoder = stream.codec_context
+            if number:
+                encoder = av.CodecContext.create("libx264", "w")
+                encoder.width, encoder.height = SD
+                encoder.pix_fmt, encoder.options = "yuv420p", X264
+            encoder.time_base = 1 / RATE
+            tag(encoder, tags)
+            clip = Clip("", "", "yuvj420p" if tags[1] == 2 else "yuv420p")
+            frames = [frame_of(clip, chart(SD), tags) for _ in range(2)]
+            for frame in (*frames, None):
+                if frame is not None:
+                    frame = frame if tags[1] != 2 else as_format(frame, "yuv420p")
+                    frame.pts, frame.time_base = time, 1 / RATE
+                    time += 1
+                for packet in encoder.encode(frame):
+                    packet.stream = stream
+                    container.mux(packet)
+
+
+def test_an_unknown_matrix_is_refused(tmp_path):
+    path = tmp_path / "ycgco.mkv"
+    clip = Clip(path.name, "libx264", "yuv444p", X264)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", RATE, options=X264)
+        stream.width, stream.height = SD
+        stream.pix_fmt = "yuv444p"
+        stream.codec_context.colorspace = 8
+        frame = frame_of(clip, chart(SD), clip.tags)
+        frame.pts, frame.time_base = 0, 1 / RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(UserError, match=r"ycgco\.mkv .*YCgCo, is not supported: convert it"):
+        restore_video(path, tmp_path / "out.mkv", pytest.fail)

@@ -1,0 +1,131 @@
+"""A restored video keeps its times, size, sound and tags, and is written whole or not at all."""
+
+import sys
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+import pytest
+
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.video.containers import is_cut_short
+from mprnet_lit.video.restore import count_frames, restore_video
+
+av = pytest.importorskip("av")
+
+from tests.video.clips import FRAMES, UNEVEN, add_sound, film, look
+
+
+def invert(frame):
+    return 255 - frame
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain.mp4", {}),
+        ("cinema.mp4", {"rate": Fraction(24_000, 1001), "full": 1}),
+        ("uneven.mp4", {"times": UNEVEN}),
+        ("uneven.mkv", {"times": UNEVEN, "sound": "pcm_s16le"}),
+        ("turned.mov", {"turn": 90}),
+        ("odd.mkv", {"size": (95, 63), "sound": None}),
+        ("web.webm", {"codec": "libvpx-vp9", "sound": "libopus"}),
+        ("old.avi", {"codec": "mpeg4", "sound": "pcm_s16le", "rate": Fraction(24_000, 1001)}),
+    ],
+)
+def test_all_but_the_pictures_is_kept(tmp_path, name, options):
+    film(tmp_path / name, **options)
+    told = []
+    out = tmp_path / "new" / name
+    count = restore_video(tmp_path / name, out, invert, lambda *numbers: told.append(numbers))
+    assert count == FRAMES == count_frames(tmp_path / name) == count_frames(out)
+    assert told == [(i + 1, FRAMES) for i in range(FRAMES)]
+    before, pictures = look(tmp_path / name)
+    after, inverted = look(out)
+    assert after == before
+    if options.get("turn"):
+        assert after["rotation"] == options["turn"]
+    if options.get("times"):
+        assert after["times"] == [Fraction(time, 1000) for time in UNEVEN]
+    error = np.square(invert(pictures).astype(float) - inverted).mean((1, 2, 3))
+    assert (10 * np.log10(255**2 / error)).min() > 36
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_video_may_be_replaced_by_its_restored_self(tmp_path):
+    path = tmp_path / "cat.mp4"
+    film(path)
+    _, before = look(path)
+    assert restore_video(path, path, invert) == FRAMES
+    assert np.abs(look(path)[1].astype(int) - invert(before)).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.8, 0.999])
+def test_a_video_cut_short_leaves_nothing(tmp_path, name, share):
+    path, out = tmp_path / name, tmp_path / "new" / name
+    film(path, sound="pcm_s16le" if name != "a.mp4" else "aac")
+    whole = path.read_bytes()
+    assert not is_cut_short(path)
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(UserError, match=rf"{name} .*damaged.*replace or remove it"):
+        restore_video(path, out, invert)
+    assert list(tmp_path.rglob("*")) == [path]
+
+
+def test_what_cameras_append_is_not_missed(tmp_path):
+    path = tmp_path / "a.mp4"
+    film(path)
+    path.write_bytes(path.read_bytes() + b"\xff" * 100)
+    assert not is_cut_short(path)
+
+
+def test_what_is_no_video_is_named(tmp_path):
+    text, out = tmp_path / "text.mp4", tmp_path / "out.mp4"
+    text.write_text("#EXTM3U\nhttp://localhost/a.ts\n")
+    with pytest.raises(UserError, match=r"text\.mp4 is not a readable video"):
+        restore_video(text, out, invert)
+    with pytest.raises(UserError, match=r"there is no video .*gone\.mp4"):
+        restore_video(tmp_path / "gone.mp4", out, invert)
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        voice = container.add_stream("aac", 48_000)
+        voice.layout = "mono"
+        add_sound(container, voice, "flt")
+    with pytest.raises(UserError, match=r"sound\.mp4 holds no moving pictures"):
+        restore_video(tmp_path / "sound.mp4", out, invert)
+    assert not out.exists()
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    film(tmp_path / "cat.mkv", sound="pcm_s16le")
+    restore = partial(restore_video, tmp_path / "cat.mkv", restore=invert)
+    with pytest.raises(UserError, match=r"cat\.webm.*audio.*pcm_s16le.*choose \.mkv"):
+        restore(tmp_path / "cat.webm")
+    with pytest.raises(UserError, match=r"cat\.gif.*use one of \.avi"):
+        restore(tmp_path / "cat.gif")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=r"can't write the video .*cat\.mkv"):
+        restore(tmp_path / "file" / "cat.mkv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.mkv", "file"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_run_leaves_an_earlier_file_alone(tmp_path, stop):
+    path, out = tmp_path / "cat.mp4", tmp_path / "out.mp4"
+    film(path)
+    out.write_bytes(b"earlier")
+
+    def progress(done, total):
+        if done == 5:
+            raise stop
+
+    with pytest.raises(stop):
+        restore_video(path, out, invert, progress)
+    assert out.read_bytes() == b"earlier"
+    assert sorted(tmp_path.iterdir()) == [path, out]
+
+
+def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UserError, match=r"pip install -e '.*\[video\]'"):
+        count_frames(tmp_path / "a.mp4")
