@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from mprnet_lit import Restorer, weights
-from mprnet_lit.training.checkpoints import read_checkpoint
 from mprnet_lit.runs.folder import LAST
+from mprnet_lit.training.checkpoints import read_checkpoint
 
 RELEASE = Path(__file__).parent / "fixtures" / "release_0_1"
 NETWORK = (
