@@ -198,6 +198,7 @@ CALLS = {
     "DerainProtocol": protocol("derain"),
     "RealBlurProtocol": protocol("realblur"),
     "SiddProtocol": protocol("sidd"),
+    "load_weights": [lambda: mprnet_lit.load_weights("none.pth"), lambda: mprnet_lit.load_weights(3)],
     "load": [lambda: weights.load("none.pth"), lambda: weights.load(None)],
     "read": [lambda: weights.read(str(ROOT / "README.md")), lambda: weights.read(3)],
     "save": [
@@ -242,10 +243,13 @@ def documented():
         names |= {
             name for name in ours if not name.startswith("_") and callable(found.mapping[name])
         }
-    for info in pkgutil.iter_modules(mprnet_lit.__path__, "mprnet_lit."):
-        if info.name == "mprnet_lit.config.messages":  # the command line's
-            continue
-        package = importlib.import_module(info.name)
+    packages = [
+        info.name
+        for info in pkgutil.walk_packages(mprnet_lit.__path__, "mprnet_lit.")
+        if info.ispkg
+    ]
+    for name in ["mprnet_lit", *packages]:
+        package = importlib.import_module(name)
         for name in getattr(package, "__all__", ()):
             value = getattr(package, name)
             if inspect.isclass(value) or inspect.isfunction(value):

@@ -19,6 +19,7 @@ from mprnet_lit.training.callbacks.summary import show, write_summary
 from mprnet_lit.training.checkpoint_states import best_of
 from mprnet_lit.training.checkpoints import AVERAGED, epochs_done, read_checkpoint, read_info
 from mprnet_lit.utils.console import say
+from mprnet_lit.utils.deprecated import current_name
 from mprnet_lit.utils.errors import RefusedError
 from mprnet_lit.weights import RECORD
 
@@ -131,7 +132,10 @@ def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, A
         RefusedError: a setting that can't change within a training differs, or the checkpoint has
             more epochs or steps than the command asks for.
     """
-    trained = flatten(dict(read_info(content).config))
+    trained = {
+        key: current_name(value) if key.endswith("_target_") else value
+        for key, value in flatten(dict(read_info(content).config)).items()
+    }
     asked = flatten(OmegaConf.to_container(config, resolve=True))
     differ = [k for k in asked if k in trained and not _same(asked[k], trained[k])]
     fixed = [k for p in _FIXED for k in differ if _within(k, (p,)) and not _within(k, _FREE)]

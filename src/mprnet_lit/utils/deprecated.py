@@ -41,6 +41,14 @@ MOVED = {
 """New module by old module, both below ``mprnet_lit``."""
 
 
+def current_name(name: str) -> str:
+    """Return the current dotted name of an object that may be in a module of release 0.1."""
+    module, _, attribute = name.removeprefix("mprnet_lit.").rpartition(".")
+    if module not in MOVED:
+        return name
+    return f"mprnet_lit.{MOVED[module]}.{attribute}"
+
+
 class _Finder(MetaPathFinder, Loader):
     """Imports an old module name as a thin module that forwards to the new one."""
 
