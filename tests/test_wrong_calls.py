@@ -198,7 +198,10 @@ CALLS = {
     "DerainProtocol": protocol("derain"),
     "RealBlurProtocol": protocol("realblur"),
     "SiddProtocol": protocol("sidd"),
-    "load_weights": [lambda: mprnet_lit.load_weights("none.pth"), lambda: mprnet_lit.load_weights(3)],
+    "load_weights": [
+        lambda: mprnet_lit.load_weights("none.pth"),
+        lambda: mprnet_lit.load_weights(3),
+    ],
     "load": [lambda: weights.load("none.pth"), lambda: weights.load(None)],
     "read": [lambda: weights.read(str(ROOT / "README.md")), lambda: weights.read(3)],
     "save": [
