@@ -21,7 +21,7 @@ PATTERNS = {
     r"\bmend(s|ed|ing)?\b": "fix",
     r"\b(is|are|was|were|been|be|unless|if|as) told\b": "name who sets it: 'set', 'configured'",
     r"\bwhole or not at all\b": "atomically",
-    r"\bdashboards?\b": "logger",
+    r"(?<!optuna-)\bdashboards?\b": "logger",
     r"\b(is|are|was) none (of|such)\b": "is not one of",
     r"(?<!there )\b(is|are|was) no (?!longer|more|other|matter|need|such)\w+": "is not a ...",
     r"\bone's own\b": "your own, custom",
