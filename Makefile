@@ -65,14 +65,14 @@ wheel: $(INSTALLED)  ## build the wheel into dist/, reproducibly
 
 fuzz: $(INSTALLED)  ## give damaged and malicious files to all readers; counts what becomes of them (minutes)
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,fuzz]"
-	$(BIN)/python -m benchmarks.fuzz --runs 100000 --seconds 300
+	$(BIN)/python -m fuzz --runs 100000 --seconds 300
 
 bench: $(INSTALLED)  ## measure speed and memory against the plain baseline; writes docs/performance.* (an hour)
 	$(BIN)/python -m benchmarks --quality 10
-	$(BIN)/python benchmarks/restoring.py
+	$(BIN)/python -m benchmarks.restoring
 
 build/photographs/.complete: | $(INSTALLED)
-	$(BIN)/python -m benchmarks.photographs build/photographs
+	$(BIN)/python -m tools.photographs build/photographs
 	@touch $@
 
 photographs: build/photographs/.complete  ## fetch the photographs of the shipped weights (Debian; 62 MB)
@@ -93,7 +93,7 @@ bench-gpu: $(INSTALLED)  ## the same on a GPU, with the paper's denoiser
 	$(BIN)/python -m benchmarks.counts
 
 faults: $(INSTALLED)  ## kill a training 30 times, resume it, compare bit for bit (minutes)
-	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python -m tools.faults
 
 clean:  ## remove the environment and caches; runs are kept
 	rm -rf $(VENV) $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

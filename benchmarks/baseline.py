@@ -6,6 +6,8 @@ convolution; every sum and product an operation of its own. Parameter names are 
 both to the golden data.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,7 +42,8 @@ class CAB(nn.Module):
         self.attention = Attention(channels, reduction)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attention(self.conv2(self.activation(self.conv1(x)))) + x
+        residual: Tensor = self.attention(self.conv2(self.activation(self.conv1(x))))
+        return residual + x
 
 
 class Resize(nn.Module):
@@ -51,7 +54,8 @@ class Resize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.interpolate(x, scale_factor=self.factor, mode="bilinear", align_corners=False)
-        return self.conv(x)
+        resized: Tensor = self.conv(x)
+        return resized
 
 
 class SAM(nn.Module):
@@ -70,19 +74,21 @@ class Encoder(nn.Module):
     def __init__(self, size: Size, activation: nn.PReLU, fusion: bool) -> None:
         super().__init__()
         c1, c2, c3 = channels = [size.width + i * size.unet_step for i in range(3)]
-        for level, c in enumerate(channels, start=1):
-            cabs = (CAB(c, size.reduction, activation) for _ in range(2))
-            setattr(self, f"level{level}", nn.Sequential(*cabs))
+        self.level1, self.level2, self.level3 = (
+            nn.Sequential(*(CAB(c, size.reduction, activation) for _ in range(2))) for c in channels
+        )
         self.down1, self.down2 = Resize(c1, c2, 0.5), Resize(c2, c3, 0.5)
         fused = channels if fusion else []
         self.fuse_encoder = nn.ModuleList(conv(c, c, 1) for c in fused)
         self.fuse_decoder = nn.ModuleList(conv(c, c, 1) for c in fused)
 
-    def forward(self, x, encoder=None, decoder=None):
+    def forward(
+        self, x: Tensor, encoder: Sequence[Tensor] = (), decoder: Sequence[Tensor] = ()
+    ) -> list[Tensor]:
         outs = []
         for level, block in enumerate((self.level1, self.level2, self.level3)):
             x = block(x)
-            if encoder is not None:
+            if encoder:
                 x = x + self.fuse_encoder[level](encoder[level])
                 x = x + self.fuse_decoder[level](decoder[level])
             outs.append(x)
@@ -95,9 +101,9 @@ class Decoder(nn.Module):
     def __init__(self, size: Size, activation: nn.PReLU) -> None:
         super().__init__()
         c1, c2, c3 = channels = [size.width + i * size.unet_step for i in range(3)]
-        for level, c in enumerate(channels, start=1):
-            cabs = (CAB(c, size.reduction, activation) for _ in range(2))
-            setattr(self, f"level{level}", nn.Sequential(*cabs))
+        self.level1, self.level2, self.level3 = (
+            nn.Sequential(*(CAB(c, size.reduction, activation) for _ in range(2))) for c in channels
+        )
         self.skip1, self.skip2 = (CAB(c, size.reduction, activation) for c in (c1, c2))
         self.up1, self.up2 = Resize(c2, c1, 2), Resize(c3, c2, 2)
 
@@ -116,7 +122,8 @@ class ORB(nn.Module):
         self.conv = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.blocks(x)) + x
+        residual: Tensor = self.conv(self.blocks(x))
+        return residual + x
 
 
 class ORSNet(nn.Module):
@@ -152,9 +159,9 @@ class PlainMPRNet(nn.Module):
         self.size = size
         activation = nn.PReLU()
         width = size.width
-        for stage in (1, 2, 3):
-            shallow = nn.Sequential(conv(3, width), CAB(width, size.reduction, activation))
-            setattr(self, f"shallow{stage}", shallow)
+        self.shallow1, self.shallow2, self.shallow3 = (
+            nn.Sequential(conv(3, width), CAB(width, size.reduction, activation)) for _ in range(3)
+        )
         self.encoder1 = Encoder(size, activation, fusion=False)
         self.decoder1 = Decoder(size, activation)
         self.sam1, self.sam2 = SAM(width), SAM(width)

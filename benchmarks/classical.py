@@ -36,29 +36,34 @@ class Method:
 
 
 def non_local_means(image: Image, strength: float, known: Known) -> Image:
-    return restoration.denoise_nl_means(
+    restored: Image = restoration.denoise_nl_means(
         image, patch_size=5, patch_distance=7, h=strength * known.sigma, sigma=known.sigma,
         fast_mode=True, channel_axis=-1,
     )  # fmt: skip
+    return restored
 
 
 def total_variation(image: Image, strength: float, known: Known) -> Image:
-    return restoration.denoise_tv_chambolle(image, weight=strength * known.sigma, channel_axis=-1)
+    weight = strength * known.sigma
+    restored: Image = restoration.denoise_tv_chambolle(image, weight=weight, channel_axis=-1)
+    return restored
 
 
 def wavelet(image: Image, strength: float, known: Known) -> Image:
     """BayesShrink in YCbCr, averaged over nine shifts."""
-    return restoration.cycle_spin(
+    restored: Image = restoration.cycle_spin(
         image, restoration.denoise_wavelet, max_shifts=2, channel_axis=-1,
         func_kw={"sigma": strength * known.sigma, "convert2ycbcr": True, "rescale_sigma": True,
                  "method": "BayesShrink", "channel_axis": -1},
     )  # fmt: skip
+    return restored
 
 
 def block_matching(image: Image, strength: float, known: Known) -> Image:
     from bm3d import bm3d_rgb
 
-    return bm3d_rgb(image, strength * known.sigma)
+    restored: Image = bm3d_rgb(image, strength * known.sigma)
+    return restored
 
 
 def wiener(image: Image, strength: float, known: Known) -> Image:
@@ -78,28 +83,30 @@ def richardson_lucy(image: Image, strength: float, known: Known) -> Image:
 def _in_linear_light(
     image: Image, known: Known, deconvolve: Callable[[Image, NDArray[np.float32]], Image]
 ) -> Image:
-    """Deconvolve each colour where the blur was made, edges mirrored as they were."""
+    """Deconvolve each color where the blur was made, edges mirrored as they were."""
     assert known.kernel is not None
     pad = 2 * known.kernel.shape[0]
     light = srgb_to_linear(image.astype(np.float32)).astype(float)
     padded = np.pad(light, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
-    planes = [deconvolve(padded[..., colour], known.kernel) for colour in range(3)]
+    planes = [deconvolve(padded[..., color], known.kernel) for color in range(3)]
     kept = np.stack(planes, -1)[pad:-pad, pad:-pad]
     return linear_to_srgb(kept.clip(0, 1).astype(np.float32)).astype(float)
 
 
 def median(image: Image, strength: float, known: Known) -> Image:
     side = int(strength)
-    return median_filter(image, size=(side, side, 1))
+    filtered: Image = median_filter(image, size=(side, side, 1))
+    return filtered
 
 
 def row_median(image: Image, strength: float, known: Known) -> Image:
     """Along rows alone, across the streaks."""
-    return median_filter(image, size=(1, int(strength), 1))
+    filtered: Image = median_filter(image, size=(1, int(strength), 1))
+    return filtered
 
 
 def guided(image: Image, strength: float, known: Known) -> Image:
-    """He et al., ECCV 2010, each colour guided by itself, windows of 9 pixels."""
+    """He et al., ECCV 2010, each color guided by itself, windows of 9 pixels."""
 
     def mean(x: Image) -> Image:
         return np.asarray(cv2.blur(x, (9, 9)), dtype=float)

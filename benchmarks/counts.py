@@ -30,7 +30,7 @@ class BytesMoved(TorchDispatchMode):
     """Adds up the sizes of what operations read and write; views move nothing."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.convolutions = self.others = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -70,7 +70,7 @@ def count(size: SizeName, patch: int, batch: int, checkpointing: bool = False) -
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         loss = step()
     parameters = sum(p.nbytes for p in model.parameters())
-    result = {"kept": sum(kept.values()) - parameters}
+    result = {"kept": float(sum(kept.values()) - parameters)}
     with flops, moved:
         step().backward()
     del loss

@@ -46,7 +46,8 @@ def our_step(
     degraded, target = (
         t.contiguous(memory_format=torch.channels_last) for t in _pair(shape, device)
     )
-    model = MPRNet.from_size(size).to(device, memory_format=torch.channels_last)
+    model = MPRNet.from_size(size)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.set_gradient_checkpointing(checkpointing)
     if compiled:
         model.compile_blocks()

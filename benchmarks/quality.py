@@ -57,7 +57,7 @@ class Training:
         start = MPRNet.from_size(size)
         if variant.ours:
             keep_freed_memory()
-            self.model: torch.nn.Module = start.to(memory_format=torch.channels_last)
+            self.model: torch.nn.Module = start.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.loss: Any = MultiStageLoss(edge_weight=0, clamp=True)
         else:
             self.model = PlainMPRNet(SIZES[size])

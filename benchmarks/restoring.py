@@ -1,7 +1,7 @@
 """What restoring costs: TLC's time, tiles against the whole image, the memory of a large photo.
 
-python benchmarks/restoring.py                      TLC and tiles (minutes)
-python benchmarks/restoring.py --megapixels 24      the memory of mode=restore (up to an hour)
+python -m benchmarks.restoring                      TLC and tiles (minutes)
+python -m benchmarks.restoring --megapixels 24      the memory of mode=restore (up to an hour)
 """
 
 import argparse
@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import cv2
 import hydra
@@ -28,11 +30,11 @@ from mprnet_lit.config.messages import CONFIG_DIR, register_resolvers
 from mprnet_lit.data.degradations import GaussianNoise
 from mprnet_lit.images.reading import to_float
 from mprnet_lit.metrics import psnr
-from mprnet_lit.models import SIZES, MPRNet
+from mprnet_lit.models import SIZES, MPRNet, SizeName
 from mprnet_lit.utils import prefetch as overlap
 
 
-def time_tlc(size: str, side: int, rounds: int) -> None:
+def time_tlc(size: SizeName, side: int, rounds: int) -> None:
     torch.manual_seed(0)
     model, x = MPRNet.from_size(size), torch.rand(1, 3, side, side)
     restorers = {tlc: Restorer(model, tlc=tlc, tlc_crop=64, device="cpu") for tlc in (False, True)}
@@ -53,17 +55,17 @@ def compare_tiles(path: str) -> None:
     noisy = GaussianNoise(25)(photo, np.random.default_rng(0))
     target, x = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in (photo, noisy))
 
-    def restored(**options: object) -> torch.Tensor:
-        return Restorer(path, device="cpu", **options).restore(x, last_only=True)[-1].clamp(0, 1)
+    def restored(tlc: bool, tile: int | None = None) -> torch.Tensor:
+        restorer = Restorer(path, device="cpu", tlc=tlc, tlc_crop=64 if tlc else None, tile=tile)
+        return restorer.restore(x, last_only=True)[-1].clamp(0, 1)
 
     print(f"coffee, {x.shape[3]}x{x.shape[2]}, sigma 25; tiles against the whole, levels of 255")
     print(f"{'TLC':>6}{'tile':>6}{'PSNR':>9}{'mean':>8}{'99.9 %':>8}{'most':>8}")
     for tlc in (False, True):
-        options = {"tlc": True, "tlc_crop": 64} if tlc else {}
-        whole = restored(**options)
+        whole = restored(tlc)
         print(f"{'on' if tlc else 'off':>6}{'whole':>6}{psnr(whole, target).item():9.3f}")
         for tile in (128, 192, 256, 384):
-            tiled = restored(tile=tile, **options)
+            tiled = restored(tlc, tile)
             levels = (whole - tiled).abs().flatten() * 255
             print(f"{'on' if tlc else 'off':>6}{tile:6}{psnr(tiled, target).item():9.3f}"
                   f"{levels.mean():8.3f}{levels.quantile(0.999):8.2f}"
@@ -77,7 +79,10 @@ def time_overlap(photos: int, side: int, rounds: int) -> None:
         def run(self, job: Callable[[], object]) -> None:
             job()
 
-    ways = {"in turn": (iter, Now), "at once": (overlap.ahead, overlap.Behind)}
+    ways: dict[str, dict[str, Any]] = {
+        "in turn": {"ahead": iter, "Behind": Now},
+        "at once": {"ahead": overlap.ahead, "Behind": overlap.Behind},
+    }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     photo = cv2.resize(skimage.data.coffee(), (side, side), interpolation=cv2.INTER_CUBIC)
     noise = np.random.default_rng(0)
@@ -89,20 +94,13 @@ def time_overlap(photos: int, side: int, rounds: int) -> None:
         register_resolvers()
         arguments = [f"weights={folder}/w.safetensors", f"input='{folder}/*.png'"]
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            config = hydra.compose(
-                "config",
-                [
-                    "mode=restore",
-                    f"output={folder}/out",
-                    "overwrite=true",
-                    "device=cpu",
-                    *arguments,
-                ],
-            )
+            arguments += ["mode=restore", f"output={folder}/out", "overwrite=true", "device=cpu"]
+            config = hydra.compose("config", arguments)
         for number in range(rounds + 1):
-            for way, (restore.ahead, restore.Behind) in ways.items():
+            for way, parts in ways.items():
                 started = time.perf_counter()
-                restore.run(config)
+                with patch.multiple(restore, **parts):
+                    restore.run(config)
                 if number:
                     seconds[way].append(time.perf_counter() - started)
     in_turn, at_once = (statistics.median(times) for times in seconds.values())
@@ -110,7 +108,7 @@ def time_overlap(photos: int, side: int, rounds: int) -> None:
           f"{in_turn / at_once:.2f} times as fast ({in_turn:.2f} s, {at_once:.2f} s)")  # fmt: skip
 
 
-def measure_memory(size: str, megapixels: float) -> None:
+def measure_memory(size: SizeName, megapixels: float) -> None:
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
     photo = cv2.resize(cv2.cvtColor(skimage.data.coffee(), cv2.COLOR_RGB2BGR),
                        (round(1.5 * height), height), interpolation=cv2.INTER_CUBIC)  # fmt: skip

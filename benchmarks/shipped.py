@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from benchmarks.classical import METHODS, Image, Known, Method
 from benchmarks.report import machine, put_section
+from numpy.typing import NDArray
 from PIL import Image as Picture
 from skimage.restoration import estimate_sigma
 
@@ -148,7 +149,7 @@ def _tensor(image: Image) -> torch.Tensor:
     return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
 
 
-def _to_file(image: Image) -> Image:
+def _to_file(image: NDArray[np.floating]) -> Image:
     return np.round(image.clip(0, 1).astype(float) * 255) / 255
 
 
@@ -183,8 +184,8 @@ def plot(record: dict[str, Any], path: Path) -> None:
     for axis, case in zip(axes.flat, cases, strict=False):
         names = [name for name in case["rows"] if name != "degraded"]
         gains = [case["rows"][n]["psnr"] - case["rows"]["degraded"]["psnr"] for n in names]
-        colours = ["#2b6cb0" if name == OURS else "#999999" for name in names]
-        axis.bar_label(axis.barh(names, gains, color=colours), fmt="%+.2f", padding=3, fontsize=8)
+        colors = ["#2b6cb0" if name == OURS else "#999999" for name in names]
+        axis.bar_label(axis.barh(names, gains, color=colors), fmt="%+.2f", padding=3, fontsize=8)
         axis.set_xlim(min(0, *gains) * 1.3, max(gains) * 1.2)
         axis.invert_yaxis()
         axis.set_title(case["title"], fontsize=9)

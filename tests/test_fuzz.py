@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from benchmarks.fuzz import seeds
-from benchmarks.fuzz.contract import Finding, attempt
-from benchmarks.fuzz.targets import TARGETS
+from fuzz import seeds
+from fuzz.contract import Finding, attempt
+from fuzz.targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -114,7 +114,7 @@ def _tensorboard_settings(logger: TensorBoardLogger, settings: dict[str, Value])
     logger.hparams.update(settings)
     logger.save()
     # The column of results in its table; the logger's own way would add a scalar to the curves.
-    for summary in hparams(settings, {"val/psnr": math.nan}):  # type: ignore[no-untyped-call]
+    for summary in hparams(settings, {"val/psnr": math.nan}):
         logger.experiment._get_file_writer().add_summary(summary)
 
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.fuzz``: fuzz the targets, each in its own process, and count.
+"""``python -m fuzz``: fuzz the targets, each in its own process, and count.
 
 With atheris where it is installed (``pip install '.[fuzz]'``), else by damaging the seeds.
 """
@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz.contract import LIMIT
+from fuzz.contract import LIMIT
 
 NAMES = ("images", "pairing", "config", "weights", "onnx", "mat", "store")
 _INSTRUMENTED = ["mprnet_lit", "PIL"]
@@ -26,7 +26,7 @@ _MEMORY = 6000
 
 def main() -> None:
     """Parse the arguments, run, print the table and write the JSON file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000, help="inputs for each target")
     parser.add_argument("--seconds", type=int, default=600, help="at most, for each target")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
@@ -73,7 +73,7 @@ def _run(name: str, options: argparse.Namespace) -> dict[str, Any]:
         state = options.output / f"{name}.state.json"
         state.unlink(missing_ok=True)
         limits = [f"--runs={runs}", f"--seconds={seconds}", f"--seed={seed}"]
-        command = [sys.executable, "-m", "benchmarks.fuzz", "--child", name, *limits]
+        command = [sys.executable, "-m", "fuzz", "--child", name, *limits]
         command.append(f"--output={options.output}")
         log = options.output / f"{name}.log"
         with log.open("wb") as lines:
@@ -104,7 +104,7 @@ class _Counter:
         self.written = 0.0
 
     def __call__(self, data: bytes) -> None:
-        from benchmarks.fuzz.contract import Finding, attempt
+        from fuzz.contract import Finding, attempt
 
         self.counts["runs"] += 1
         try:
@@ -133,10 +133,10 @@ def _child(options: argparse.Namespace) -> None:
         import atheris
 
         with atheris.instrument_imports(include=_INSTRUMENTED):
-            import benchmarks.fuzz.targets  # noqa: F401
+            import fuzz.targets  # noqa: F401
     import warnings
 
-    from benchmarks.fuzz.targets import TARGETS
+    from fuzz.targets import TARGETS
 
     warnings.simplefilter("ignore")
     target = TARGETS[options.child]
@@ -162,9 +162,9 @@ def _child(options: argparse.Namespace) -> None:
 
 
 def _at_random(
-    seeds: list[bytes], counter: Callable[[bytes], None], options: argparse.Namespace
+    seeds: Sequence[bytes], counter: Callable[[bytes], None], options: argparse.Namespace
 ) -> None:
-    from benchmarks.fuzz.seeds import damaged
+    from fuzz.seeds import damaged
 
     chance, end = random.Random(options.seed), time.monotonic() + options.seconds
     for _ in range(options.runs):

@@ -1,6 +1,6 @@
 """Put a training's last weights into the package.
 
-python -m benchmarks.ship runs/denoise/TIME/checkpoints/last.ckpt
+python -m tools.ship runs/denoise/TIME/checkpoints/last.ckpt
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Photographs to train the shipped weights on, and others, held out, to measure them on.
 
-    python -m benchmarks.photographs build/photographs
+    python -m tools.photographs build/photographs
 
 They come from two packages of Debian, fetched with apt-get and unpacked, never installed, and from
 scikit-image's wheel. docs/weights.md names the authors and licences.

@@ -20,7 +20,7 @@ import safetensors.torch
 import scipy.io
 import tifffile
 import torch
-from benchmarks.fuzz.contract import RAN
+from fuzz.contract import RAN
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 

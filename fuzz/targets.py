@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from benchmarks.fuzz import seeds
-from benchmarks.fuzz.contract import Action, Finding
+from fuzz import seeds
+from fuzz.contract import Action, Finding
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -65,7 +66,7 @@ def image(data: bytes, folder: Path) -> None:
     for suffix in _FORMATS:
         out = folder / "out" / f"a{suffix}"
         kept = photo if suffix not in (".jpg", ".bmp") else replace(photo, alpha=None)
-        refused += refuses(lambda out=out, kept=kept: write_photo(out, kept))
+        refused += refuses(partial(write_photo, out, kept))
     if refused:
         raise UserError("it can't be written in every format")
 
@@ -95,10 +96,10 @@ def pairing(data: bytes, folder: Path) -> None:
         )
     refused = refuses(lambda: find_images(root, first, "skip"))
     for one, two in (("in", "gt"), (".", ".")):
-        sides = root / one, root / two
-        refused &= refuses(lambda sides=sides: find_pairs(*sides, first, second, "skip"))
+        pair = partial(find_pairs, root / one, root / two, first, second, "skip")
+        refused &= refuses(pair)
     for layout in ({"list": "list.txt"}, {"input": first, "target": second}):
-        refused &= refuses(lambda layout=layout: find_test_images("set", root, [layout]))
+        refused &= refuses(partial(find_test_images, "set", root, [layout]))
     output = folder / "out"
     for source in (str(root), f"{root}/{glob}"):
         try:

@@ -37,7 +37,7 @@ _OWN = tuple(
         *site.getsitepackages(),
         sys.prefix,
         sys.base_prefix,
-        Path(__file__).parents[2],
+        str(Path(__file__).parents[1]),
         "/proc",
         "/sys",
         "/usr",
