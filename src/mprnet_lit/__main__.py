@@ -16,7 +16,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mprnet_lit.cli import command_line, usage
+from mprnet_lit.config.groups import modes
 from mprnet_lit.config.messages import CONFIG_DIR, check_choices, explain, register_resolvers
+from mprnet_lit.config.renamed import refuse_renamed
 from mprnet_lit.config.values import check_values
 from mprnet_lit.runs.folder import note_failure
 from mprnet_lit.runs.settings import mask_hydras_records
@@ -33,14 +35,16 @@ def main() -> None:
     # Hydra then raises what goes wrong while composing, rather than printing its own report.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_resolvers()
-    run = hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")(_run)
+    mode = "train"
     try:
         # Hydra reads sys.argv, and Lightning starts further processes with it.
         sys.argv = [sys.argv[0], *command_line.translate(sys.argv[1:])]
+        mode = command_line.chosen_mode(sys.argv[1:])
         check_choices(sys.argv[1:])
         if (text := usage.answer(sys.argv[1:])) is not None:
             print(text, flush=True)
             return
+        run = hydra.main(config_path=str(CONFIG_DIR), config_name=mode, version_base="1.3")(_run)
         with signals.passing_on():
             try:
                 run()
@@ -49,11 +53,11 @@ def main() -> None:
                 raise
             signals.end_if_received()
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(_sentence(error) or str(error).strip())
+        _fail(_sentence(error, mode) or str(error).strip())
     except UserError as error:  # of a sweep, or of one of its jobs
         _fail(str(error))
     except (RecursionError, ValueError) as error:  # of Hydra's parser
-        sentence = explain(error)
+        sentence = explain(error, mode)
         if sentence is None:
             raise
         _fail(sentence)
@@ -63,7 +67,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:  # Hydra makes the run's folder
-        _fail(f"{_sentence(error) or error}: set paths.runs to a folder that can be written")
+        _fail(f"{_sentence(error, mode) or error}: set paths.runs to a folder that can be written")
 
 
 def _run(config: DictConfig) -> Any:
@@ -75,12 +79,13 @@ def _run(config: DictConfig) -> Any:
                 "hydra.job.chdir=true is not supported: relative paths are read from the folder in "
                 "which the command was started; remove it"
             )
+        mode = _mode(config)
+        refuse_renamed(config, mode)
         check_values(config)
         temporary.provide()
-        mode = importlib.import_module(f"mprnet_lit.cli.{config.mode.name}")
-        return mode.run(config)
+        return importlib.import_module(f"mprnet_lit.cli.{mode}").run(config)
     except Exception as error:
-        sentence = _sentence(error)
+        sentence = _sentence(error, str(config.get("mode")))
         if sentence is None:  # a bug of ours
             traceback.print_exc()
             sentence = f"{type(error).__name__}: {error}"
@@ -97,8 +102,23 @@ def _run(config: DictConfig) -> Any:
         raise UserError(f"at least one job of the sweep failed ({folder}): {sentence}") from error
 
 
-def _sentence(error: Exception) -> str | None:
-    """Return what to tell the user, from the error or from what caused it; ``None`` for a bug."""
+def _mode(config: DictConfig) -> str:
+    """Return the mode that a configuration is for.
+
+    Raises:
+        UserError: a configuration file sets ``mode``.
+    """
+    mode, primary = config.get("mode"), HydraConfig.get().job.config_name
+    if mode not in modes() or (primary in modes() and mode != primary):
+        raise UserError(
+            f"mode={mode} can't be set in a configuration file: add mode=NAME to the command "
+            f"(modes: {', '.join(modes())})"
+        )
+    return str(mode)
+
+
+def _sentence(error: Exception, mode: str) -> str | None:
+    """Return the message for an error or for its cause; ``None`` for a bug."""
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__) is not None:
         chain.append(cause)
@@ -114,7 +134,7 @@ def _sentence(error: Exception) -> str | None:
         if type(link).__name__ == "MisconfigurationException":  # Lightning's own
             return str(link)
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return explain(error)
+        return explain(error, mode)
     return None
 
 

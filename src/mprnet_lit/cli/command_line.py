@@ -6,14 +6,16 @@ that Lightning can start its further processes with it.
 """
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mprnet_lit.config.groups import groups, valid_keys
+from mprnet_lit.config.groups import groups, modes, valid_keys
 from mprnet_lit.config.messages import quoted
 from mprnet_lit.config.overrides import exists, expanded, quote_files, sweeps
+from mprnet_lit.config.renamed import new_name
 from mprnet_lit.utils.errors import UserError
 
 # Hydra's flags: without a value, with one, and with an optional one.
@@ -25,14 +27,17 @@ INFO_FLAGS = ("-i", "--info")
 INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 _POSITIONS = {
-    "evaluate": ("input", "target"),
+    "evaluate": ("input", "evaluate.target"),
     "report": ("input",),
     "convert": ("weights", "output"),
     "export": ("weights", "output"),
 }
 """The keys that words without ``=`` set, by mode; in ``mode=restore`` all are the input."""
+_ALIASES = {"benchmark": "profile"}
+"""Modes by their names in release 0.1."""
 _WEIGHTS = (".pth", ".ckpt", ".safetensors", ".onnx")
 _KEY = re.compile(r"(~|\+{0,2})[\w$@:./-]+")
+_MODE = re.compile(r"^\+{0,2}mode=")
 _DELETION = re.compile(r"~[\w@:.-][\w@:./-]*")
 
 
@@ -76,8 +81,10 @@ def translate(arguments: Sequence[str]) -> list[str]:
     if words[:1] == ["help"] and not exists("help"):
         command.flags.append("--help")
         del words[0]
-    if words and words[0] in groups()["mode"]:
+    if words and words[0] in (*modes(), *_ALIASES):
         command.set("mode", words[0], words.pop(0))
+    for old, new in _ALIASES.items():
+        command.overrides = [f"mode={new}" if o == f"mode={old}" else o for o in command.overrides]
     tasks = [word for word in words[:2] if word in groups()["task"] and not _is_path(word)]
     task = tasks[0] if tasks and words[0] not in valid_keys() else None
     if task is not None:
@@ -95,6 +102,27 @@ def translate(arguments: Sequence[str]) -> list[str]:
         _place(command, mode or "train")
     sweep = sweeps(command.flags, command.overrides)
     return [*command.flags, *(quote_files(o, sweep=sweep) for o in command.overrides)]
+
+
+def chosen_mode(arguments: Sequence[str]) -> str:
+    """Return the mode of a translated command; its primary configuration has the same name.
+
+    Raises:
+        UserError: there is no such mode.
+    """
+    completes = any(argument in ("-sc", "--shell-completion") for argument in arguments)
+    words = os.environ.get("COMP_LINE", "").split() if completes else arguments
+    chosen = [value for word in words if (value := _MODE.sub("", word)) != word]
+    mode = chosen[-1].strip("'\"") if chosen else "train"
+    if mode in modes():
+        return mode
+    if completes:  # a mode that is typed in part
+        return "train"
+    if mode in groups()["task"]:
+        raise UserError(f"'{mode}' is a task: did you mean 'mode=restore task={mode}'?")
+    near = difflib.get_close_matches(mode, modes(), 1, 0.5)
+    meant = f": did you mean '{near[0]}'?" if near else ""
+    raise UserError(f"'{mode}' is not a mode{meant} (modes: {', '.join(modes())})")
 
 
 def _asks_for_help(command: _Command) -> bool:
@@ -163,7 +191,7 @@ def _place(command: _Command, mode: str) -> None:
                 raise UserError(f"'{path}' is not a photo: type 'weights={path}' to restore by it")
         command.set("input", values[0] if len(values) == 1 else f"[{','.join(values)}]", first)
     elif len(values) != len(keys):
-        wanted = " ".join(key.upper() for key in keys)
+        wanted = " ".join(map(_placeholder, keys))
         raise UserError(f"type 'mprnet_lit {mode} {wanted}', or {_settings(keys)}")
     else:
         for key, value, word in zip(keys, values, command.words, strict=True):
@@ -171,14 +199,19 @@ def _place(command: _Command, mode: str) -> None:
 
 
 def _settings(keys: Sequence[str]) -> str:
-    return "'" + " ".join(f"{key}={key.upper()}" for key in keys) + "'"
+    return "'" + " ".join(f"{key}={_placeholder(key)}" for key in keys) + "'"
+
+
+def _placeholder(key: str) -> str:
+    return key.rpartition(".")[2].upper()
 
 
 def _unknown_flag(flag: str, value: str) -> str:
     """Return what to type instead of a flag that Hydra does not have."""
     key = flag.lstrip("-").replace("-", "_")
-    if key in groups()["mode"]:
+    if key in modes():
         return f"there is no option {flag}: type 'mprnet_lit {key}'"
+    key = new_name(key, "train") or key
     if key in valid_keys():
         return f"settings have no dashes: type '{key}={value}' instead of {flag}"
     flags = [*PLAIN_FLAGS, *VALUE_FLAGS, *INFO_FLAGS]
@@ -193,14 +226,14 @@ def _unknown_word(word: str, following: Sequence[str], mode: str) -> str:
     value = next((text.lstrip("=") for text in following if text != "="), "VALUE")
     if word.startswith("="):
         return f"a setting has no spaces around '=': type 'KEY{word}'"
-    if word in valid_keys():
-        return f"'{word}' is a setting: type '{word}={value}'"
+    if (key := new_name(word, mode) or word) in valid_keys():
+        return f"'{word}' is a setting: type '{key}={value}'"
     options = [f"{group}={word}" for group, names in groups().items() if word in names]
     if options:
         return f"'{word}' is an option: type {' or '.join(repr(o) for o in options)}"
     if _is_path(word):
         return f"mode={mode} takes no file alone: type KEY={word} (see 'mprnet_lit {mode} --help')"
-    known = [*groups()["mode"], *groups()["task"], *valid_keys()]
+    known = [*modes(), *groups()["task"], *valid_keys()]
     near = difflib.get_close_matches(word, known, 1, 0.7)
     if near:
         return f"'{word}' is unknown: did you mean '{near[0]}'?"

@@ -1,6 +1,7 @@
 """What several modes read off the configuration."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -8,20 +9,6 @@ from mprnet_lit.inference import Restorer
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import keep_freed_memory
 from mprnet_lit.weights.shipped import SHIPPED, shipped
-
-INFERENCE = (
-    "tile",
-    "overlap",
-    "tile_batch",
-    "memory_gb",
-    "tlc",
-    "tlc_crop",
-    "self_ensemble",
-    "precision",
-    "device",
-    "compile",
-)
-"""The keys of ``conf/mode/_inference.yaml``."""
 
 
 def weights_file(config: DictConfig) -> str:
@@ -56,9 +43,10 @@ def place(config: DictConfig, key: str) -> str:
     Raises:
         UserError: the value is a list or a mapping.
     """
-    if OmegaConf.is_config(config[key]):
-        raise UserError(f"{key}={config[key]} must name one file or folder")
-    return str(config[key])
+    value = OmegaConf.select(config, key)
+    if OmegaConf.is_config(value):
+        raise UserError(f"{key}={value} must name one file or folder")
+    return str(value)
 
 
 def new_file(config: DictConfig) -> Path:
@@ -79,8 +67,10 @@ def restorer(config: DictConfig, device: str | None = None) -> Restorer:
     Raises:
         UserError: as :func:`weights_file` and :class:`Restorer` do.
     """
-    options = {key: config[key] for key in INFERENCE}
-    built = Restorer(weights_file(config), **options | ({"device": device} if device else {}))
+    options: Any = OmegaConf.to_container(config.inference)
+    if device is not None:
+        options["device"] = device
+    built = Restorer(weights_file(config), **options)
     if built.device.type == "cpu":
         keep_freed_memory()
     return built

@@ -35,7 +35,7 @@ def run(config: DictConfig) -> float | None:
         return None
     protocol = _protocol(config)
     measures: list[type[Protocol]] = [PROTOCOLS[protocol]]
-    if config.perceptual:
+    if config.evaluate.perceptual:
         measures.append(PerceptualScores)
     trainer = _trainer(config)
     restorer = _restorer(config, trainer)  # before the files are gone through, which takes a while
@@ -51,7 +51,7 @@ def run(config: DictConfig) -> float | None:
         rows=evaluation.rows,
         settings=restorer.settings
         | {"tiling": _tiling([row.tiles for row in evaluation.rows], restorer)},
-        tlc=bool(config.tlc),
+        tlc=bool(config.inference.tlc),
     )
     if trainer.is_global_zero:
         save_provenance(config, folder)
@@ -66,14 +66,14 @@ def _protocol(config: DictConfig) -> str:
     Raises:
         UserError: there is no such protocol, or it is chosen for a benchmark, which has its own.
     """
-    benchmark = config.get("benchmark")
-    if benchmark is not None and config.protocol is not None:
+    benchmark, own = config.get("benchmark"), config.evaluate.protocol
+    if benchmark is not None and own is not None:
         raise UserError(
-            f"protocol={config.protocol} is for your own pairs, but benchmark={benchmark.name} is "
+            f"evaluate.protocol={own} is for your own pairs, but benchmark={benchmark.name} is "
             "scored by its own: remove one of them"
         )
-    key = "protocol" if benchmark is None else "benchmark.protocol"
-    protocol = (config.protocol or "rgb") if benchmark is None else benchmark.protocol
+    key = "evaluate.protocol" if benchmark is None else "benchmark.protocol"
+    protocol = (own or "rgb") if benchmark is None else benchmark.protocol
     if protocol not in PROTOCOLS:
         raise UserError(f"{key}={protocol} must be one of {', '.join(PROTOCOLS)}")
     return str(protocol)
@@ -87,12 +87,12 @@ def _tiling(tiles: Sequence[int], restorer: Restorer) -> str:
 
 def _sets(config: DictConfig) -> list[TestSet]:
     """Find the images of the benchmark, or of ``input`` and ``target``."""
-    on_error, benchmark = config.data.on_error, config.get("benchmark")
+    options, benchmark = config.evaluate, config.get("benchmark")
     if benchmark is not None:
-        if config.input is not None or config.target is not None:
+        if config.input is not None or options.target is not None:
             raise UserError(
-                "benchmark and input/target are both set: give either (a benchmark's folder is "
-                "benchmark.root)"
+                "benchmark and input or evaluate.target are both set: remove one of them (the "
+                "folder of a benchmark is benchmark.root)"
             )
         nodes = [benchmark] if "sets" not in benchmark else list(benchmark.sets.values())
         return [
@@ -102,20 +102,25 @@ def _sets(config: DictConfig) -> list[TestSet]:
                     str(node.name),
                     Path(node.root),
                     cast(Any, OmegaConf.to_container(node.layouts)),
-                    on_error,
+                    options.on_error,
                 ),
                 _published(node),
                 node.images,
             )
             for node in nodes
         ]
-    if config.input is None or config.target is None:
+    if config.input is None or options.target is None:
         raise UserError(
             "there is nothing to evaluate on: add benchmark=NAME, or input=FOLDER and "
-            "target=FOLDER (without targets use mode=restore)"
+            "evaluate.target=FOLDER (without targets use mode=restore)"
         )
-    folders = arguments.place(config, "input"), arguments.place(config, "target")
-    pairs = find_image_files(*folders, config.input_pattern, config.target_pattern, on_error)
+    pairs = find_image_files(
+        arguments.place(config, "input"),
+        arguments.place(config, "evaluate.target"),
+        options.input_pattern,
+        options.target_pattern,
+        options.on_error,
+    )
     return [TestSet("your pairs", pairs)]
 
 
@@ -159,10 +164,11 @@ def _trainer(config: DictConfig) -> Trainer:
 
 
 def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
-    """Build the Restorer on this process's own device, unless ``device`` names one."""
-    own = str(trainer.strategy.root_device) if config.device == "auto" else None
+    """Build the Restorer on this process's own device, unless ``inference.device`` names one."""
+    inference = config.inference
+    own = str(trainer.strategy.root_device) if inference.device == "auto" else None
     restorer = arguments.restorer(config, own)
-    if config.tile == "auto" and config.memory_gb is None:
+    if inference.tile == "auto" and inference.memory_gb is None:
         sharing = trainer.num_devices if restorer.device.type == "cpu" else 1
         restorer.memory_gb = _WHOLE * free_bytes(restorer.device) / sharing / 1e9
     return restorer

@@ -38,14 +38,16 @@ def run(config: DictConfig) -> None:
     path, output = weights_file(config), new_file(config)
     if output.suffix not in (".onnx", ".pt2"):
         raise UserError(f"output={output} must end in .onnx, or in .pt2 for a torch.export program")
-    if config.int8 and output.suffix != ".onnx":
-        raise UserError(f"int8=true is for .onnx files: change output={output}")
+    if config.export.int8 and output.suffix != ".onnx":
+        raise UserError(f"export.int8=true is for .onnx files: change output={output}")
     console = Console()
     read = weights.read(path)
     task = read.info.task
-    if config.int8 and task and task != config.task.name:  # it would be calibrated on another
+    if (
+        config.export.int8 and task and task != config.task.name
+    ):  # it would be calibrated on another
         raise UserError(
-            f"{path} was trained to {task}, but int8=true is calibrated for "
+            f"{path} was trained to {task}, but export.int8=true is calibrated for "
             f"task={config.task.name}: add task={task}"
         )
     exported: Callable[[Tensor], Tensor]
@@ -57,7 +59,7 @@ def run(config: DictConfig) -> None:
         exported = _runner(content)
     for shape, difference in check(exported, read.model).items():
         say(console, f"checked  {shape}: differs from torch by at most {difference:.1e}")
-    if config.int8:
+    if config.export.int8:
         content = _int8(content, exported, config, console)
     write_whole(output, content)
     say(console, f"written  {output} ({len(content) / 1e6:.2f} MB)")

@@ -45,7 +45,7 @@ def run(config: DictConfig) -> None:
             process prepares it.
     """
     console, folder = Console(), Path(place(config, "output"))
-    if config.verify:
+    if config.prepare.verify:
         _verify(folder, console)
         return
     data: RestorationDataModule = instantiate(config.data)

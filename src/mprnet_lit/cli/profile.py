@@ -1,4 +1,4 @@
-"""``mode=benchmark``: how fast a training step is, and the largest batch that memory holds."""
+"""``mode=profile``: how fast a training step is, and the largest batch that memory holds."""
 
 import json
 import statistics
@@ -31,13 +31,17 @@ def run(config: DictConfig) -> None:
     """
     if config.trainer.precision not in AUTOCAST:
         raise UserError(
-            f"trainer.precision={config.trainer.precision} can't be measured: mode=benchmark runs "
+            f"trainer.precision={config.trainer.precision} can't be measured: mode=profile runs "
             + ", ".join(AUTOCAST)
         )
     output = None if config.output is None else new_file(config)
     console = Console()
     device = training_device(config.trainer.accelerator)
-    limit = _SHARE * free_bytes(device) if config.memory_gb is None else config.memory_gb * 1e9
+    limit = (
+        _SHARE * free_bytes(device)
+        if config.profile.memory_gb is None
+        else config.profile.memory_gb * 1e9
+    )
     model = build_model(config).model
     facts = {
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
@@ -54,11 +58,11 @@ def run(config: DictConfig) -> None:
             say(console, f"trying {batch} patches{_with(checkpointing)}")
             return run_trial(config, batch, checkpointing, limit)
 
-        trials += search(attempt, int(config.largest_batch), limit)
+        trials += search(attempt, int(config.profile.largest_batch), limit)
     if not trials:
         raise UserError(
             f"not even one patch fits {limit / 1e9:.3g} GB: choose a smaller data.patch_size, a "
-            "smaller model, or more memory_gb"
+            "smaller model, or a larger profile.memory_gb"
         )
     console.print(_table(trials))
     for line in _advice(trials, config):
@@ -129,7 +133,7 @@ def _advice(trials: list[Trial], config: Any) -> list[str]:
         found = [t.batch for t in trials if t.checkpointing == checkpointing]
         if not found:
             continue
-        bound = " (largest_batch)" if max(found) == config.largest_batch else ""
+        bound = " (profile.largest_batch)" if max(found) == config.profile.largest_batch else ""
         lines.append(f"largest batch per device{_with(checkpointing)}: {max(found)}{bound}")
     fastest = max(trials, key=_speed)
     option = " module.gradient_checkpointing=true" if fastest.checkpointing else ""

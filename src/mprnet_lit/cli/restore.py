@@ -48,8 +48,8 @@ def run(config: DictConfig) -> None:
         UserError: an option can't be used; a result would overwrite the file of something else;
             or, after all other files are restored, some files could not be restored.
     """
-    console = Console()
-    kinds = ["stage1", "stage2"] * config.stages + ["compare"] * config.compare
+    console, options = Console(), config.restore
+    kinds = ["stage1", "stage2"] * options.stages + ["compare"] * options.compare
     jobs = find_jobs(
         arguments.inputs(config), arguments.place(config, "output"), kinds, partial(say, console)
     )
@@ -58,19 +58,22 @@ def run(config: DictConfig) -> None:
     if config.weights is None:
         others = " or ".join(name for name in SHIPPED if name != config.task.name)
         say(console, f"Small weights that come with the package; for others: task={others}")
-    if config.stages and str(config.weights).endswith(".onnx"):
-        raise UserError("stages=true: an exported network has its last stage alone; leave it out")
-    outputs = _Outputs(config.stages, config.compare, config.report, _recipe(restorer))
+    if options.stages and str(config.weights).endswith(".onnx"):
+        raise UserError(
+            "restore.stages=true is not available for exported networks, which return their last "
+            "stage only: remove it"
+        )
+    outputs = _Outputs(options.stages, options.compare, options.report, _recipe(restorer))
     output = Path(str(config.output))
     page = (output.parent if jobs[0].destination == output else output) / "report.html"
-    if config.report:
+    if options.report:
         check_report(page, outputs.records, overwrite=config.overwrite)
     plan = make_plan(jobs, outputs.recipe, outputs.records, overwrite=config.overwrite)
     _say_done(console, plan, len(jobs))
     for job in plan.done:
         _show(job, outputs)
     failures = _restore_all(plan.todo, restorer, outputs, console, str(config.output))
-    if config.report:
+    if options.report:
         _report(page, restorer, outputs)
     if failures:
         lines = "".join(f"\n  {printable(failure)}" for failure in failures)

@@ -60,7 +60,7 @@ def beside(destination: Path, what: str) -> Path:
     if excess > 0:
         raise UserError(
             f"{destination}: the name of its {what} would be {excess} bytes too long: shorten the "
-            "name, or set stages and compare to false"
+            "name, or set restore.stages and restore.compare to false"
         )
     return destination.with_name(name)
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -28,35 +29,33 @@ def run(config: DictConfig) -> None:
     from mprnet_lit.serving.page import application
     from mprnet_lit.serving.server import serve
 
-    console = Console()
-    host = str(config.host)
+    console, options = Console(), config.serve
+    host = str(options.host)
     if not is_loopback(host):
-        say(
-            console, f"Warning: host={host}: anyone who reaches this machine there may use the page"
-        )
+        say(console, f"Warning: serve.host={host}: any client that reaches it can use the page")
     weights = _weights(config)
     choices = Choices(weights, lambda file, tlc: arguments.restorer(_with(config, file, tlc)))
-    limits = Limits(config.max_mb, config.max_megapixels, config.max_gb)
+    limits = Limits(options.max_mb, options.max_megapixels, options.max_gb)
     build = partial(
         application,
         choices,
         limits,
         host=host,
         allowed_hosts=allowed,
-        tlc=config.tlc,
-        self_ensemble=config.self_ensemble,
+        tlc=config.inference.tlc,
+        self_ensemble=config.inference.self_ensemble,
     )
-    serve(build, host, config.port, config.max_total_mb, config.max_age_minutes, console)
+    serve(build, host, options.port, options.max_total_mb, options.max_age_minutes, console)
 
 
 def _allowed_hosts(config: DictConfig) -> list[str]:
     """Return the names under which the page may be asked for besides ``host``."""
-    names = config.allowed_hosts
+    names = config.serve.allowed_hosts
     if not OmegaConf.is_list(names) or not all(
         isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names
     ):
         raise UserError(
-            f"allowed_hosts={names} must be a list of names without ports, such as "
+            f"serve.allowed_hosts={names} must be a list of names without ports, such as "
             "[photos.example.org]"
         )
     return list(names)
@@ -77,5 +76,5 @@ def _weights(config: DictConfig) -> dict[str, str]:
 
 def _with(config: DictConfig, file: str, tlc: bool) -> DictConfig:
     """Return the configuration for one of the weights."""
-    values = {str(key): config[key] for key in arguments.INFERENCE}
-    return OmegaConf.create(values | {"weights": file, "tlc": tlc})
+    inference: Any = OmegaConf.to_container(config.inference)
+    return OmegaConf.create({"weights": file, "inference": inference | {"tlc": tlc}})

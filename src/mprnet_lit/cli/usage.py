@@ -3,11 +3,10 @@
 import platform
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 import yaml  # type: ignore[import-untyped]
@@ -15,75 +14,59 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from mprnet_lit import __version__
-from mprnet_lit.config.groups import CONFIG_DIR, about, file_settings, groups, option_keys, package
+from mprnet_lit.cli.command_line import chosen_mode
+from mprnet_lit.config.groups import CONFIG_DIR, about, file_settings, mode_options, package
 
 WIDTH = 100
 
 
-@dataclass(frozen=True)
-class Mode:
-    """What the help says of a mode.
+class Mode(NamedTuple):
+    """The help text of a mode.
 
     Attributes:
-        purpose: what it does.
-        main: the settings that matter most, which the first screen names.
-        groups: the groups that it uses; ``*``: all.
-        others: the settings that it uses besides those of its own file; ``*``: all.
+        purpose: description of the mode.
+        main: most important settings, which the first screen lists.
     """
 
     purpose: str
     main: str
-    groups: str = ""
-    others: str = ""
 
 
 MODES = {
     "train": Mode(
-        "train a network; the mode of a command that names none",
+        "train a network (the default mode)",
         "task model data data.train.folder experiment weights resume data.batch_size "
         "trainer.max_epochs trainer.devices",
-        "*",
-        "*",
     ),
     "restore": Mode(
-        "restore photos and videos, with the weights in the package or your own",
-        "input output task weights tile tlc self_ensemble compare report overwrite",
-        "task",
-        "weights",
+        "restore photos and videos with the weights in the package or your own",
+        "input output task weights inference.tile inference.tlc inference.self_ensemble "
+        "restore.compare restore.report overwrite",
     ),
     "evaluate": Mode(
-        "score a network on your own pairs or on a published test set",
-        "input target protocol benchmark benchmark.root weights task tile tlc perceptual",
-        "task benchmark trainer",
-        "weights benchmark data.on_error trainer.accelerator trainer.devices paths",
+        "score a network on your own test set or on a published one",
+        "input evaluate.target evaluate.protocol benchmark benchmark.root weights task "
+        "inference.tile inference.tlc evaluate.perceptual",
     ),
     "serve": Mode(
-        "open a page in the browser that restores photos",
-        "weights host port max_mb max_megapixels tile memory_gb tlc precision device",
-        others="weights",
+        "serve a web page that restores photos",
+        "weights serve.host serve.port serve.max_mb serve.max_megapixels inference.tile "
+        "inference.memory_gb inference.tlc inference.precision inference.device",
     ),
-    "report": Mode("make a page of a run, or of many runs", "input output overwrite"),
+    "report": Mode("write an HTML page about one run or several runs", "input output overwrite"),
     "export": Mode(
-        "write a network as ONNX or torch.export",
-        "weights output int8 overwrite task data",
-        "task data",
-        "weights data paths seed",
+        "export a network to ONNX or torch.export", "weights output export.int8 overwrite task data"
     ),
-    "convert": Mode(
-        "write weights in another format", "weights output overwrite task", "task", "weights"
-    ),
+    "convert": Mode("convert a weights file to another format", "weights output overwrite task"),
     "prepare": Mode(
-        "decode a data set once, into a store",
-        "data output verify data.on_error data.num_workers paths.gopro paths.sidd paths.rain13k",
-        "data",
-        "data paths",
+        "decode a data set once into a store",
+        "data output prepare.verify data.on_error data.num_workers paths.gopro paths.sidd "
+        "paths.rain13k",
     ),
-    "benchmark": Mode(
-        "measure training steps, and the largest batch that fits",
-        "model data.patch_size trainer.precision largest_batch steps memory_gb output task "
-        "trainer.accelerator module.gradient_checkpointing",
-        "model task data trainer",
-        "model data trainer module weights task",
+    "profile": Mode(
+        "measure the time per training step and the largest batch that fits into memory",
+        "model data.patch_size trainer.precision profile.largest_batch profile.steps "
+        "profile.memory_gb output task trainer.accelerator module.gradient_checkpointing",
     ),
 }
 _INTRODUCTION = """\
@@ -111,13 +94,13 @@ def answer(arguments: Sequence[str]) -> str | None:
         return None
     settings = [argument for argument in arguments if not argument.startswith("-")]
     overrides = [setting for setting in settings if "=" in setting or setting[0] == "~"]
-    modes = [o.partition("=")[2] for o in overrides if o.startswith("mode=")]
     folders = [
         f"hydra.searchpath=[file://{Path(folder).resolve()}]"
         for flag, folder in pairwise(arguments)
         if flag in ("-cd", "--config-dir")
     ]
-    return _mode_help(modes[-1], [*folders, *overrides]) if modes else overview()
+    names_mode = any(override.startswith("mode=") for override in overrides)
+    return _mode_help(chosen_mode(overrides), [*folders, *overrides]) if names_mode else overview()
 
 
 def _versions() -> str:
@@ -139,39 +122,34 @@ def overview() -> str:
 
 
 def _mode_help(mode: str, overrides: Sequence[str]) -> str:
-    """Return all settings that a mode has, as the overrides set them."""
+    """Return all settings of a mode with the values that the overrides give them."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
+        config = hydra.compose(mode, overrides=list(overrides), return_hydra_config=True)
     choices = dict(config.hydra.runtime.choices)
-    named = MODES.get(mode, Mode("a mode of your own", "", "*", "*"))
-    own = option_keys("mode", mode) if mode in MODES else frozenset()
-    lines = [f"mprnet_lit {mode}: {named.purpose}", ""]
-    examples = about(CONFIG_DIR / "mode" / f"{mode}.yaml") if mode in MODES else []
-    lines += [*(f"  {line}" for line in examples), ""] if examples else []
-    lines += ["Groups, of each of which a command chooses one option (GROUP=OPTION):", ""]
-    for group, options in groups().items():
-        if group != "mode" and _covers(named.groups, group):
-            lines += _entry(f"{group}={choices[group] or 'null'}", f"of {', '.join(options)}")
-    lines += ["", "Settings, with their values in this command (KEY=VALUE):", ""]
-    comments = _comments(choices)
+    lines = [f"mprnet_lit {mode}: {MODES[mode].purpose}", ""]
+    lines += [*(f"  {line}" for line in about(CONFIG_DIR / f"{mode}.yaml")), ""]
+    options = {group: names for group, names in mode_options(mode).items() if len(names) != 1}
+    if options:
+        lines += ["Groups; a command selects one option of each (GROUP=OPTION):", ""]
+        for group, names in options.items():
+            about_names = f"of {', '.join(names)}" if names else "of your own (--config-dir)"
+            lines += _entry(f"{group}={choices[group] or 'null'}", about_names)
+        lines.append("")
+    lines += ["Settings with their values in this command (KEY=VALUE):", ""]
+    comments = _comments(mode, choices)
     for key, value in _leaves(OmegaConf.to_container(config, resolve=False)):
-        mine = key in own or _covers(named.others, key)
-        if mine and not key.startswith(("hydra.", "mode.")):
+        if key != "mode" and not key.startswith("hydra."):
             lines += _entry(f"{key}={value}", comments.get(key, ""))
     return "\n".join(lines)
 
 
-def _covers(names: str, key: str) -> bool:
-    return names == "*" or any(f"{key}.".startswith(f"{name}.") for name in names.split())
-
-
-def _comments(choices: Mapping[str, Any]) -> dict[str, str]:
+def _comments(mode: str, choices: Mapping[str, Any]) -> dict[str, str]:
     """Return the comments of the files that a command is composed of, by key."""
     chosen = [CONFIG_DIR / group / f"{option}.yaml" for group, option in choices.items()]
     shared = [path for file in chosen for path in sorted(file.parent.glob("_*.yaml"))]
     comments = {}
-    for path in (CONFIG_DIR / "config.yaml", *shared, *chosen):
+    for path in (*shared, *chosen, CONFIG_DIR / f"{mode}.yaml"):
         for setting in file_settings(path) if path.exists() else ():
             if setting.comment:
                 comments[package(path) + setting.key] = setting.comment

@@ -32,54 +32,101 @@ class Setting:
     comment: str
 
 
+PRESETS = ("experiment", "debug")
+"""Groups whose options override keys and define none."""
+
+
+@cache
+def modes() -> list[str]:
+    """Return the modes; the file ``NAME.yaml`` is the primary configuration of a mode."""
+    return sorted(path.stem for path in CONFIG_DIR.glob("[!_]*.yaml"))
+
+
 @cache
 def groups() -> dict[str, list[str]]:
-    """Return the names of the options of each group, without the private ones (``_base``)."""
+    """Return the options of each group, without the private ones (``_base``)."""
     found: dict[str, list[str]] = {}
-    for path in sorted(CONFIG_DIR.glob("*/*.yaml")):
-        if not path.stem.startswith("_"):
-            found.setdefault(path.parent.name, []).append(path.stem)
+    for path in sorted(CONFIG_DIR.glob("*/**/[!_]*.yaml")):
+        group = path.parent.relative_to(CONFIG_DIR).as_posix()
+        if group.partition("/")[0] != "hydra":
+            found.setdefault(group, []).append(path.stem)
     return found
 
 
 @cache
 def valid_keys() -> frozenset[str]:
-    """Return every key that some command can override, dotted, and the names of the groups."""
-    keys = set(groups()) | base_keys()
-    for group, options in groups().items():
-        for option in options:
-            keys |= option_keys(group, option)
-    return frozenset(keys)
+    """Return the dotted keys that at least one mode accepts, including the names of the groups."""
+    return frozenset().union(*map(mode_keys, modes()))
 
 
-def owners(key: str) -> dict[str, list[str]]:
-    """Return the options that define a key, by group; nothing if every command has it."""
-    if key in base_keys():
+@cache
+def mode_groups(mode: str) -> dict[str, str | None]:
+    """Return the groups of a mode with the option that each has by default."""
+    defaults = _load(CONFIG_DIR / f"{mode}.yaml")["defaults"]
+    pairs = [
+        pair for default in defaults if isinstance(default, Mapping) for pair in default.items()
+    ]
+    return {str(group).removeprefix("optional "): option for group, option in pairs}
+
+
+@cache
+def mode_keys(mode: str) -> frozenset[str]:
+    """Return the dotted keys that a mode accepts, whichever options a command selects."""
+    keys = own_keys(mode) | mode_groups(mode).keys()
+    for group in mode_groups(mode).keys() - set(PRESETS):
+        keys |= frozenset().union(*(option_keys(group, name) for name in groups()[group]))
+    return keys
+
+
+def mode_options(mode: str) -> dict[str, list[str]]:
+    """Return the options of each group of a mode, without presets that set keys of other modes."""
+    options = {group: groups()[group] for group in mode_groups(mode)}
+    for group in options.keys() & set(PRESETS):
+        names = options[group]
+        options[group] = [name for name in names if option_keys(group, name) <= mode_keys(mode)]
+    return options
+
+
+@cache
+def own_keys(mode: str) -> frozenset[str]:
+    """Return the dotted keys of the primary configuration of a mode, without those of groups."""
+    return _file_keys(CONFIG_DIR / f"{mode}.yaml")
+
+
+def owners(key: str, mode: str) -> dict[str, list[str]]:
+    """Return the modes, or the options within ``mode``, that define a key.
+
+    Returns:
+        Names by group, or by ``mode``; empty if no mode defines the key, or if every command of
+        ``mode`` accepts it.
+    """
+    if mode not in (having := [name for name in modes() if key in mode_keys(name)]):
+        return {"mode": having} if having else {}
+    if key in own_keys(mode):
         return {}
     found = {
-        group: [option for option in options if key in option_keys(group, option)]
-        for group, options in groups().items()
+        group: [name for name in groups()[group] if key in option_keys(group, name)]
+        for group in mode_groups(mode)
+        if group not in PRESETS
     }
     return {group: options for group, options in found.items() if options}
 
 
 @cache
-def base_keys() -> frozenset[str]:
-    """Return the keys that every command has, whatever options it chooses."""
-    return frozenset(_dotted(_load(CONFIG_DIR / "config.yaml")))
-
-
-@cache
 def option_keys(group: str, option: str) -> frozenset[str]:
-    """Return the keys that an option defines, those of the options it builds on included."""
-    path = CONFIG_DIR / group / f"{option}.yaml"
+    """Return the dotted keys of an option, including those of the options that it builds on."""
+    return _file_keys(CONFIG_DIR / group / f"{option}.yaml")
+
+
+def _file_keys(path: Path) -> frozenset[str]:
     content = _load(path)
     prefix = package(path)
     keys = {f"{prefix}{key}" for key in _dotted(content)} | {prefix.rstrip(".")} - {""}
     for default in content.get("defaults", []):
         if isinstance(default, str) and default != "_self_":
             name, _, place = default.partition("@")
-            inherited = option_keys(group, name)
+            base = CONFIG_DIR if name.startswith("/") else path.parent
+            inherited = _file_keys(base / f"{name.lstrip('/')}.yaml")
             if place:  # rain100h@sets.rain100h: one level below this option's own keys
                 inherited = frozenset(
                     f"{prefix}{place}.{key.removeprefix(prefix)}"

@@ -14,7 +14,8 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import ValidationError
 
-from mprnet_lit.config.groups import CONFIG_DIR, groups, owners, valid_keys
+from mprnet_lit.config.groups import CONFIG_DIR, groups, mode_keys, owners, valid_keys
+from mprnet_lit.config.renamed import explain_renamed
 from mprnet_lit.runs.folder import find_run, refuse_existing, run_stamp
 from mprnet_lit.utils.errors import UserError, install_hint
 
@@ -56,7 +57,8 @@ def by_machine(with_gpu: Any, without: Any, *, _root_: DictConfig) -> Any:
     """Return the first value where training has an accelerator, else the second."""
     from mprnet_lit.utils.hardware import training_device
 
-    return without if training_device(_root_.trainer.accelerator).type == "cpu" else with_gpu
+    accelerator = OmegaConf.select(_root_, "trainer.accelerator", default="auto")
+    return without if training_device(accelerator).type == "cpu" else with_gpu
 
 
 def _fast_precision(*, _root_: DictConfig) -> str:
@@ -94,7 +96,7 @@ def _new_run(subfolder: str, *, _root_: DictConfig) -> str:
 
     Hydra asks for it before it writes anything else into the run's folder.
     """
-    refuse_existing(Path(_root_.hydra.runtime.output_dir), _root_.resume)
+    refuse_existing(Path(_root_.hydra.runtime.output_dir), _root_.get("resume"))
     return subfolder
 
 
@@ -185,8 +187,13 @@ def check_choices(arguments: Sequence[str]) -> None:
             raise UserError(f"{argument}: {group} takes the name of one of its options ({options})")
 
 
-def explain(error: Exception) -> str | None:
-    """Return one sentence on what is wrong with the configuration; ``None`` for another error."""
+def explain(error: Exception, mode: str = "train") -> str | None:
+    """Return a sentence that explains an error of the configuration; ``None`` for other errors.
+
+    Args:
+        error: exception of Hydra or OmegaConf.
+        mode: mode of the command.
+    """
     text = str(error)
     if isinstance(error, RecursionError):
         return "the command's settings are nested too deeply: use fewer brackets"
@@ -206,7 +213,8 @@ def explain(error: Exception) -> str | None:
             f"them, or type '{found[1]}=[{found[2]}]' for a list"
         )
     if found := re.search(r"Could not override '(.+?)'|Key '(.+?)' is not in struct", text):
-        return _no_such_key(found[1] or found[2])
+        typed = re.search(r"use \+(\S+?)=(.*)$", text, re.MULTILINE)
+        return _no_such_key(found[1] or found[2], typed[2] if typed else "VALUE", mode)
     if found := re.search(r"Could not find '(.+?)'", text):
         group, _, option = found[1].rpartition("/")
         if group in _EXTRAS and option in _EXTRAS[group]:
@@ -218,8 +226,6 @@ def explain(error: Exception) -> str | None:
             return f"there is no configuration group '{group or option}'" + _did_you_mean(
                 group or option, valid_keys()
             )
-        if group == "mode" and option in groups()["task"]:
-            return f"'{option}' is a task: did you mean 'mode=restore task={option}'?"
         return (
             f"'{option}' is not an option of {group}{_did_you_mean(option, options)} "
             f"(options: {', '.join(o for o in options if not o.startswith('_'))})"
@@ -237,12 +243,14 @@ def explain(error: Exception) -> str | None:
     return None
 
 
-def _no_such_key(key: str) -> str:
-    options = [f"{group}={'|'.join(names)}" for group, names in owners(key).items()]
+def _no_such_key(key: str, value: str, mode: str) -> str:
+    if renamed := explain_renamed(key, value, mode):
+        return renamed
+    options = [f"{group}={'|'.join(names)}" for group, names in owners(key, mode).items()]
     if options:
         return f"the key '{key}' exists only with {' or '.join(options)}: add one of them"
-    near = _did_you_mean(key, valid_keys() - {key})
-    return f"there is no key '{key}' in the configuration{near}"
+    near = _did_you_mean(key, mode_keys(mode) - {key}) or _did_you_mean(key, valid_keys() - {key})
+    return f"there is no key '{key}' in the configuration of mode={mode}{near}"
 
 
 def _full_key(error: InstantiationException) -> str:

@@ -1,5 +1,10 @@
 """Keys of release 0.1 and their new names."""
 
+from omegaconf import DictConfig, OmegaConf
+
+from mprnet_lit.config.groups import mode_keys, owners, valid_keys
+from mprnet_lit.utils.errors import UserError
+
 RENAMED = {
     "tile": "inference.tile",
     "overlap": "inference.overlap",
@@ -45,3 +50,39 @@ RENAMED = {
     "trainer.max_bad_steps": "callbacks.skip_nonfinite.max_consecutive",
 }
 """New key by old key."""
+
+RENAMED_IN_MODE = {
+    "evaluate": {"data.on_error": "evaluate.on_error"},
+    "profile": {"memory_gb": "profile.memory_gb"},
+}
+"""New key by old key, in a single mode."""
+
+
+def new_name(key: str, mode: str) -> str | None:
+    """Return the new name of a key of release 0.1 in a mode; ``None`` without one."""
+    new = (RENAMED | RENAMED_IN_MODE.get(mode, {})).get(key)
+    return new if new in valid_keys() and key not in mode_keys(mode) else None
+
+
+def explain_renamed(key: str, value: str, mode: str) -> str | None:
+    """Return the sentence that refuses ``key=value`` on a command line; ``None`` for other keys."""
+    new = new_name(key, mode)
+    if new is None:
+        return None
+    modes = owners(new, mode).get("mode")
+    if modes:
+        return f"{key}={value}: this key is now {new}, and exists only with mode={'|'.join(modes)}"
+    return f"{key}={value}: this key is now {new}: type {new}={value}"
+
+
+def refuse_renamed(config: DictConfig, mode: str) -> None:
+    """Check that no configuration file sets a key of release 0.1.
+
+    Raises:
+        UserError: the configuration has such a key.
+    """
+    for key in RENAMED.keys() | RENAMED_IN_MODE.get(mode, {}).keys():
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        if OmegaConf.is_dict(node) and name in node and (new := new_name(key, mode)):
+            raise UserError(f"{key}: this key is now {new}; rename it in your configuration file")

@@ -51,11 +51,9 @@ _STRATEGY = Rule(
 )
 
 TABLE: dict[str, dict[str, Rule]] = {
-    # The top of the configuration. Some of the keys exist only in some modes.
-    "": {
-        "seed": _SEED,
-        "deterministic": FLAG | one_of("warn"),
-        # mode=restore, evaluate, serve
+    # The root of the configuration; some of the keys exist only in some modes.
+    "": {"seed": _SEED, "overwrite": FLAG},
+    "inference": {
         "tile": Rule(
             "auto, null, or a positive multiple of 8",
             (_SIDE | NULL | one_of("auto")).accepts,
@@ -69,21 +67,21 @@ TABLE: dict[str, dict[str, Rule]] = {
         "precision": one_of("32", "bf16", "16"),
         "device": text(r"auto|[a-z]+(:\d+)?", "auto, cpu, cuda, cuda:1 or the like"),
         "compile": FLAG,
-        "stages": FLAG,
-        "compare": FLAG,
-        "report": FLAG,
-        "perceptual": FLAG,
-        # mode=serve
+    },
+    "restore": {"stages": FLAG, "compare": FLAG, "report": FLAG},
+    "evaluate": {"perceptual": FLAG, "on_error": one_of("raise", "skip")},
+    "serve": {
         "port": whole(1, 65535),
         "max_mb": number(above=0, high=1e6),
         "max_megapixels": number(above=0, high=1e6),
         "max_gb": number(above=0, high=1e6) | NULL,
         "max_total_mb": number(above=0, high=1e9),
         "max_age_minutes": number(above=0, high=1e7),
-        # the other modes
-        "overwrite": FLAG,
-        "int8": FLAG,
-        "verify": FLAG,
+    },
+    "export": {"int8": FLAG},
+    "prepare": {"verify": FLAG},
+    "profile": {
+        "memory_gb": number(above=0, high=1e6) | NULL,
         "largest_batch": _COUNT,
         "steps": _COUNT,
     },

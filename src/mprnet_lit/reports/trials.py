@@ -111,7 +111,12 @@ def find_trials(root: Path) -> tuple[Path, list[Trial]]:
     for sweep in sweeps:
         trials += _of_sweep(sweep, common, claimed)
     trials += [_read(folder, common) for folder in folders if folder not in claimed]
-    return common, [t for t in trials if t.config.get("mode.name", "train") == "train"]
+    return common, [t for t in trials if _mode(t) == "train"]
+
+
+def _mode(trial: Trial) -> str:
+    """Return the mode of a command; ``mode.name`` in release 0.1."""
+    return str(trial.config.get("mode", trial.config.get("mode.name", "train")))
 
 
 def _search(root: Path) -> tuple[list[Path], list[Path]]:

@@ -49,7 +49,7 @@ class Hosts:
             raise RequestError(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 f"this page is not served under the name {name or host!r}: open it by the address "
-                "that was printed at its start, or start it with allowed_hosts=[NAME]",
+                "that was printed at its start, or start it with serve.allowed_hosts=[NAME]",
             )
         for origin in headers.get("origin", []):
             scheme, _, address = origin.lower().partition("://")

@@ -90,7 +90,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 def _refused(host: str, port: int, error: OSError) -> UserError:
     return UserError(
-        f"can't listen on {host} port {port} ({error.strerror}): choose another port=NUMBER"
+        f"can't listen on {host} port {port} ({error.strerror}): choose another serve.port=NUMBER"
     )
 
 

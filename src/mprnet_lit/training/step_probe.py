@@ -108,7 +108,7 @@ def _trial(
     degraded, target = torch.rand(2, batch, 3, side, side, device=device)
     module.train()
     seconds = []
-    for number in range(int(config.steps) + 1):
+    for number in range(int(config.profile.steps) + 1):
         started = time.perf_counter()
         optimizer.zero_grad()
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
