@@ -3,7 +3,7 @@
     python -m tools.photographs build/photographs
 
 They come from two packages of Debian, fetched with apt-get and unpacked, never installed, and from
-scikit-image's wheel. docs/weights.md names the authors and licences.
+scikit-image's wheel. docs/weights.md names the authors and licenses.
 """
 
 import subprocess

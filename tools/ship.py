@@ -15,7 +15,7 @@ def main() -> None:
     read = weights.read(sys.argv[1])
     target = shipped(read.info.task)
     target.parent.mkdir(exist_ok=True)
-    weights.save(read.model, target, replace(read.info, licence="Apache-2.0"))
+    weights.save(read.model, target, replace(read.info, license="Apache-2.0"))
     print(f"{target.relative_to(Path.cwd())}: {target.stat().st_size:,} bytes")
 
 

@@ -233,7 +233,7 @@ def test_finetuning_on_own_pairs_starts_from_the_given_weights(cli, tmp_path, go
     found = weights(outcome)["model.tail.weight"]
     torch.testing.assert_close(found, golden.tensor("weight/tail.weight"), rtol=0, atol=1e-6)
     info = read_weights(outcome.file("best.ckpt")).info
-    assert "non-commercial" in info.licence and info.crop == 32
+    assert "non-commercial" in info.license and info.crop == 32
 
 
 LAYOUTS = {

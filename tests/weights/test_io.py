@@ -62,7 +62,7 @@ def test_published_files_give_the_golden_outputs(golden, tmp_path, prefix, neste
     read = weights.read(tmp_path / "w.pth")
     restored = read.model(golden.tensor("input"))[-1]
     torch.testing.assert_close(restored, golden.tensor("stage3"), rtol=0, atol=1e-5)
-    assert "non-commercial" in read.info.licence
+    assert "non-commercial" in read.info.license
     assert read.info.crop == 256
 
 
@@ -142,8 +142,31 @@ def test_what_others_say_in_a_safetensors_file_is_left_alone(model, tmp_path):
     save_file(state, tmp_path / "w.safetensors", {"format": "pt", "author": "someone"})
     assert equal(weights.load(tmp_path / "w.safetensors"), model)
     save_file(state, tmp_path / "w.safetensors", {"metrics": '{"val/psnr": "x"}'})
-    with pytest.raises(UserError, match="what it says of the training"):
+    with pytest.raises(UserError, match="metrics a mapping of names to numbers"):
         weights.load(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("suffix", weights.io.SUFFIXES)
+def test_files_of_release_0_1_name_the_license_licence(model, tmp_path, suffix, monkeypatch):
+    path = tmp_path / f"w{suffix}"
+    record = Info.record
+
+    def old_record(self, size):
+        fields = record(self, size)
+        return {"licence": fields.pop("license"), **fields}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Info, "record", old_record)
+        weights.save(model, path, INFO)
+    assert b"licence" in path.read_bytes()
+    assert weights.read(path).info == INFO
+    weights.save(model, path, weights.read(path).info)
+    assert b"licence" not in path.read_bytes() and b"license" in path.read_bytes()
+
+
+def test_the_old_name_of_the_license_is_deprecated():
+    with pytest.warns(DeprecationWarning, match=r"use Info\.license"):
+        assert INFO.licence == "CC0"
 
 
 def test_a_folder_of_runs_means_the_newest(model, tmp_path):

@@ -59,7 +59,7 @@ def test_what_their_files_say(name):
     path = shipped(name)
     assert path.stat().st_size < 2e6
     read = weights.read(name)
-    assert read.path == path and read.info.task == name and read.info.licence == "Apache-2.0"
+    assert read.path == path and read.info.task == name and read.info.license == "Apache-2.0"
     assert read.info.crop == read.info.config["data"]["patch_size"]
     with safe_open(path, "pt") as file:
         text = json.dumps(file.metadata())

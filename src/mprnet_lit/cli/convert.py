@@ -32,6 +32,6 @@ def run(config: DictConfig) -> None:
             if name in ("val/psnr", "val/ssim")
         )
         or "not said",
-        "licence": read.info.licence or "not said",
+        "license": read.info.license or "not said",
     }
     say_facts(Console(), facts)

@@ -120,7 +120,7 @@ def _train(
     module.info = Info(
         task=config.task.name,
         crop=data.patch_size,
-        licence=start.info.licence,  # of the weights that these are made of
+        license=start.info.license,  # of the weights that these are made of
         config=training_settings(recorded(config, numbers=True)),
     )
     try:

@@ -1,5 +1,6 @@
-"""What is known of weights besides their values."""
+"""Metadata of a weights file."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
@@ -10,53 +11,77 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights.training import training_settings
 
 RECORD = "mprnet_lit"
-"""The key under which a file keeps the size and the :class:`Info`."""
-PUBLISHED_LICENCE = "academic and non-commercial (published MPRNet weights)"
+"""Key of the network's size and the :class:`Info` in ``.pth``, ``.ckpt`` and ``.onnx`` files."""
+OLD_LICENSE = "licence"
+"""Key of the license in files of release 0.1."""
+PUBLISHED_LICENSE = "academic and non-commercial (published MPRNet weights)"
 
 
 @dataclass(frozen=True)
 class Info:
-    """Kept in the weights file, whatever its format.
+    """Metadata that every weights file format stores.
 
     Attributes:
-        task: ``task.name`` of the training, such as ``deblur``; empty if unknown.
-        crop: side of the training patches in pixels; test-time local conversion needs it.
-        licence: of the weights' origin; empty if nobody said.
-        metrics: what validation measured, such as ``{"val/psnr": 31.1}``.
-        config: settings that define the training; see ``training_settings``.
+        task: name of the task, such as ``deblur``; empty if unknown.
+        crop: side of the training patches in pixels, at least 8; the test-time local converter
+            derives its window from it.
+        license: license of the weights; empty if unknown.
+        metrics: validation metrics, such as ``{"val/psnr": 31.1}``.
+        config: training configuration, without paths; see ``training_settings``.
+
+    Raises:
+        UserError: a field has the wrong type, or ``crop`` is below 8.
     """
 
     task: str = ""
     crop: int = 256
-    licence: str = ""
+    license: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.crop, int) or self.crop < 8:
-            raise UserError(f"the training crop is {self.crop!r}, not a number of pixels")
+            raise UserError(f"crop={self.crop!r} must be an integer number of pixels, at least 8")
         if not (
             isinstance(self.task, str)
-            and isinstance(self.licence, str)
+            and isinstance(self.license, str)
             and isinstance(self.config, Mapping)
             and isinstance(self.metrics, Mapping)
             and all(isinstance(value, int | float) for value in self.metrics.values())
         ):
-            raise UserError("what it says of the training is not of the kind that it should be")
+            raise UserError(
+                "task and license must be strings, config a mapping, and metrics a mapping of "
+                "names to numbers"
+            )
+
+    @property
+    def licence(self) -> str:
+        """Deprecated alias of ``license``, which release 0.3 removes."""
+        warnings.warn(
+            "Info.licence is deprecated and will be removed in release 0.3: use Info.license",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.license
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """Take the known fields of a mapping; what is absent keeps its default.
+        """Build an Info from a mapping, such as the metadata of a file.
+
+        Args:
+            values: fields by name. Missing fields get their defaults, unknown ones are ignored.
 
         Raises:
-            UserError: ``values`` is not a mapping, or a field is of another kind.
+            UserError: ``values`` is not a mapping, or a field has the wrong type.
         """
         require("values", values, Mapping, "a mapping")
+        if OLD_LICENSE in values:
+            values = {"license": values[OLD_LICENSE], **values}
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
     def record(self, size: Size) -> dict[str, Any]:
-        """Return what a file keeps, in plain values: these and the network's size.
+        """Return the metadata that a file stores: the size of the network and these fields.
 
-        Of the configuration, which earlier versions kept as a whole, it is the training's settings.
+        The configuration is reduced to the settings that define the training.
         """
         return {"size": asdict(size), **asdict(self), "config": training_settings(self.config)}

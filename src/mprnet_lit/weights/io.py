@@ -16,7 +16,7 @@ from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.atomic import require_regular, write_whole
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.weights.info import PUBLISHED_LICENCE, RECORD, Info
+from mprnet_lit.weights.info import OLD_LICENSE, PUBLISHED_LICENSE, RECORD, Info
 from mprnet_lit.weights.official import from_official, is_official, to_official
 from mprnet_lit.weights.shapes import ACTIVATION, build
 from mprnet_lit.weights.shipped import SHIPPED, shipped
@@ -78,7 +78,7 @@ def read(path: str | Path) -> Weights:
         model = build(from_official(state) if published else state)
         if published and not record:
             crop = _PUBLISHED_CROP.get(model.size.width, 256)
-            return Weights(model, Info(crop=crop, licence=PUBLISHED_LICENCE), path)
+            return Weights(model, Info(crop=crop, license=PUBLISHED_LICENSE), path)
         return Weights(model, Info.of(record), path)
     except Exception as error:  # as many ways as tensors of a stranger can be of another kind
         reason = " ".join(str(error).split())[:400]
@@ -146,7 +146,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     require_regular(path)
     with safe_open(path, framework="pt") as file:
-        known = {f.name for f in fields(Info)}  # others may say what they like
+        known = {f.name for f in fields(Info)} | {OLD_LICENSE}
         record = {n: json.loads(v) for n, v in (file.metadata() or {}).items() if n in known}
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if ACTIVATION in state:
