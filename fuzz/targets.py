@@ -20,7 +20,7 @@ from mprnet_lit import weights
 from mprnet_lit.cli.restore_inputs import find_jobs
 from mprnet_lit.config.messages import CONFIG_DIR, explain, register_resolvers
 from mprnet_lit.data.pairing import find_images, find_pairs
-from mprnet_lit.data.store import Prepared, done_before, open_pixels
+from mprnet_lit.data.store import Prepared, completed_images, open_pixels
 from mprnet_lit.evaluation.dnd import find_dnd_images
 from mprnet_lit.evaluation.test_sets import find_test_images
 from mprnet_lit.images.photo import read_photo, write_photo
@@ -189,7 +189,7 @@ def store(data: bytes, folder: Path) -> None:
     (folder / "progress.jsonl").write_bytes(content)
     (folder / "train").mkdir(exist_ok=True)
     (folder / f"train/{'0' * 24}.npy").write_bytes(pixels)
-    done_before(folder)
+    completed_images(folder)
     for split in ("train", "val"):
         for sample in Prepared(folder, split).samples("raise"):
             np.asarray(open_pixels(sample.target)[:1]).sum()

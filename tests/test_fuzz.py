@@ -98,7 +98,7 @@ def test_links_that_lead_out_or_in_circles(tmp_path):
     assert find_jobs(str(folder), str(tmp_path / "out"))
     found = find_images(folder, on_error="skip")
     assert sorted(image.name for image in found.images) == ["a", "folder/secret", "linked"]
-    assert "self.png" in found.left_out[0]
+    assert "self.png" in found.problems[0]
 
 
 def test_writing_does_not_follow_a_link(tmp_path):

@@ -72,7 +72,7 @@ def test_the_ways_of_handing_over_train_alike(cli, tmp_path, monkeypatch):
                 patch.setattr(handover, "_free", lambda folder, free=free: free)
             outcome = cli(*OPTIONS, f"data.num_workers={workers}", f"paths.runs={name}")
         assert ("pipes" in outcome.errors) == (name == "pipe")
-        assert ("can't start data workers" in outcome.errors) == (name == "none")
+        assert ("can't start DataLoader workers" in outcome.errors) == (name == "none")
         found[name] = weights(tmp_path / name)
     for name in ("pipe", "none"):
         assert all(torch.equal(found[name][k], v) for k, v in found["own"].items())

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mprnet_lit.cli import command_line, usage
 from mprnet_lit.config.groups import modes
+from mprnet_lit.config.keys import with_keys
 from mprnet_lit.config.messages import CONFIG_DIR, check_choices, explain, register_resolvers
 from mprnet_lit.config.renamed import refuse_renamed
 from mprnet_lit.config.values import check_values
@@ -89,7 +90,7 @@ def _run(config: DictConfig) -> Any:
         if sentence is None:  # a bug of ours
             traceback.print_exc()
             sentence = f"{type(error).__name__}: {error}"
-        sentence = mask_text(sentence)
+        sentence = mask_text(with_keys(sentence, config))
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
         has_own_folder = folder != Path.cwd()

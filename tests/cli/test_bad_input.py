@@ -65,7 +65,7 @@ def test_unmatched_unreadable_and_unequal_files_are_named_together(cli, pairs):
 def test_skipping_bad_pairs_trains_on_the_rest_and_lists_them(cli, pairs):
     (pairs / "in" / "2.png").write_text("hello")
     outcome = cli(*PAIRED, "data.on_error=skip", "trainer.limit_val_batches=0")
-    assert "Left out: in/2.png is not an image" in outcome.output
+    assert "Skipped: in/2.png is not an image" in outcome.output
     assert "1 training and 1 validation images" in outcome.output
 
 

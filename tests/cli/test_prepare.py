@@ -15,7 +15,7 @@ from tests.conftest import PHOTOS, Forked
 from mprnet_lit.data import PairedFolders
 from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.sampling import ItemKey
-from mprnet_lit.data.store import Prepared, note
+from mprnet_lit.data.store import Prepared, append_progress
 from mprnet_lit.runs.folder import held
 
 PAIRED = ("data=paired", "data.train.degraded=in", "data.train.target=gt")
@@ -83,18 +83,19 @@ def test_clean_photos_are_degraded_on_the_fly(cli, tmp_path):
 def test_a_killed_preparation_goes_on(cli, pairs, monkeypatch):
     def kill_after_six():
         def noted(stored, folder):
-            note(stored, folder)
+            append_progress(stored, folder)
             if notes.read_text().count("\n") == 6:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        monkeypatch.setattr("mprnet_lit.cli.prepare.note", noted)  # in the forked process alone
+        # In the forked process alone.
+        monkeypatch.setattr("mprnet_lit.cli.prepare.append_progress", noted)
 
     notes = pairs / "store" / "progress.jsonl"
     process = Forked(pairs, *PREPARE, before=kill_after_six)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (pairs / "store" / "index.json").exists()
-    assert "store is not finished" in complaint(
+    assert "store is incomplete" in complaint(
         cli("data=prepared", "data.train.folder=store", status=1)
     )
     notes.write_text(notes.read_text() + '{"file": "train/half')  # as a kill may leave it
@@ -127,17 +128,17 @@ def test_a_store_that_is_being_changed_is_not_trained_on(cli, pairs, monkeypatch
         Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(pairs / side / "0.png")
     from mprnet_lit.cli import prepare
 
-    real = prepare.note
+    real = prepare.append_progress
 
     def killed(stored, folder):
         real(stored, folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "note", killed)
+    monkeypatch.setattr(prepare, "append_progress", killed)
     cli(*PREPARE, status=130)
     train = ("data=prepared", "data.train.folder=store")
-    assert "store is not finished" in complaint(cli(*train, status=1))
-    monkeypatch.setattr(prepare, "note", real)
+    assert "store is incomplete" in complaint(cli(*train, status=1))
+    monkeypatch.setattr(prepare, "append_progress", real)
     assert " of 10 images done before" in cli(*PREPARE).output
     assert Prepared("store", "train").samples("raise")
 
@@ -180,7 +181,10 @@ def test_bad_stores_are_refused(cli, pairs):
     good = path.read_text()
     first = index(pairs)["train"][0]["target"]["file"]
     for content, sentence in (
-        (good.replace('"format": 1', '"format": 9'), "has format 9, this version reads 1"),
+        (
+            good.replace('"format": 1', '"format": 9'),
+            "has format 9, but this version reads",
+        ),
         (good.replace(first, f"../{first}"), "index.json is damaged"),
         (good.replace(first, f"/etc/{first}"), "index.json is damaged"),
         (good.replace(first, first.replace("/", "\\\\")), "index.json is damaged"),
@@ -214,7 +218,7 @@ def test_a_store_whose_folder_is_a_link_is_refused(cli, pairs):
     elsewhere.write_bytes(b"kept")
     (pairs / "store").mkdir()
     (pairs / "store" / "train").symlink_to(elsewhere.parent)
-    assert "store/train is a link" in complaint(cli(*PREPARE, status=1))
+    assert "store/train is a symbolic link" in complaint(cli(*PREPARE, status=1))
     assert [path.name for path in elsewhere.parent.iterdir()] == [elsewhere.name]
 
 

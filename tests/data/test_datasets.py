@@ -1,4 +1,4 @@
-"""Crops: the same on both images, reproducible in any worker, epoch by epoch."""
+"""Crops: identical on both images and reproducible in any worker and epoch."""
 
 import albumentations as A
 import cv2
@@ -24,7 +24,7 @@ AUGMENTATION = PairedAugmentation([A.D4(p=1), SATURATION])
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Pairs whose target is the degraded image's negative, so that any misalignment shows."""
+    """Pairs whose target is the negative of the degraded image, which exposes misalignment."""
     photo = np.asarray(Image.open(PHOTOS / "coffee.png").convert("RGB"))
     for k, (h, w) in enumerate([(64, 90), (100, 50), (40, 40)]):
         part = photo[100 : 100 + h, 50 * k : 50 * k + w]
@@ -35,9 +35,9 @@ def pairs(tmp_path):
     return PairedFolders(tmp_path / "in", tmp_path / "gt").samples("raise")
 
 
-def test_a_pair_is_cut_and_turned_alike(pairs):
-    turn_only = PairedAugmentation([A.D4(p=1)])
-    dataset = CropDataset(pairs, 48, training=True, augmentation=turn_only, crops_per_image=10)
+def test_both_images_get_the_same_crop_and_rotation(pairs):
+    rotation = PairedAugmentation([A.D4(p=1)])
+    dataset = CropDataset(pairs, 48, training=True, augmentation=rotation, crops_per_image=10)
     items = [dataset[ItemKey(0, k)] for k in range(len(dataset))]
     assert {item["degraded"].shape for item in items} == {(3, 48, 48)}
     for item in items:
@@ -45,7 +45,7 @@ def test_a_pair_is_cut_and_turned_alike(pairs):
     assert len({item["target"].sum().item() for item in items}) > 20
 
 
-def test_colour_is_changed_alike():
+def test_both_images_get_the_same_color_jitter():
     image = np.random.default_rng(0).random((16, 16, 3), dtype=np.float32)
     augment = PairedAugmentation([SATURATION])
     target, degraded = augment(image, image.copy(), np.random.default_rng(1))
@@ -53,14 +53,14 @@ def test_colour_is_changed_alike():
     assert 1e-3 < np.abs(target - image).mean() < 0.1
 
 
-def test_an_image_that_changed_under_a_training_is_named(pairs):
+def test_an_image_that_changed_during_training_raises(pairs):
     dataset = CropDataset(pairs, 40, training=True)
     Image.new("RGB", (50, 50)).save(pairs[0].degraded)
-    with pytest.raises(UserError, match=r"in/0\.png is 50x50 now and was 90x64"):
+    with pytest.raises(UserError, match=r"in/0\.png has changed from 90x64 to 50x50"):
         dataset[ItemKey(0, 0)]
 
 
-def test_images_of_16_bits_fit_the_window_that_is_read_together(tmp_path):
+def test_shuffle_window_accounts_for_16_bit_images(tmp_path):
     for k in range(6):
         cv2.imwrite(str(tmp_path / f"{k}.png"), np.full((40, 40, 3), 9000 * k, np.uint16))
     data = RestorationDataModule(
@@ -78,19 +78,19 @@ def test_images_of_16_bits_fit_the_window_that_is_read_together(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "read_image", counting)
         assert len(list(data.train_dataloader())) == 10
-    assert len(decoded) == 5  # one of the six is held out; each once
+    assert len(decoded) == 5  # each of the five training images once
 
 
-def test_validation_cuts_the_centre_or_takes_the_whole(pairs):
-    centre = CropDataset(pairs, 48, training=False)
-    shapes = [tuple(centre[ItemKey(0, k)]["target"].shape) for k in range(3)]
+def test_validation_uses_center_crops_or_whole_images(pairs):
+    center = CropDataset(pairs, 48, training=False)
+    shapes = [tuple(center[ItemKey(0, k)]["target"].shape) for k in range(3)]
     assert shapes == [(3, 48, 48), (3, 48, 48), (3, 40, 40)]
     whole = CropDataset(pairs, None, training=False)[ItemKey(0, 0)]["target"]
     assert whole.shape == (3, 64, 90)
-    torch.testing.assert_close(centre[ItemKey(3, 0)]["target"], whole[:, 8:56, 21:69])
+    torch.testing.assert_close(center[ItemKey(3, 0)]["target"], whole[:, 8:56, 21:69])
 
 
-def test_degraded_on_the_fly_the_same_in_every_validation():
+def test_validation_degrades_identically_in_every_epoch():
     dataset = CropDataset(
         Photos("val").samples("raise"), 64, training=False, degradation=MotionBlur()
     )
@@ -99,7 +99,7 @@ def test_degraded_on_the_fly_the_same_in_every_validation():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_items_depend_on_seed_epoch_and_item_alone(workers):
+def test_items_depend_only_on_seed_epoch_and_item(workers):
     samples = Photos("train").samples("raise")[:2]
 
     def read(epoch, seed=3):
@@ -115,12 +115,12 @@ def test_items_depend_on_seed_epoch_and_item_alone(workers):
     assert torch.equal(first, read(0))
     assert not torch.equal(first, read(1)) and not torch.equal(first, read(0, seed=4))
     assert len({item.sum().item() for item in first}) == 6
-    # The same whatever the workers: they must not share their random numbers.
-    alone = CropDataset(
+    # Independent of the workers, which must not share random numbers.
+    direct = CropDataset(
         samples, 32, training=True, degradation=GaussianNoise(), augmentation=AUGMENTATION,
         crops_per_image=3, seed=3,
     )  # fmt: skip
-    assert torch.equal(first, torch.stack([alone[ItemKey(0, k)]["degraded"] for k in range(6)]))
+    assert torch.equal(first, torch.stack([direct[ItemKey(0, k)]["degraded"] for k in range(6)]))
 
 
 @given(
@@ -128,7 +128,7 @@ def test_items_depend_on_seed_epoch_and_item_alone(workers):
     st.tuples(st.integers(-9, 11), st.integers(-9, 11)),
     st.tuples(st.integers(1, 20), st.integers(1, 20)),
 )
-def test_crop_reflects_what_lies_outside(size, corner, box):
+def test_crop_pads_by_reflection(size, corner, box):
     image = np.random.default_rng(0).random((*size, 3))
     top, left = (min(c, s - 1) for c, s in zip(corner, size, strict=True))
     height, width = max(box[0], 1 - top), max(box[1], 1 - left)
@@ -142,7 +142,7 @@ def test_crop_reflects_what_lies_outside(size, corner, box):
     assert np.isin(out, image).all()
 
 
-def test_cache_holds_no_more_than_its_bound(pairs):
+def test_cache_never_exceeds_its_limit(pairs):
     sizes = [sample.height * sample.width * 3 for sample in pairs]
     cache = ImageCache(sizes[0] + sizes[1])
     for sample in [*pairs, *pairs]:
@@ -152,7 +152,7 @@ def test_cache_holds_no_more_than_its_bound(pairs):
     assert cache.read(pairs[2].target) is cache.read(pairs[2].target)
 
 
-def test_embedded_photographs_are_colour_and_the_splits_disjoint():
+def test_photo_splits_are_large_and_disjoint():
     train, val = (Photos(split).samples("raise") for split in ("train", "val"))
     assert not {s.name for s in train} & {s.name for s in val}
     assert all(min(s.height, s.width) >= 256 for s in [*train, *val])
@@ -163,17 +163,17 @@ def sample(k):
 
 
 @given(st.integers(2, 200), st.floats(0.01, 0.99))
-def test_held_out_images_are_a_share_of_all_and_not_trained_on(count, share):
+def test_hold_out_splits_off_the_given_share(count, share):
     samples = [sample(k) for k in range(count)]
     train, val = hold_out(samples, share)
     assert sorted([*train, *val], key=lambda s: int(s.name)) == samples
     assert train and abs(len(val) - share * count) <= 1
 
 
-def test_what_cannot_be_held_out():
-    with pytest.raises(UserError, match="one image can't serve"):
+def test_hold_out_rejects_one_image_and_a_share_above_1():
+    with pytest.raises(UserError, match="at least two images are needed"):
         hold_out([sample(0)], 0.1)
-    with pytest.raises(UserError, match=r"data\.holdout=1\.5"):
+    with pytest.raises(UserError, match=r"^holdout=1\.5"):
         hold_out([sample(0), sample(1)], 1.5)
 
 
@@ -189,7 +189,7 @@ def test_clean_folder_holds_out_a_tenth(tmp_path):
     assert batch["degraded"].shape == batch["target"].shape == (4, 3, 32, 32)
 
 
-def test_images_that_outgrow_the_cache_are_decoded_once_an_epoch(pairs, monkeypatch):
+def test_images_that_exceed_the_cache_are_decoded_once_per_epoch(pairs, monkeypatch):
     decoded = []
     read = datasets.read_image
     monkeypatch.setattr(datasets, "read_image", lambda path: decoded.append(path) or read(path))

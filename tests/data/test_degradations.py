@@ -1,4 +1,4 @@
-"""Degradations: reproducible, and with the statistics of what they stand for."""
+"""Degradations: reproducible and with the statistics of their models."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def rng(seed=0):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_function_of_image_and_seed_alone(name, photo):
+def test_result_depends_only_on_image_and_seed(name, photo):
     before = photo.copy()
     first, again, other = (ALL[name](photo, rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -59,13 +59,13 @@ def test_a_function_of_image_and_seed_alone(name, photo):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (33, 2)])
-def test_images_of_any_size(name, shape):
+def test_any_image_size(name, shape):
     for seed in range(5):
         out = ALL[name](np.full((*shape, 3), 0.5, np.float32), rng(seed))
         assert out.shape == (*shape, 3) and np.isfinite(out).all()
 
 
-def test_gaussian_noise_has_its_sigma_and_is_not_clipped(photo):
+def test_gaussian_noise_has_the_given_sigma_and_is_not_clipped(photo):
     noise = GaussianNoise(sigma=25)(photo, rng()) - photo
     assert noise.std() * 255 == pytest.approx(25, rel=0.01)
     assert abs(noise.mean()) * 255 < 0.5
@@ -90,20 +90,20 @@ def test_sensor_noise_grows_linearly_with_light():
     assert offset == pytest.approx(0.02**2, rel=0.1)
 
 
-def test_camera_noise_is_made_before_white_balance():
-    light = np.linspace(0.1, 0.5, 5)  # far from both ends, so that nothing is clipped
+def test_camera_noise_precedes_white_balance():
+    light = np.linspace(0.1, 0.5, 5)  # without clipping
     noise = CameraNoise(shot=2e-4, read=0.004)
-    greys = [linear_to_srgb(np.full((200, 200, 3), level, np.float32)) for level in light]
-    variances = [srgb_to_linear(noise(grey, rng(4))).var(axis=(0, 1)) for grey in greys]
+    grays = [linear_to_srgb(np.full((200, 200, 3), level, np.float32)) for level in light]
+    variances = [srgb_to_linear(noise(gray, rng(4))).var(axis=(0, 1)) for gray in grays]
     slopes, offsets = np.polyfit(light, variances, 1)
     assert slopes[1] == pytest.approx(2e-4, rel=0.05)  # green has no gain
     assert 1.8 < slopes[0] / 2e-4 < 2.5 and 1.4 < slopes[2] / 2e-4 < 2.0  # red, blue
     assert offsets[1] == pytest.approx(0.004**2, rel=0.2)
-    # A gain multiplies the read noise's standard deviation, and the shot noise's variance.
+    # A gain multiplies the standard deviation of the read noise and the variance of shot noise.
     assert offsets[0] / offsets[1] == pytest.approx((slopes[0] / slopes[1]) ** 2, rel=0.3)
 
 
-def test_read_noise_goes_with_shot_noise_as_measured_on_cameras():
+def test_read_noise_follows_shot_noise_as_measured_on_cameras():
     # Brooks et al. 2019: log variance = 2.18 log shot + 1.20, with a spread of 0.26.
     for shot in (1e-4, 1e-2):
         drawn = 2 * np.log([typical_read_noise(shot, rng(s)) for s in range(500)])
@@ -111,8 +111,8 @@ def test_read_noise_goes_with_shot_noise_as_measured_on_cameras():
         assert drawn.std() == pytest.approx(0.26, rel=0.1)
 
 
-def test_transfer_function_is_srgbs_and_inverts(photo):
-    # IEC 61966-2-1: 0.5 is 21.4 % of the light; the straight piece has a slope of 12.92.
+def test_transfer_function_is_srgb_and_invertible(photo):
+    # IEC 61966-2-1: 0.5 is 21.4 % of the light; the linear segment has a slope of 12.92.
     assert srgb_to_linear(np.float32([0.5, 0.04])) == pytest.approx(
         [0.21404, 0.04 / 12.92], abs=1e-5
     )
@@ -121,12 +121,14 @@ def test_transfer_function_is_srgbs_and_inverts(photo):
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("shake", [0.0, 1.0])
-def test_motion_kernels_are_centred_paths_of_the_given_extent(seed, shake):
+def test_motion_kernels_are_centered_and_have_the_given_length(seed, shake):
     kernel = motion_kernel(rng(seed), length=15, shake=shake)
     assert kernel.sum() == pytest.approx(1, abs=1e-5) and kernel.min() >= 0
-    centre = (np.array(kernel.shape) - 1) / 2
-    np.testing.assert_allclose(center_of_mass(kernel), centre, atol=0.05)
-    assert pdist(np.argwhere(kernel)).max() == pytest.approx(15, abs=2 * 2**0.5)  # shared pixels
+    center = (np.array(kernel.shape) - 1) / 2
+    np.testing.assert_allclose(center_of_mass(kernel), center, atol=0.05)
+    assert pdist(np.argwhere(kernel)).max() == pytest.approx(
+        15, abs=2 * 2**0.5
+    )  # bilinear splatting
     assert max(kernel.shape) // 2 <= MotionBlur(length=15).margin
 
 
@@ -148,18 +150,18 @@ def test_long_motion_kernels_have_no_gaps(seed):
     assert label(kernel, np.ones((3, 3)))[1] == 1
 
 
-def test_blur_adds_up_light_not_srgb_values():
+def test_blur_averages_linear_light():
     blur = MotionBlur(length=12, noise=0)
     dark = np.zeros((64, 64, 3), np.float32)
     dark[32, 32] = 1
     out = blur(dark, rng())
     assert srgb_to_linear(out).sum() == pytest.approx(3, rel=0.01)
-    assert out.sum() > 6  # the same light, spread out, has larger sRGB values
+    assert out.sum() > 6  # the same light on more pixels has larger sRGB values
     flat = np.full((40, 40, 3), 0.3, np.float32)
     np.testing.assert_allclose(blur(flat, rng()), flat, atol=1e-5)
 
 
-def test_a_crop_with_its_margin_is_blurred_as_in_the_whole(photo):
+def test_blur_of_a_crop_with_margin_equals_the_crop_of_the_blur(photo):
     blur = MotionBlur(length=12, noise=0)
     m = blur.margin
     whole = blur(photo, rng(3))[60:120, 70:140]
@@ -167,72 +169,72 @@ def test_a_crop_with_its_margin_is_blurred_as_in_the_whole(photo):
     np.testing.assert_allclose(part, whole, atol=1e-5)
 
 
-def rain_alone(rain, side=256, seeds=range(20)):
+def rain_on_black(rain, side=256, seeds=range(20)):
     return np.stack(
         [rain(np.zeros((side, side, 3), np.float32), rng(seed))[..., 0] for seed in seeds]
     )
 
 
-def test_rain_only_brightens_and_never_beyond_white(photo):
+def test_rain_only_brightens_and_stays_below_white(photo):
     for seed in range(5):
         rainy = RainStreaks()(photo, rng(seed))
         assert (rainy >= photo - 1e-6).all() and rainy.max() <= 1
 
 
-def test_the_amount_of_rain_goes_with_density_and_area():
+def test_rain_is_proportional_to_density_and_area():
     def amount(density, side):
         rain = RainStreaks(layers=1, density=density, length=30, brightness=0.8)
-        return rain_alone(rain, side).mean()
+        return rain_on_black(rain, side).mean()
 
     assert amount(1000, 64) == pytest.approx(amount(1000, 256), rel=0.2)
     assert 1.5 < amount(2000, 256) / amount(1000, 256) < 2.1
 
 
-def test_rain_is_as_dense_at_the_borders_as_within():
+def test_rain_is_as_dense_at_the_borders_as_in_the_center():
     rain = RainStreaks(layers=1, density=4000, length=15, width=4, angle=45, brightness=0.8)
-    mean = rain_alone(rain, 200, range(300)).mean(0)  # to about 1 %
+    mean = rain_on_black(rain, 200, range(300)).mean(0)  # to about 1 %
     for border in (mean[0], mean[-1], mean[:, 0], mean[:, -1]):
         assert border.mean() == pytest.approx(mean[20:-20, 20:-20].mean(), rel=0.05)
 
 
 @pytest.mark.parametrize("width", [2, 6])
-def test_rain_streaks_are_as_wide_and_bright_as_asked(width):
+def test_rain_streaks_have_the_given_width_and_brightness(width):
     rain = RainStreaks(layers=1, density=40, length=120, width=width, angle=0, brightness=0.6)
-    wet = rain_alone(rain)
+    wet = rain_on_black(rain)
     assert 0.5 < wet.max() <= np.float32(0.6)
     widths = []
     for image in wet:
         row, column = np.unravel_index(image.argmax(), image.shape)
         across = image[row, max(column - 15, 0) : column + 16]
         widths.append((across > across.max() / 2).sum())
-    assert np.median(widths) == pytest.approx(width, abs=1)  # some lie side by side
+    assert np.median(widths) == pytest.approx(width, abs=1)  # some streaks overlap
 
 
-def test_haze_veils_what_is_behind_the_rain(photo):
-    veiled = RainStreaks(density=0, haze=0.2)(photo, rng())
-    assert veiled.std() == pytest.approx(0.8 * photo.std(), rel=1e-3)
-    assert veiled.mean() > photo.mean()
+def test_haze_reduces_contrast_and_brightens(photo):
+    hazy = RainStreaks(density=0, haze=0.2)(photo, rng())
+    assert hazy.std() == pytest.approx(0.8 * photo.std(), rel=1e-3)
+    assert hazy.mean() > photo.mean()
 
 
 @pytest.mark.parametrize("angle", [0, 30, 60])
-def test_rain_falls_at_its_angle(angle):
+def test_rain_falls_at_the_given_angle(angle):
     rain = RainStreaks(layers=1, density=600, length=60, angle=angle)
     out = rain(np.zeros((300, 300, 3), np.float32), rng(1))[..., 0]
     dy, dx = np.gradient(out)
-    # The structure tensor's main direction is across the streaks.
+    # The main direction of the structure tensor is perpendicular to the streaks.
     across = 0.5 * np.arctan2(2 * (dx * dy).sum(), (dx * dx - dy * dy).sum())
     assert abs(np.rad2deg(across)) == pytest.approx(angle, abs=5)
 
 
-def test_random_choice_uses_all_by_their_weights():
-    grey = np.full((4, 4, 3), 0.5, np.float32)
+def test_random_choice_draws_with_the_weights():
+    gray = np.full((4, 4, 3), 0.5, np.float32)
     choice = RandomChoice([GaussianNoise(0), GaussianNoise(50)], weights=[3, 1])
-    noisy = [not np.array_equal(choice(grey, rng(s)), grey) for s in range(400)]
+    noisy = [not np.array_equal(choice(gray, rng(s)), gray) for s in range(400)]
     assert np.mean(noisy) == pytest.approx(0.25, abs=0.07)
     assert ALL["choice"].margin == MotionBlur().margin
 
 
-def test_steps_are_applied_in_their_order(photo):
+def test_compose_applies_steps_in_order(photo):
     noise, jpeg = GaussianNoise(25), Jpeg(50)
     both = Compose([noise, jpeg])(photo, rng(2))
     generator = rng(2)
@@ -240,7 +242,7 @@ def test_steps_are_applied_in_their_order(photo):
     assert Compose([MotionBlur(length=9), MotionBlur(length=4)]).margin == 10 + 5
 
 
-def test_jpeg_loses_more_at_a_lower_quality_and_rounds_to_8_bits(photo):
+def test_jpeg_error_grows_with_lower_quality_and_output_has_8_bits(photo):
     errors = [np.abs(Jpeg(quality)(photo, rng()) - photo).mean() for quality in (100, 90, 60, 20)]
     assert errors[0] * 255 < 1.5 and errors == sorted(errors)
     saved = Jpeg()(photo * 2 - 0.5, rng()) * 255
@@ -248,13 +250,13 @@ def test_jpeg_loses_more_at_a_lower_quality_and_rounds_to_8_bits(photo):
     assert saved.min() == 0 and saved.max() == pytest.approx(255)
 
 
-def test_jpeg_smears_the_noise_of_colours_that_are_subsampled():
+def test_jpeg_subsampling_blurs_chroma_noise():
     noisy = GaussianNoise(20)(np.full((160, 160, 3), 0.5, np.float32), rng())
     chroma = {
         subsampling: (lambda out: out[..., 0] - out.mean(-1))(Jpeg(100, subsampling)(noisy, rng()))
         for subsampling in ("4:4:4", "4:2:2", "4:2:0")
     }
-    # Pairs of columns become one, and of rows for 4:2:0 alone.
+    # 4:2:2 halves the columns of the chroma channels, 4:2:0 the rows as well.
     across = {name: np.diff(c, axis=1).var() / c.var() / 2 for name, c in chroma.items()}
     down = {name: np.diff(c, axis=0).var() / c.var() / 2 for name, c in chroma.items()}
     assert across["4:4:4"] > 0.9 and across["4:2:2"] < 0.6 and across["4:2:0"] < 0.6
@@ -262,15 +264,15 @@ def test_jpeg_smears_the_noise_of_colours_that_are_subsampled():
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_jpegs_blocks_begin_anywhere(axis):
-    """At a coarse quality each block is nearly flat, so that its borders show."""
+def test_jpeg_block_grid_has_a_random_offset(axis):
+    """At a low quality, blocks are nearly flat and their borders visible."""
     ramp = np.linspace(0.2, 0.8, 128, dtype=np.float32)
     image = np.broadcast_to(ramp[:, None, None], (128, 64, 3)).swapaxes(0, axis)
-    begin = {
+    offsets = {
         np.abs(np.diff(Jpeg(2)(image, rng(seed)).swapaxes(0, axis)[:, 32, 0])).argmax() % 8
         for seed in range(60)
     }
-    assert begin == set(range(8))
+    assert offsets == set(range(8))
 
 
 @pytest.mark.parametrize(
@@ -293,12 +295,18 @@ def test_jpegs_blocks_begin_anywhere(axis):
         (lambda: Jpeg(subsampling=14520), "Jpeg subsampling=14520 .*in quotes in a YAML file"),
         (lambda: Jpeg(subsampling=[["4:2:0"]]), "Jpeg subsampling="),
         (lambda: Jpeg(subsampling=[]), "Jpeg subsampling="),
-        (lambda: Compose([]), "Compose needs steps"),
-        (lambda: RandomChoice([]), "RandomChoice needs choices"),
-        (lambda: RandomChoice([GaussianNoise()], [1, 2]), "RandomChoice needs choices"),
-        (lambda: RandomChoice([GaussianNoise()], [np.nan]), "RandomChoice needs choices"),
+        (lambda: Compose([]), "Compose: steps must have at least one"),
+        (lambda: RandomChoice([]), "RandomChoice: choices must have at least one"),
+        (
+            lambda: RandomChoice([GaussianNoise()], [1, 2]),
+            "RandomChoice: choices must have at least one",
+        ),
+        (
+            lambda: RandomChoice([GaussianNoise()], [np.nan]),
+            "RandomChoice: choices must have at least one",
+        ),
     ],
 )
-def test_bad_arguments_are_named(make, message):
+def test_invalid_arguments_raise_with_their_name(make, message):
     with pytest.raises(UserError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""Pairing by name in the layouts that people have."""
+"""Pairing by name in common folder layouts."""
 
 import shutil
 import threading
@@ -25,17 +25,17 @@ def names(found):
     return [(p.degraded.name, p.target.name) for p in found.pairs]
 
 
-def test_two_folders_with_subfolders_and_other_suffixes(tmp_path):
+def test_two_folders_with_subfolders_and_different_suffixes(tmp_path):
     for name in ("in/a.jpg", "in/sub/a.png", "in/b.PNG", "gt/a.png", "gt/sub/a.tif", "gt/b.webp"):
         draw(tmp_path / name)
     found = find_pairs(tmp_path / "in", tmp_path / "gt")
     assert names(found) == [("a.jpg", "a.png"), ("b.PNG", "b.webp"), ("a.png", "a.tif")]
     assert [p.name for p in found.pairs] == ["a", "b", "sub/a"]
     assert {(p.height, p.width) for p in found.pairs} == {(12, 16)}
-    assert not found.left_out
+    assert not found.problems
 
 
-def test_gopro_layout_takes_blur_and_not_blur_gamma(tmp_path):
+def test_gopro_layout_uses_blur_and_ignores_blur_gamma(tmp_path):
     for scene in ("GOPR0372_07_00", "GOPR0384_11_01"):
         for kind in ("blur", "blur_gamma", "sharp"):
             draw(tmp_path / scene / kind / "000047.png")
@@ -54,14 +54,14 @@ def test_sidd_layout(tmp_path):
     assert all(p.degraded.name.replace("NOISY", "GT") == p.target.name for p in found.pairs)
 
 
-def test_affixes(tmp_path):
+def test_prefixes(tmp_path):
     for name in ("rain-1.png", "rain-2.png", "norain-1.png", "norain-2.png"):
         draw(tmp_path / name)
     found = find_pairs(tmp_path, tmp_path, "rain-*", "norain-*")
     assert names(found) == [("rain-1.png", "norain-1.png"), ("rain-2.png", "norain-2.png")]
 
 
-def test_two_stars_match_any_text(tmp_path):
+def test_double_star_matches_any_text(tmp_path):
     for name in ("a.png", "sub/a.png", "sub/sub/b.png"):
         draw(tmp_path / "gt" / name)
         draw(tmp_path / "in" / name)
@@ -69,8 +69,8 @@ def test_two_stars_match_any_text(tmp_path):
     assert [p.name for p in found.pairs] == ["in/a", "in/sub/a", "in/sub/sub/b"]
 
 
-def spoil(folder):
-    """One of each fault beside one good pair."""
+def write_faulty_pairs(folder):
+    """Write one pair of each fault and one good pair."""
     for side in ("in", "gt"):
         draw(folder / side / "good.png")
         draw(folder / side / "size.png", (16, 12) if side == "in" else (20, 12))
@@ -81,7 +81,7 @@ def spoil(folder):
     draw(folder / "gt" / "twice.jpg")
     cut = folder / "gt" / "cut.png"
     cut.write_bytes(cut.read_bytes()[:-20])
-    (folder / "gt" / "note.txt").write_text("not an image, and not named like one")
+    (folder / "gt" / "note.txt").write_text("neither an image nor named like one")
 
 
 FAULTS = (
@@ -94,44 +94,44 @@ FAULTS = (
 )
 
 
-def test_all_faults_stand_in_one_error_which_says_what_to_do(tmp_path):
-    spoil(tmp_path)
+def test_one_error_lists_all_faults_and_the_remedy(tmp_path):
+    write_faulty_pairs(tmp_path)
     with pytest.raises(UserError) as caught:
         find_pairs(tmp_path / "in", tmp_path / "gt")
-    for fault in (*FAULTS, r"data\.on_error=skip"):
+    for fault in (*FAULTS, r"set on_error='skip'"):
         assert caught.match(fault)
 
 
-def test_skip_leaves_the_faulty_out_and_lists_them(tmp_path):
-    spoil(tmp_path)
+def test_skip_ignores_faulty_files_and_lists_them(tmp_path):
+    write_faulty_pairs(tmp_path)
     found = find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
     assert [p.name for p in found.pairs] == ["good"]
-    assert len(found.left_out) == len(FAULTS)
+    assert len(found.problems) == len(FAULTS)
     clean = find_images(tmp_path / "gt", on_error="skip")
     assert [i.name for i in clean.images] == ["good", "lonely", "size"]
     with pytest.raises(UserError, match="cut"):
         find_images(tmp_path / "gt")
 
 
-def test_nothing_left_is_an_error_even_with_skip(tmp_path):
+def test_no_remaining_pair_is_an_error_even_with_skip(tmp_path):
     draw(tmp_path / "in" / "a.png")
     draw(tmp_path / "gt" / "b.png")
-    with pytest.raises(UserError, match=r"2 problems .*: mend them, as no pair is left"):
+    with pytest.raises(UserError, match=r"2 problems .*: fix them, because no pair remains"):
         find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
 
 
-def test_an_image_is_not_its_own_target(tmp_path):
+def test_an_image_cannot_be_its_own_target(tmp_path):
     draw(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png: both patterns match it"):
         find_pairs(tmp_path, tmp_path)
 
 
-def test_probing_leaves_the_warnings_of_the_process_alone(tmp_path, monkeypatch):
-    together = threading.Barrier(4, timeout=10)
+def test_probing_keeps_the_warnings_filter_of_the_process(tmp_path, monkeypatch):
+    barrier = threading.Barrier(4, timeout=10)
 
     def check(path, _):
-        together.wait()
-        time.sleep(0 if path.stem == "0" else 0.05)  # the first to start is the first to end
+        barrier.wait()
+        time.sleep(0 if path.stem == "0" else 0.05)  # the first thread to start ends first
 
     monkeypatch.setattr(images, "check_whole", check)
     for k in range(4):
@@ -145,17 +145,17 @@ def test_probing_leaves_the_warnings_of_the_process_alone(tmp_path, monkeypatch)
     ("patterns", "message"),
     [
         (("*/blur/*", "*/sharp/*"), r"no image in .* matches the pattern '\*/blur/\*'"),
-        (("*.png", "*.png"), r"'\*\.png': make it match names there, without .* such as 'a'"),
-        (("**/*", "*"), "different numbers of wildcards"),
+        (("*.png", "*.png"), r"'\*\.png': use a pattern that matches names without .* 'a'"),
+        (("**/*", "*"), "must have the same number of wildcards"),
     ],
 )
-def test_patterns_that_cannot_work(tmp_path, patterns, message):
+def test_invalid_patterns_raise(tmp_path, patterns, message):
     draw(tmp_path / "a.png")
     with pytest.raises(UserError, match=message):
         find_pairs(tmp_path, tmp_path, *patterns)
 
 
-def test_a_long_list_of_faults_is_cut(tmp_path):
+def test_a_long_list_of_problems_is_truncated(tmp_path):
     draw(tmp_path / "gt" / "x.png")
     for k in range(30):
         draw(tmp_path / "in" / f"{k}.png")
@@ -170,8 +170,8 @@ NAMES = st.sets(st.text("ab1.-_ ", min_size=1, max_size=4).map(lambda s: f"{s}x"
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(NAMES, NAMES, st.randoms(use_true_random=False))
-def test_pairs_are_the_intersection_of_the_names_in_any_order(tmp_path, left, right, random):
-    # Hidden names are left out by design.
+def test_pairs_are_the_intersection_of_names_in_any_file_order(tmp_path, left, right, random):
+    # Hidden files are ignored by design.
     left, right = ({n for n in s if not n.startswith(".")} for s in (left, right))
     shutil.rmtree(tmp_path, ignore_errors=True)
     files = [("in", n) for n in left | {"both"}] + [("gt", n) for n in right | {"both"}]
@@ -180,8 +180,8 @@ def test_pairs_are_the_intersection_of_the_names_in_any_order(tmp_path, left, ri
         draw(tmp_path / side / f"{name}{random.choice(['.png', '.bmp', '.JPG'])}", (8, 8))
     found = find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
     assert [p.name for p in found.pairs] == sorted((left & right) | {"both"})
-    alone = {Path(line.split(": no partner")[0]).stem for line in found.left_out}
-    assert alone == (left ^ right) - {"both"} and len(found.left_out) == len(alone)
+    alone = {Path(line.split(": no partner")[0]).stem for line in found.problems}
+    assert alone == (left ^ right) - {"both"} and len(found.problems) == len(alone)
     if alone:
         with pytest.raises(UserError, match=f"^{len(alone)} problem"):
             find_pairs(tmp_path / "in", tmp_path / "gt")

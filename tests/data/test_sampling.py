@@ -1,4 +1,4 @@
-"""The order of items: exact shares, the same total batch on any number of devices, resumable."""
+"""Order of items: exact distribution, identical total batches on any world size, resumable."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from mprnet_lit.data.sampling import EpochSampler
 
 
 @given(st.integers(1, 60), st.integers(1, 5), st.integers(0, 3), st.booleans())
-def test_every_item_counts_once_whatever_the_number_of_processes(length, world, epoch, shuffle):
+def test_every_item_has_weight_once_for_any_world_size(length, world, epoch, shuffle):
     shares = [
         list(
             EpochSampler(
@@ -26,28 +26,28 @@ def test_every_item_counts_once_whatever_the_number_of_processes(length, world, 
 
 
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 4))
-def test_processes_together_read_the_batches_of_one(batches, world, per_device):
+def test_processes_together_read_the_batches_of_a_single_process(batches, world, per_device):
     total = world * per_device
     length = batches * total
-    alone = [k.item for k in EpochSampler(length, seed=1, shuffle=True)]
+    single = [k.item for k in EpochSampler(length, seed=1, shuffle=True)]
     shares = [
         [k.item for k in EpochSampler(length, seed=1, shuffle=True, rank=r, world_size=world)]
         for r in range(world)
     ]
     for b in range(batches):
         together = {i for s in shares for i in s[b * per_device : (b + 1) * per_device]}
-        assert together == set(alone[b * total : (b + 1) * total])
+        assert together == set(single[b * total : (b + 1) * total])
 
 
 @given(st.integers(1, 40), st.integers(1, 3), st.data())
-def test_a_resumed_epoch_goes_on_where_it_stopped(length, world, data):
+def test_a_resumed_epoch_continues_at_its_position(length, world, data):
     options = {"seed": 5, "shuffle": True, "rank": world - 1, "world_size": world}
     whole = list(EpochSampler(length, position=lambda: (7, 0), **options))
     seen = data.draw(st.integers(0, len(whole)))
     assert list(EpochSampler(length, position=lambda: (7, seen), **options)) == whole[seen:]
 
 
-def test_epochs_differ():
+def test_each_epoch_has_another_order():
     first, second = (
         [k.item for k in EpochSampler(50, seed=0, shuffle=True, position=lambda e=e: (e, 0))]
         for e in (0, 1)
@@ -56,7 +56,7 @@ def test_epochs_differ():
 
 
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(1, 40), st.integers(0, 2))
-def test_a_window_of_images_is_read_before_the_next(images, crops, window, epoch):
+def test_windows_of_images_are_read_one_after_another(images, crops, window, epoch):
     sampler = EpochSampler(
         images * crops, seed=2, shuffle=True, images=images, window=window,
         position=lambda: (epoch, 0),
@@ -69,7 +69,7 @@ def test_a_window_of_images_is_read_before_the_next(images, crops, window, epoch
         for first in range(0, len(items), per_window)
     ]
     assert all(len(w) <= window for w in windows)
-    assert sum(len(w) for w in windows) == images  # no image is in two of them
+    assert sum(len(w) for w in windows) == images  # no image is in two windows
     assert [key.item for key in sampler] == items
 
 
@@ -77,4 +77,4 @@ def test_crops_within_a_window_are_shuffled():
     sampler = EpochSampler(1000, seed=0, shuffle=True, images=10, window=5)
     first = [key.item % 10 for key in sampler][:500]
     changes = sum(a != b for a, b in pairwise(first))
-    assert changes > 300  # 5 images in turn by chance: four of five neighbours differ
+    assert changes > 300  # expected: 4 of 5 adjacent items differ

@@ -244,7 +244,10 @@ def test_a_file_that_vanishes_is_named_and_the_run_goes_on_once_it_is_back(
     with monkeypatch.context() as patch:
         at_step(patch, 4, vanish)
         message = complaint(cli(*options, status=1))
-    assert "in/" in message and "is gone: put it back and go on with resume=auto" in message
+    assert (
+        "in/" in message
+        and "was deleted while it was in use: restore the file and resume" in message
+    )
     for path in (tmp_path / "in").glob("*.gone"):
         path.rename(path.with_suffix(".png"))
     assert "going on after step 3" in cli(*options, "resume=auto").output

@@ -19,15 +19,15 @@ from mprnet_lit.data.store import (
     SUFFIX,
     Entry,
     Split,
-    Stored,
-    begin,
-    done_before,
-    file_of,
-    finish,
-    note,
+    StoredImage,
+    append_progress,
+    completed_images,
+    file_name,
     read_index,
-    store,
-    stored_in,
+    start_progress,
+    store_image,
+    stored_images,
+    write_index,
 )
 from mprnet_lit.images.reading import read_image
 from mprnet_lit.runs.folder import held
@@ -52,7 +52,7 @@ def run(config: DictConfig) -> None:
     data.setup()
     samples: dict[Split, list[Sample]] = {"train": data.train_samples, "val": data.val_samples}
     images = {
-        file_of(split, path): Image(path, sample.height, sample.width)
+        file_name(split, path): Image(path, sample.height, sample.width)
         for split in SPLITS
         for sample in samples[split]
         for path in (sample.target, sample.degraded)
@@ -74,27 +74,29 @@ def run(config: DictConfig) -> None:
 
 def _prepare(
     folder: Path, samples: dict[Split, list[Sample]], images: dict[str, "Image"], console: Console
-) -> dict[str, Stored]:
+) -> dict[str, StoredImage]:
     """Make or complete a store that the caller holds the lock of; return its files."""
-    done = done_before(folder)
+    done = completed_images(folder)
     done = {file: stored for file, stored in done.items() if file in images}
     todo = {file: image for file, image in images.items() if file not in done}
     if done:
         say(console, f"{len(done)} of {len(images)} images done before")
     if todo:
         _check_room(folder, todo)
-        begin(folder, done)
+        start_progress(folder, done)
     failures = _store_all(todo, folder, done, console)
     if failures:
         lines = "".join(f"\n  {printable(failure)}" for failure in failures)
         raise UserError(f"{len(failures)} images could not be prepared:{lines}")
 
     def entry(split: Split, sample: Sample) -> Entry:
-        target = done[file_of(split, sample.target)]
-        degraded = None if sample.degraded is None else done[file_of(split, sample.degraded)]
+        target = done[file_name(split, sample.target)]
+        degraded = None if sample.degraded is None else done[file_name(split, sample.degraded)]
         return Entry(sample.name, sample.height, sample.width, target, degraded)
 
-    deleted = finish(folder, {split: [entry(split, s) for s in samples[split]] for split in SPLITS})
+    deleted = write_index(
+        folder, {split: [entry(split, s) for s in samples[split]] for split in SPLITS}
+    )
     if deleted:
         say(console, f"{deleted} images deleted that are no longer in the data set")
     return done
@@ -121,7 +123,7 @@ def _check_room(folder: Path, todo: dict[str, Image]) -> None:
 
 
 def _store_all(
-    todo: dict[str, Image], folder: Path, done: dict[str, Stored], console: Console
+    todo: dict[str, Image], folder: Path, done: dict[str, StoredImage], console: Console
 ) -> list[str]:
     """Store images by several threads, noting each that is done; returns what can't be read.
 
@@ -131,7 +133,7 @@ def _store_all(
     failures: list[str] = []
     stop = threading.Event()
 
-    def one(image: Image, file: str) -> Stored | str | None:
+    def one(image: Image, file: str) -> StoredImage | str | None:
         if stop.is_set():
             return None
         try:
@@ -143,7 +145,7 @@ def _store_all(
             return str(error)
         if pixels.shape[:2] != (image.height, image.width):
             return f"{image.path} has changed since it was listed: run mode=prepare again"
-        return store(pixels, image.path, status, file, folder)
+        return store_image(pixels, image.path, status, file, folder)
 
     with (
         ThreadPoolExecutor(cores()) as pool,
@@ -154,9 +156,9 @@ def _store_all(
         try:
             for future in as_completed(futures):
                 outcome = future.result()
-                if isinstance(outcome, Stored):
+                if isinstance(outcome, StoredImage):
                     done[outcome.file] = outcome
-                    note(outcome, folder)
+                    append_progress(outcome, folder)
                 elif outcome is not None:
                     failures.append(outcome)
                 bar.advance(task)
@@ -166,9 +168,9 @@ def _store_all(
 
 
 def _verify(folder: Path, console: Console) -> None:
-    stored = list(stored_in(read_index(folder)))
+    stored = list(stored_images(read_index(folder)))
     with ThreadPoolExecutor(cores()) as pool:
-        whole = list(pool.map(lambda s: s.is_whole(folder), stored))
+        whole = list(pool.map(lambda s: s.is_intact(folder), stored))
     damaged = [s for s, good in zip(stored, whole, strict=True) if not good]
     if damaged:
         lines = "".join(f"\n  {folder / s.file} (of {printable(s.source)})" for s in damaged)

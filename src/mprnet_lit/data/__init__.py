@@ -1,4 +1,4 @@
-"""Training data: the LightningDataModule, sources, crops, degradations, augmentation."""
+"""Training data: LightningDataModule, image sources, crops, degradations and augmentation."""
 
 from typing import TYPE_CHECKING
 

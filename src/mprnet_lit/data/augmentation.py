@@ -1,4 +1,4 @@
-"""Random geometry and colour, the same on both images of a pair, by albumentations."""
+"""Data augmentation of image pairs with albumentations."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,11 @@ Image = NDArray[np.float32]
 
 
 class PairedAugmentation:
-    """Apply one random draw of some albumentations transforms to an image or to a pair.
+    """Applies albumentations transforms to an image, or identically to both images of a pair.
 
     Args:
-        transforms: applied in this order; they must keep the size.
+        transforms: albumentations transforms in the order of application. They must not change the
+            image size.
 
     Raises:
         UserError: ``transforms`` is not a list of albumentations transforms.
@@ -33,17 +34,27 @@ class PairedAugmentation:
     def __call__(
         self, target: Image, degraded: Image | None, rng: np.random.Generator
     ) -> tuple[Image, Image | None]:
-        """Augment (H, W, 3) images in [0, 1]; all draws come from ``rng``.
+        """Augment a target and, if given, its degraded image.
+
+        Args:
+            target: target image, (H, W, 3) float32 in [0, 1].
+            degraded: degraded image of the same shape, or ``None``.
+            rng: random generator that seeds the transforms.
+
+        Returns:
+            Augmented target and degraded image, (H, W, 3) float32 each.
 
         Raises:
-            UserError: an image is of another kind, or the two are of different sizes.
+            UserError: an image is not a floating-point array (H, W, 3), or the shapes differ.
         """
         require_generator(rng)
         for image in (target,) if degraded is None else (target, degraded):
             require_image(image)
         if degraded is not None and degraded.shape != target.shape:
-            raise UserError(f"degraded {degraded.shape} and target {target.shape} must be one size")
-        # Seeded for each item: left alone, albumentations draws the same in every worker.
+            raise UserError(
+                f"degraded {degraded.shape} and target {target.shape} must have the same shape"
+            )
+        # Seed each item: by default, albumentations draws the same numbers in every worker.
         self.compose.set_random_seed(int(rng.integers(2**31)))
         images = {"image": target} | ({} if degraded is None else {"degraded": degraded})
         out = self.compose(**images)

@@ -1,4 +1,4 @@
-"""The LightningDataModule: sources, splits, batch sizes, loaders."""
+"""LightningDataModule of image pairs: splits, batch sizes and data loaders."""
 
 import hashlib
 import sys
@@ -13,7 +13,7 @@ from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader
-from mprnet_lit.data.shared_memory import Handover, as_arrays, choose
+from mprnet_lit.data.shared_memory import Transfer, as_arrays, choose_transfer
 from mprnet_lit.data.sources import Sample, Source
 from mprnet_lit.data.store import SUFFIX
 from mprnet_lit.images.formats import DEEP_SUFFIXES
@@ -21,30 +21,42 @@ from mprnet_lit.utils.checks import require_function
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.hardware import cores
 
-_WAITING = 3
+_BATCHES_PER_WORKER = 3
 """Batches in memory per worker: two prefetched and one in use."""
-_PIXEL = 2 * 3 * 4
-"""Bytes per pixel of a batch: two images, three colors, float32."""
+_BYTES_PER_PIXEL = 2 * 3 * 4
+"""Bytes per pixel of a batch: two images of three float32 channels."""
 
 
 class RestorationDataModule(LightningDataModule):
-    """Random patches to train on, centre crops to validate on.
+    """Random patches for training and center crops for validation.
+
+    A batch has ``degraded`` and ``target``, (B, 3, H, W) float32 in [0, 1] each (additive noise
+    may exceed that range), ``name``, a list of B strings, and ``weight``, (B,).
 
     Args:
-        train: training images.
-        val: validation images; where it has none, some training images are held out.
-        degradation: makes the degraded image of a clean-only source.
-        augmentation: applied to training patches.
-        patch_size: side of the training patches; a multiple of 8.
-        val_crop_size: side of the validation crops; ``None`` for whole images.
-        batch_size: patches per optimiser step in total, over all devices and accumulated batches.
-        crops_per_image: training patches per image and epoch. Where the decoded images don't fit
-            ``cache_gb``, the crops of as many images as do are read together, in random order.
-        holdout: share of the training images held out where ``val`` has none.
-        on_error: ``raise`` on what is unmatched, unreadable or of different sizes, or ``skip`` it.
-        num_workers: worker processes per device; ``None`` for what this machine's cores allow.
-        cache_gb: bound of the decoded images held in memory, per process, in GB.
-        seed: of the order, the crops, the augmentation and the degradation.
+        train: source of the training images.
+        val: source of the validation images. If it has none, a share of the training images is
+            held out.
+        degradation: degradation that is applied to images without a degraded version.
+        augmentation: data augmentation of the training patches.
+        patch_size: side of the training patches in pixels, a multiple of 8.
+        val_crop_size: side of the validation crops in pixels; ``None`` for whole images.
+        batch_size: total number of patches per optimizer step, over all devices and accumulated
+            batches.
+        crops_per_image: number of training patches per image and epoch. If the decoded images do
+            not fit in ``cache_gb``, the crops of a group of images that fits are shuffled
+            together.
+        holdout: share of the training images that is held out if ``val`` has none, in (0, 1).
+        on_error: ``raise`` to list all faulty files in one error (no partner, unreadable, or
+            different sizes), or ``skip`` to skip them.
+        num_workers: number of worker processes per device; ``None`` to choose by the number of
+            cores.
+        cache_gb: maximum size of the cached decoded images in GB, per process.
+        seed: random seed of the order, the crops, the augmentation and the degradation.
+
+    Raises:
+        UserError: a source is not a source, or ``patch_size``, ``batch_size`` or
+            ``crops_per_image`` is out of range.
     """
 
     def __init__(
@@ -67,9 +79,10 @@ class RestorationDataModule(LightningDataModule):
         for name, source in (("train", train), ("val", val)):
             require_function(f"{name}.samples", getattr(source, "samples", source))
         if patch_size <= 0 or patch_size % 8:
-            raise UserError(f"data.patch_size={patch_size} must be a positive multiple of 8")
-        if batch_size <= 0 or crops_per_image <= 0:
-            raise UserError("data.batch_size and data.crops_per_image must be at least 1")
+            raise UserError(f"patch_size={patch_size} must be a positive multiple of 8")
+        for name, count in (("batch_size", batch_size), ("crops_per_image", crops_per_image)):
+            if count <= 0:
+                raise UserError(f"{name}={count} must be at least 1")
         self.train_source = train
         self.val_source = val
         self.degradation = degradation
@@ -85,37 +98,38 @@ class RestorationDataModule(LightningDataModule):
         self.seed = seed
         self.train_samples: list[Sample] = []
         self.val_samples: list[Sample] = []
-        self._handover: Handover | None = None
+        self._transfer: Transfer | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """List and check the images, once.
+        """List and check the images. Further calls have no effect.
 
         Raises:
-            UserError: something is wrong with the files, or the patch is larger than each of them.
+            UserError: there are no training images, a file is faulty, the images can't be split, or
+                ``patch_size`` is larger than every training image.
         """
         if self.train_samples:
             return
         train, val = (s.samples(self.on_error) for s in (self.train_source, self.val_source))
         if not train:
-            raise UserError("there are no training images: set the folders under data.train")
+            raise UserError("there are no training images: set the folder of the source 'train'")
         if not val:
             train, val = hold_out(train, self.holdout)
         if all(min(s.height, s.width) < self.patch_size for s in train):
             largest = max(train, key=lambda s: min(s.height, s.width))
             raise UserError(
-                f"data.patch_size={self.patch_size} is larger than every training image (the "
-                f"largest, '{largest.name}', is {largest.width}x{largest.height}): set "
-                f"data.patch_size={max(min(largest.height, largest.width) // 8 * 8, 8)} or smaller"
+                f"patch_size={self.patch_size} is larger than every training image (the largest, "
+                f"'{largest.name}', is {largest.width}x{largest.height}): set "
+                f"patch_size={max(min(largest.height, largest.width) // 8 * 8, 8)} or smaller"
             )
         self.train_samples, self.val_samples = train, val
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the digests of the images, which a resumed training compares with its own."""
+        """Return digests of the images, by which a resumed run detects a changed data set."""
         return {
             "images": len(self.train_samples),
             "patches": len(self.train_samples) * self.crops_per_image,
             "training": _digest(self.train_samples),
-            "window": self._window(self.train_samples),
+            "window": self._shuffle_window(self.train_samples),
             "validation": _digest(self.val_samples, self.val_crop_size),
         }
 
@@ -123,28 +137,29 @@ class RestorationDataModule(LightningDataModule):
         """Compare the training images with those of a checkpoint.
 
         Raises:
-            RefusedError: the images or their order differ, so that the position in the data would
+            RefusedError: the images or their order differ, so that the position in the epoch would
                 be wrong.
         """
         own = self.state_dict()
         differ = [key for key in own if state_dict.get(key, own[key]) != own[key]]
         if "training" in differ or "patches" in differ:
             before, now = state_dict.get("images"), own["images"]
-            change = f"{before} then, {now} now" if before != now else f"{now}, with other names"
+            names = f"{now} images with other names or sizes"
+            change = f"{before} images then, {now} now" if before != now else names
             raise RefusedError(
-                "can't resume: the training images are not those of the checkpoint "
-                f"({change}). Put them back, or start a new training from its weights with "
-                "weights=PATH and no resume"
+                "can't resume: the training images differ from those of the checkpoint "
+                f"({change}). Restore the images, or start a new run from the weights of the "
+                "checkpoint"
             )
         if "window" in differ:
             raise RefusedError(
-                f"can't resume with data.cache_gb={self.cache_bytes / 1e9:g}: the order of the "
-                "patches depends on it. Use the same value, or start a new training from the "
-                "checkpoint's weights with weights=PATH and no resume"
+                f"can't resume with cache_gb={self.cache_bytes / 1e9:g}, because the order of the "
+                "patches depends on it. Use the value of the checkpoint, or start a new run from "
+                "its weights"
             )
 
     def train_dataloader(self) -> LazyLoader:
-        """Return this process's share of the training patches."""
+        """Return the loader of the training patches of this process."""
         dataset = CropDataset(
             self.train_samples,
             self.patch_size,
@@ -158,7 +173,7 @@ class RestorationDataModule(LightningDataModule):
         return self._loader(dataset, self.device_batch_size(), training=True)
 
     def val_dataloader(self) -> LazyLoader:
-        """Return this process's share of the validation images, one at a time."""
+        """Return the loader of the validation images of this process, with batches of one image."""
         dataset = CropDataset(
             self.val_samples,
             self.val_crop_size,
@@ -170,20 +185,20 @@ class RestorationDataModule(LightningDataModule):
         return self._loader(dataset, 1, training=False)
 
     def device_batch_size(self) -> int:
-        """Return the batch size of one device: the total, shared out.
+        """Return the batch size per device and forward pass.
 
         Raises:
-            UserError: the total can't be shared out evenly.
+            UserError: ``batch_size`` is not divisible by the number of devices times the number of
+                accumulated batches.
         """
         trainer = self.trainer
-        shares = trainer.world_size * trainer.accumulate_grad_batches if trainer else 1
-        if self.batch_size % shares:
+        parts = trainer.world_size * trainer.accumulate_grad_batches if trainer else 1
+        if self.batch_size % parts:
             raise UserError(
-                f"data.batch_size={self.batch_size} is the total per optimiser step and can't be "
-                f"shared by {shares} (devices x trainer.accumulate_grad_batches): set it to a "
-                f"multiple of {shares}"
+                f"batch_size={self.batch_size} is the total per optimizer step and must be a "
+                f"multiple of {parts} (number of devices x accumulate_grad_batches of the Trainer)"
             )
-        return self.batch_size // shares
+        return self.batch_size // parts
 
     def _loader(self, dataset: CropDataset, batch_size: int, *, training: bool) -> LazyLoader:
         trainer = self.trainer
@@ -197,8 +212,8 @@ class RestorationDataModule(LightningDataModule):
             return epoch, batches * batch_size
 
         workers = self.workers(world_size)
-        handover = self._how_handed_over(workers) if workers else Handover.NONE
-        if handover is Handover.NONE:
+        transfer = self._choose_transfer(workers) if workers else Transfer.NONE
+        if transfer is Transfer.NONE:
             workers = 0
         return LazyLoader(
             dataset,
@@ -210,38 +225,38 @@ class RestorationDataModule(LightningDataModule):
                 rank=rank,
                 world_size=world_size,
                 images=len(dataset.samples),
-                window=self._window(dataset.samples) if training else None,
+                window=self._shuffle_window(dataset.samples) if training else None,
                 position=position,
             ),
             num_workers=workers,
-            collate_fn=as_arrays if handover is Handover.PIPE else None,
+            collate_fn=as_arrays if transfer is Transfer.PIPE else None,
             worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
 
-    def _how_handed_over(self, workers: int) -> Handover:
-        """Return how workers pass batches; print a warning once if not through shared memory."""
-        if self._handover is None:
+    def _choose_transfer(self, workers: int) -> Transfer:
+        """Return how workers transfer batches; warn once if shared memory can't be used."""
+        if self._transfer is None:
             trainer = self.trainer
             devices = trainer.num_devices if trainer else 1
-            choice = choose(self._bytes_waiting(workers) * devices, workers * devices)
-            self._handover = choice.way
-            if choice.reason and (trainer is None or trainer.is_global_zero):
-                print(f"Warning: {choice.reason}", file=sys.stderr, flush=True)
-        return self._handover
+            needed = self._prefetched_bytes(workers) * devices
+            self._transfer, warning = choose_transfer(needed, workers * devices)
+            if warning and (trainer is None or trainer.is_global_zero):
+                print(f"Warning: {warning}", file=sys.stderr, flush=True)
+        return self._transfer
 
-    def _bytes_waiting(self, workers: int) -> int:
-        """Return the bytes of a device's batches in memory, in training and validation."""
+    def _prefetched_bytes(self, workers: int) -> int:
+        """Return the bytes of all training and validation batches of a device in memory."""
         sides = [(s.height, s.width) for s in self.val_samples]
         if self.val_crop_size is not None:
             sides = [(min(h, self.val_crop_size), min(w, self.val_crop_size)) for h, w in sides]
         pixels = self.device_batch_size() * self.patch_size**2
         pixels += max((height * width for height, width in sides), default=0)
-        return _WAITING * workers * pixels * _PIXEL
+        return _BATCHES_PER_WORKER * workers * pixels * _BYTES_PER_PIXEL
 
-    def _window(self, samples: Sequence[Sample]) -> int | None:
-        """Return how many decoded images the cache holds; ``None`` where that doesn't matter."""
+    def _shuffle_window(self, samples: Sequence[Sample]) -> int | None:
+        """Return the number of decoded images that fit in the cache; ``None`` if all do."""
 
         def size(sample: Sample) -> int:
             files = [path for path in (sample.target, sample.degraded) if path is not None]
@@ -254,9 +269,9 @@ class RestorationDataModule(LightningDataModule):
         return max(1, int(self.cache_bytes / max(sizes)))
 
     def workers(self, world_size: int) -> int:
-        """Return the worker processes of a device.
+        """Return the number of worker processes per device.
 
-        They leave the cores that computing on a CPU wants; a GPU's process wants up to eight.
+        By default, all cores of a device but two, which compute, and at most eight.
         """
         if self.num_workers is not None:
             return self.num_workers
@@ -264,17 +279,24 @@ class RestorationDataModule(LightningDataModule):
 
 
 def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
-    """Split off a share of the samples, spread evenly: returns the rest and the held-out.
+    """Split samples into training and validation samples, spaced evenly.
+
+    Args:
+        samples: samples in their order.
+        share: share of the validation samples, in (0, 1).
+
+    Returns:
+        Training samples and validation samples.
 
     Raises:
-        UserError: there is only one sample, or the share is not between 0 and 1.
+        UserError: there are fewer than two samples, or ``share`` is not in (0, 1).
     """
     if not 0 < share < 1:
-        raise UserError(f"data.holdout={share} must lie between 0 and 1")
+        raise UserError(f"holdout={share} must be between 0 and 1, both excluded")
     if len(samples) < 2:
         raise UserError(
-            "one image can't serve for training and validation both: add images, or set the "
-            "folders under data.val"
+            "at least two images are needed, one for training and one for validation: add images, "
+            "or set the folder of the source 'val'"
         )
     count = min(len(samples) - 1, max(1, round(share * len(samples))))
     held = {int((i + 0.5) * len(samples) / count) for i in range(count)}
@@ -285,10 +307,10 @@ def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sa
 
 
 def _digest(samples: Sequence[Sample], *options: Any) -> str:
-    """Return a digest of the names and sizes of images, in their order."""
+    """Return a digest of the names, sizes and order of images."""
     lines = [f"{s.name!r} {s.width} {s.height}" for s in samples]
     return hashlib.sha256("\n".join([*lines, repr(options)]).encode()).hexdigest()
 
 
 def _start_worker(worker: int, **_: Any) -> None:
-    cv2.setNumThreads(0)  # the workers are the parallelism
+    cv2.setNumThreads(0)  # the workers already run in parallel

@@ -1,4 +1,4 @@
-"""Crops of image pairs, each a pure function of the seed and the item's key."""
+"""Dataset of crops, in which each item is a pure function of the seed and its key."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,7 +22,11 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 class ImageCache:
-    """Decoded images, the least recently used dropped beyond ``limit`` bytes."""
+    """Least-recently-used cache of decoded images.
+
+    Args:
+        limit: maximum size of the cached images in bytes.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -30,7 +34,7 @@ class ImageCache:
         self._images: OrderedDict[Path, Pixels] = OrderedDict()
 
     def read(self, path: Path) -> Pixels:
-        """Return the image (H, W, 3), decoded unless it is held; one of a store is mapped."""
+        """Return an image (H, W, 3) from the cache or the file; memory-map one of a store."""
         if path.suffix == SUFFIX:
             return open_pixels(path)
         if path in self._images:
@@ -46,7 +50,18 @@ class ImageCache:
 
 
 def crop(image: NDArray[Any], top: int, left: int, height: int, width: int) -> NDArray[Any]:
-    """Cut (height, width) out of (H, W, 3) at ``top``, ``left``; what lies outside is reflected."""
+    """Crop an image with reflection padding outside of its borders.
+
+    Args:
+        image: array (H, W, C).
+        top: first row of the crop; may be negative.
+        left: first column of the crop; may be negative.
+        height: number of rows.
+        width: number of columns.
+
+    Returns:
+        Array (height, width, C) of the same type.
+    """
     bottom, right = top + height, left + width
     inside = image[max(top, 0) : bottom, max(left, 0) : right]
     pad_top, pad_left = max(-top, 0), max(-left, 0)
@@ -60,23 +75,23 @@ def crop(image: NDArray[Any], top: int, left: int, height: int, width: int) -> N
 
 
 class CropDataset(Dataset[dict[str, Any]]):
-    """Crops of pairs, or of clean images degraded on the fly.
+    """Dataset of crops of image pairs, or of clean images that are degraded on the fly.
 
-    An item is ``degraded`` and ``target``: (3, h, w) float32 in [0, 1] (additive noise may leave
-    that range), ``name`` and ``weight``. Everything random about it comes from the seed and the
-    key, so it is the same in any worker, on any device and in a resumed run.
+    An item has ``degraded`` and ``target``, (3, h, w) float32 in [0, 1] each (additive noise may
+    exceed that range), ``name`` and ``weight``. The seed and the key of the item determine all
+    random numbers, so that an item is the same in any worker, on any device and in a resumed run.
 
     Args:
-        samples: what to cut from.
-        crop_size: side of the square crop; smaller images are reflect-padded to it in training,
-            and taken whole in validation. ``None`` for whole images.
-        training: cut at random positions, augment, and draw anew in each epoch; else cut the
-            centre and draw the same degradation each time.
-        degradation: makes the degraded image where a sample has none.
-        augmentation: applied in training.
-        crops_per_image: items per image and epoch.
-        seed: of all draws.
-        cache_bytes: bound of the decoded images held in memory, per process.
+        samples: image pairs or clean images.
+        crop_size: side of the square crops in pixels. Smaller images are padded by reflection in
+            training, and not padded in validation. ``None`` for whole images.
+        training: ``True`` for random crops with augmentation that differ in each epoch; ``False``
+            for center crops with the same degradation in each epoch.
+        degradation: degradation that is applied to samples without a degraded image.
+        augmentation: data augmentation in training.
+        crops_per_image: number of items per image and epoch.
+        seed: random seed.
+        cache_bytes: maximum size of the cached decoded images in bytes, per process.
     """
 
     def __init__(
@@ -107,7 +122,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         sample = self.samples[key.item % len(self.samples)]
         epoch = key.epoch if self.training else 0
         rng = np.random.default_rng([self.seed, self.training, epoch, key.item])
-        top, left, height, width = self._place(sample, rng)
+        top, left, height, width = self._crop_box(sample, rng)
 
         degrade = self.degradation if sample.degraded is None else None
         margin = degrade.margin if degrade else 0
@@ -133,22 +148,22 @@ class CropDataset(Dataset[dict[str, Any]]):
         try:
             image = self.cache.read(path)
         except UserError as error:
-            if path.exists() or path.suffix == SUFFIX:  # a store has its own advice
+            if path.exists() or path.suffix == SUFFIX:  # the message of a store has its own remedy
                 raise
             raise UserError(
-                f"{path} was there when the images were listed and is gone: put it back and go on "
-                "with resume=auto, or begin without it"
+                f"{path} was deleted while it was in use: restore the file and resume, or start "
+                "again without it"
             ) from error
         height, width = image.shape[:2]
         if (height, width) != (sample.height, sample.width):
             raise UserError(
-                f"{path} is {width}x{height} now and was {sample.width}x{sample.height} when it "
-                "was listed: leave images alone while they are in use, and run again"
+                f"{path} has changed from {sample.width}x{sample.height} to {width}x{height} while "
+                "it was in use: don't change images during a run, and start again"
             )
         return image
 
-    def _place(self, sample: Sample, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Return the crop's top, left, height and width."""
+    def _crop_box(self, sample: Sample, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """Return the top, left, height and width of the crop of an item."""
         if self.crop_size is None:
             return 0, 0, sample.height, sample.width
         spare = sample.height - self.crop_size, sample.width - self.crop_size
@@ -164,5 +179,5 @@ class CropDataset(Dataset[dict[str, Any]]):
 
 
 def to_tensor(image: Pixels | NDArray[np.float32]) -> torch.Tensor:
-    """Turn (H, W, 3) into (3, H, W) of the same type."""
+    """Convert an array (H, W, 3) to a tensor (3, H, W) of the same type."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

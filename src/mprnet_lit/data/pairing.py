@@ -1,4 +1,4 @@
-"""Pairing files by name: two are a pair if the wildcards of their patterns match the same text."""
+"""Find pairs of degraded and target images by the text that the wildcards of patterns match."""
 
 import re
 import warnings
@@ -17,14 +17,23 @@ from mprnet_lit.utils.text import printable
 
 OnError = Literal["raise", "skip"]
 Key = tuple[str, ...]
-"""What each wildcard of a pattern matched."""
+"""Text that each wildcard of a pattern matched."""
 _SHOWN = 10
+"""Maximum number of problems that an error lists."""
 _MOST_WILDCARDS = 50
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A degraded image and its target, of one size; ``name`` is the former's path in its folder."""
+    """A degraded image and its target, both of the same size.
+
+    Attributes:
+        name: path of the degraded image, relative to its folder and without the suffix.
+        degraded: path of the degraded image.
+        target: path of the target.
+        height: height in pixels.
+        width: width in pixels.
+    """
 
     name: str
     degraded: Path
@@ -35,7 +44,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class CleanImage:
-    """A clean image; ``name`` is its path in its folder."""
+    """A clean image.
+
+    Attributes:
+        name: path relative to its folder, without the suffix.
+        path: path of the file.
+        height: height in pixels.
+        width: width in pixels.
+    """
 
     name: str
     path: Path
@@ -45,25 +61,31 @@ class CleanImage:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs, sorted by what the wildcards match.
+    """Result of :func:`find_pairs`.
 
     Attributes:
-        pairs: the pairs.
-        left_out: the problem with each file that was skipped because of an error.
-        skipped: sentences that count the files of kinds that are not read.
+        pairs: pairs, sorted by the text that the wildcards match.
+        problems: one message per faulty file that was skipped.
+        skipped: one message per type of file that is not read, with the number of its files.
     """
 
     pairs: tuple[Pair, ...]
-    left_out: tuple[str, ...]
+    problems: tuple[str, ...]
     skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class CleanImages:
-    """The clean images, sorted by what the wildcards match; attributes as of :class:`Pairs`."""
+    """Result of :func:`find_images`.
+
+    Attributes:
+        images: images, sorted by the text that the wildcards match.
+        problems: one message per faulty file that was skipped.
+        skipped: one message per type of file that is not read, with the number of its files.
+    """
 
     images: tuple[CleanImage, ...]
-    left_out: tuple[str, ...]
+    problems: tuple[str, ...]
     skipped: tuple[str, ...] = ()
 
 
@@ -74,28 +96,29 @@ def find_pairs(
     target_pattern: str = "**/*",
     on_error: OnError = "raise",
 ) -> Pairs:
-    """Find the pairs in two folders, or in one by two patterns.
+    """Find image pairs in two folders, or in one folder by two patterns.
 
-    Patterns are globs relative to the folder, without the file's suffix: a ``.png`` may pair with a
-    ``.jpg``. ``*`` stands for any text within a name, ``?`` for one character, ``**/`` for any
-    folders or none, ``**`` for any text at all. Upper and lower case differ.
+    Two files are a pair if the wildcards of their patterns match the same text. Patterns are globs
+    relative to the folder, without the suffix of the file, so that a ``.png`` may pair with a
+    ``.jpg``. ``*`` matches any text without a slash, ``?`` one character, ``**/`` any number of
+    folders, and ``**`` any text. Matching is case-sensitive.
 
     Args:
         degraded_folder: folder of the degraded images.
         target_folder: folder of the targets.
-        degraded_pattern: which files are degraded images.
-        target_pattern: which files are targets; with as many wildcards.
-        on_error: ``raise``: name everything that is wrong in one error; ``skip``: leave it out.
+        degraded_pattern: pattern of the degraded images.
+        target_pattern: pattern of the targets, with the same number of wildcards.
+        on_error: ``raise`` to list all problems in one error, or ``skip`` to skip faulty files.
 
     Raises:
-        UserError: a folder is missing or nothing in it matches; with ``raise`` also files that are
-            unmatched, unreadable, ambiguous, their own target, or of different sizes; with
-            ``skip`` if no pair is left.
+        UserError: a folder is missing, or no file in it matches the pattern; with ``raise``, a
+            file has no partner, can't be read, is ambiguous, is its own target, or differs in size
+            from its target; with ``skip``, no pair remains.
     """
     if len(_parts(degraded_pattern)) != len(_parts(target_pattern)):
         raise UserError(
-            f"the patterns '{degraded_pattern}' and '{target_pattern}' have different numbers of "
-            "wildcards: give them the same, as what those match is what pairs the files"
+            f"the patterns '{degraded_pattern}' and '{target_pattern}' must have the same number "
+            "of wildcards, because two files are a pair if their wildcards match the same text"
         )
     degraded = _Side.scan(degraded_folder, degraded_pattern)
     target = _Side.scan(target_folder, target_pattern)
@@ -120,28 +143,42 @@ def find_pairs(
             )
         elif first and second:
             pairs.append(Pair(_name(image, degraded_folder), image, partner, *first))
-    _judge(problems, on_error, left=len(pairs), what="pair")
-    passed_over = dict.fromkeys((*degraded.skipped, *target.skipped))  # once for a shared folder
-    return Pairs(tuple(pairs), tuple(problems), tuple(passed_over))
+    _raise_problems(problems, on_error, remaining=len(pairs), what="pair")
+    unread = dict.fromkeys((*degraded.skipped, *target.skipped))  # once for a shared folder
+    return Pairs(tuple(pairs), tuple(problems), tuple(unread))
 
 
 def find_images(folder: Path, pattern: str = "**/*", on_error: OnError = "raise") -> CleanImages:
-    """Find the images in a folder; arguments and errors as for :func:`find_pairs`."""
+    """Find the images in a folder.
+
+    Args:
+        folder: folder of the images.
+        pattern: glob relative to the folder, without the suffix; see :func:`find_pairs`.
+        on_error: ``raise`` to list all problems in one error, or ``skip`` to skip faulty files.
+
+    Raises:
+        UserError: the folder is missing, or no file in it matches the pattern; with ``raise``, a
+            file can't be read or is ambiguous; with ``skip``, no image remains.
+    """
     side = _Side.scan(folder, pattern)
     keys = sorted(side.files)
     problems = [fault for key in keys for fault in side.faults(key)]
     sizes, unreadable = _probe([side.files[key][0] for key in keys if len(side.files[key]) == 1])
     problems += unreadable
     images = tuple(CleanImage(_name(path, folder), path, *size) for path, size in sizes.items())
-    _judge(problems, on_error, left=len(images), what="image")
+    _raise_problems(problems, on_error, remaining=len(images), what="image")
     return CleanImages(images, tuple(problems), side.skipped)
 
 
 @dataclass(frozen=True)
 class _Side:
-    """The files in a folder that match a pattern, by the text that its wildcards match.
+    """Files in a folder that match a pattern.
 
-    ``skipped`` has a sentence for each sort of thing that was not read.
+    Attributes:
+        folder: folder of the files.
+        pattern: glob of the files.
+        files: paths by the text that the wildcards match; more than one path is ambiguous.
+        skipped: one message per type of file that is not read.
     """
 
     folder: Path
@@ -151,10 +188,16 @@ class _Side:
 
     @classmethod
     def scan(cls, folder: Path, pattern: str) -> "_Side":
-        """Find the files; raise UserError if there is none."""
+        """Find the files.
+
+        Raises:
+            UserError: no file matches, or the pattern has too many wildcards.
+        """
         parts = _parts(pattern)
         if len(parts) // 2 > _MOST_WILDCARDS:
-            raise UserError(f"the pattern '{pattern}' has over {_MOST_WILDCARDS} wildcards: use **")
+            raise UserError(
+                f"the pattern '{pattern}' has more than {_MOST_WILDCARDS} wildcards: use **"
+            )
         files: defaultdict[Key, list[Path]] = defaultdict(list)
         found = list_images(folder)
         for path in found.files:
@@ -162,25 +205,25 @@ class _Side:
                 files[key].append(path)
         if not files:
             raise UserError(
-                f"no image in {folder} matches the pattern '{pattern}': make it match names there, "
-                f"without their suffix, such as '{_name(found.files[0], folder)}'"
+                f"no image in {folder} matches the pattern '{pattern}': use a pattern that matches "
+                f"names without the suffix, such as '{_name(found.files[0], folder)}'"
             )
         unread = [p for p in found.unread if _matched(parts, _name(p, folder)) is not None]
         listing = Listing(found.files, unread, found.closed)
         return cls(folder, pattern, dict(files), tuple(skipped(listing, folder=folder)))
 
     def faults(self, key: Key, other: "_Side | None" = None) -> list[str]:
-        """Say what is wrong with the key's files on this side, in at most one line."""
+        """Return the problem with the files of a key on this side: at most one message."""
         paths = self.files.get(key, [])
         if len(paths) > 1:
             names = ", ".join(map(str, paths))
-            return [f"{names}: ambiguous, the pattern {self.pattern} takes them for one image"]
+            return [f"{names}: ambiguous, because {self.pattern} matches them as the same image"]
         if not paths or other is None:
             return []
         partners = len(other.files.get(key, []))
-        lack = "no partner" if not partners else "more than one partner"
-        where = f"{lack} in {other.folder} (pattern {other.pattern})"
-        return [] if partners == 1 else [f"{paths[0]}: {where}"]
+        count = "no partner" if not partners else "more than one partner"
+        problem = f"{paths[0]}: {count} in {other.folder} (pattern {other.pattern})"
+        return [] if partners == 1 else [problem]
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -188,14 +231,14 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _parts(pattern: str) -> list[str]:
-    """Split a glob: what stands between the wildcards, and at the odd places those."""
+    """Split a glob into literal text (even indices) and wildcards (odd indices)."""
     return re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
 
 
 def _matched(parts: Sequence[str], name: str) -> Key | None:
-    """Return what each wildcard matches, the first as much as it can; ``None`` if they don't.
+    """Return the text that each wildcard matches (greedily), or ``None`` without a match.
 
-    With ``re``, some patterns of many wildcards would take years.
+    The cache bounds the time; ``re`` would take exponential time for many wildcards.
     """
 
     @cache
@@ -214,7 +257,7 @@ def _matched(parts: Sequence[str], name: str) -> Key | None:
 
 
 def _ends(wildcard: str, name: str, start: int) -> Sequence[int]:
-    """Return where a wildcard that begins there may end, the farthest first."""
+    """Return the possible end indices of a wildcard that starts at ``start``, largest first."""
     if wildcard == "**/":
         ends = [start]
         while (slash := name.find("/", ends[-1])) > ends[-1]:
@@ -226,7 +269,7 @@ def _ends(wildcard: str, name: str, start: int) -> Sequence[int]:
 
 
 def _probe(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], list[str]]:
-    """Return the sizes of the readable files, and what is wrong with the others."""
+    """Return the (height, width) of the readable files, and one message per unreadable file."""
 
     def probe(path: Path) -> tuple[int, int] | str:
         try:
@@ -234,22 +277,22 @@ def _probe(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], list[str
         except UserError as error:
             return str(error)
 
-    # Pillow's warnings would only add to what is said of the files. The filter is the whole
-    # process's, so it is set here rather than in the threads.
+    # Pillow's warnings would duplicate the error messages. The warnings filter is global to the
+    # process, so it is set here and not in the threads.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(8) as pool:
         results = dict(zip(paths, pool.map(probe, paths), strict=True))
     sizes = {path: r for path, r in results.items() if not isinstance(r, str)}
     return sizes, [r for r in results.values() if isinstance(r, str)]
 
 
-def _judge(problems: Sequence[str], on_error: OnError, left: int, what: str) -> None:
-    """Raise one error that names the problems, unless they may be skipped."""
-    if not problems or (on_error == "skip" and left):
+def _raise_problems(problems: Sequence[str], on_error: OnError, remaining: int, what: str) -> None:
+    """Raise one UserError that lists the problems, unless they can be skipped."""
+    if not problems or (on_error == "skip" and remaining):
         return
     advice = (
-        "mend them, or set data.on_error=skip to leave them out"
-        if left
-        else f"mend them, as no {what} is left without them"
+        "fix them, or set on_error='skip' to skip these files"
+        if remaining
+        else f"fix them, because no {what} remains without these files"
     )
     shown = [f"  {printable(line)}" for line in problems[:_SHOWN]]
     if len(problems) > _SHOWN:

@@ -1,4 +1,4 @@
-"""Which items a process reads, in which order: a pure function of the seed and the position."""
+"""Order of the items of each process: a pure function of the seed, the epoch and the position."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -11,32 +11,33 @@ from mprnet_lit.data.shared_memory import as_tensors
 
 
 class ItemKey(NamedTuple):
-    """What a dataset is asked for: all that its random draws depend on, beside its seed."""
+    """Index into a dataset. With the seed of the dataset, it determines all random draws."""
 
     epoch: int
     item: int
     weight: float = 1.0
-    """0 for an item that only evens out the processes' shares and must not count."""
+    """0 for a repeated item that pads the share of a process and is excluded from the metrics."""
 
 
 class EpochSampler(Sampler[ItemKey]):
-    """One process's share of an epoch.
+    """Distributed sampler with an exact position for resuming.
 
-    The epoch's order is cut into shares such that the processes' k-th batches together are the
-    k-th batch that one process alone would read at the total batch size. Shares of one length are
-    had by repeating the first items, with weight 0.
+    The k-th batches of all processes together equal the k-th batch that a single process would
+    read at the total batch size. All processes get the same number of items: the first items of
+    the epoch are repeated with weight 0 where the length is not a multiple of ``world_size``.
 
     Args:
-        length: items in the data set.
-        seed: of the order.
-        shuffle: read in random order, another in each epoch.
-        rank: this process.
+        length: number of items in the dataset.
+        seed: random seed of the order.
+        shuffle: whether to shuffle the items, differently in each epoch.
+        rank: index of this process.
         world_size: number of processes.
-        images: the items are crops of so many images, item ``i`` of image ``i % images``.
-        window: shuffle the crops of so many images among themselves before going on to others, so
-            that the decoded images fit into memory; ``None``: shuffle all items.
-        position: called when an iteration starts; returns the epoch and the number of items of
-            this process's share that a resumed run has already seen.
+        images: number of images; item ``i`` is a crop of image ``i % images``. ``None`` for one
+            item per image.
+        window: number of images whose crops are shuffled together before the next images are read,
+            so that the decoded images fit in memory; ``None`` to shuffle all items together.
+        position: function that returns the epoch and the number of items of this process that a
+            resumed run has already read; called at the start of each iteration.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class EpochSampler(Sampler[ItemKey]):
             yield ItemKey(epoch, int(order[place % self.length]), weight)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        """Return the epoch's items, each once."""
+        """Return the items of the epoch: (length,), a permutation."""
         if not self.shuffle:
             return np.arange(self.length)
         rng = np.random.default_rng([self.seed, epoch])
@@ -87,10 +88,10 @@ class EpochSampler(Sampler[ItemKey]):
 
 
 class LazyLoader(DataLoader[Any]):
-    """A DataLoader that starts when its first batch is asked for, and yields tensors.
+    """DataLoader that starts its workers at the first batch and yields tensors.
 
-    Lightning makes the iterator before it restores the position of a resumed run; workers that
-    started then would read the wrong items.
+    Lightning creates the iterator before it restores the position of a resumed run. Workers that
+    start at that time would read the wrong items.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""Choose how DataLoader workers pass batches to the training process on this machine."""
+"""Choose how DataLoader workers transfer batches to the training process."""
 
 import mmap
 import multiprocessing
@@ -13,68 +13,73 @@ import numpy as np
 import torch
 
 SHARED_MEMORY = Path("/dev/shm")
-"""Mount point of shared memory and semaphores on Linux; other systems have no such folder."""
-_ADVICE = "docker run --shm-size=2g gives a container more"
+"""Mount point of shared memory and semaphores on Linux; absent on other systems."""
+_ADVICE = "docker run --shm-size=2g increases it in a container"
 _SEMAPHORES = 8
-"""Semaphores, each a page of memory, in the queues of a worker of the two loaders."""
+"""Semaphores per worker in the queues of both loaders; each takes one page of memory."""
 _ROOM = 2**20
-"""Bytes of shared memory beside the batches, for semaphores and the padding of pages."""
+"""Bytes of shared memory for semaphores and the padding of pages, in addition to the batches."""
 _LONGEST_FOLDER = 70
-"""Characters of a temporary folder's path that leave room for a socket's name (107 in all)."""
+"""Maximum length of the path of the temporary folder; a socket path has at most 107 characters."""
 
 
-class Handover(Enum):
-    """Ways to pass a batch from a worker to the training process."""
+class Transfer(Enum):
+    """Ways to transfer a batch from a worker to the training process."""
 
-    SHARED = "shared memory, as torch does"
+    SHARED = "shared memory, the default of torch"
     PIPE = "a copy through a pipe"
     NONE = "no worker processes"
 
 
 class Choice(NamedTuple):
-    """The way that was chosen, and the message for the user if it is not shared memory."""
+    """Result of :func:`choose_transfer`.
 
-    way: Handover
-    reason: str | None = None
+    Attributes:
+        transfer: the way that works on this machine.
+        warning: message for the user; ``None`` for shared memory.
+    """
+
+    transfer: Transfer
+    warning: str | None = None
 
 
-def choose(needed: int, workers: int, folder: Path = SHARED_MEMORY) -> Choice:
-    """Return how workers can pass batches on this machine.
+def choose_transfer(needed: int, workers: int, folder: Path = SHARED_MEMORY) -> Choice:
+    """Return how workers can transfer batches on this machine.
 
     Args:
-        needed: bytes of all batches that are in memory at the same time.
+        needed: size in bytes of all batches that are in memory at the same time.
         workers: number of worker processes.
         folder: mount point of the shared memory.
     """
     free = _free(folder)
-    broken = _why_no_semaphores()
+    broken = _semaphore_error()
     if broken is None and free is not None and free < _SEMAPHORES * (workers + 4) * mmap.PAGESIZE:
         broken = f"{_size(free)} free"
     if broken is not None:
         return Choice(
-            Handover.NONE,
-            f"can't start data workers, as {folder} is not usable ({broken}): the training "
-            f"process itself reads the images, which is slower; {_ADVICE}, and "
-            "data.num_workers=0 avoids this message",
+            Transfer.NONE,
+            f"can't start DataLoader workers, because {folder} is not usable ({broken}): the "
+            f"training process reads the images itself, which is slower; {_ADVICE}, and "
+            "num_workers=0 avoids this message",
         )
     if free is not None and free < _ROOM + 1.5 * needed:
         return Choice(
-            Handover.PIPE,
-            f"{folder} has {_size(free)} free and the data workers' batches may take "
-            f"{_size(needed)}: batches are sent through pipes, which is slower; {_ADVICE}, and "
-            "fewer data.num_workers need less",
+            Transfer.PIPE,
+            f"{folder} has {_size(free)} free, but the batches of the DataLoader workers may take "
+            f"{_size(needed)}: batches are sent through pipes, which is slower; {_ADVICE}, and a "
+            "smaller num_workers needs less",
         )
     if not _sockets_work():
         return Choice(
-            Handover.PIPE,
-            "data workers can't make sockets in a temporary folder: batches are sent through "
-            "pipes, which is slower; set TMPDIR to a folder with a short name that can be written",
+            Transfer.PIPE,
+            "DataLoader workers can't create sockets in the temporary folder: batches are sent "
+            "through pipes, which is slower; set TMPDIR to a writable folder with a short path",
         )
-    return Choice(Handover.SHARED)
+    return Choice(Transfer.SHARED)
 
 
 def as_arrays(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Collate items into a batch of arrays, which are sent through a pipe without shared memory."""
+    """Collate items into a batch of arrays, which pass through a pipe without shared memory."""
     return {
         name: np.stack([item[name].numpy() for item in items])
         if isinstance(value, torch.Tensor)
@@ -84,14 +89,14 @@ def as_arrays(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def as_tensors(batch: Any) -> Any:
-    """Return a batch with its arrays converted to tensors, without a copy."""
+    """Convert the arrays of a batch to tensors without a copy."""
     if not isinstance(batch, dict):
         return batch
     return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in batch.items()}
 
 
-def _why_no_semaphores() -> str | None:
-    """Return why no semaphore can be made, which every queue needs; ``None`` if one can."""
+def _semaphore_error() -> str | None:
+    """Return why a semaphore can't be created (every queue needs one); ``None`` if it can."""
     try:
         multiprocessing.get_context().Lock()
     except OSError as error:
@@ -100,7 +105,7 @@ def _why_no_semaphores() -> str | None:
 
 
 def _free(folder: Path) -> int | None:
-    """Return the free bytes of a folder's disk; ``None`` without such a folder."""
+    """Return the free bytes of the file system of a folder; ``None`` if the folder is missing."""
     try:
         found = os.statvfs(folder)
     except (OSError, AttributeError):
@@ -109,10 +114,10 @@ def _free(folder: Path) -> int | None:
 
 
 def _sockets_work() -> bool:
-    """Tell whether workers can pass file descriptors, by sockets in the temporary folder."""
+    """Return whether workers can pass file descriptors by sockets in the temporary folder."""
     try:
         return len(tempfile.gettempdir()) <= _LONGEST_FOLDER or os.name != "posix"
-    except FileNotFoundError:  # neither TMPDIR nor another can be written
+    except FileNotFoundError:  # no temporary folder is writable
         return False
 
 

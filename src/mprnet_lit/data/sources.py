@@ -1,4 +1,4 @@
-"""Where images come from: pairs of folders, a folder of clean images, embedded photographs."""
+"""Sources of images: two folders of pairs, a folder of clean images, and sample photographs."""
 
 import logging
 from dataclasses import dataclass
@@ -29,7 +29,15 @@ _PHOTOS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """A target image, and its degraded version unless that is made on the fly."""
+    """A target image and, unless it is degraded on the fly, its degraded image.
+
+    Attributes:
+        name: name of the image, without the suffix.
+        target: path of the target.
+        degraded: path of the degraded image; ``None`` to degrade the target on the fly.
+        height: height in pixels.
+        width: width in pixels.
+    """
 
     name: str
     target: Path
@@ -39,30 +47,36 @@ class Sample:
 
 
 class Source(Protocol):
-    """A list of samples."""
+    """Interface of a list of samples."""
 
     def samples(self, on_error: OnError) -> list[Sample]:
-        """Return the samples, in an order that depends only on their names.
+        """Return the samples in an order that depends only on their names.
 
         Args:
-            on_error: ``raise`` on bad files, or ``skip`` them and say so.
+            on_error: ``raise`` to list all problems in one error, or ``skip`` to skip faulty files
+                with a warning.
 
         Raises:
-            UserError: something is wrong with the files.
+            UserError: a folder is missing or has no images, or a file is faulty.
         """
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Colour photographs that scikit-image ships inside its wheel, so that nothing is downloaded.
+    """Color photographs that are part of scikit-image's wheel and need no download.
 
-    The ``train`` and ``val`` splits show different scenes.
+    Args:
+        split: ``train`` (5 photographs) or ``val`` (3 photographs of other scenes).
     """
 
     split: Literal["train", "val"]
 
     def samples(self, on_error: OnError) -> list[Sample]:
-        """Return the split's photographs as targets."""
+        """Return the photographs of the split as targets.
+
+        Raises:
+            UserError: ``split`` is not ``train`` or ``val``.
+        """
         if self.split not in _PHOTOS:
             raise UserError(f"split={self.split} must be one of {', '.join(_PHOTOS)}")
         folder = Path(skimage.__file__).parent / "data"
@@ -72,21 +86,26 @@ class Photos:
 
 @dataclass(frozen=True)
 class CleanFolder:
-    """A folder of clean images, degraded on the fly; ``None`` for no folder.
+    """Folder of clean images that are degraded on the fly.
 
     Args:
-        folder: searched with its subfolders.
-        pattern: glob, relative to the folder, without the file's suffix.
+        folder: folder that is searched recursively; ``None`` for no images.
+        pattern: glob relative to the folder, without the suffix of the file.
     """
 
     folder: str | Path | None
     pattern: str = "**/*"
 
     def samples(self, on_error: OnError) -> list[Sample]:
-        """Return the images as targets."""
+        """Return the images as targets.
+
+        Raises:
+            UserError: the folder is missing, has no matching image, or (with ``on_error="raise"``)
+                has unreadable or ambiguous files.
+        """
         if self.folder is None:
             return []
-        require("folder", self.folder, (str, Path), "the name of a folder")
+        require("folder", self.folder, (str, Path), "the path of a folder")
         found = find_images(Path(self.folder), self.pattern, on_error)
         _report(found)
         return [Sample(i.name, i.path, None, i.height, i.width) for i in found.images]
@@ -94,14 +113,16 @@ class CleanFolder:
 
 @dataclass(frozen=True)
 class PairedFolders:
-    """Degraded images and their targets, matched by name; ``None`` for no folders.
+    """Folders of degraded images and their targets, paired by name.
+
+    Two files are a pair if the wildcards of their patterns match the same text.
 
     Args:
-        degraded: folder of the degraded images.
-        target: folder of the targets; may be the same one.
-        degraded_pattern: glob, relative to the folder, without the file's suffix. Two files are a
-            pair if the wildcards of their patterns match the same text.
-        target_pattern: likewise for the targets.
+        degraded: folder of the degraded images; ``None`` for no images.
+        target: folder of the targets, possibly the same folder; ``None`` for no images.
+        degraded_pattern: glob of the degraded images, relative to their folder and without the
+            suffix of the file.
+        target_pattern: glob of the targets, relative to their folder and without the suffix.
     """
 
     degraded: str | Path | None
@@ -110,11 +131,17 @@ class PairedFolders:
     target_pattern: str = "**/*"
 
     def samples(self, on_error: OnError) -> list[Sample]:
-        """Return the pairs."""
+        """Return the pairs.
+
+        Raises:
+            UserError: a folder is missing or has no matching image, or (with ``on_error="raise"``)
+                a file has no partner, can't be read, is ambiguous, or differs in size from its
+                target.
+        """
         if self.degraded is None or self.target is None:
             return []
         for name, folder in (("degraded", self.degraded), ("target", self.target)):
-            require(name, folder, (str, Path), "the name of a folder")
+            require(name, folder, (str, Path), "the path of a folder")
         found = find_pairs(
             Path(self.degraded),
             Path(self.target),
@@ -127,7 +154,7 @@ class PairedFolders:
 
 
 def _report(found: Pairs | CleanImages) -> None:
-    for line in found.left_out:
-        log.warning("Left out: %s", printable(line))
+    for line in found.problems:
+        log.warning("Skipped: %s", printable(line))
     for line in found.skipped:
         log.warning("%s", printable(line))

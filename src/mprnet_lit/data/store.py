@@ -1,8 +1,9 @@
-"""The prepared store: decoded images as ``.npy`` files, which are read through memory maps.
+"""Prepared store: decoded images as ``.npy`` files that are memory-mapped.
 
-A crop then costs the reading of its own pixels, and no decoding. A store is a folder with a file
-for each image and an ``index.json`` that names them, their sources and their checksums. The index
-is written last: a folder without one is unfinished, and ``progress.jsonl`` tells what is done.
+A crop then reads only its own pixels and decodes nothing. A store is a folder with one file per
+image and an ``index.json`` that lists the files, their source images and their checksums. The
+index is written last: a folder without an index is incomplete, and ``progress.jsonl`` lists its
+complete files.
 """
 
 import hashlib
@@ -34,16 +35,16 @@ _IN_STORE = re.compile(rf"(train|val)/[0-9a-f]{{24}}{re.escape(SUFFIX)}")
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A file of the store, and the image that it was made of.
+class StoredImage:
+    """A file of the store and its source image.
 
     Attributes:
-        file: its path in the store.
-        size: its bytes.
-        sha256: of its content.
-        source: the image's path.
-        source_size: the image's bytes.
-        source_mtime: when the image was last changed, in nanoseconds.
+        file: path of the file, relative to the store.
+        size: size of the file in bytes.
+        sha256: SHA-256 digest of the file.
+        source: path of the source image.
+        source_size: size of the source image in bytes.
+        source_mtime: modification time of the source image in nanoseconds.
     """
 
     file: str
@@ -56,10 +57,10 @@ class Stored:
     def __post_init__(self) -> None:
         known = all(isinstance(getattr(self, f.name), f.type) for f in fields(self))  # type: ignore[arg-type]
         if not known or not _IN_STORE.fullmatch(self.file) or "\0" in self.source:
-            raise ValueError(f"{self.file!r} is no file of a store")
+            raise ValueError(f"{self.file!r} is not the name of a file in a store")
 
     def is_current(self, folder: Path) -> bool:
-        """Tell whether the file is there, and its source as it was (or gone)."""
+        """Return whether the file exists and its source is unchanged (or was deleted)."""
         path, source = folder / self.file, Path(self.source)
         if not (path.is_file() and path.stat().st_size == self.size):
             return False
@@ -68,8 +69,8 @@ class Stored:
         status = source.stat()
         return (status.st_size, status.st_mtime_ns) == (self.source_size, self.source_mtime)
 
-    def is_whole(self, folder: Path) -> bool:
-        """Tell whether the file's content is what was written."""
+    def is_intact(self, folder: Path) -> bool:
+        """Return whether the file has the recorded checksum."""
         path = folder / self.file
         if not path.is_file():
             return False
@@ -79,23 +80,31 @@ class Stored:
 
 @dataclass(frozen=True)
 class Entry:
-    """A sample of the store: a target image, and its degraded version unless there is none."""
+    """A sample of the store.
+
+    Attributes:
+        name: name of the sample.
+        height: height in pixels.
+        width: width in pixels.
+        target: target image.
+        degraded: degraded image; ``None`` to degrade the target on the fly.
+    """
 
     name: str
     height: int
     width: int
-    target: Stored
-    degraded: Stored | None
+    target: StoredImage
+    degraded: StoredImage | None
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Self:
-        """Read and check an entry of an index.
+        """Parse and check an entry of an index.
 
         Raises:
-            KeyError, TypeError, ValueError: it is damaged.
+            KeyError, TypeError, ValueError: the entry is damaged.
         """
         sides = {
-            side: None if record[side] is None else Stored(**record[side])
+            side: None if record[side] is None else StoredImage(**record[side])
             for side in ("target", "degraded")
         }
         name, height, width = record["name"], record["height"], record["width"]
@@ -109,21 +118,23 @@ class Entry:
 Index = dict[Split, list[Entry]]
 
 
-def file_of(split: Split, source: Path) -> str:
-    """Return where an image lies in the store: by its path, so that it stays if others come."""
+def file_name(split: Split, source: Path) -> str:
+    """Return the file of an image, relative to the store: a digest of the path of the image."""
     digest = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()
     return f"{split}/{digest[:24]}{SUFFIX}"
 
 
-def store(pixels: Pixels, source: Path, status: os.stat_result, file: str, folder: Path) -> Stored:
+def store_image(
+    pixels: Pixels, source: Path, status: os.stat_result, file: str, folder: Path
+) -> StoredImage:
     """Write the pixels of an image into the store atomically.
 
     Args:
-        pixels: (H, W, 3).
-        source: the image's path.
-        status: of the image, from before it was read: if it changes meanwhile, that is noticed.
-        file: its path in the store.
-        folder: the store.
+        pixels: (H, W, 3) uint8 or uint16.
+        source: path of the source image.
+        status: status of the source image before it was read, so that a later change is detected.
+        file: path of the new file, relative to the store.
+        folder: folder of the store.
 
     Raises:
         UserError: the file can't be written.
@@ -133,16 +144,16 @@ def store(pixels: Pixels, source: Path, status: os.stat_result, file: str, folde
     content = buffer.getbuffer()
     write_whole(folder / file, content)
     digest = hashlib.sha256(content).hexdigest()
-    return Stored(
+    return StoredImage(
         file, len(content), digest, str(source.resolve()), status.st_size, status.st_mtime_ns
     )
 
 
 def open_pixels(path: Path) -> Pixels:
-    """Map a stored image: (H, W, 3), read-only; only the pixels that are used are read.
+    """Memory-map a stored image: (H, W, 3) uint8 or uint16, read-only.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: the file is missing, damaged, or not an image of a store.
     """
     try:
         require_regular(path)
@@ -153,72 +164,78 @@ def open_pixels(path: Path) -> Pixels:
         raise
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror or error})") from error
-    except Exception as error:  # numpy fails in many ways at a damaged header
+    except Exception as error:  # NumPy raises many types for a damaged header
         raise UserError(f"{path} is damaged: {_AGAIN}") from error
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
-        raise UserError(f"{path} is no image of a store: {_AGAIN}")
+        raise UserError(f"{path} is not an image of a store: {_AGAIN}")
     return pixels
 
 
 _AGAIN = "run mode=prepare again"
 
 
-def begin(folder: Path, done: dict[str, Stored]) -> None:
-    """Note the files that are done and remove the index, so that no half-changed store is used."""
-    lines = "".join(json.dumps(asdict(stored)) + "\n" for stored in done.values())
+def start_progress(folder: Path, complete: dict[str, StoredImage]) -> None:
+    """Write the progress file and remove the index, so that an incomplete store is not used.
+
+    Args:
+        folder: folder of the store.
+        complete: files that need no work, by their path in the store.
+    """
+    lines = "".join(json.dumps(asdict(stored)) + "\n" for stored in complete.values())
     write_whole(folder / PROGRESS, lines.encode())
     (folder / INDEX).unlink(missing_ok=True)
 
 
-def note(stored: Stored, folder: Path) -> None:
-    """Note that a file is done.
+def append_progress(stored: StoredImage, folder: Path) -> None:
+    """Append a complete file to the progress file.
 
     Raises:
-        UserError: the note can't be written.
+        UserError: the progress file can't be written.
     """
     try:
-        with (folder / PROGRESS).open("a") as notes:
-            notes.write(json.dumps(asdict(stored)) + "\n")
+        with (folder / PROGRESS).open("a") as progress:
+            progress.write(json.dumps(asdict(stored)) + "\n")
     except OSError as error:
         raise UserError(
-            f"can't write {folder / PROGRESS}: {error.strerror or error}; make room there"
+            f"can't write {folder / PROGRESS}: {error.strerror or error}; free space on the disk"
         ) from error
 
 
-def finish(folder: Path, index: Index) -> int:
-    """Write a store's index atomically, and delete the files that it does not name.
+def write_index(folder: Path, index: Index) -> int:
+    """Write the index of a store atomically, and delete the images that it does not list.
 
     Returns:
-        the number of images that were deleted: their sources are no longer in the data set.
+        Number of deleted images, whose sources are no longer in the data set.
     """
     entries = {split: [asdict(entry) for entry in index[split]] for split in SPLITS}
     content = json.dumps({"format": FORMAT} | entries, indent=1) + "\n"
     write_whole(folder / INDEX, content.encode())
     (folder / PROGRESS).unlink(missing_ok=True)
-    named = {stored.file for stored in stored_in(index)}
-    left = [file for file in _files(folder) if file not in named]
-    for file in left:
+    listed = {stored.file for stored in stored_images(index)}
+    stale = [file for file in _files(folder) if file not in listed]
+    for file in stale:
         (folder / file).unlink()
-    return len(left)
+    return len(stale)
 
 
 def _files(folder: Path) -> list[str]:
-    """Return the images that lie in a store."""
+    """Return the image files in a store, as paths relative to the store."""
     found = (f"{split}/{p.name}" for split in SPLITS for p in (folder / split).glob(f"*{SUFFIX}"))
     return [file for file in found if _IN_STORE.fullmatch(file)]
 
 
 def read_index(folder: Path) -> Index:
-    """Read and check a store's index.
+    """Read and check the index of a store.
 
     Raises:
-        UserError: it is missing, damaged, of another format, or names files outside of the store.
+        UserError: the index is missing, damaged, has another format version, or lists files
+            outside of the store.
     """
     path = folder / INDEX
     if not path.is_file():
-        begun = (folder / PROGRESS).exists()
-        what = "is not finished" if begun else f"is not a prepared store (it has no {INDEX})"
-        raise UserError(f"{folder} {what}: run mode=prepare with output={folder}")
+        incomplete = (folder / PROGRESS).exists()
+        state = "is incomplete" if incomplete else f"is not a prepared store (it has no {INDEX})"
+        raise UserError(f"{folder} {state}: run mode=prepare with output={folder}")
     try:
         content: dict[str, Any] = json.loads(path.read_text())
         if content["format"] == FORMAT:
@@ -226,13 +243,13 @@ def read_index(folder: Path) -> Index:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: delete it and {_AGAIN}") from error
     raise UserError(
-        f"{path} has format {content['format']}, this version reads {FORMAT}: {_AGAIN} into "
-        "another folder"
+        f"{path} has format {content['format']}, but this version reads format {FORMAT}: {_AGAIN} "
+        "with another output folder"
     )
 
 
-def stored_in(index: Index) -> Iterator[Stored]:
-    """Return the files that an index names."""
+def stored_images(index: Index) -> Iterator[StoredImage]:
+    """Yield all images of an index."""
     for split in SPLITS:
         for entry in index[split]:
             yield entry.target
@@ -240,38 +257,36 @@ def stored_in(index: Index) -> Iterator[Stored]:
                 yield entry.degraded
 
 
-def done_before(folder: Path) -> dict[str, Stored]:
-    """Return by file what an earlier run has stored, whose sources have not changed since.
+def completed_images(folder: Path) -> dict[str, StoredImage]:
+    """Return the images of an earlier run whose sources are unchanged, by their path in the store.
 
     Raises:
-        UserError: the index is damaged, or a folder of the store is a link, which would have files
-            elsewhere overwritten and deleted.
+        UserError: the index is damaged, or a folder of the store is a symbolic link (files
+            elsewhere would be overwritten and deleted).
     """
     for split in SPLITS:
         if (folder / split).is_symlink():
-            raise UserError(f"{folder / split} is a link: remove it or choose another output")
-    found: list[Stored] = []
+            raise UserError(
+                f"{folder / split} is a symbolic link: remove it or choose another output folder"
+            )
+    found: list[StoredImage] = []
     if (folder / INDEX).is_file():
-        found += stored_in(read_index(folder))
+        found += stored_images(read_index(folder))
     if (folder / PROGRESS).is_file():
         for line in (folder / PROGRESS).read_text(errors="replace").splitlines():
             try:
-                found.append(Stored(**json.loads(line)))
-            except (
-                ValueError,
-                TypeError,
-                RecursionError,
-            ):  # the last one, if the process was killed
+                found.append(StoredImage(**json.loads(line)))
+            except (ValueError, TypeError, RecursionError):  # the last line of a killed process
                 continue
     return {stored.file: stored for stored in found if stored.is_current(folder)}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A split of a store that ``mode=prepare`` made.
+    """Split of a store that ``mode=prepare`` wrote.
 
     Args:
-        folder: the store.
+        folder: folder of the store.
         split: ``train`` or ``val``.
     """
 
@@ -279,8 +294,12 @@ class Prepared:
     split: Split
 
     def samples(self, on_error: OnError) -> list[Sample]:
-        """Return the split's samples, in the order that they had unprepared."""
-        require("folder", self.folder, (str, Path), "the name of a folder")
+        """Return the samples of the split, in the order of the original data set.
+
+        Raises:
+            UserError: ``folder`` is not a complete store, or ``split`` is not ``train`` or ``val``.
+        """
+        require("folder", self.folder, (str, Path), "the path of a folder")
         if self.split not in ("train", "val"):
             raise UserError(f"split={self.split} must be train or val")
         folder = Path(self.folder)

@@ -1,4 +1,4 @@
-"""Degradations of clean photographs: seeded, and honest to how each one arises."""
+"""Seeded synthetic degradations of clean photographs."""
 
 from mprnet_lit.data.degradations.base import Compose, Degradation, RandomChoice
 from mprnet_lit.data.degradations.jpeg import Jpeg

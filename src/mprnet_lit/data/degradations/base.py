@@ -1,4 +1,4 @@
-"""What all degradations share: the interface and the ranges that they draw from."""
+"""Interface of the degradations and the ranges of their parameters."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,36 +11,45 @@ from mprnet_lit.utils.errors import UserError
 
 Image = NDArray[np.float32]
 Range = float | Sequence[float]
-"""A (low, high) pair to draw from, or one number."""
+"""Pair (low, high) of a uniform distribution, or a constant."""
 
 
 class Degradation(ABC):
-    """Makes a degraded image out of a clean one.
+    """Base class of functions that turn a clean image into a degraded one.
 
-    All randomness comes from the generator: the same state gives the same image, bit for bit.
+    All randomness comes from the generator: the same state gives a bit-identical image.
     """
 
     margin: int = 0
-    """Pixels of surroundings wanted on each side of what is kept."""
+    """Pixels of context that a crop needs on each side."""
 
     @abstractmethod
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Degrade an sRGB image (H, W, 3) float32 in [0, 1], H and W from 1 up.
+        """Degrade an image.
+
+        Args:
+            image: sRGB image, (H, W, 3) float32 in [0, 1], H and W at least 1.
+            rng: random generator.
 
         Returns:
-            a new image (H, W, 3) float32, C-contiguous.
+            New image (H, W, 3) float32, C-contiguous.
+
+        Raises:
+            UserError: ``image`` is not a floating-point array (H, W, 3), or ``rng`` is not a
+                ``numpy.random.Generator``.
         """
 
 
 class RandomChoice(Degradation):
-    """Applies one of several degradations, picked for each image.
+    """Applies one degradation that is drawn for each image.
 
     Args:
-        choices: to pick from.
-        weights: relative frequencies; equal by default.
+        choices: degradations to draw from.
+        weights: relative probabilities of the choices; equal by default.
 
     Raises:
-        UserError: no choices, or weights that don't fit them.
+        UserError: ``choices`` is empty, or ``weights`` differs in length, has a negative number, or
+            has no positive number.
     """
 
     def __init__(
@@ -54,36 +63,37 @@ class RandomChoice(Degradation):
             or not (shares.min() >= 0 and 0 < shares.sum() < np.inf)
         ):
             raise UserError(
-                "RandomChoice needs choices, and as many weights, none negative, not all zero"
+                "RandomChoice: choices must have at least one degradation, and weights one "
+                "non-negative number for each, with a positive sum"
             )
         self.choices = tuple(choices)
         self.shares = shares / shares.sum()
         self.margin = max(choice.margin for choice in choices)
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Degrade the image by one of the choices."""
+        """Degrade the image by one of the choices; see :meth:`Degradation.__call__`."""
         return self.choices[rng.choice(len(self.choices), p=self.shares)](image, rng)
 
 
 class Compose(Degradation):
-    """Applies one degradation after another.
+    """Applies several degradations in sequence.
 
     Args:
-        steps: in their order.
+        steps: degradations in the order of application.
 
     Raises:
-        UserError: there are no steps.
+        UserError: ``steps`` is empty.
     """
 
     def __init__(self, steps: Sequence[Degradation]) -> None:
         _check_all("steps", steps)
         if not steps:
-            raise UserError("Compose needs steps")
+            raise UserError("Compose: steps must have at least one degradation")
         self.steps = tuple(steps)
         self.margin = sum(step.margin for step in steps)
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Degrade the image by each of the steps."""
+        """Degrade the image by all steps; see :meth:`Degradation.__call__`."""
         for step in self.steps:
             image = step(image, rng)
         return image
@@ -98,10 +108,17 @@ def _check_all(name: str, degradations: Sequence[Degradation]) -> None:
 def checked_range(
     owner: Degradation, name: str, value: Range, low: float = 0.0, high: float = np.inf
 ) -> tuple[float, float]:
-    """Return a range as (low, high).
+    """Convert a range to (low, high).
+
+    Args:
+        owner: degradation, whose class the message of the error names.
+        name: name of the parameter.
+        value: number, or pair of numbers in ascending order.
+        low: smallest valid number.
+        high: largest valid number.
 
     Raises:
-        UserError: it is not one finite number, or two in order, within [low, high].
+        UserError: ``value`` is not a finite number or an ascending pair within [low, high].
     """
     try:
         numbers = np.asarray(value, dtype=float)

@@ -1,4 +1,4 @@
-"""JPEG compression, as of a photograph that was saved after it was degraded."""
+"""JPEG compression of a degraded photograph."""
 
 import io
 from collections.abc import Sequence
@@ -13,22 +13,23 @@ from mprnet_lit.utils.errors import UserError
 
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 _MCU = 16
-"""Pixels of JPEG's largest minimum coded unit: two blocks of 8, where the colours are halved."""
+"""Side of the largest minimum coded unit in pixels: two 8x8 blocks with 4:2:0 subsampling."""
 
 
 class Jpeg(Degradation):
-    """Saves the image as a baseline JPEG (ITU-T T.81) and reads it again.
+    """Encodes the image as a baseline JPEG (ITU-T T.81) and decodes it.
 
-    The blocks begin anywhere, as in a crop of a photograph that was saved whole; what is missing of
-    those at the border is mirrored or repeated.
+    The offset of the block grid is random, as in a crop of a larger JPEG. Incomplete blocks at the
+    border are padded.
 
     Args:
-        quality: of libjpeg, 1 to 100; a range is drawn from evenly, then rounded.
-        subsampling: of the colours: "4:4:4", "4:2:2", "4:2:0", or several to pick from. In YAML
-            they need their quotes.
+        quality: quality factor of libjpeg, 1 to 100, or the range of a uniform distribution, which
+            is rounded.
+        subsampling: chroma subsampling "4:4:4", "4:2:2" or "4:2:0", or a list to draw from. These
+            strings need quotes in YAML.
 
     Raises:
-        UserError: a quality or a subsampling that there is not.
+        UserError: ``quality`` is outside [1, 100], or ``subsampling`` is unknown.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Jpeg(Degradation):
         self.subsampling = [chosen] if isinstance(chosen, str) else list(chosen)
         if not self.subsampling or not all(s in SUBSAMPLINGS for s in self.subsampling):
             raise UserError(
-                f"Jpeg subsampling={subsampling} must be one or several of "
+                f"Jpeg subsampling={subsampling} must be one or more of "
                 f"{', '.join(SUBSAMPLINGS)}, in quotes in a YAML file"
             )
 

@@ -1,4 +1,4 @@
-"""Motion blur of a shaken camera."""
+"""Motion blur by camera shake."""
 
 import cv2
 import numpy as np
@@ -10,21 +10,28 @@ from mprnet_lit.data.degradations.noise import add_sensor_noise, typical_read_no
 from mprnet_lit.utils.checks import require_generator, require_image, require_number
 
 _STEPS = 200
+"""Number of points of a camera path."""
 _SPACING = 0.5
-"""Pixels between the points that a kernel is drawn from, at most."""
+"""Maximum distance in pixels between the points that form a kernel."""
 
 
 def camera_path(rng: np.random.Generator, shake: float) -> NDArray[np.complex128]:
-    """Draw the path that a shaken camera takes during an exposure: (steps,) x + iy, of any scale.
+    """Draw the path of a shaking camera during an exposure.
 
-    A particle with inertia, pushed at random, pulled back towards where it started, and now and
-    then jerked (after Boracchi and Foi, "Modeling the Performance of Image Restoration from Motion
-    Blur", IEEE TIP 2012). Unlike theirs it is not held to one speed, so that the kernel is
-    brighter where the camera lingers and turns.
+    The path is the random motion of a particle with inertia, which is pulled back towards its
+    start and sometimes jerked, after Boracchi and Foi, "Modeling the Performance of Image
+    Restoration from Motion Blur" (IEEE TIP 2012). Unlike in their model, the speed varies, so that
+    the kernel is brighter where the camera is slow.
 
     Args:
-        rng: source of all randomness.
-        shake: 0 for a straight, even path; 1 for an erratic one.
+        rng: random generator.
+        shake: irregularity of the path, from 0 (straight, with constant speed) to 1.
+
+    Returns:
+        Positions x + iy, (200,) complex128, of arbitrary scale.
+
+    Raises:
+        UserError: ``rng`` is not a ``numpy.random.Generator``, or ``shake`` is outside [0, 1].
     """
     require_generator(rng)
     require_number("shake", shake, low=0, high=1)
@@ -44,12 +51,19 @@ def camera_path(rng: np.random.Generator, shake: float) -> NDArray[np.complex128
 def motion_kernel(
     rng: np.random.Generator, length: float, shake: float = 0.5
 ) -> NDArray[np.float32]:
-    """Draw a blur kernel (k, k), k odd, that sums to 1 and has its centroid at its centre.
+    """Draw a motion blur kernel.
 
     Args:
-        rng: source of all randomness.
-        length: extent of the path in pixels, between its two points that are furthest apart.
-        shake: how erratic the path is, 0 to 1.
+        rng: random generator.
+        length: diameter of the path in pixels (the maximum distance between two of its points),
+            from 0 to 255.
+        shake: irregularity of the path, from 0 (straight) to 1.
+
+    Returns:
+        Kernel (k, k) float32, k odd, with a sum of 1 and its centroid at the center.
+
+    Raises:
+        UserError: an argument is out of range.
     """
     require_number("length", length, low=0, high=255)
     path = camera_path(rng, shake)
@@ -63,23 +77,24 @@ def motion_kernel(
     left, top = np.floor(path.real).astype(int), np.floor(path.imag).astype(int)
     x, y = path.real - left, path.imag - top
     corner = (top + radius) * size + left + radius
-    # Each point is shared by its four nearest pixels.
+    # Bilinear weights of the four nearest pixels of each point.
     at = np.concatenate((corner, corner + 1, corner + size, corner + size + 1))
-    share = np.concatenate(((1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y))
-    kernel = np.bincount(at, share, minlength=size * size) / len(path)
+    weights = np.concatenate(((1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y))
+    kernel = np.bincount(at, weights, minlength=size * size) / len(path)
     return kernel.reshape(size, size).astype(np.float32)
 
 
 class MotionBlur(Degradation):
-    """Blur of a camera that moves during the exposure, in linear light, with a little sensor noise.
+    """Motion blur by camera shake in linear light, with weak sensor noise.
 
     Args:
-        length: extent of the camera's path in pixels.
-        shake: how erratic the path is, from 0 (straight) to 1.
-        noise: variance of the shot noise at full light; the read noise goes with it.
+        length: diameter of the camera path in pixels, at most 255.
+        shake: irregularity of the path, from 0 (straight) to 1.
+        noise: variance of the shot noise at full intensity; determines the read noise, see
+            :func:`typical_read_noise`.
 
     Raises:
-        UserError: a range is out of order or out of bounds.
+        UserError: a range is not in ascending order or out of bounds.
     """
 
     def __init__(
@@ -91,7 +106,7 @@ class MotionBlur(Degradation):
         self.margin = int(np.ceil(self.length[1])) + 1
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Blur the image; the result is clipped to [0, 1]."""
+        """Blur the image; the result is clipped to [0, 1]. See :meth:`Degradation.__call__`."""
         require_image(image)
         require_generator(rng)
         kernel = motion_kernel(rng, rng.uniform(*self.length), rng.uniform(*self.shake))

@@ -1,4 +1,4 @@
-"""Noise: additive white Gaussian, and a camera's."""
+"""Additive white Gaussian noise and camera sensor noise."""
 
 import numpy as np
 
@@ -8,15 +8,15 @@ from mprnet_lit.utils.checks import require_generator, require_image, require_nu
 
 
 class GaussianNoise(Degradation):
-    """Additive white Gaussian noise, as the denoising literature tests with.
+    """Additive white Gaussian noise (AWGN).
 
     Args:
-        sigma: standard deviation in 8-bit units (255 is white); a range is drawn from evenly, for
-            blind denoising.
-        clip: clip to [0, 1]; the literature does not.
+        sigma: standard deviation in 8-bit units (255 is white), or the range of a uniform
+            distribution for blind denoising.
+        clip: whether to clip the result to [0, 1]; benchmarks of Gaussian denoising do not.
 
     Raises:
-        UserError: a range is out of order or below 0.
+        UserError: the range of ``sigma`` is not in ascending order or below 0.
     """
 
     def __init__(self, sigma: Range = (0, 50), clip: bool = False) -> None:
@@ -24,7 +24,7 @@ class GaussianNoise(Degradation):
         self.clip = clip
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Add the noise."""
+        """Add the noise; see :meth:`Degradation.__call__`."""
         require_image(image)
         require_generator(rng)
         sigma = np.float32(rng.uniform(*self.sigma) / 255)
@@ -35,11 +35,23 @@ class GaussianNoise(Degradation):
 
 
 def add_sensor_noise(light: Image, shot: float, read: float, rng: np.random.Generator) -> Image:
-    """Add Poisson-Gaussian noise to linear light (H, W, 3) in [0, 1].
+    """Add Poisson-Gaussian noise to linear light.
 
-    The variance is ``shot * light + read**2``: photon noise, which grows with the light, and the
-    read-out's, which does not (Foi et al., IEEE TIP 2008). A normal distribution of that variance
-    stands for the Poisson one, as is usual for more than a few photons.
+    The noise is normal with variance ``shot * light + read**2``: signal-dependent shot noise and
+    constant read noise (Foi et al., IEEE TIP 2008). The normal distribution approximates the
+    Poisson distribution of the photons.
+
+    Args:
+        light: linear light, (H, W, 3) float32 in [0, 1].
+        shot: variance of the shot noise at full intensity, at least 0.
+        read: standard deviation of the read noise, at least 0.
+        rng: random generator.
+
+    Returns:
+        Noisy linear light (H, W, 3) float32, not clipped.
+
+    Raises:
+        UserError: an argument has the wrong type, shape or range.
     """
     require_image(light)
     require_generator(rng)
@@ -53,10 +65,17 @@ def add_sensor_noise(light: Image, shot: float, read: float, rng: np.random.Gene
 
 
 def typical_read_noise(shot: float, rng: np.random.Generator) -> float:
-    """Draw the standard deviation of the read noise that goes with a variance of the shot noise.
+    """Draw the standard deviation of the read noise for a variance of the shot noise.
 
-    A sensor at a high gain has more of both: over the Darmstadt data set's cameras, the logarithms
-    of the variances lie along a line, with a spread (Brooks et al., CVPR 2019, section 3.1).
+    For the cameras of the Darmstadt data set, the logarithms of both variances follow a line with a
+    normal deviation of 0.26 (Brooks et al., CVPR 2019, section 3.1).
+
+    Args:
+        shot: variance of the shot noise at full intensity, at least 0.
+        rng: random generator.
+
+    Raises:
+        UserError: an argument has the wrong type or range.
     """
     require_number("shot", shot, low=0)
     require_generator(rng)
@@ -65,19 +84,19 @@ def typical_read_noise(shot: float, rng: np.random.Generator) -> float:
 
 
 class CameraNoise(Degradation):
-    """Poisson-Gaussian noise of a sensor, made in linear light before white balance.
+    """Poisson-Gaussian sensor noise, added in linear light before the white balance.
 
-    Ranges and the relation between shot and read noise follow Brooks et al., "Unprocessing Images
-    for Learned Raw Denoising" (CVPR 2019), section 3.1, after the Darmstadt data set; likewise the
-    white balance gains, section 3.4. Demosaicking and the camera's own denoising are left out.
+    The noise levels (section 3.1) and the white balance gains (section 3.4) follow Brooks et al.,
+    "Unprocessing Images for Learned Raw Denoising" (CVPR 2019), which measured them on the
+    Darmstadt data set. Demosaicing and the denoising of the camera are not simulated.
 
     Args:
-        shot: variance of the shot noise at full light, drawn from evenly on a log scale.
-        read: standard deviation of the read noise as a share of full light, drawn from evenly;
-            ``None`` for what typically goes with the shot noise.
+        shot: variance of the shot noise at full intensity, in (0, 1]; log-uniform in its range.
+        read: standard deviation of the read noise relative to full intensity, in [0, 1]; ``None``
+            to derive it from the shot noise with :func:`typical_read_noise`.
 
     Raises:
-        UserError: a range is out of order or out of bounds; ``shot`` must be above 0.
+        UserError: a range is not in ascending order or out of bounds.
     """
 
     def __init__(self, shot: Range = (1e-4, 1.2e-2), read: Range | None = None) -> None:
@@ -85,7 +104,7 @@ class CameraNoise(Degradation):
         self.read = None if read is None else checked_range(self, "read", read, high=1.0)
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Add the noise; the result is clipped to [0, 1], as a file would be."""
+        """Add the noise; the result is clipped to [0, 1]. See :meth:`Degradation.__call__`."""
         require_image(image)
         require_generator(rng)
         shot = float(np.exp(rng.uniform(*np.log(self.shot))))

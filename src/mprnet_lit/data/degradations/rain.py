@@ -1,4 +1,4 @@
-"""Rain streaks."""
+"""Synthetic rain streaks."""
 
 import cv2
 import numpy as np
@@ -8,34 +8,33 @@ from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked
 from mprnet_lit.utils.checks import require_generator, require_image
 
 _FRACTION_BITS = 4
-"""OpenCV draws with this many bits of sub-pixel position."""
+"""Number of fractional bits of the coordinates that OpenCV draws with."""
 _LINE_AREA, _LINE_SIGMA = 1.33, 0.52
-"""Light per pixel of length, and spread across, of OpenCV's anti-aliased line (measured)."""
+"""Sum and standard deviation of the cross-section of OpenCV's anti-aliased line (measured)."""
 _SKY = 0.85
-"""The grey that haze fades to, sRGB."""
+"""Gray level of the haze, sRGB in [0, 1]."""
 
 
 class RainStreaks(Degradation):
-    """Streaks of falling drops in several layers of depth, as in the synthetic deraining sets.
+    """Rain streaks in several depth layers, as in the synthetic deraining data sets.
 
-    Near layers hold few, long, wide and blurred streaks, far ones many short, thin and faint ones;
-    all fall at about the wind's angle. A streak adds light without exceeding white: the result is
-    image + (1 - image) streaks, which is screen blending (Luo et al., ICCV 2015). Like the data
-    sets, the whole is done on sRGB values. Streaks that start outside the image reach in, so no
-    margin is wanted.
+    Near layers have few long, wide and bright streaks, far layers many short, thin and faint ones.
+    All streaks fall at similar angles. The result is the screen blend ``image + (1 - image) *
+    streaks`` of sRGB values (Luo et al., ICCV 2015), as in the data sets. Streaks that start
+    outside of the image are included, so that ``margin`` is 0.
 
     Args:
-        layers: number of layers, from the nearest; each is 0.6 times as near as the one before.
-        density: drops per megapixel in the nearest layer; each further one holds more.
-        length: of a streak in pixels in the nearest layer.
-        width: of a streak in pixels at half its brightness in the nearest layer.
-        angle: of the wind, in degrees from the vertical; the side is drawn.
-        brightness: of a streak's middle, 0 to 1, in the nearest layer.
-        haze: share of the image's light that is lost to an even grey veil, 0 to 1; none by
-            default, as in Rain100 and most of Rain13K.
+        layers: number of layers, 1 to 10; streaks shrink by the factor 0.6 from layer to layer.
+        density: streaks per megapixel in the nearest layer, at most 1e6; farther layers have more.
+        length: length of a streak in the nearest layer in pixels, 1 to 1000.
+        width: full width at half maximum of a streak in the nearest layer in pixels, 1 to 50.
+        angle: angle between the streaks and the vertical in degrees, 0 to 90; its sign is random.
+        brightness: maximum brightness of a streak in the nearest layer, 0 to 1.
+        haze: opacity of a uniform gray haze, 0 to 1; 0 by default, as in Rain100 and most of
+            Rain13K.
 
     Raises:
-        UserError: a range is out of order or out of bounds.
+        UserError: a range is not in ascending order or out of bounds.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class RainStreaks(Degradation):
         self.haze = checked_range(self, "haze", haze, high=1)
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Let it rain; the result is in [0, 1] and, without haze, nowhere darker than the image."""
+        """Add rain and haze; the result is in [0, 1]. See :meth:`Degradation.__call__`."""
         require_image(image)
         require_generator(rng)
         streaks = self._streaks(image.shape[0], image.shape[1], rng)[..., None]
@@ -66,7 +65,7 @@ class RainStreaks(Degradation):
         return np.clip(veiled + (1 - veiled) * streaks, 0, 1)
 
     def _streaks(self, height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return the light that the streaks add: (H, W) in [0, 1]."""
+        """Draw the streaks of all layers: (H, W) float32 in [0, 1]."""
         wind = rng.uniform(*self.angle) * rng.choice([-1, 1])
         density, length = rng.uniform(*self.density), rng.uniform(*self.length)
         streak_width = rng.uniform(*self.width)
@@ -90,23 +89,35 @@ def _layer(
     wind: float,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Draw one layer's streaks: (H, W) in [0, 1]. ``wind`` is in degrees from the vertical."""
-    reach = 0.6 * length + 2 * width  # drops just outside reach in
+    """Draw the streaks of one layer.
+
+    Args:
+        shape: height and width of the image in pixels.
+        density: streaks per megapixel.
+        length: mean length of a streak in pixels.
+        width: full width at half maximum of a streak in pixels.
+        wind: mean angle between the streaks and the vertical in degrees.
+        rng: random generator.
+
+    Returns:
+        Opacity (H, W) float32 in [0, 1].
+    """
+    reach = 0.6 * length + 2 * width  # maximum distance of a visible streak from the image
     size = np.array(shape[::-1]) + 2 * reach
     count = rng.poisson(density * size.prod() / 1e6)
     middle = rng.random((count, 2)) * size - reach
     angle = np.deg2rad(wind + rng.normal(0, 2, count))
     half = 0.5 * length * rng.uniform(0.6, 1.2, count)
     offset = np.stack((np.sin(angle), np.cos(angle)), 1) * half[:, None]
-    opacity = np.sort(rng.integers(120, 256, count))  # the brightest last, on top
-    # Drawn beyond the borders, where OpenCV would dim what it cuts off and the blur reaches.
+    opacity = np.sort(rng.integers(120, 256, count))  # the brightest streaks are drawn last
+    # The padding avoids border effects of the line clipping and of the blur.
     pad = int(np.ceil(2 * width)) + 1
     ends = np.stack((middle - offset, middle + offset), 1) + pad
     canvas = np.zeros((shape[0] + 2 * pad, shape[1] + 2 * pad), np.uint8)
     points = np.rint(ends * 2**_FRACTION_BITS).astype(int)
     for (start, end), value in zip(points.tolist(), opacity.tolist(), strict=True):
         cv2.line(canvas, start, end, value, 1, cv2.LINE_AA, _FRACTION_BITS)
-    # Blurred to the width, a half maximum's 2.355 sigma, and scaled back to the middle's opacity.
+    # Blur to the width (FWHM = 2.355 sigma), and scale the center back to its opacity.
     sigma = max(width / 2.355, 0.6)
     blur = np.sqrt(sigma**2 - _LINE_SIGMA**2)
     soft = cv2.GaussianBlur(canvas.astype(np.float32), (0, 0), blur)[pad:-pad, pad:-pad]

@@ -1,0 +1,35 @@
+"""Parameters in messages of library code become configuration keys."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from mprnet_lit.config.keys import with_keys
+
+CONFIG = OmegaConf.create(
+    {
+        "data": {"patch_size": 100, "on_error": "raise", "seed": "${seed}"},
+        "inference": {"tile": 96},
+        "seed": 0,
+        "output": None,
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("patch_size=100 must be a multiple of 8", "data.patch_size=100 must be a multiple of 8"),
+        ("data: patch_size=9 must be 8", "data.patch_size=9 must be 8"),  # of instantiate()
+        ("or set on_error='skip' to skip", "or set data.on_error=skip to skip"),
+        ("(tile=96): set tile=64", "(inference.tile=96): set inference.tile=64"),
+        ("data.patch_size=9 or output=x", "data.patch_size=9 or output=x"),
+        ("seed=3 differs", "seed=3 differs"),
+        ("my/tile=3.png and my_tile=4", "my/tile=3.png and my_tile=4"),
+    ],
+)
+def test_parameters_become_keys(message, expected):
+    assert with_keys(message, CONFIG) == expected
+
+
+def test_configurations_without_these_nodes_change_nothing():
+    assert with_keys("tile=3", OmegaConf.create({"data": None})) == "tile=3"
