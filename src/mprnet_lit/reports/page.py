@@ -1,9 +1,11 @@
-"""HTML pages with everything in them: templates, embedded data and pictures."""
+"""Self-contained HTML pages: templates, embedded data and embedded images."""
 
 import base64
 import html
 import json
 import re
+from collections.abc import Mapping
+from hashlib import sha256
 from importlib.resources import files
 from io import BytesIO
 from typing import Any
@@ -13,19 +15,31 @@ from PIL import Image
 from mprnet_lit.utils.masking import hide_homes
 from mprnet_lit.utils.text import printable
 
-_PICTURE = "data:image/webp;base64,"
+_IMAGE = "data:image/webp;base64,"
+_HASHES = "SHA-256 OF EACH SCRIPT"
+"""Placeholder in the content security policy of head.html."""
 
 
-def fill(template: str, title: str, data: Any) -> bytes:
-    """Return a page: ``{{title}}``, ``{{data}}`` and the names of files beside it filled in.
+def fill(
+    template: str, title: str, data: Any, scripts: Mapping[str, str] | None = None
+) -> bytes:
+    """Return a page with ``{{title}}``, ``{{data}}`` and the names of files filled in.
 
-    Texts are shown without control characters and home folders.
+    The browser runs no script but those of the templates. All texts are shown without control
+    characters and home directories.
+
+    Args:
+        template: name of an HTML file in the folder ``web``.
+        title: title of the page.
+        data: plain values that become JSON.
+        scripts: JavaScript by file name; other files are read from the folder ``web``.
     """
     folder = files("mprnet_lit.reports") / "web"
-    # Inside a script element only "<" could end it, whatever a file's name holds.
+    # Inside a script element only "<" could end it, whatever the name of a file contains.
     parts = {
-        "title": html.escape(_shown(title)),
-        "data": json.dumps(_shown(data), allow_nan=False).replace("<", "\\u003c"),
+        **(scripts or {}),
+        "title": html.escape(printable_text(title)),
+        "data": json.dumps(_printable(data), allow_nan=False).replace("<", "\\u003c"),
     }
 
     def part(match: re.Match[str]) -> str:
@@ -33,22 +47,32 @@ def fill(template: str, title: str, data: Any) -> bytes:
         return parts[name] if name in parts else (folder / name).read_text(encoding="utf-8").strip()
 
     page = (folder / template).read_text(encoding="utf-8")
-    # In one pass: what is put in may itself hold "{{data}}".
-    return re.sub(r"\{\{(title|data|\w+\.(?:css|js|html))\}\}", part, page).encode()
+    # One pass: the filled-in texts may contain "{{data}}" themselves.
+    page = re.sub(r"\{\{(title|data|\w+\.(?:css|js|html))\}\}", part, page)
+    hashes = (
+        f"'sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}'"
+        for script in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    )
+    return page.replace(_HASHES, " ".join(hashes), 1).encode()
 
 
-def _shown(data: Any) -> Any:
+def printable_text(text: str) -> str:
+    """Return a text without control characters, except for line breaks, and home directories."""
+    return "\n".join(map(printable, hide_homes(text).splitlines()))
+
+
+def _printable(data: Any) -> Any:
     if isinstance(data, dict):
-        return {_shown(key): _shown(value) for key, value in data.items()}
+        return {_printable(key): _printable(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
-        return [_shown(value) for value in data]
-    if isinstance(data, str) and not data.startswith(_PICTURE):
-        return "\n".join(map(printable, hide_homes(data).splitlines()))
+        return [_printable(value) for value in data]
+    if isinstance(data, str) and not data.startswith(_IMAGE):
+        return printable_text(data)
     return data
 
 
 def embed(image: Image.Image, **options: Any) -> str:
-    """Return a picture as a URL that holds it."""
+    """Return an image as a data URL; ``options`` are those of Pillow's WebP encoder."""
     buffer = BytesIO()
     image.save(buffer, "WEBP", **options)
-    return f"{_PICTURE}{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"{_IMAGE}{base64.b64encode(buffer.getvalue()).decode()}"

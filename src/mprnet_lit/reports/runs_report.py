@@ -1,4 +1,4 @@
-"""The page of a run or of a whole sweep: curves, panels, trials, settings and what they changed."""
+"""HTML report of one run or of all runs in a directory."""
 
 import math
 from collections import Counter
@@ -13,7 +13,14 @@ from mprnet_lit.reports.differences import (
     setting,
     varying,
 )
-from mprnet_lit.reports.importance import importance, scale
+from mprnet_lit.reports.figures import (
+    PALETTE,
+    label,
+    parallel_coordinates,
+    require_plotly,
+    run_colors,
+)
+from mprnet_lit.reports.importance import importance
 from mprnet_lit.reports.page import fill
 from mprnet_lit.reports.pictures import embed_panels
 from mprnet_lit.reports.trials import Trial, find_trials
@@ -22,56 +29,69 @@ from mprnet_lit.utils.atomic import write_whole
 from mprnet_lit.utils.errors import UserError
 
 _POINTS = 300_000
-"""Of all curves of a page."""
-_PER_CURVE = 1000
-_LEAST_PER_CURVE = 40
+"""Largest number of points of all curves together."""
+_PER_CURVE, _LEAST_PER_CURVE = 1000, 40
 _NAMES = 8
-"""Runs that are named beside a value; of more it says how many."""
+"""Largest number of runs that are listed beside a value; the others are counted."""
 _STATES = ("complete", "pruned", "failed", "killed", "running", "waiting", "unfinished")
 
 
 def write_runs_report(root: Path, path: Path) -> list[Trial]:
-    """Write the page of all runs in a folder atomically; return the runs.
+    """Write the report of all runs in a directory atomically, as one file without network access.
 
-    It needs no network and no other file.
+    Args:
+        root: directory of a run, or directory that contains several.
+        path: HTML file to write or replace.
+
+    Returns:
+        The runs.
 
     Raises:
-        UserError: there is no run, or the page can't be written.
+        UserError: plotly is not installed, ``root`` contains no run, or ``path`` can't be written.
     """
+    require_plotly()
+    from plotly.offline import get_plotlyjs
+
     if not root.exists():
-        raise UserError(f"there is no {root}: set input to the folder of a run, or one of many")
+        raise UserError(f"{root} does not exist: set input to the folder of one or more runs")
     if not root.is_dir():
-        raise UserError(f"{root} is no folder: set input to the folder of a run, or one of many")
+        raise UserError(f"{root} is not a folder: set input to the folder of one or more runs")
     common, trials = find_trials(root)
     if not trials:
         raise UserError(
-            f"no training has left anything in {root}: set input to the folder of a run (it holds "
-            "run.json), or one of many, such as runs"
+            f"{root} contains no training run: set input to the folder of a run (it contains "
+            "run.json) or of several, such as runs"
         )
     title = trials[0].name if len(trials) == 1 else f"{common.name}: {len(trials)} runs"
-    write_whole(path, fill("runs_report.html", title, describe(trials)))
+    scripts = {"plotly.js": get_plotlyjs()}
+    write_whole(path, fill("runs_report.html", title, describe(trials), scripts))
     return trials
 
 
 def describe(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Return what the page shows."""
+    """Return the content of the page as plain values."""
     keys = varying(trials)
-    shares, why = importance(trials, keys)
-    panels = embed_panels(trials)  # adds notes
+    figures, why = importance(trials, keys)
+    panels = embed_panels(trials)  # adds notes to the trials
     same, differ = environment_differences(trials)
+    names = sorted({name for trial in trials for name in trial.curves})
     curves = sum(len(trial.curves) for trial in trials)
     most = min(max(_POINTS // max(curves, 1), _LEAST_PER_CURVE), _PER_CURVE)
     thinned = any(len(c.values) > most for trial in trials for c in trial.curves.values())
     single = trials[0] if len(trials) == 1 else None
     return {
         "headline": headline(trials),
-        "keys": [
-            {"name": key, "scale": scale([setting(trial, key) for trial in trials])} for key in keys
+        "keys": keys,
+        "trials": [
+            _trial(trial, keys, most) | {"color": color}
+            for trial, color in zip(trials, run_colors(trials), strict=True)
         ],
-        "trials": [_trial(trial, keys, most) for trial in trials],
+        "metrics": {name: label(name) for name in names},
+        "palette": PALETTE,
         "thinned": most if thinned else None,
         "panels": panels,
-        "importance": {"shares": list(shares.items()), "note": why},
+        "parallel": parallel_coordinates(trials, keys),
+        "importance": {"figures": figures, "note": why},
         "environment": {"same": list(same.items()), "differ": _rows(differ)},
         "config": {
             "differ": _rows(config_differences(trials)),
@@ -81,7 +101,7 @@ def describe(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def headline(trials: Sequence[Trial]) -> list[list[str]]:
-    """Return what matters most, as names and values."""
+    """Return the main facts as pairs of a name and a value."""
     best = max((t for t in trials if t.psnr is not None), key=lambda t: t.psnr or 0, default=None)
     facts = []
     if best is not None:
@@ -90,13 +110,13 @@ def headline(trials: Sequence[Trial]) -> list[list[str]]:
             facts.append(["its SSIM", f"{best.best['ssim']:.4f}"])
         if "psnr_degraded" in best.best:
             gain = (best.psnr or 0) - best.best["psnr_degraded"]
-            facts.append(["over the degraded", f"{gain:+.2f} dB"])
+            facts.append(["gain over the input", f"{gain:+.2f} dB"])
         if len(trials) > 1:
             facts.append(["best run", best.name])
         elif "epoch" in best.best:
-            facts.append(["in epoch", f"{best.best['epoch']:.0f}"])
+            facts.append(["at epoch", f"{best.best['epoch']:.0f}"])
     else:
-        facts.append(["best PSNR", "none was measured"])
+        facts.append(["best PSNR", "not measured"])
     states = Counter(trial.state for trial in trials)
     counted = [f"{states[name]} {name}" for name in _STATES if states[name]]
     counted += [f"{n} {name}" for name, n in states.items() if name not in _STATES]
@@ -114,6 +134,7 @@ def _trial(trial: Trial, keys: Sequence[str], most: int) -> dict[str, Any]:
         error = error.replace(str(trial.folder), trial.name)
     return {
         "name": trial.name,
+        "label": label(trial.name),
         "state": trial.state,
         "error": error,
         "settings": [_plain(setting(trial, key)) for key in keys],
@@ -135,7 +156,7 @@ def _curve(curve: Curve, most: int) -> list[list[float]]:
 
 
 def _rows(differ: dict[str, list[tuple[str, list[str]]]]) -> list[list[Any]]:
-    """Return the differences with few names each, so that many runs are no wall of them."""
+    """Return the differences with at most eight names beside each value."""
 
     def named(names: list[str]) -> str:
         more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
@@ -148,7 +169,7 @@ def _rows(differ: dict[str, list[tuple[str, list[str]]]]) -> list[list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold; NaN and infinities become text."""
+    """Return a value for JSON, which has neither NaN nor infinities: these become text."""
     if value is None or isinstance(value, bool) or is_number(value):
         return value
     if isinstance(value, float):

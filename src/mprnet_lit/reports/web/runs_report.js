@@ -5,7 +5,7 @@ for (const [name, value] of data.headline) {
   make("dd", fact, value);
 }
 
-// Panels
+// Validation images
 function panel() {
   const shown = data.panels[$("run").selectedIndex], k = Number($("epoch").value);
   const [epoch, picture] = shown.panels[k];
@@ -37,6 +37,13 @@ if (data.panels.length) {
 }
 
 // Table
+function format(value) {  // four digits
+  if (typeof value !== "number") return value === null ? "\u2013" : String(value);
+  if (value === 0 || Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
+  const size = Math.abs(value);
+  return size < 1e-3 || size >= 1e6 ? value.toExponential(2).replace(/\.?0+e/, "e")
+                                    : String(Number(value.toPrecision(4)));
+}
 const duration = seconds => {
   if (seconds === null) return "\u2013";
   const [h, m, s] = [seconds / 3600, seconds / 60 % 60, seconds % 60].map(Math.floor);
@@ -45,7 +52,7 @@ const duration = seconds => {
 const digits = n => v => v === null ? "\u2013" : v.toFixed(n);
 const columns = [
   { name: "run", of: t => t.name },
-  ...data.keys.map((key, k) => ({ name: key.name, of: t => t.settings[k], show: format })),
+  ...data.keys.map((key, k) => ({ name: key, of: t => t.settings[k], show: format })),
   { name: "PSNR", of: t => t.psnr, show: digits(2), down: true },
   { name: "SSIM", of: t => t.ssim, show: digits(4), down: true },
   { name: "epoch", of: t => t.epoch, show: format },
@@ -68,9 +75,9 @@ function rows() {
       if (column.name === "run") {
         const swatch = make("span", cell), button = make("button", cell, value);
         swatch.className = "swatch";
-        swatch.style.setProperty("--own", colour(trial));
+        swatch.style.setProperty("--own", trial.color);
         if (trial.error) make("p", cell, trial.error).className = "error";
-        if (trial.unfinished) make("p", cell, "running, or killed: it has not ended");
+        if (trial.unfinished) make("p", cell, "running or killed: the run has not ended");
         for (const note of trial.notes) make("p", cell, note);
       } else if (column.name === "state") {
         make("span", cell, value).className = `state ${trial.state.replace(/\W/g, "")}`;
@@ -87,7 +94,7 @@ function rowMarks() {
   for (const row of $("trials").tBodies[0].rows) {
     const k = Number(row.dataset.run);
     row.classList.toggle("on", k === shared.picked);
-    row.classList.toggle("dim", !isKept(k));
+    row.classList.toggle("dim", !(shared.selected?.has(k) ?? true));
     row.querySelector("button").setAttribute("aria-pressed", k === shared.picked);
   }
 }
@@ -121,20 +128,10 @@ for (const column of columns) {
   }
   make("i", button);
   button.onclick = () => sort(column);
-  if (column.name === "duration") header.title = "by the times of the run's files";
+  if (column.name === "duration") header.title = "by the modification times of the run's files";
 }
 sort(columns.find(c => c.name === "PSNR"));
 shared.listeners.push(rowMarks);
-
-// Importance
-$("importance").hidden = single;
-$("why").textContent = data.importance.note;
-const largest = Math.max(...data.importance.shares.map(([, share]) => share));
-for (const [name, share] of data.importance.shares) {
-  make("span", $("shares"), name);
-  make("i", make("span", $("shares"))).style.width = `${share / largest * 100}%`;
-  make("span", $("shares"), `${(share * 100).toFixed(0)} %`);
-}
 
 // Differences
 function differences(parent, differ, same) {
@@ -152,7 +149,7 @@ function differences(parent, differ, same) {
       make("td", row, of);
     });
     if (values.length > 8)
-      make("td", make("tr", body), `\u2026 ${values.length} values in all`).colSpan = 3;
+      make("td", make("tr", body), `\u2026 ${values.length} values in total`).colSpan = 3;
   }
 }
 function facts(parent, title, pairs) {
@@ -162,10 +159,10 @@ function facts(parent, title, pairs) {
   const list = make("dl", details);
   for (const [name, value] of pairs) { make("dt", list, name); make("dd", list, format(value)); }
 }
-differences($("config"), data.config.differ, "The runs' configurations are the same.");
+differences($("config"), data.config.differ, "The configurations of all runs are the same.");
 facts($("config"), "The whole configuration", data.config.whole);
 differences($("environment"), data.environment.differ,
-  "All runs that say so ran on the same machine, with the same versions.");
-facts($("environment"), single ? "All of it" : "What is the same", data.environment.same);
+  "All runs with a record of it ran on the same machine with the same versions.");
+facts($("environment"), single ? "All values" : "Values that all runs share", data.environment.same);
 for (const id of ["config", "environment"])
   if ($(id).children.length === 1) make("p", $(id), "Not recorded.").className = "note";

@@ -1,0 +1,199 @@
+"""Plotly figures of a report: literal labels, colors of runs, parallel coordinates."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mprnet_lit.reports.differences import setting
+from mprnet_lit.reports.page import printable_text
+from mprnet_lit.reports.trials import Trial
+from mprnet_lit.runs.files import is_number
+from mprnet_lit.utils.errors import UserError, install_hint
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+MOST_AXES = 12
+"""Largest number of settings in one figure."""
+_MOST_LINES = 300
+_MOST_TICKS = 14
+_FEW_TICKS = 5
+_LONGEST_LABEL = 48
+PALETTE = (
+    *("#3b82f6", "#f08c2e", "#10a37f", "#e0527a", "#8b5cf6"),
+    *("#b98a12", "#14a8c4", "#c2588f", "#7d9b1f", "#8a8f9c"),
+)
+"""Colors of up to ten lines, legible on light and on dark pages."""
+RAMP = ("#7a5cd6", "#268bd2", "#20aa8c", "#96b028", "#ec9814")
+_NO_PSNR = "#8a8f9c"
+
+
+def require_plotly() -> None:
+    """Check that plotly is installed.
+
+    Raises:
+        UserError: plotly is not installed.
+    """
+    try:
+        import plotly.graph_objects  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"mode=report needs plotly, which is not installed: {install_hint('report')}"
+        ) from error
+
+
+def label(value: Any) -> str:
+    """Return a value as text that plotly shows literally, shortened to 48 characters.
+
+    Plotly renders a subset of HTML, links among it, and fills ``%{...}`` in. It decodes entities
+    last.
+    """
+    if value is None:
+        return "\u2013"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = " ".join(printable_text(text).splitlines())
+    if len(text) > _LONGEST_LABEL:
+        text = f"{text[: _LONGEST_LABEL // 3]}\u2026{text[1 - 2 * _LONGEST_LABEL // 3 :]}"
+    return re.sub("[&<>%]", lambda found: f"&#{ord(found[0])};", text)
+
+
+def plain(figure: "go.Figure") -> dict[str, Any]:
+    """Return a figure as plain data; the page has its own title and theme."""
+    figure.update_layout(template="none", title=None, width=None, height=None)
+    content: dict[str, Any] = json.loads(figure.to_json())
+    del content["layout"]["template"]
+    return content
+
+
+def run_colors(trials: Sequence[Trial]) -> list[str]:
+    """Return a color for each run: different colors for up to ten runs, else by the PSNR."""
+    return list(PALETTE[: len(trials)]) if len(trials) <= len(PALETTE) else psnr_colors(trials)
+
+
+def psnr_colors(trials: Sequence[Trial]) -> list[str]:
+    """Return a color for each run: from violet (lowest PSNR) to orange (highest), gray without.
+
+    The position on the scale is the mean of the PSNR's and its rank's. One bad run thus does not
+    give all others the same color.
+    """
+    from plotly.colors import sample_colorscale
+
+    known = sorted({t.psnr for t in trials if t.psnr is not None})
+    shares = {known[-1]: 1.0} if known else {}
+    if len(known) > 1:
+        spread = known[-1] - known[0]
+        for rank, psnr in enumerate(known):
+            shares[psnr] = ((psnr - known[0]) / spread + rank / (len(known) - 1)) / 2
+    sampled = dict(zip(shares, sample_colorscale(list(RAMP), list(shares.values())), strict=True))
+    return [_NO_PSNR if t.psnr is None else sampled[t.psnr] for t in trials]
+
+
+def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[str, Any] | None:
+    """Return a line for each run over its settings and its PSNR, the best run on top.
+
+    The lines are SVG: plotly's own ``parcoords`` needs WebGL and does not name a line. At most 12
+    settings and the 300 best runs are drawn.
+
+    Returns:
+        The figure, or ``None`` if no setting differs or fewer than two runs have a PSNR.
+    """
+    import plotly.graph_objects as go
+
+    if not keys or sum(t.psnr is not None for t in trials) < 2:
+        return None
+    names = [*keys[:MOST_AXES], "PSNR (dB)"]
+    order = sorted(
+        range(len(trials)), key=lambda k: -math.inf if (p := trials[k].psnr) is None else p
+    )[-_MOST_LINES:]
+    columns = [[setting(trials[k], key) for k in order] for key in names[:-1]]
+    columns.append([trials[k].psnr for k in order])
+    axes = [_axis(column) for column in columns]
+    colors = psnr_colors([trials[k] for k in order])
+    figure = go.Figure()
+    for at, (k, color) in enumerate(zip(order, colors, strict=True)):
+        values = (f"{label(n)}: {label(c[at])}" for n, c in zip(names, columns, strict=True))
+        figure.add_scatter(
+            x=list(range(len(axes))),
+            y=[axis.positions[at] for axis in axes],
+            meta=k,
+            mode="lines+markers",
+            connectgaps=True,
+            cliponaxis=False,
+            line={"color": color, "dash": "solid" if trials[k].psnr is not None else "dot"},
+            hoverinfo="text",
+            hovertext="<br>".join((f"<b>{label(trials[k].name)}</b>", *values)),
+        )
+    last = len(axes) - 1
+    figure.update_layout(
+        xaxis={"range": [0, last], "tickvals": list(range(last + 1)), "side": "top"}
+        | {"ticktext": [label(name) for name in names], "ticklabelstandoff": 6}
+        | {"showgrid": False, "zeroline": False},
+        yaxis={"range": [0, 1], "visible": False},
+        showlegend=False,
+    )
+    for number, axis in enumerate(axes):
+        figure.add_scatter(x=[None], y=[None], yaxis=f"y{number + 2}", hoverinfo="skip")
+        place = {"overlaying": "y", "anchor": "free", "position": number / last}
+        place |= {"side": "right" if number == last else "left", "showline": True}
+        place |= {"showgrid": False, "zeroline": False, "ticks": "outside", "automargin": False}
+        figure.update_layout({f"yaxis{number + 2}": place | axis.layout})
+    return plain(figure)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of the parallel coordinates.
+
+    Attributes:
+        positions: position of each run from 0 (bottom) to 1 (top); ``None`` without a value.
+        layout: options of the plotly axis that shows the ticks.
+    """
+
+    positions: list[float | None]
+    layout: dict[str, Any]
+
+
+def _axis(values: Sequence[Any]) -> _Axis:
+    kind = scale(values)
+    layout: dict[str, Any] = {"type": "linear"}
+    numbers: list[float | None]
+    if kind == "categories":
+        known = sorted(set(map(str, values)), key=_natural)
+        numbers = [known.index(str(value)) for value in values]
+        step = math.ceil(len(known) / _MOST_TICKS)
+        ticks = range(0, len(known), step)
+        names = ["\u2013" if known[k] == "None" else label(known[k]) for k in ticks]
+        layout |= {"tickvals": list(ticks), "ticktext": names}
+    elif kind == "log":
+        numbers = [None if value is None else math.log10(value) for value in values]
+        layout = {"type": "log"}
+    else:
+        numbers = [None if value is None else float(value) for value in values]
+        if all(isinstance(v, int) for v in values) and len(set(values)) <= _FEW_TICKS:
+            layout |= {"tickvals": sorted(set(values))}
+    found = [number for number in numbers if number is not None]
+    low, high = min(found), max(found)
+    if low == high:
+        low, high = low - 1, high + 1
+    positions = [None if n is None else (n - low) / (high - low) for n in numbers]
+    return _Axis(positions, layout | {"range": [low, high]})
+
+
+def scale(values: Sequence[Any]) -> str:
+    """Return the scale of an axis that suits values: "linear", "log" or "categories"."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2 or not all(is_number(value) for value in known):
+        return "categories"
+    low, high = min(known), max(known)
+    return "log" if low > 0 and high / low > 100 else "linear"
+
+
+def _natural(text: str) -> tuple[bool, float, str]:
+    """Return a sorting key that puts numbers first, in the order of their values."""
+    try:
+        return False, float(text), ""
+    except ValueError:
+        return True, 0.0, text
