@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 from tests.conftest import Forked
 
 HOSTILE = "<img src=x onerror=alert(1)>{{data}}"
@@ -83,7 +85,7 @@ def test_a_grid(report, driver, made):
     data = report(made / "grid")
     assert driver.title == at(driver, "h1").text == "grid: 4 runs"
     assert "4: 2 complete, 2 failed" in at(driver, "#headline").text
-    assert [key["name"] for key in data["keys"]] == ["data.patch_size", "optimizer.lr"]
+    assert data["keys"] == ["data.patch_size", "optimizer.lr"]
     best = json.loads((made / "grid" / "1" / "summary.json").read_text())
     other = json.loads((made / "grid" / "0" / "summary.json").read_text())
     highest = max(best["psnr"], other["psnr"])
@@ -105,70 +107,82 @@ def test_a_grid(report, driver, made):
     assert "same machine" in at(driver, "#environment").text
 
 
-def test_curves_show_what_is_chosen_and_say_what_is_under_the_pointer(report, driver, made):
+def lines(driver, figure):
+    """The opacity of each line of a figure."""
+    return driver.execute_script(
+        "return document.getElementById(arguments[0]).data.filter(t => t.meta !== undefined)"
+        ".map(t => t.opacity ?? 1)", figure
+    )  # fmt: skip
+
+
+def paths(driver):
+    return [line.get_attribute("d") for line in every(driver, "#plot .scatterlayer path.js-line")]
+
+
+def test_curves_follow_the_chosen_metric_axis_and_runs(report, driver, made):
     data = report(made / "grid")
-    lines = "#plot path.line"
     metric = Select(at(driver, "#metric"))
     assert metric.first_selected_option.text == "val/psnr"
     names = {option.text for option in metric.options}
     assert {"train/loss", "train/lr", "val/ssim", "val/psnr_stage1"} <= names
-    before = [line.get_attribute("d") for line in every(driver, lines)]
+    before = paths(driver)
     assert len(before) == 2
     metric.select_by_visible_text("train/loss")
-    loss = [line.get_attribute("d") for line in every(driver, lines)]
+    loss = paths(driver)
     assert len(loss) == 2 and loss != before
     Select(at(driver, "#over")).select_by_visible_text("step")
     points = len(data["trials"][0]["curves"]["train/loss"][0])
-    assert points == 10  # of each step
-    assert every(driver, lines)[0].get_attribute("d").count("L") == points - 1
+    assert points == 10  # one for each step
+    x, y = driver.execute_script("const [t] = document.getElementById('plot').data; return [t.x, t.y]")
+    assert [x, y] in [t["curves"]["train/loss"][::2] for t in data["trials"] if t["curves"]]
+    by_step = paths(driver)
     at(driver, "#log").click()
-    assert every(driver, lines)[0].get_attribute("d").count("L") == points - 1
-    # The legend
-    at(driver, "#legend button").click()
-    assert len(every(driver, lines)) == 1
-    at(driver, "#shown button:last-child").click()
-    assert "nothing is chosen" in at(driver, "#plot").text
-    at(driver, "#shown button").send_keys(Keys.ENTER)
-    assert len(every(driver, lines)) == 2
-    # Pointer and keys
-    metric.select_by_visible_text("val/psnr")
-    ActionChains(driver).move_to_element(at(driver, "#plot")).perform()
-    plot = at(driver, "#plot")
-    plot.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
-    epochs = data["trials"][0]["curves"]["val/psnr"]
-    said = at(driver, ".tip").text
-    assert said == at(driver, "#point").get_attribute("textContent")
-    assert "at epoch 2, step 10" in said and float(said.split()[1]) == pytest.approx(
-        epochs[2][1], rel=1e-3
-    )
-    plot.send_keys(Keys.ARROW_DOWN)
-    assert at(driver, ".tip").text.startswith("1: ")
+    assert len(paths(driver)) == 2 and paths(driver) != by_step
 
 
-def test_picking_a_run_and_brushing_an_axis_reach_plots_and_table(report, driver, made):
+def test_the_pointer_shows_a_value_and_the_legend_hides_a_run(report, driver, made):
+    data = report(made / "grid")
+    toggles = every(driver, "#plot .legendtoggle")
+    toggles[1].click()
+    WebDriverWait(driver, 5).until(lambda _: len(paths(driver)) == 1)
+    box = at(driver, "#plot path.js-line").rect  # its right end is the last epoch
+    point = ActionBuilder(driver)
+    point.pointer_action.move_to_location(int(box["x"] + box["width"]), int(box["y"]))
+    point.perform()
+    shown = WebDriverWait(driver, 5).until(lambda _: at(driver, "#plot .hoverlayer").text)
+    best = max((t for t in data["trials"] if t["psnr"]), key=lambda t: t["psnr"])
+    assert f"epoch 2, step {best['curves']['val/psnr'][0][1]}" in shown
+    assert f"{best['name']}: {best['curves']['val/psnr'][2][1]:.5g}" in shown
+
+
+def test_a_picked_run_and_a_selected_range_appear_in_figures_and_table(report, driver, made):
     report(made / "grid")
-    assert len(every(driver, "#axes path.line")) == 4
-    assert len(every(driver, "#axes path.none")) == 2  # the failed
+    assert lines(driver, "axes") == [1] * 4
     at(driver, "#trials tbody tr button").send_keys(Keys.ENTER)
-    assert len(every(driver, "#axes path.on")) == len(every(driver, "#plot path.on")) == 1
+    assert sorted(lines(driver, "axes")) == [0.12] * 3 + [1]
+    assert sorted(lines(driver, "plot")) == [0.12, 1]
     assert at(driver, "#trials tbody tr").get_attribute("class") == "on"
     at(driver, "#trials tbody tr button").click()
-    assert not every(driver, "#axes path.on")
-    axis = every(driver, "#axes .hit")[-1]  # PSNR
-    driver.execute_script("arguments[0].scrollIntoView({ block: 'center' })", axis)
-    drag = ActionChains(driver).move_to_element_with_offset(axis, 0, -130).click_and_hold()
-    drag.move_by_offset(0, 60).release().perform()
-    assert len(every(driver, "#trials tr.dim")) == 3
-    assert len(every(driver, "#plot path.line")) == 1
-    at(driver, "#clear").click()
-    assert not every(driver, "#trials tr.dim") and len(every(driver, "#plot path.line")) == 2
+    assert lines(driver, "axes") == [1] * 4
+    # A box around the upper end of the PSNR's axis
+    plot = at(driver, "#axes .nsewdrag")
+    driver.execute_script("arguments[0].scrollIntoView({ block: 'center' })", plot)
+    right, top = plot.size["width"] // 2, -plot.size["height"] // 2
+    drag = ActionChains(driver).move_to_element_with_offset(plot, right - 40, top + 2)
+    drag.click_and_hold().move_by_offset(20, 20).move_by_offset(19, 20).release().perform()
+    WebDriverWait(driver, 5).until(lambda _: len(every(driver, "#trials tr.dim")) == 3)
+    assert sorted(lines(driver, "axes")) == [0.12] * 3 + [1]
+    assert sorted(lines(driver, "plot")) == [0.12, 1]
+    ActionChains(driver).move_to_element(plot).double_click().perform()
+    WebDriverWait(driver, 5).until(lambda _: not every(driver, "#trials tr.dim"))
+    assert lines(driver, "axes") == [1] * 4 and lines(driver, "plot") == [1, 1]
 
 
 def test_one_run_its_stages_panels_and_configuration(report, driver, made):
     data = report(made / "one")
     assert driver.title == "one"
     assert "complete" in at(driver, "#headline").text
-    names = [button.text for button in every(driver, "#legend button")]
+    names = [name.text for name in every(driver, "#plot .legendtext")]
     assert names == ["val/psnr", *(f"val/psnr_{n}" for n in ("degraded", "stage1", "stage2",
                                                              "stage3"))]  # fmt: skip
     assert [epoch for epoch, _ in data["panels"][0]["panels"]] == [1, 2]
@@ -211,12 +225,12 @@ def test_damaged_files_are_noted_and_hostile_names_are_text(report, driver, runs
     assert "panels/epoch_0002.png is damaged" in notes["one"]
     assert notes[f"grid/{HOSTILE}"] == []
     shown = at(driver, "#trials").text
-    for text in (HOSTILE, SCRIPT, "1 damaged line", "running, or killed"):
+    for text in (HOSTILE, SCRIPT, "1 damaged line", "running or killed"):
         assert text in shown
     assert column(driver, "state").count("unfinished") == 1
     killed = next(trial for trial in data["trials"] if trial["name"] == "grid/1")
     assert killed["psnr"] > 0 and killed["epoch"]  # from its curves
-    assert HOSTILE in at(driver, "#legend").text
+    assert driver.title == "runs: 5 runs" and not every(driver, "svg img")
     assert not every(driver, "body img:not(#panel)")
 
 
@@ -226,20 +240,20 @@ def test_a_phone(report, driver, made):
     try:
         report(made)
         assert driver.execute_script("return document.documentElement.scrollWidth") == 390
-        assert at(driver, "#plot svg").size["width"] <= 366
+        assert 300 < at(driver, "#plot svg").size["width"] <= 366
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_mistakes_get_a_sentence_and_nothing_is_written(cli, tmp_path, made):
+def test_mistakes_get_a_sentence_and_nothing_is_written(cli, tmp_path, made, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "there.html").write_text("mine")
     (tmp_path / "file").write_text("")
     for arguments, sentence in (
         ((), "input is not set: add input="),
-        (("input=nowhere",), "there is no nowhere: set input"),
-        (("input=file",), "file is no folder: set input"),
-        (("input=empty",), "no training has left anything in empty"),
+        (("input=nowhere",), "nowhere does not exist: set input"),
+        (("input=file",), "file is not a folder: set input"),
+        (("input=empty",), "empty contains no training run"),
         ((f"input={made}", "output=there.html"), "there.html is there already"),
         ((f"input={made}", "output=file/r.html"), "can't write file/r.html"),
     ):
@@ -248,6 +262,11 @@ def test_mistakes_get_a_sentence_and_nothing_is_written(cli, tmp_path, made):
         assert len(outcome.errors.strip().splitlines()) == 1
     assert (tmp_path / "there.html").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file", "there.html"]
+    with monkeypatch.context() as missing:
+        missing.setitem(sys.modules, "plotly", None)
+        outcome = cli("mode=report", f"input={made / 'one'}", "output=page.html", status=1)
+    assert "needs plotly, which is not installed: pip install" in outcome.errors
+    assert not (tmp_path / "page.html").exists()
     outcome = cli("mode=report", f"input={made / 'one'}", "output=there.html", "overwrite=true")
     assert "best PSNR" in outcome.output and "there.html" in outcome.output
     assert Path(tmp_path / "there.html").read_text().startswith("<!doctype html>")

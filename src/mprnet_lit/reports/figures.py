@@ -140,6 +140,8 @@ def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[s
         place |= {"side": "right" if number == last else "left", "showline": True}
         place |= {"showgrid": False, "zeroline": False, "ticks": "outside", "automargin": False}
         figure.update_layout({f"yaxis{number + 2}": place | axis.layout})
+    figure.update_xaxes(fixedrange=True)  # or a drag would move an axis instead of selecting
+    figure.update_yaxes(fixedrange=True)
     return plain(figure)
 
 
@@ -169,7 +171,7 @@ def _axis(values: Sequence[Any]) -> _Axis:
         layout |= {"tickvals": list(ticks), "ticktext": names}
     elif kind == "log":
         numbers = [None if value is None else math.log10(value) for value in values]
-        layout = {"type": "log"}
+        layout = {"type": "log", "dtick": 1}
     else:
         numbers = [None if value is None else float(value) for value in values]
         if all(isinstance(v, int) for v in values) and len(set(values)) <= _FEW_TICKS:

@@ -20,9 +20,7 @@ _FEW = 5
 """Numbers with at most so many distinct values are categories, as in a grid."""
 
 
-def importance(
-    trials: Sequence[Trial], keys: Sequence[str]
-) -> tuple[list[dict[str, Any]], str]:
+def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
     """Return Optuna's figures of the importance and of each setting, and a note on their basis.
 
     PED-ANOVA compares the settings of the best runs with those of all runs.
@@ -65,6 +63,7 @@ def importance(
     finally:
         optuna.logging.set_verbosity(verbosity)
     bars.update_layout(yaxis_title=None)
+    slices.update_xaxes(dtick=1, selector={"type": "log"})
     slices.update_traces(marker={"colorscale": RAMP, "colorbar": {"title": {"text": "run"}}})
     note = f"Settings that set the best {best:.0%} of {len(done)} complete runs apart from all"
     note += " (with so few runs, a hint at most)." if len(done) < 10 * len(shares) else "."

@@ -20,9 +20,7 @@ _HASHES = "SHA-256 OF EACH SCRIPT"
 """Placeholder in the content security policy of head.html."""
 
 
-def fill(
-    template: str, title: str, data: Any, scripts: Mapping[str, str] | None = None
-) -> bytes:
+def fill(template: str, title: str, data: Any, scripts: Mapping[str, str] | None = None) -> bytes:
     """Return a page with ``{{title}}``, ``{{data}}`` and the names of files filled in.
 
     The browser runs no script but those of the templates. All texts are shown without control
