@@ -45,7 +45,7 @@ PATTERNS = {
     r"minimis|maximis|visualis|parallelis|synchronis|utilis|customis|emphasis)(e|ed|es|er|ers|ing|"
     r"ation|ations)\b": "-ize",
     r"\b(centre|centres|centred|metre|metres)\b": "center, meter",
-    r"\blicence[sd]?\b": "license",
+    r"(?<![\"'`])\blicence[sd]?\b": "license",
     r"\b(cancelled|labelled|modelled|travelled|labelling|modelling)\b": "one l: labeled",
     r"\bdefence\b|\boffence\b": "-se",
     r"\bwhilst\b|\bamongst\b": "while, among",
