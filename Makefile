@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all the set-up on a fresh machine.
+# `make demo` and `make test` create the environment on a fresh machine.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,21 +11,21 @@ LOWEST := $(VENV)-lowest
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# torch first and pinned: left to itself, pip takes a newer build of several GB.
+# torch is installed first and pinned: otherwise pip selects a newer build of several GB.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@
 
-demo: $(INSTALLED)  ## train a tiny network on real photographs and look at the result (minutes)
+demo: $(INSTALLED)  ## train a tiny network on real photographs and show the result (minutes)
 	$(BIN)/python -m mprnet_lit experiment=quickstart
 
-test: $(INSTALLED) chromium  ## run all tests, with the newest versions that pyproject.toml allows
+test: $(INSTALLED) chromium  ## run all tests with the newest versions that pyproject.toml allows
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Without the extras, and without what takes minutes or runs two processes: `make test` has those.
-test-lowest: $(LOWEST)/.installed  ## run the tests that use each dependency, with the lowest versions
+# Excludes tests of the extras, long tests, and tests with two processes; `make test` runs them.
+test-lowest: $(LOWEST)/.installed  ## run the tests of each dependency with its lowest version
 	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/data tests/images tests/video tests/inference tests/metrics \
 	  tests/models tests/weights tests/cli/test_evaluate.py tests/cli/test_restore.py \
 	  tests/config/test_config.py tests/test_contributing.py tests/training/test_losses.py tests/test_package.py \
@@ -38,36 +38,37 @@ $(LOWEST)/.installed: pyproject.toml requirements/lowest.txt
 	  build hatchling hypothesis pytest pytest-xdist PyWavelets
 	@touch $@
 
-# A browser for the tests of the report page; where it can't be installed, those are skipped.
+# The browser for the tests of the report page; without it, these tests are skipped.
 chromium:
 	@command -v chromedriver >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends \
-	  chromium chromium-driver >/dev/null; } || echo "no chromium: the report page is not tested"
+	  chromium chromium-driver >/dev/null; } || echo "Chromium is missing: the report page is not tested"
 
-lint: $(INSTALLED)  ## format check, lint, types
+lint: $(INSTALLED)  ## check format, lint, types and prose
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.prose
 
-# --strict: what can't be looked up is a failure, not a pass. Without +cpu and the like, which no
-# service knows.
-audit: $(INSTALLED)  ## ask OSV for known vulnerabilities of the installed packages (needs the network)
+# With --strict, a package that cannot be looked up is a failure. Local version labels such as +cpu
+# are removed, since no service knows them.
+audit: $(INSTALLED)  ## query OSV for vulnerabilities of the installed packages (uses the network)
 	$(BIN)/pip freeze --exclude-editable | sed 's/+.*//' > $(VENV)/audited.txt
 	$(BIN)/pip install --quiet pip-audit
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --vulnerability-service osv \
 	  -r $(VENV)/audited.txt
 
-# Dated by the commit, so that everyone's wheel of it is the same, byte for byte.
+# The time stamps are those of the commit, so every build of a commit has the same bytes.
 wheel: $(INSTALLED)  ## build the wheel into dist/, reproducibly
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
 	  $(BIN)/python -m build --wheel --no-isolation --outdir dist
 	sha256sum dist/*.whl
 
-fuzz: $(INSTALLED)  ## give damaged and malicious files to all readers; counts what becomes of them (minutes)
+fuzz: $(INSTALLED)  ## fuzz all readers with damaged and malicious files (minutes)
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,fuzz]"
 	$(BIN)/python -m fuzz --runs 100000 --seconds 300
 
-bench: $(INSTALLED)  ## measure speed and memory against the plain baseline; writes docs/performance.* (an hour)
+bench: $(INSTALLED)  ## compare speed and memory with a plain MPRNet; writes docs/performance.* (an hour)
 	$(BIN)/python -m benchmarks --quality 10
 	$(BIN)/python -m benchmarks.restoring
 
@@ -75,7 +76,7 @@ build/photographs/.complete: | $(INSTALLED)
 	$(BIN)/python -m tools.photographs build/photographs
 	@touch $@
 
-photographs: build/photographs/.complete  ## fetch the photographs of the shipped weights (Debian; 62 MB)
+photographs: build/photographs/.complete  ## download the photographs of the shipped weights (Debian, 62 MB)
 
 quality: $(INSTALLED) photographs  ## compare the shipped weights with classical methods; writes docs/quality.* (an hour)
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,quality]"
@@ -84,16 +85,16 @@ quality: $(INSTALLED) photographs  ## compare the shipped weights with classical
 docs: $(INSTALLED)  ## build the documentation site into build/site
 	$(BIN)/mkdocs build
 
-docs-serve: $(INSTALLED)  ## show it, and rebuild it on every change
+docs-serve: $(INSTALLED)  ## serve the site and rebuild it on every change
 	$(BIN)/mkdocs serve
 
-bench-gpu: $(INSTALLED)  ## the same on a GPU, with the paper's denoiser
+bench-gpu: $(INSTALLED)  ## run the benchmark on a GPU with the denoising network of the paper
 	$(BIN)/python -m benchmarks --device cuda --size base --batch 16 --patch 128 --side 720 \
 	  --only training inference --output docs/performance_gpu.json
 	$(BIN)/python -m benchmarks.counts
 
-faults: $(INSTALLED)  ## kill a training 30 times, resume it, compare bit for bit (minutes)
+faults: $(INSTALLED)  ## kill and resume a training 30 times, compare the result bit for bit (minutes)
 	$(BIN)/python -m tools.faults
 
-clean:  ## remove the environment and caches; runs are kept
+clean:  ## remove the environment and caches, but no runs
 	rm -rf $(VENV) $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
