@@ -41,20 +41,20 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def configuration() -> str:
     """Return the reference of all configuration files, in Markdown."""
-    parts = [INTRODUCTION, _section(CONF / "config.yaml", "The base: `conf/config.yaml`")]
-    for group in sorted({path.parent for path in CONF.rglob("*.yaml")} - {CONF}):
-        name = group.relative_to(CONF).as_posix()
+    parts = [INTRODUCTION]
+    for folder in sorted({path.parent for path in CONF.rglob("*.yaml")}):
+        name = "mode" if folder == CONF else folder.relative_to(CONF).as_posix()
         parts.append(f"\n## {name}\n")
-        for path in sorted(group.glob("*.yaml")):
+        for path in sorted(folder.glob("*.yaml"), key=lambda path: (path.stem[0] == "_", path)):
             shared = path.stem.startswith("_")
-            title = f"### Shared: {path.stem[1:]}" if shared else f"### {name}={path.stem}"
+            title = f"Shared: {path.stem[1:]}" if shared else f"{name}={path.stem}"
             parts.append(_section(path, title))
     return "\n".join(parts)
 
 
 def _section(path: Path, title: str) -> str:
     """Return one file: what it says of itself, what it builds on, its keys."""
-    text = [title if title.startswith("#") else f"## {title}", ""]
+    text = [f"### {title}", ""]
     for line in about(path):
         text += [f"```sh\n{line}\n```" if line.startswith("python -m") else line]
     rows = file_settings(path)

@@ -23,6 +23,9 @@ from hydra._internal.hydra import Hydra
 from numpy.typing import NDArray
 
 from mprnet_lit.__main__ import main
+from mprnet_lit.cli.command_line import chosen_mode, translate
+from mprnet_lit.config.groups import mode_keys
+from mprnet_lit.utils.errors import UserError
 
 # OpenVINO brings absl, whose handler closes its stream, here pytest's, when Hydra sets up logging.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
@@ -99,8 +102,12 @@ Cli = Callable[..., Outcome]
 
 
 def quick(arguments: Sequence[str]) -> list[str]:
-    """Put the quick settings before the others, which override them."""
-    return [*QUICK, *arguments]
+    """Prepend the quick settings that the mode has; the arguments override them."""
+    try:
+        keys = mode_keys(chosen_mode(translate(arguments)))
+    except UserError:  # the command itself is refused
+        keys = mode_keys("train")
+    return [*(s for s in QUICK if s.partition("=")[0] in keys), *arguments]
 
 
 def start_cli(folder: Path, *arguments: str, **popen: Any) -> subprocess.Popen[str]:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from mprnet_lit import weights
 from mprnet_lit.cli.command_line import translate
+from mprnet_lit.config.groups import modes
 from mprnet_lit.config.messages import CONFIG_DIR
 from mprnet_lit.models import MPRNet
 from tests.config.test_config import compose
@@ -34,7 +35,7 @@ SMALLER = (
     (r"^weights=runs/\w+/TIME/.*$", "weights=model_denoising.pth"),
     (r"^output=FILE$", "output=copy.pth"),
     (r"^input=FOLDER$", "input=noisy"),
-    (r"^target=FOLDER$", "target=clean"),
+    (r"^target=FOLDER$", "evaluate.target=clean"),
     (r"^input=PHOTO$", "input=photo.jpg"),
     (r"^benchmark=NAME$", "benchmark=gopro"),
     (r"^benchmark.root=FOLDER$", "benchmark.root=data/GOPRO_Large"),
@@ -51,7 +52,7 @@ SMALLER = (
 LEAST = {
     "train": ("trainer.max_steps=1", "trainer.limit_val_batches=1", "data.num_workers=0",
               "trainer.check_val_every_n_epoch=1"),
-    "benchmark": ("largest_batch=1", "steps=1"),
+    "profile": ("profile.largest_batch=1", "profile.steps=1"),
 }  # fmt: skip
 PYTHONS = {"weights_only"}
 """Arguments of functions, not keys."""
@@ -61,7 +62,7 @@ ELSEWHERE = (
     ("launch=", "tests/sweeps/test_launchers.py"),
     ("logger=all", "tests/training/test_loggers.py"),
     ("mode=serve", "tests/cli/test_serve.py"),
-    ("int8=true", "tests/cli/test_export.py"),
+    ("export.int8=true", "tests/cli/test_export.py"),
     (".pt2", "tests/cli/test_export.py"),
     ("low_light", "tests/test_contributing.py"),
     ("LowLight", "tests/test_contributing.py"),
@@ -181,7 +182,7 @@ def test_what_is_run_elsewhere_is(sign, file):
 
 
 def test_every_key_that_a_page_names_is_one():
-    options = [f"mode={p.stem}" for p in CONFIG_DIR.glob("mode/[!_]*.yaml")]
+    options = [f"mode={mode}" for mode in modes()]
     options += ["data=paired", "data=clean", "sweep=optuna", "callbacks=ema", "logger=all"]
     configs = [compose(option) for option in options]
     launchers = ("launch=joblib", "launch=ray", "launch=slurm")

@@ -135,7 +135,7 @@ def test_the_checkpoint_is_converted_exported_and_fine_tuned(cli, old):
 def test_training_from_the_store_is_as_from_its_images(cli, old):
     assert (
         "all 6 files of store are whole"
-        in cli("mode=prepare", "verify=true", "output=store").output
+        in cli("mode=prepare", "prepare.verify=true", "output=store").output
     )
     options = (*TRAIN, "trainer.max_epochs=1", "logger=none")
     cli(*options, "data=prepared", "data.train.folder=store", "hydra.run.dir=from_store")
@@ -165,7 +165,7 @@ def test_the_report_of_a_sweep(cli, old):
 
 
 def test_evaluation_gives_the_same_scores(cli, old):
-    cli("mode=evaluate", "weights=run", "input=noisy", "target=sharp", "hydra.run.dir=again")
+    cli("evaluate", "noisy", "sharp", "weights=run", "hydra.run.dir=again")
     tables = []
     for name in ("evaluation", "again"):
         with (old / name / "scores.csv").open() as file:

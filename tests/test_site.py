@@ -32,11 +32,10 @@ def test_the_configuration_reference_has_every_file_and_key():
     for path in (ROOT / "conf").rglob("*.yaml"):
         name = path.relative_to(ROOT / "conf").with_suffix("").as_posix()
         group, _, option = name.rpartition("/")
+        group = group or "mode"
         title = f"Shared: {option[1:]}" if option.startswith("_") else f"### {group}={option}"
-        section = text.partition(f"\n## {group}\n" if group else "\n## ")[2]
-        if group:
-            section = section.partition(f"{title}\n")[2].partition("\n### ")[0]
-        section = section.partition("\n## ")[0]
+        section = text.partition(f"\n## {group}\n")[2].partition("\n## ")[0]
+        section = section.partition(f"{title}\n")[2].partition("\n### ")[0]
         assert section, path
         for key in OmegaConf.load(path):
             assert key == "defaults" or re.search(rf"\| `{key}[.`]", section), (path, key)

@@ -11,8 +11,8 @@ from tests.config.test_config import compose
 from mprnet_lit import __version__, weights
 from mprnet_lit.cli import command_line, usage
 from mprnet_lit.cli.command_line import translate
-from mprnet_lit.config.groups import groups, option_keys, owners, valid_keys
-from mprnet_lit.config.messages import CONFIG_DIR, explain, quoted, register_resolvers
+from mprnet_lit.config.groups import mode_keys, modes, own_keys, owners, valid_keys
+from mprnet_lit.config.messages import explain, quoted, register_resolvers
 from mprnet_lit.images.reading import read_image, write_png
 from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
@@ -49,13 +49,15 @@ def folder(tmp_path, monkeypatch):
         ("missing.jpg", 'mode=restore input="missing.jpg"'),
         ("in/**/*.jpg", 'mode=restore input="in/**/*.jpg"'),
         ("restore ./restore", 'mode=restore input="./restore"'),
-        ("restore photo.jpg tlc=true b.png", 'tlc=true mode=restore input=["photo.jpg","b.png"]'),
+        ("restore photo.jpg seed=1 b.png", 'seed=1 mode=restore input=["photo.jpg","b.png"]'),
         ("restore -- --help.jpg", 'mode=restore input="--help.jpg"'),
         ("denoise photo.jpg", 'task=denoise mode=restore input="photo.jpg"'),
         ("restore deblur photo.jpg", 'mode=restore task=deblur input="photo.jpg"'),
         ("train deblur", "mode=train task=deblur"),
         ("train mode=train", "mode=train"),
-        ("evaluate noisy clean tile=64", 'tile=64 mode=evaluate input="noisy" target="clean"'),
+        ("evaluate noisy clean", 'mode=evaluate input="noisy" evaluate.target="clean"'),
+        ("benchmark model=tiny", "model=tiny mode=profile"),
+        ("mode=benchmark", "mode=profile"),
         ("report noisy", 'mode=report input="noisy"'),
         ("convert a.pth b.ckpt", 'mode=convert weights="a.pth" output="b.ckpt"'),
         ("help", "--help"),
@@ -106,7 +108,7 @@ def test_every_name_of_a_file_comes_through(folder):
     [
         ("--mode restore", "type 'mode=restore' instead of --mode"),
         ("--input=photo.jpg", "type 'input=photo.jpg' instead of --input"),
-        ("restore --self-ensemble true", "type 'self_ensemble=true'"),
+        ("restore --self-ensemble true", "type 'inference.self_ensemble=true'"),
         ("--restore photo.jpg", "type 'mprnet_lit restore'"),
         ("--multrun", "did you mean '--multirun'?"),
         ("-o x", "there is no option -o: see 'mprnet_lit --help'"),
@@ -116,7 +118,7 @@ def test_every_name_of_a_file_comes_through(folder):
         ("deblur", "type 'mprnet_lit deblur PHOTO' to restore a photo, or 'mprnet_lit train task="),
         ("tiny", "type 'model=tiny'"),
         ("evaluate gopro", "type 'benchmark=gopro'"),
-        ("evaluate noisy", "type 'mprnet_lit evaluate INPUT TARGET', or 'input=INPUT target="),
+        ("evaluate noisy", "type 'mprnet_lit evaluate INPUT TARGET', or 'input=INPUT evaluate.t"),
         ("resotre photo.jpg", "did you mean 'restore'?"),
         ("foo", "'foo' is neither a mode, a file nor KEY=VALUE"),
         ("restore input= photo.jpg", "type 'input=photo.jpg'"),
@@ -151,20 +153,44 @@ def test_a_suggestion_is_never_what_was_typed():
     for key in valid_keys():
         sentence = explain(ConfigCompositionException(f"Could not override '{key}'.\nKey ..."))
         assert f"did you mean '{key}'" not in sentence
-    assert owners("seed") == {} and "gopro" in owners("benchmark.protocol")["benchmark"]
-    assert owners("benchmark.sets.rain100h.root") == {"benchmark": ["rain"]}
+    assert owners("seed", "train") == {}
+    assert owners("benchmark.protocol", "train") == {"mode": ["evaluate"]}
+    assert "gopro" in owners("benchmark.protocol", "evaluate")["benchmark"]
+    assert owners("benchmark.sets.rain100h.root", "evaluate") == {"benchmark": ["rain"]}
 
 
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
         (
-            "benchmark.protocol=rgb",
+            "benchmark.protocol=rgb mode=evaluate",
             "'benchmark.protocol' exists only with benchmark=dnd|gopro|hide",
         ),
         ("input=photo.jpg", "'input' exists only with mode=evaluate|report|restore: add one"),
         ("data.train.degraded=x", "'data.train.degraded' exists only with data=gopro|paired|"),
+        (
+            "tile=256 mode=restore input=x",
+            "tile=256: this key is now inference.tile: type inference",
+        ),
+        ("memory_gb=4 mode=serve", "memory_gb=4: this key is now inference.memory_gb: type infer"),
+        ("memory_gb=4 mode=benchmark", "memory_gb=4: this key is now profile.memory_gb: type prof"),
+        ("data.on_error=skip mode=evaluate", "this key is now evaluate.on_error: type evaluate.on"),
+        ("tile=256", "now inference.tile, and exists only with mode=evaluate|restore|serve"),
+        (
+            "+tile=256 mode=restore input=x",
+            "tile: this key is now inference.tile; rename it in your",
+        ),
+        ("data.patch_size=8 mode=serve", "exists only with mode=export|prepare|profile|train"),
+        (
+            "trainer=cpu mode=restore input=x",
+            "'trainer' exists only with mode=evaluate|profile|tra",
+        ),
         ("mode=deblur", "did you mean 'mode=restore task=deblur'?"),
+        (
+            "mode=restor",
+            "'restor' is not a mode: did you mean 'restore'? (modes: convert, evaluate",
+        ),
+        ("-m mode=train,evaluate", "'train,evaluate' is not a mode"),
         ("weights=a.pth,b.pth", "add -m to run the command with each of them, or type 'weights=["),
         ("hydra.job.chdir=true mode=report input=x", "hydra.job.chdir=true is not supported"),
         ("mode=report input=[a,b]", "input=['a', 'b'] must name one file or folder"),
@@ -203,27 +229,27 @@ def test_help_is_one_screen_with_the_modes_and_what_matters(cli):
     lines = text.splitlines()
     assert len(lines) <= 40 and max(map(len, lines)) <= 100
     assert not re.search(r"(^|[\s,=])_[a-z]", text), "private options"
-    assert set(usage.MODES) == set(groups()["mode"])
+    assert set(usage.MODES) == set(modes())
     for name, mode in usage.MODES.items():
         assert re.search(rf"^  {name} +{re.escape(mode.purpose)}$", text, re.M)
         assert len(mode.main.split()) <= 10
         for key in mode.main.split():
-            owned = owners(key)
-            assert key in valid_keys() and ("mode" not in owned or name in owned["mode"]), key
+            assert key in mode_keys(name), key
     assert cli("help").output == cli("-h", "seed=3").output == text
     assert cli("report", "--help", "--cfg=job").output == cli("help", "report").output
     assert cli("--version").output.startswith(f"mprnet_lit {__version__}, torch ")
 
 
-@pytest.mark.parametrize("mode", groups()["mode"])
+@pytest.mark.parametrize("mode", modes())
 def test_help_on_a_mode_has_all_of_its_settings(mode):
-    text = usage.answer(["--help", f"mode={mode}", *(["tile=64"] if mode == "restore" else [])])
+    tile = ["inference.tile=64"] if mode == "restore" else []
+    text = usage.answer(["--help", f"mode={mode}", *tile])
     keys = set(re.findall(r"^  ([\w.]+)=", text, re.M))
     nodes = {key for key in valid_keys() if any(k.startswith(f"{key}.") for k in valid_keys())}
-    own = {k for k in option_keys("mode", mode) - nodes if not k.startswith(("hydra.", "mode."))}
+    own = {k for k in own_keys(mode) - nodes if k != "mode" and not k.startswith("hydra.")}
     assert own <= keys and not re.search(r"^  hydra\.|[\s,=]_\w+,", text, re.M)
     if mode == "restore":
-        assert re.search(r"^  tile=64 +Side of the tiles in pixels; auto", text, re.M)
+        assert re.search(r"^  inference.tile=64 +Side of a tile in pixels. auto", text, re.M)
         assert re.search(r"^  task=denoise +of deblur, denoise, derain$", text, re.M)
         assert "trainer" not in text
     if mode == "train":
@@ -231,8 +257,9 @@ def test_help_on_a_mode_has_all_of_its_settings(mode):
         assert {f"paths.{p}" for p in ("runs", "gopro", "dnd")} <= keys and "model" in keys
 
 
-def test_help_on_a_mode_of_ones_own(tmp_path):
-    (tmp_path / "mode").mkdir()
-    text = (CONFIG_DIR / "mode" / "report.yaml").read_text()
-    (tmp_path / "mode" / "mine.yaml").write_text(text.replace("name: report", "name: mine"))
-    assert "\n  input=???" in usage.answer(["--config-dir", str(tmp_path), "mode=mine", "-h"])
+def test_help_includes_options_of_a_config_dir(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\ninference: {tile: 64}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    arguments = ["--config-dir", str(tmp_path), "mode=restore", "experiment=mine", "-h"]
+    assert "\n  inference.tile=64 " in usage.answer(arguments)

@@ -74,8 +74,9 @@ def test_gopro_scores_are_of_the_images_in_the_files(evaluate, tmp_path):
 def test_figures_are_compared_with_and_without_tlc_alike(evaluate, tmp_path):
     make_repackaged(tmp_path / "set")
     outcome = evaluate(
-        "benchmark=hide", f"benchmark.root={tmp_path / 'set'}", "tlc=true", "tlc_crop=32", "tile=48"
-    )
+        "benchmark=hide", f"benchmark.root={tmp_path / 'set'}",
+        "inference.tlc=true", "inference.tlc_crop=32", "inference.tile=48",
+    )  # fmt: skip
     plain, tlc = outcome.json("scores.json")["published"]
     assert plain["difference"] is None and list(tlc["difference"]) == ["psnr"]
     assert "TLC  on" in outcome.output and "tiling is on (48, " in outcome.output
@@ -109,7 +110,8 @@ def test_ones_own_pairs_of_16_bits(evaluate, tmp_path):
         noisy, clean = pair(number)
         write_png(tmp_path / f"blurry/{name}-in.png", noisy.astype(np.uint16) * 257)
         write_png(tmp_path / f"sharp/{name}.png", clean.astype(np.uint16) * 257)
-    outcome = evaluate("input=blurry", "target=sharp", "input_pattern='*-in'", "target_pattern='*'")
+    patterns = ("evaluate.input_pattern='*-in'", "evaluate.target_pattern='*'")
+    outcome = evaluate("input=blurry", "evaluate.target=sharp", *patterns)
     rows = table(outcome)
     assert [row["name"] for row in rows] == ["a-in", "b-in"]
     expected = [peak_signal_noise_ratio(clean, noisy) for noisy, clean in (pair(0), pair(1))]
@@ -129,7 +131,7 @@ def pairs(tmp_path):
 
 @pytest.mark.parametrize("protocol", ["derain", "sidd", "realblur"])
 def test_ones_own_pairs_by_any_protocol(evaluate, pairs, tmp_path, protocol):
-    outcome = evaluate("noisy", "clean", f"protocol={protocol}")
+    outcome = evaluate("noisy", "clean", f"evaluate.protocol={protocol}")
     rows, scores = table(outcome), outcome.json("scores.json")
     assert scores["protocol"] == protocol and protocol in outcome.output
     metric = PROTOCOLS[protocol]()
@@ -143,7 +145,7 @@ def test_ones_own_pairs_by_any_protocol(evaluate, pairs, tmp_path, protocol):
 
 
 def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(evaluate, pairs):
-    outcome = evaluate("noisy", "clean", "memory_gb=0.015")
+    outcome = evaluate("noisy", "clean", "inference.memory_gb=0.015")
     scores = outcome.json("scores.json")
     assert scores["images_in_tiles"] == 1
     assert scores["settings"]["tiling"] == "auto, overlap 32; 1 of 2 images"
@@ -168,7 +170,7 @@ def test_dnd_writes_the_bundle(evaluate, tmp_path):
     noisy = pair(1)[0].astype(np.float32) / 255
     assert content["Idenoised"][0, 1] == pytest.approx(noisy[16:48, 8:48], abs=0.02)
     assert "4 crops of 2 images" in outcome.output and "tiling  off" in outcome.output
-    arguments = ("benchmark=dnd", "benchmark.root=dnd", "tile=24", "overlap=8")
+    arguments = ("benchmark=dnd", "benchmark.root=dnd", "inference.tile=24", "inference.overlap=8")
     assert "tiling  24, overlap 8; 2 of 2 images" in evaluate(*arguments).output
 
 
@@ -187,23 +189,23 @@ def test_two_processes_give_the_table_of_one(evaluate, shell, weights, tmp_path)
     ("arguments", "sentence"),
     [
         ((), "nothing to evaluate on"),
-        (("input=blurry",), "target=FOLDER"),
-        (("benchmark=hide", "input=blurry", "target=sharp"), "both set"),
+        (("input=blurry",), "evaluate.target=FOLDER"),
+        (("benchmark=hide", "input=blurry", "evaluate.target=sharp"), "both set"),
         (("benchmark=hide",), "data/HIDE holds no test set hide"),
         (
             ("benchmark=hide", "benchmark.root=.", "benchmark.layouts=[{input: .}]"),
             "must have 'input' and 'target'",
         ),
         (("benchmark=hid",), "did you mean 'hide'"),
-        (("input=a", "target=b", "device=foo"), "device=foo can't be used here"),
-        (("input=a", "target=b", "device=cuda:99"), "device=cuda:99 can't be used here"),
+        (("inference.device=foo",), "inference.device=foo can't be used here"),
+        (("inference.device=cuda:99",), "inference.device=cuda:99 can't be used here"),
         (
-            ("input=noisy", "target=clean", "protocol=psnr"),
-            "protocol=psnr must be one of rgb, deblur, derain",
+            ("input=noisy", "evaluate.target=clean", "evaluate.protocol=psnr"),
+            "evaluate.protocol=psnr must be one of rgb, deblur, derain",
         ),
-        (("benchmark=gopro", "protocol=rgb"), "protocol=rgb is for your own pairs"),
+        (("benchmark=gopro", "evaluate.protocol=rgb"), "evaluate.protocol=rgb is for your own"),
         (("benchmark=gopro", "benchmark.protocol=x"), "benchmark.protocol=x must be one of"),
-        (("input=[a,b]", "target=c"), "input=['a', 'b'] must name one file or folder"),
+        (("input=[a,b]", "evaluate.target=c"), "input=['a', 'b'] must name one file or folder"),
     ],
 )
 def test_mistakes_get_a_sentence(evaluate, arguments, sentence):

@@ -71,7 +71,7 @@ def test_bfloat16_by_openvino_is_close(model, folder):
 
 def test_int8_that_loses_too_much_is_not_written(cli, folder, monkeypatch):
     monkeypatch.setattr("mprnet_lit.cli.export._MOST_LOST", -1.0)
-    arguments = ("mode=export", "weights=w.safetensors", "output=i8.onnx", "int8=true")
+    arguments = ("mode=export", "weights=w.safetensors", "output=i8.onnx", "export.int8=true")
     assert "nothing was written" in complaint(cli(*arguments, status=1))
     assert not (folder / "i8.onnx").exists()
 
@@ -82,11 +82,12 @@ def test_a_network_that_differs_is_not_written(model):
 
 
 def test_restoring_and_tiling_with_it_are_as_with_the_weights(cli, folder):
-    arguments = ("mode=restore", "input=cat.png", "tile=48", "self_ensemble=true")
+    options = ("inference.tile=48", "inference.self_ensemble=true")
+    arguments = ("mode=restore", "input=cat.png", *options)
     cli(*arguments, "weights=w.onnx", "output=by_onnx.png")
     cli(*arguments, "weights=w.safetensors", "output=by_torch.png")
-    assert "last stage alone" in complaint(
-        cli(*arguments, "weights=w.onnx", "output=s.png", "stages=true", status=1)
+    assert "last stage only" in complaint(
+        cli(*arguments, "weights=w.onnx", "output=s.png", "restore.stages=true", status=1)
     )
     found, expected = (
         np.array(Image.open(folder / f"by_{runtime}.png")).astype(int)
@@ -101,7 +102,7 @@ def test_int8_is_calibrated_measured_and_close(cli, folder):
     network = MPRNet(8, 4, 4, 1)
     network.start_from_identity()  # its restoration is its input, so that PSNR means something
     weights.save(network, folder / "i.safetensors", INFO)
-    outcome = cli("mode=export", "weights=i.safetensors", "output=i8.onnx", "int8=true")
+    outcome = cli("mode=export", "weights=i.safetensors", "output=i8.onnx", "export.int8=true")
     loss = float(re.search(r"([+-][\d.]+) dB lost", outcome.output)[1])
     assert abs(loss) < 0.05
     assert len(re.findall(r"checked .* differs from torch by at most \d", outcome.output)) == 3
@@ -151,7 +152,7 @@ def test_files_that_are_not_ours_are_refused(folder, exported, monkeypatch):
 
 def test_int8_is_not_calibrated_for_another_task(cli, folder, model):
     weights.save(model, folder / "deblur.safetensors", Info("deblur", 64))
-    arguments = ("mode=export", "weights=deblur.safetensors", "output=i8.onnx", "int8=true")
+    arguments = ("mode=export", "weights=deblur.safetensors", "output=i8.onnx", "export.int8=true")
     assert "add task=deblur" in complaint(cli(*arguments, status=1))
     assert not (folder / "i8.onnx").exists()
 
@@ -160,7 +161,7 @@ def test_int8_is_not_calibrated_for_another_task(cli, folder, model):
     ("arguments", "sentence"),
     [
         (("output=a.bin",), "output=a.bin must end in .onnx"),
-        (("output=a.pt2", "int8=true"), "int8=true is for .onnx files"),
+        (("output=a.pt2", "export.int8=true"), "export.int8=true is for .onnx files"),
         (("output=w.onnx",), "w.onnx is there already"),
         ((), "output is not set"),
     ],

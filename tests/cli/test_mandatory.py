@@ -4,6 +4,7 @@ import pytest
 import yaml
 from tests.cli.test_bad_input import complaint
 
+from mprnet_lit.config.groups import package
 from mprnet_lit.config.messages import CONFIG_DIR
 
 VALUES = {"weights": "denoise"}  # read before the data
@@ -11,8 +12,7 @@ VALUES = {"weights": "denoise"}  # read before the data
 
 def mandatory(path):
     """The keys that an option's file says must be set."""
-    text = path.read_text()
-    prefix = "" if text.startswith("# @package _global_") else f"{path.parent.name}."
+    text, prefix = path.read_text(), package(path)
 
     def values(node, above):
         for key, value in node.items() if isinstance(node, dict) else ():
@@ -31,9 +31,9 @@ def mandatory(path):
 
 
 CASES = [
-    (f"{path.parent.name}={path.stem}", key, tuple(keys))
-    for path in sorted(CONFIG_DIR.glob("*/*.yaml"))
-    if not path.stem.startswith("_") and (keys := mandatory(path))
+    (f"{'mode' if path.parent == CONFIG_DIR else path.parent.name}={path.stem}", key, tuple(keys))
+    for path in sorted(CONFIG_DIR.glob("**/[!_]*.yaml"))
+    if (keys := mandatory(path))
     for key in keys
 ]
 

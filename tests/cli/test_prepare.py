@@ -107,7 +107,7 @@ def test_a_killed_preparation_goes_on(cli, pairs, monkeypatch):
     assert not notes.exists()
     assert (
         "all 10 files of store are whole"
-        in cli("mode=prepare", "verify=true", "output=store").output
+        in cli("mode=prepare", "prepare.verify=true", "output=store").output
     )
 
 
@@ -115,7 +115,7 @@ def test_a_changed_image_and_a_new_one_are_taken_anew(cli, pairs):
     cli(*PREPARE)
     Image.fromarray(np.zeros((80, 100, 3), np.uint8)).save(pairs / "in" / "0.png")
     os.utime(pairs / "in" / "0.png", (1, 1))
-    assert "changed since: " in cli("mode=prepare", "verify=true", "output=store").output
+    assert "changed since: " in cli("mode=prepare", "prepare.verify=true", "output=store").output
     assert "9 of 10 images done before" in cli(*PREPARE).output
     samples = [s for split in ("train", "val") for s in Prepared("store", split).samples("raise")]
     black = next(s for s in samples if s.name == "0")
@@ -166,13 +166,13 @@ def test_damage_is_found_and_mended(cli, pairs):
     content = bytearray(path.read_bytes())
     content[500] ^= 1
     path.write_bytes(content)
-    message = complaint(cli("mode=prepare", "verify=true", "output=store", status=1))
+    message = complaint(cli("mode=prepare", "prepare.verify=true", "output=store", status=1))
     assert "1 of 10 files are damaged" in message and path.name in message
     path.unlink()
     train = ("data=prepared", "data.train.folder=store", "debug=fast")
     assert "is missing from the store" in complaint(cli(*train, status=1))
     assert "9 of 10 images done before" in cli(*PREPARE).output
-    cli("mode=prepare", "verify=true", "output=store")
+    cli("mode=prepare", "prepare.verify=true", "output=store")
 
 
 def test_bad_stores_are_refused(cli, pairs):

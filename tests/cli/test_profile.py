@@ -1,4 +1,4 @@
-"""``mode=benchmark``: the largest batch, found without running out of memory."""
+"""``mode=profile``: the largest batch, found without running out of memory."""
 
 import json
 
@@ -34,7 +34,8 @@ def test_the_search_ends_within_an_eighth_of_what_fits(fixed, each, limit, large
 
 
 def test_measures_steps_of_growing_batches(cli, tmp_path):
-    outcome = cli("mode=benchmark", "largest_batch=2", "steps=1", "output=figures.json")
+    options = ("profile.largest_batch=2", "profile.steps=1", "output=figures.json")
+    outcome = cli("mode=benchmark", *options)  # the name of the mode in release 0.1
     record = json.loads((tmp_path / "figures.json").read_text())
     assert [(t["batch"], t["checkpointing"]) for t in record["trials"]] == [
         (1, False), (2, False), (1, True), (2, True),
@@ -45,13 +46,13 @@ def test_measures_steps_of_growing_batches(cli, tmp_path):
 
 
 def test_memory_that_holds_no_patch_gets_a_sentence(cli):
-    outcome = cli("mode=benchmark", "memory_gb=0.001", "steps=1", status=1)
+    outcome = cli("mode=profile", "profile.memory_gb=0.001", "profile.steps=1", status=1)
     assert "Error: not even one patch fits 0.001 GB: choose a smaller" in outcome.errors
 
 
 def test_bad_options_get_a_sentence(cli):
-    outcome = cli("mode=benchmark", "steps=0", status=1)
-    assert "Error: steps=0 must be a whole number, 1 or more" in outcome.errors
+    outcome = cli("mode=profile", "profile.steps=0", status=1)
+    assert "Error: profile.steps=0 must be a whole number, 1 or more" in outcome.errors
 
 
 def test_what_fails_in_the_trial_gets_its_own_sentence(cli):
@@ -59,5 +60,5 @@ def test_what_fails_in_the_trial_gets_its_own_sentence(cli):
         ("trainer.precision=bf16-true", "Error: trainer.precision=bf16-true can't be measured"),
         ("optimizer._target_=torch.optim.SGD", "unexpected keyword argument 'betas'"),
     ):
-        outcome = cli("mode=benchmark", "steps=1", wrong, status=1)
+        outcome = cli("mode=profile", "profile.steps=1", wrong, status=1)
         assert sentence in outcome.errors and "Traceback" not in outcome.errors

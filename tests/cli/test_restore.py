@@ -5,12 +5,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tests.cli.test_bad_input import complaint
+from tests.config.test_config import compose
 from tests.conftest import PHOTOS
 
 from mprnet_lit import Restorer, weights
+from mprnet_lit.cli import restore
 from mprnet_lit.models import MPRNet
+from mprnet_lit.runs.files import flatten
 from mprnet_lit.weights import Info
 
 
@@ -83,11 +87,11 @@ def test_a_file_to_a_file_with_stages_comparison_and_report(cli, folder, model):
         *RUN,
         "input=in/more/cat.PNG",
         "output=one.tif",
-        "stages=true",
-        "compare=true",
-        "report=true",
-        "tile=48",
-        "overlap=16",
+        "restore.stages=true",
+        "restore.compare=true",
+        "restore.report=true",
+        "inference.tile=48",
+        "inference.overlap=16",
     )
     before = np.array(Image.open(folder / "in" / "more" / "cat.PNG").convert("RGB"))
     restored = Restorer(model, tile=48, overlap=16, device="cpu")(before)
@@ -103,7 +107,7 @@ def test_a_file_to_a_file_with_stages_comparison_and_report(cli, folder, model):
 
 def test_a_report_says_that_it_shows_the_centre_of_a_large_photo(cli, folder):
     Image.new("RGB", (1040, 16)).save(folder / "wide.png")
-    cli(*RUN, "input=wide.png", "output=out", "report=true")
+    cli(*RUN, "input=wide.png", "output=out", "restore.report=true")
     page = (folder / "out" / "report.html").read_text()
     assert '"name": "wide.png"' in page and '"cropped": "1040 x 16"' in page
     assert '"width": 1024, "height": 16' in page
@@ -115,7 +119,7 @@ def test_a_glob_16_bits_and_options(cli, folder, model):
 
     deep = rng.integers(0, 65536, (40, 33, 3), dtype=np.uint16)
     cv2.imwrite(str(folder / "in" / "more" / "deep.png"), deep)
-    options = ("tlc=true", "self_ensemble=true")
+    options = ("inference.tlc=true", "inference.self_ensemble=true")
     outcome = cli(*RUN, "input='in/**/*.png'", "output=out", *options)
     assert "1 restored" in outcome.output
     for setting in ("TLC  on, training crop 64", "self-ensemble  x8"):
@@ -134,9 +138,12 @@ def test_a_name_of_255_bytes(cli, folder):
     (folder / "in" / "more" / "cat.PNG").rename(folder / "in" / "more" / name)
     arguments = (*RUN, "input=in/more", "output=out")
     before = sorted(folder.rglob("*"))
-    for what in ("stages=true", "compare=true"):
+    for what in ("restore.stages=true", "restore.compare=true"):
         message = complaint(cli(*arguments, what, status=1))
-        assert "bytes too long: shorten the name, or set stages and compare to false" in message
+        assert (
+            "bytes too long: shorten the name, or set restore.stages and restore.compare to"
+            in message
+        )
     assert sorted(folder.rglob("*")) == before
     cli(*arguments)
     assert Image.open(folder / "out" / name).size == (75, 61)
@@ -197,9 +204,9 @@ def test_a_video(cli, folder):
             "would be overwritten, but is among the input",
         ),
         (("weights=none.pth", "input=in"), "there is no weights file none.pth"),
-        (("weights=w.safetensors", "input=in", "tile=100"), "tile=100 must be"),
+        (("weights=w.safetensors", "input=in", "inference.tile=100"), "inference.tile=100 must be"),
         (("weights=w.safetensors", "input=IMG (1).png"), "there is no file or folder IMG (1).png"),
-        (("weights=w (1).pth", "input_pattern=a (1)"), """single ones: 'input_pattern="a (1)"'"""),
+        (("weights=w (1).pth", "task.name=a (1)"), """single ones: 'task.name="a (1)"'"""),
         (("weights=w.safetensors", "input=2024"), "there is no file or folder 2024"),
         (("weights=2024", "input=in"), "there is no weights file 2024"),
         (("weights=w.safetensors", "inptu=in"), "did you mean 'input'?"),
@@ -255,3 +262,18 @@ def test_ctrl_c_leaves_whole_files_and_no_traceback(cli, folder, monkeypatch):
     message = complaint(cli(*RUN, "input=in", "output=out", status=130))
     assert "stopped by Ctrl-C" in message
     assert not (folder / "out").exists()
+
+
+def test_restoring_reads_every_key_of_its_configuration(tmp_path, monkeypatch):
+    Image.new("RGB", (16, 8)).save(tmp_path / "photo.png")
+    config = compose("mode=restore", f"input={tmp_path}/photo.png", f"output={tmp_path}/out")
+    keys, read, get_node = set(flatten(OmegaConf.to_container(config))), set(), DictConfig._get_node
+
+    def recorded(node, key, *arguments, **options):
+        read.add(f"{node._get_full_key(None)}.{key}".lstrip("."))
+        return get_node(node, key, *arguments, **options)
+
+    monkeypatch.setattr(DictConfig, "_get_node", recorded)
+    restore.run(config)
+    assert keys - read == {"mode"}, "read by the command line"
+    assert (tmp_path / "out" / "photo.png").exists()

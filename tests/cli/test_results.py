@@ -97,8 +97,8 @@ def test_done_is_the_same_photo_the_same_weights_and_the_same_options(restore, f
     assert DONE in restore(*RUN).output
     assert np.array_equal(again("weights=other.safetensors"), second)
     ensemble = Restorer(models[0], self_ensemble=True, device="cpu")(before)
-    assert np.array_equal(again("self_ensemble=true"), ensemble)
-    again("tile=null", "tlc=true")
+    assert np.array_equal(again("inference.self_ensemble=true"), ensemble)
+    again("inference.tile=null", "inference.tlc=true")
 
     photo(folder / "in" / "cat.png", left=150)
     changed = Restorer(models[0], device="cpu")(pixels(folder / "in" / "cat.png"))
@@ -108,7 +108,7 @@ def test_done_is_the_same_photo_the_same_weights_and_the_same_options(restore, f
 
     for path in (folder / "in" / "cat.png", result):  # as copying a folder does
         os.utime(path, (1, 1))
-    assert DONE in restore(*RUN, "device=cpu").output, "nor does the device matter"
+    assert DONE in restore(*RUN, "inference.device=cpu").output, "nor does the device matter"
     (folder / "w.safetensors").rename(folder / "moved.safetensors")
     assert DONE in restore(*RUN, "weights=moved.safetensors").output, "nor a file's name"
 
@@ -118,12 +118,12 @@ def test_arguments_are_checked_before_anything_is_skipped(restore, folder):
     before = (folder / "out" / "cat.png").read_bytes()
     for argument, sentence in (
         ("weights=none.pth", "there is no weights file none.pth"),
-        ("tile=100", "tile=100 must be"),
-        ("overlap=-1", "overlap=-1 must be"),
-        ("device=cuda:99", "device=cuda:99 can't be used here"),
-        ("precision=64", "precision=64 must be one of 32, bf16, 16"),
+        ("inference.tile=100", "inference.tile=100 must be"),
+        ("inference.overlap=-1", "inference.overlap=-1 must be"),
+        ("inference.device=cuda:99", "inference.device=cuda:99 can't be used here"),
+        ("inference.precision=64", "inference.precision=64 must be one of 32, bf16, 16"),
         ("overwrite=maybe", "overwrite=maybe must be true or false"),
-        ("tlc=maybe", "tlc=maybe must be true or false"),
+        ("inference.tlc=maybe", "inference.tlc=maybe must be true or false"),
     ):
         assert sentence in complaint(restore(*RUN, argument, status=1))
     assert (folder / "out" / "cat.png").read_bytes() == before
@@ -154,10 +154,10 @@ def test_another_photos_result_is_not_overwritten(cli, restore, folder):
 def test_what_lies_beside_a_result(restore, folder):
     restore(*RUN)
     (folder / "out" / "cat.png.compare.png").write_bytes(b"mine")
-    message = complaint(restore(*RUN, "compare=true", status=1))
+    message = complaint(restore(*RUN, "restore.compare=true", status=1))
     assert "out/cat.png.compare.png is not a result of mprnet_lit" in message
     (folder / "out" / "cat.png.compare.png").unlink()
-    both = (*RUN, "compare=true", "stages=true")
+    both = (*RUN, "restore.compare=true", "restore.stages=true")
     assert "1 restored" in restore(*both).output
     assert DONE in restore(*both).output and DONE in restore(*RUN).output
     (folder / "out" / "cat.png.stage1.png").unlink()
@@ -165,17 +165,18 @@ def test_what_lies_beside_a_result(restore, folder):
     assert (folder / "out" / "cat.png.stage1.png").is_file()
 
     (folder / "out" / "report.html").write_bytes(b"mine")
-    message = complaint(restore(*both, "report=true", status=1))
+    message = complaint(restore(*both, "restore.report=true", status=1))
     assert "out/report.html is not a report of mprnet_lit" in message
     (folder / "out" / "report.html").unlink()
     for _ in range(2):  # its own report is replaced
-        assert DONE in restore(*both, "report=true").output
+        assert DONE in restore(*both, "restore.report=true").output
         assert '"name": "cat.png"' in (folder / "out" / "report.html").read_text()
 
 
 def test_results_inside_the_input_are_not_restored_again(restore, folder):
     run = ("weights=w.safetensors",)
-    restore(*run, "input=in/cat.png", "output=single.png", "compare=true", "stages=true")
+    beside = ("restore.compare=true", "restore.stages=true")
+    restore(*run, "input=in/cat.png", "output=single.png", *beside)
     restore(*run, "input=in", "output=first")
     for source in (".", "'**/*.png'"):
         output = "all" if source == "." else "globbed"
@@ -202,14 +203,14 @@ def test_a_kill_leaves_nothing_that_is_refused_later(restore, folder, monkeypatc
             raise KeyboardInterrupt
         return replace(path, target)
 
-    for changed in ((), ("tile=null",)):  # with and without an earlier result
+    for changed in ((), ("inference.tile=null",)):  # with and without an earlier result
         with monkeypatch.context() as patch:
             patch.setattr(Path, "replace", killed)
             restore(*RUN, *changed, status=130)
         assert not list(folder.glob("**/.mprnet_lit-*"))
     record = folder / "out" / RECORD
     record.write_bytes(record.read_bytes()[:-20])
-    assert "2 restored" in restore(*RUN, "tile=null").output
-    assert "2 of 2 done before" in restore(*RUN, "tile=null").output
+    assert "2 restored" in restore(*RUN, "inference.tile=null").output
+    assert "2 of 2 done before" in restore(*RUN, "inference.tile=null").output
     lines = [json.loads(line) for line in record.read_bytes().split(b"\n")[1:] if b"}}" in line]
     assert lines[-1]["source"] in ("../in/cat.png", "../in/dog.png"), "no path of the machine"

@@ -32,7 +32,7 @@ def free_port():
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "mprnet_lit", "mode=serve", "device=cpu", *arguments]
+    return [sys.executable, "-m", "mprnet_lit", "mode=serve", "inference.device=cpu", *arguments]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,10 @@ def photo(folder):
 def server(folder):
     port = free_port()
     process = subprocess.Popen(
-        command("weights={cat: net.safetensors}", f"port={port}", "max_mb=1", "max_megapixels=0.1"),
+        command(
+            *("weights={cat: net.safetensors}", f"serve.port={port}"),
+            *("serve.max_mb=1", "serve.max_megapixels=0.1"),
+        ),
         cwd=folder,
         env=os.environ | {"TMPDIR": str(folder / "tmp"), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
@@ -137,10 +140,11 @@ def test_a_taken_port_is_one_sentence(cli, folder):
         taken.listen()
         port = taken.getsockname()[1]
         weights = f"weights={folder / 'net.safetensors'}"
-        message = complaint(cli("mode=serve", "device=cpu", weights, f"port={port}", status=1))
+        arguments = ("mode=serve", "inference.device=cpu", weights, f"serve.port={port}")
+        message = complaint(cli(*arguments, status=1))
     assert f"can't listen on 127.0.0.1 port {port}" in message
 
 
 def test_names_that_can_not_be_a_host_are_refused(cli):
-    message = complaint(cli("mode=serve", "allowed_hosts=[a.org:80]", status=1))
+    message = complaint(cli("mode=serve", "serve.allowed_hosts=[a.org:80]", status=1))
     assert "must be a list of names without ports" in message

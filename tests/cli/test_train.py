@@ -285,7 +285,7 @@ def test_the_papers_recipes_train_on_the_published_layouts(cli, tmp_path, task):
         "module.gradient_checkpointing=true",
         "module.channels_last=false",
         "trainer.gradient_clip_val=0.5",
-        "deterministic=true",
+        "trainer.deterministic=true",
         "data.num_workers=2",
     ],
 )

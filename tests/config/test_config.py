@@ -8,6 +8,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from mprnet_lit.cli.command_line import chosen_mode
+from mprnet_lit.config.groups import mode_groups, mode_options, modes
 from mprnet_lit.config.messages import CONFIG_DIR, instantiate, register_resolvers
 from mprnet_lit.runs.folder import fingerprint
 from mprnet_lit.utils.errors import UserError
@@ -19,15 +21,18 @@ def resolvers():
 
 
 def compose(*overrides, **options):
+    mode = chosen_mode(overrides)
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose("config", overrides=list(overrides), **options)
+        return hydra.compose(mode, overrides=list(overrides), **options)
 
 
-OPTIONS = sorted(
-    f"{path.parent.name}={path.stem}"
-    for path in CONFIG_DIR.glob("*/*.yaml")
-    if not path.stem.startswith("_")
-)
+OPTIONS = {
+    f"{group}={option}": mode
+    for mode in sorted(modes(), key=lambda mode: mode == "train")
+    for group, options in mode_options(mode).items()
+    for option in options
+}
+"""A mode by option."""
 
 LAUNCHERS = {
     f"launch={name}": f"hydra_plugins.hydra_{plugin}_launcher"
@@ -35,13 +40,34 @@ LAUNCHERS = {
 }
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_of_every_group_composes(option):
+@pytest.mark.parametrize(("option", "mode"), OPTIONS.items())
+def test_every_option_of_every_group_composes(option, mode):
     if option in LAUNCHERS:
         pytest.importorskip(LAUNCHERS[option])
-    config = compose(option, "paths.run=here")
-    for name in ("trainer", "model", "module", "optimizer", "task"):
+    place = ["paths.run=here"] if "paths" in mode_groups(mode) else []
+    config = compose(f"mode={mode}", option, *place)
+    for name in config.keys() & {"trainer", "model", "module", "optimizer", "task", "inference"}:
         OmegaConf.to_container(config[name], resolve=True)
+
+
+KEYS = {
+    "train": "seed resume weights paths data model module optimizer trainer callbacks logger task",
+    "restore": "input output weights overwrite restore inference task",
+    "evaluate": "input output weights evaluate inference trainer task paths",
+    "serve": "weights serve inference",
+    "report": "input output overwrite",
+    "export": "weights output overwrite export task data paths seed",
+    "convert": "weights output overwrite task",
+    "prepare": "output prepare data task paths seed",
+    "profile": "weights output overwrite profile paths data model module optimizer trainer task "
+    "seed",
+}
+"""Top-level keys of the primary configurations."""
+
+
+@pytest.mark.parametrize("mode", modes())
+def test_mode_composes_its_documented_keys_only(mode):
+    assert set(compose(f"mode={mode}")) == {"mode", *KEYS[mode].split()}
 
 
 @pytest.mark.parametrize(

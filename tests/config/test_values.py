@@ -9,9 +9,11 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from tests.cli.test_bad_input import complaint
+from tests.config.test_config import compose
 from tests.conftest import PHOTOS
 
-from mprnet_lit.config.messages import CONFIG_DIR, instantiate, register_resolvers
+from mprnet_lit.config.groups import mode_options, modes
+from mprnet_lit.config.messages import instantiate, register_resolvers
 from mprnet_lit.config.value_table import TABLE
 from mprnet_lit.config.values import check_value, check_values, settings
 from mprnet_lit.data.sampling import ItemKey
@@ -22,23 +24,19 @@ from mprnet_lit.training.build import build_module
 from mprnet_lit.utils.errors import UserError
 
 
-def options(group):
-    return [f"{group}={p.stem}" for p in (CONFIG_DIR / group).glob("*.yaml") if p.stem[0] != "_"]
-
-
 @pytest.fixture(scope="module")
 def configs():
     """Configurations in which every option of every group comes once."""
     register_resolvers()
     for launcher in ("joblib", "ray", "submitit"):
         pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher")
-    groups = [options(p.name) for p in sorted(CONFIG_DIR.iterdir()) if p.name != "hydra"]
-    groups = [sorted(group) for group in groups if group]
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return [
-            hydra.compose("config", [o for o in chosen if o], return_hydra_config=True)
-            for chosen in zip_longest(*groups)
-        ]
+    composed = []
+    for mode in modes():
+        groups = [[f"{g}={name}" for name in names] for g, names in mode_options(mode).items()]
+        for chosen in [*zip_longest(*groups)] or [()]:
+            overrides = [f"mode={mode}", *(option for option in chosen if option)]
+            composed.append(compose(*overrides, return_hydra_config=True))
+    return composed
 
 
 @pytest.fixture(scope="module")
@@ -186,9 +184,8 @@ def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key():
     register_resolvers()
     tried = {}
     for task in ("denoise", "deblur", "derain"):
-        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            given = ("callbacks=ema", "trainer=cpu", "paths.run=x", "data.patch_size=8")
-            config = hydra.compose("config", [f"task={task}", *given])
+        given = ("callbacks=ema", "trainer=cpu", "paths.run=x", "data.patch_size=8")
+        config = compose(f"task={task}", *given)
         for key, before, rule in list(settings(config)):
             part = next((p for p in BUILDERS if key.startswith(f"{p}.")), None)
             for value in (-1, 0, None, 1):
@@ -224,7 +221,7 @@ def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key():
         (["trainer.devices=0"], "trainer.devices=0 must be a number of devices, 1 or more"),
         (["trainer.devices=-1"], "trainer.devices=-1 must be a number of processes, 1 or more"),
         (["trainer.strategy=fsdp"], "trainer.strategy=fsdp needs GPUs"),
-        (["mode=evaluate", "tlc=perhaps"], "tlc=perhaps must be true or false"),
+        (["mode=evaluate", "inference.tlc=perhaps"], "inference.tlc=perhaps must be true or false"),
         (["task=derain", "task.degradation.length=0.5"], "data.degradation: RainStreaks length="),
         (
             ["launch=joblib", "--multirun", "hydra.launcher.n_jobs=0", "seed=1,2"],
@@ -235,7 +232,8 @@ def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key():
     ],
 )
 def test_the_command_says_it_in_one_sentence(cli, arguments, expected):
-    assert expected in complaint(cli(*arguments, "logger=none", status=1))
+    loggers = () if "mode=evaluate" in arguments else ("logger=none",)
+    assert expected in complaint(cli(*arguments, *loggers, status=1))
 
 
 def test_gpus_that_are_not_there(cli, monkeypatch):

@@ -50,7 +50,7 @@ def test_names_of_files_in_messages_of_the_command_line(cli, tmp_path):
     for said in (outcome.output, outcome.errors):
         assert r"a\x1b[31m\nError: done\u202e.png" in said and "[red]b[bold].png" in said
         assert not {"\x1b", "\u202e"} & set(said)
-    outcome = cli("mode=evaluate", "task=denoise", f"input={bad}", "target=in", status=1)
+    outcome = cli("mode=evaluate", "task=denoise", f"input={bad}", "evaluate.target=in", status=1)
     assert r"a\x1b[31m\nError: done\u202e.png" in outcome.errors
     assert len(outcome.errors.strip().splitlines()) == 1
 

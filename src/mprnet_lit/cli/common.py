@@ -1,5 +1,6 @@
 """What several modes read off the configuration."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def place(config: DictConfig, key: str) -> str:
     Raises:
         UserError: the value is a list or a mapping.
     """
-    value = OmegaConf.select(config, key)
+    value = OmegaConf.select(config, key, throw_on_missing=True)
     if OmegaConf.is_config(value):
         raise UserError(f"{key}={value} must name one file or folder")
     return str(value)
@@ -70,7 +71,12 @@ def restorer(config: DictConfig, device: str | None = None) -> Restorer:
     options: Any = OmegaConf.to_container(config.inference)
     if device is not None:
         options["device"] = device
-    built = Restorer(weights_file(config), **options)
+    file = weights_file(config)
+    try:
+        built = Restorer(file, **options)
+    except UserError as error:
+        names = "|".join(options)
+        raise UserError(re.sub(rf"(?<![\w.])({names})=", r"inference.\1=", str(error))) from error
     if built.device.type == "cpu":
         keep_freed_memory()
     return built

@@ -79,12 +79,19 @@ def mode_keys(mode: str) -> frozenset[str]:
 
 
 def mode_options(mode: str) -> dict[str, list[str]]:
-    """Return the options of each group of a mode, without presets that set keys of other modes."""
+    """Return the options of each group of a mode, without presets for other modes."""
     options = {group: groups()[group] for group in mode_groups(mode)}
     for group in options.keys() & set(PRESETS):
-        names = options[group]
-        options[group] = [name for name in names if option_keys(group, name) <= mode_keys(mode)]
+        options[group] = [name for name in options[group] if _applies(group, name, mode)]
     return options
+
+
+def _applies(group: str, option: str, mode: str) -> bool:
+    """Return whether a mode has all groups and keys that an option overrides."""
+    defaults = _load(CONFIG_DIR / group / f"{option}.yaml").get("defaults", [])
+    overridden = {key for default in defaults if isinstance(default, Mapping) for key in default}
+    known = {f"override /{name}" for name in mode_groups(mode)}
+    return overridden <= known and option_keys(group, option) <= mode_keys(mode)
 
 
 @cache
