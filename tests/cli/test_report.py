@@ -133,7 +133,9 @@ def test_curves_follow_the_chosen_metric_axis_and_runs(report, driver, made):
     Select(at(driver, "#over")).select_by_visible_text("step")
     points = len(data["trials"][0]["curves"]["train/loss"][0])
     assert points == 10  # one for each step
-    x, y = driver.execute_script("const [t] = document.getElementById('plot').data; return [t.x, t.y]")
+    x, y = driver.execute_script(
+        "const [t] = document.getElementById('plot').data; return [t.x, t.y]"
+    )
     assert [x, y] in [t["curves"]["train/loss"][::2] for t in data["trials"] if t["curves"]]
     by_step = paths(driver)
     at(driver, "#log").click()
@@ -168,8 +170,8 @@ def test_a_picked_run_and_a_selected_range_appear_in_figures_and_table(report, d
     plot = at(driver, "#axes .nsewdrag")
     driver.execute_script("arguments[0].scrollIntoView({ block: 'center' })", plot)
     right, top = plot.size["width"] // 2, -plot.size["height"] // 2
-    drag = ActionChains(driver).move_to_element_with_offset(plot, right - 40, top + 2)
-    drag.click_and_hold().move_by_offset(20, 20).move_by_offset(19, 20).release().perform()
+    drag = ActionChains(driver).move_to_element_with_offset(plot, right - 90, top + 2)
+    drag.click_and_hold().move_by_offset(40, 10).move_by_offset(40, 10).release().perform()
     WebDriverWait(driver, 5).until(lambda _: len(every(driver, "#trials tr.dim")) == 3)
     assert sorted(lines(driver, "axes")) == [0.12] * 3 + [1]
     assert sorted(lines(driver, "plot")) == [0.12, 1]

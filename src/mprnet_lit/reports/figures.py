@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 MOST_AXES = 12
 """Largest number of settings in one figure."""
 _MOST_LINES = 300
-_MOST_TICKS = 14
-_FEW_TICKS = 5
-_LONGEST_LABEL = 48
+_MOST_TICKS, _FEW_TICKS = 14, 5
+_MARGIN = 0.05
+"""Free space beyond the ends of an axis, as a share of its length."""
+_LONGEST_ON_AXIS = 24
 PALETTE = (
     *("#3b82f6", "#f08c2e", "#10a37f", "#e0527a", "#8b5cf6"),
     *("#b98a12", "#14a8c4", "#c2588f", "#7d9b1f", "#8a8f9c"),
@@ -45,18 +46,23 @@ def require_plotly() -> None:
         ) from error
 
 
-def label(value: Any) -> str:
-    """Return a value as text that plotly shows literally, shortened to 48 characters.
+def label(value: Any, longest: int = 48) -> str:
+    """Return a value as text that plotly shows literally.
 
-    Plotly renders a subset of HTML, links among it, and fills ``%{...}`` in. It decodes entities
-    last.
+    Plotly renders a subset of HTML, including links, and substitutes ``%{...}``. It decodes
+    entities last.
+
+    Args:
+        value: text, number, truth value or ``None``.
+        longest: number of characters to which a longer text is shortened, in its middle.
     """
     if value is None:
         return "\u2013"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     text = " ".join(printable_text(text).splitlines())
-    if len(text) > _LONGEST_LABEL:
-        text = f"{text[: _LONGEST_LABEL // 3]}\u2026{text[1 - 2 * _LONGEST_LABEL // 3 :]}"
+    if len(text) > longest:
+        head = longest // 3
+        text = f"{text[:head]}\u2026{text[head + 1 - longest :]}"
     return re.sub("[&<>%]", lambda found: f"&#{ord(found[0])};", text)
 
 
@@ -111,9 +117,9 @@ def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[s
     columns = [[setting(trials[k], key) for k in order] for key in names[:-1]]
     columns.append([trials[k].psnr for k in order])
     axes = [_axis(column) for column in columns]
-    colors = psnr_colors([trials[k] for k in order])
+    colors = psnr_colors(trials)
     figure = go.Figure()
-    for at, (k, color) in enumerate(zip(order, colors, strict=True)):
+    for at, k in enumerate(order):
         values = (f"{label(n)}: {label(c[at])}" for n, c in zip(names, columns, strict=True))
         figure.add_scatter(
             x=list(range(len(axes))),
@@ -122,27 +128,32 @@ def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[s
             mode="lines+markers",
             connectgaps=True,
             cliponaxis=False,
-            line={"color": color, "dash": "solid" if trials[k].psnr is not None else "dot"},
+            line={"color": colors[k], "dash": "solid" if trials[k].psnr is not None else "dot"},
             hoverinfo="text",
             hovertext="<br>".join((f"<b>{label(trials[k].name)}</b>", *values)),
         )
+    for number, axis in enumerate(axes, start=2):  # plotly draws an axis only if it has a trace
+        figure.add_scatter(x=[None], y=[None], yaxis=f"y{number}", hoverinfo="skip")
+        figure.update_layout({f"yaxis{number}": axis.layout})
     last = len(axes) - 1
+    span = last * (1 + 2 * _MARGIN)
     figure.update_layout(
-        xaxis={"range": [0, last], "tickvals": list(range(last + 1)), "side": "top"}
-        | {"ticktext": [label(name) for name in names], "ticklabelstandoff": 6}
-        | {"showgrid": False, "zeroline": False},
-        yaxis={"range": [0, 1], "visible": False},
+        {f"yaxis{k + 2}_position": (k + last * _MARGIN) / span for k in range(last + 1)},
+        xaxis={"range": _wider(0, last), "side": "top", "showgrid": False, "ticklabelstandoff": 6},
+        xaxis_tickvals=list(range(last + 1)),
+        xaxis_ticktext=[label(name, _LONGEST_ON_AXIS) for name in names],
+        yaxis={"range": _wider(0, 1), "visible": False},
         showlegend=False,
     )
-    for number, axis in enumerate(axes):
-        figure.add_scatter(x=[None], y=[None], yaxis=f"y{number + 2}", hoverinfo="skip")
-        place = {"overlaying": "y", "anchor": "free", "position": number / last}
-        place |= {"side": "right" if number == last else "left", "showline": True}
-        place |= {"showgrid": False, "zeroline": False, "ticks": "outside", "automargin": False}
-        figure.update_layout({f"yaxis{number + 2}": place | axis.layout})
-    figure.update_xaxes(fixedrange=True)  # or a drag would move an axis instead of selecting
-    figure.update_yaxes(fixedrange=True)
+    figure.update_xaxes(zeroline=False, fixedrange=True)  # a drag selects and moves no axis
+    figure.update_yaxes(zeroline=False, fixedrange=True)
     return plain(figure)
+
+
+def _wider(low: float, high: float) -> list[float]:
+    """Return a range with a margin, in which a box around the outermost points begins."""
+    margin = (high - low) * _MARGIN
+    return [low - margin, high + margin]
 
 
 @dataclass(frozen=True)
@@ -160,18 +171,22 @@ class _Axis:
 
 def _axis(values: Sequence[Any]) -> _Axis:
     kind = scale(values)
-    layout: dict[str, Any] = {"type": "linear"}
+    layout: dict[str, Any] = {"overlaying": "y", "anchor": "free", "automargin": False}
+    layout |= {"type": "linear", "showline": True, "showgrid": False, "ticks": "outside"}
+    layout |= {"side": "right"}
     numbers: list[float | None]
     if kind == "categories":
         known = sorted(set(map(str, values)), key=_natural)
         numbers = [known.index(str(value)) for value in values]
         step = math.ceil(len(known) / _MOST_TICKS)
         ticks = range(0, len(known), step)
-        names = ["\u2013" if known[k] == "None" else label(known[k]) for k in ticks]
+        names = [
+            "\u2013" if known[k] == "None" else label(known[k], _LONGEST_ON_AXIS) for k in ticks
+        ]
         layout |= {"tickvals": list(ticks), "ticktext": names}
     elif kind == "log":
         numbers = [None if value is None else math.log10(value) for value in values]
-        layout = {"type": "log", "dtick": 1}
+        layout |= {"type": "log", "dtick": 1}
     else:
         numbers = [None if value is None else float(value) for value in values]
         if all(isinstance(v, int) for v in values) and len(set(values)) <= _FEW_TICKS:
@@ -181,7 +196,7 @@ def _axis(values: Sequence[Any]) -> _Axis:
     if low == high:
         low, high = low - 1, high + 1
     positions = [None if n is None else (n - low) / (high - low) for n in numbers]
-    return _Axis(positions, layout | {"range": [low, high]})
+    return _Axis(positions, layout | {"range": _wider(low, high)})
 
 
 def scale(values: Sequence[Any]) -> str:

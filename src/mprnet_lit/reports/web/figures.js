@@ -113,8 +113,8 @@ function wide(parent, id, width, figure, layout) {  // scrolls sideways on a nar
 }
 $("parallel").hidden = $("importance").hidden = single;
 if (data.parallel) {
-  const margin = { l: 60, r: 60, t: 60, b: 20 };
-  const width = 130 * data.parallel.layout.xaxis.tickvals.length;
+  const margin = { l: 20, r: 20, t: 60, b: 20 };
+  const width = 150 * data.parallel.layout.xaxis.tickvals.length;
   wide($("parallel").querySelector(".wide"), "axes", width, data.parallel,
     { margin, dragmode: "select" });
   $("axes").on("plotly_selected", event => select(event?.points));

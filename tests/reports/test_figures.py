@@ -1,0 +1,158 @@
+"""Plotly figures of the runs report: literal labels, colors, importance, security policy."""
+
+import json
+import sys
+
+import pytest
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+from tests.reports.test_untrusted_runs import make_run
+
+from mprnet_lit.reports.figures import label, parallel_coordinates, psnr_colors, run_colors
+from mprnet_lit.reports.importance import importance
+from mprnet_lit.reports.runs_report import write_runs_report
+from mprnet_lit.reports.trials import Trial
+
+HOSTILE = "<a href=javascript:alert(1)>&lt;b>%{y}"
+IMAGE = "<img src=x onerror=alert(1)>"
+
+
+def trials(count):
+    """Complete runs whose PSNR depends on the learning rate, hardly on the seed."""
+    return [
+        Trial(
+            str(k),
+            state="complete",
+            overrides={"optimizer.lr": 10.0 ** -(1 + k % 6), "seed": k * 7 % count},
+            best={"psnr": 30.0 - k % 6 + 0.01 * (k * 7 % count)},
+        )
+        for k in range(count)
+    ]
+
+
+@pytest.fixture
+def hostile(driver, tmp_path):
+    """The page of a sweep whose runs, settings, values and metrics have hostile names."""
+    entries = []
+    for k in range(6):
+        run = make_run(tmp_path / "sweep" / f"{HOSTILE}{k}", number=20.0 + k)
+        (run / "csv/version_0/metrics.csv").write_text(
+            f"step,epoch,val/psnr,{HOSTILE}\n0,0,1,2\n9,1,{20 + k},3\n"
+        )
+        values = {HOSTILE: f"{IMAGE}{k % 3}", f"{IMAGE}%{{x}}": k}
+        entries.append({"number": k, "state": "complete", "params": values, "folder": run.name})
+    (tmp_path / "sweep" / "sweep.json").write_text(json.dumps({"trials": entries}))
+    write_runs_report(tmp_path / "sweep", tmp_path / "report.html")
+    driver.get((tmp_path / "report.html").as_uri())
+    yield driver
+    driver.get_log("browser")
+
+
+def texts(driver, selector):
+    return driver.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+    )
+
+
+def test_hostile_names_are_literal_text_in_every_figure(hostile):
+    assert f"0 (in {HOSTILE}0)" in texts(hostile, "#plot .legendtext")
+    axes = texts(hostile, "#axes text")
+    assert "<a href=\u2026(1)>&lt;b>%{y}" in axes and "<img src\u2026=alert(1)>%{x}" in axes
+    assert "<img src\u2026r=alert(1)>2" in axes
+    for figure in ("importance0", "importance1"):
+        shown = " ".join(texts(hostile, f"#{figure} text"))
+        assert HOSTILE in shown and f"{IMAGE}%{{x}}" in shown
+    for figure, point in (("axes", ".points path"), ("plot", "path.js-line")):
+        shape = hostile.find_element(By.CSS_SELECTOR, f"#{figure} {point}")
+        hostile.execute_script("arguments[0].scrollIntoView({ block: 'center' })", shape)
+        ActionChains(hostile).move_to_element(shape).perform()
+        layer = f"#{figure} .hoverlayer"
+        WebDriverWait(hostile, 5).until(lambda _, layer=layer: "".join(texts(hostile, layer)))
+        assert HOSTILE in "".join(texts(hostile, layer))
+    assert not hostile.find_elements(By.CSS_SELECTOR, "main a, main img:not(#panel), svg script")
+    assert hostile.get_log("browser") == []
+
+
+def test_the_policy_refuses_injected_scripts_handlers_and_eval(hostile):
+    inject = "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"bad = 1\">');"
+    hostile.execute_script(
+        inject + "const s = document.createElement('script'); s.textContent = 'bad = 2';"
+        "document.body.append(s)"
+    )
+    assert hostile.execute_script("return typeof bad") == "undefined"
+    refused = [entry["message"] for entry in hostile.get_log("browser")]
+    assert sum("Content Security Policy" in message for message in refused) >= 2
+    policy = hostile.find_element(By.CSS_SELECTOR, "meta[http-equiv]").get_attribute("content")
+    scripts = next(part for part in policy.split(";") if "script-src" in part)
+    assert "unsafe" not in scripts and "https:" not in policy
+    assert "default-src 'none'" in policy
+
+
+def test_a_label_is_short_and_has_no_character_that_plotly_interprets():
+    assert label(None) == "\u2013" and label(0.000123456) == "0.0001235" and label(8) == "8"
+    assert label("a<b>&%{x}\nc") == "a&#60;b&#62;&#38;&#37;{x} c"
+    long = label("first" + "x" * 100 + "last")
+    assert len(long) == 48 and long.startswith("first") and long.endswith("last")
+
+
+def test_few_runs_have_distinct_colors_and_many_are_colored_by_psnr():
+    assert len(set(run_colors(trials(10)))) == 10
+    many = [*trials(12), Trial("failed")]
+    colors = dict(zip((t.psnr for t in many), run_colors(many), strict=True))
+    assert colors[max(t.psnr or 0 for t in many)] == "rgb(236, 152, 20)"
+    assert colors[min(t.psnr or 99 for t in many)] == "rgb(122, 92, 214)"
+    assert colors[None] == "#8a8f9c"
+    assert psnr_colors([Trial("failed")]) == ["#8a8f9c"]
+
+
+def test_parallel_coordinates_use_log_linear_and_category_axes():
+    runs = trials(6)
+    for run, size in zip(runs, ("tiny", "small", "tiny", None, "tiny", "tiny"), strict=True):
+        run.overrides["model"] = size
+    figure = parallel_coordinates(runs, ["optimizer.lr", "model", "seed"])
+    assert figure is not None
+    layout = figure["layout"]
+    assert [layout[f"yaxis{k}"]["type"] for k in (2, 3, 4, 5)] == ["log", *["linear"] * 3]
+    assert layout["yaxis3"]["ticktext"] == ["\u2013", "small", "tiny"]
+    lines = {trace["meta"]: trace for trace in figure["data"] if "meta" in trace}
+    assert lines[0]["y"] == [1.0, 1.0, 0.0, 1.0]
+    assert lines[5]["y"] == pytest.approx([0.0, 1.0, 1.0, 0.0])
+    assert lines[3]["y"][1] == 0.0
+    assert [trace["meta"] for trace in figure["data"][:6]] == [5, 4, 3, 2, 1, 0]  # best on top
+    assert parallel_coordinates(runs[:1], ["seed"]) is None
+    assert parallel_coordinates(runs, []) is None
+
+
+def test_figures_are_limited_to_12_settings_and_the_300_best_runs():
+    runs = trials(400)
+    for run in runs:
+        run.overrides |= {f"key{k}": run.overrides["seed"] + k for k in range(20)}
+    figure = parallel_coordinates(runs, sorted(runs[0].overrides))
+    assert figure is not None
+    lines = {trace["meta"] for trace in figure["data"] if "meta" in trace}
+    worst = sorted(range(400), key=lambda k: runs[k].best["psnr"])[:100]
+    assert len(lines) == 300 and not lines & set(worst)
+    assert len(figure["layout"]["xaxis"]["tickvals"]) == 13
+
+
+def test_the_setting_that_matters_most_is_the_most_important():
+    runs = trials(48)
+    runs.insert(3, Trial("failed", state="failed"))
+    (bars, slices), note = importance(runs, ["optimizer.lr", "seed"])
+    (shares,) = bars["data"]
+    assert shares["y"][-1] == "optimizer.lr" and shares["x"][-1] > 0.8
+    assert "25% of 48 complete runs" in note
+    assert len(slices["data"]) == 2
+    assert max(slices["data"][0]["marker"]["color"]) == 48  # the number of the last run
+
+
+def test_importance_states_why_there_is_none(monkeypatch):
+    runs, keys = trials(8), ["optimizer.lr", "seed"]
+    assert importance(runs, []) == ([], "No setting differs between the runs.")
+    assert importance(runs[:3], keys) == ([], "Too few runs are complete: 3 of at least 4.")
+    alike = [Trial(t.name, "complete", overrides=t.overrides, best={"psnr": 1.0}) for t in runs]
+    assert importance(alike, keys) == ([], "All complete runs have the same PSNR.")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    figures, note = importance(runs, keys)
+    assert figures == [] and "needs Optuna, which is not installed: pip install" in note
