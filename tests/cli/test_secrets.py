@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from mprnet_lit import weights
 from mprnet_lit.config.messages import register_resolvers
 from mprnet_lit.runs.settings import recorded
-from mprnet_lit.weights.training import training_settings
+from mprnet_lit.weights.training_config import training_settings
 
 CANARY = "c4n4ryXYZ"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mprnet_lit.utils.masking import hide_homes, is_secret, mask, mask_text, may_hold_secrets
-from mprnet_lit.weights.training import training_settings
+from mprnet_lit.weights.training_config import training_settings
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Weights files: every format into every other, and what must be refused."""
+"""Weights files: conversion between all formats, and rejection of invalid files."""
 
 import os
 import pickle
@@ -34,7 +34,7 @@ def equal(one, other):
 
 @pytest.mark.parametrize("first", weights.io.SUFFIXES)
 @pytest.mark.parametrize("second", weights.io.SUFFIXES)
-def test_each_format_turns_into_each_and_keeps_all(model, tmp_path, first, second):
+def test_conversion_between_all_formats_keeps_weights_and_metadata(model, tmp_path, first, second):
     weights.save(model, tmp_path / f"one{first}", INFO)
     read = weights.read(tmp_path / f"one{first}")
     weights.save(read.model, tmp_path / f"two{second}", read.info)
@@ -45,7 +45,7 @@ def test_each_format_turns_into_each_and_keeps_all(model, tmp_path, first, secon
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_the_shared_prelu_is_stored_once_and_stays_shared(model, tmp_path):
+def test_shared_prelu_is_stored_once_and_stays_shared(model, tmp_path):
     weights.save(model, tmp_path / "w.safetensors")
     with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
         assert [n for n in file.keys() if "activation" in n] == ["activation.weight"]  # noqa: SIM118
@@ -56,7 +56,7 @@ def test_the_shared_prelu_is_stored_once_and_stays_shared(model, tmp_path):
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("nested", [True, False])
-def test_published_files_give_the_golden_outputs(golden, tmp_path, prefix, nested):
+def test_published_files_reproduce_the_golden_outputs(golden, tmp_path, prefix, nested):
     state = {prefix + name: tensor for name, tensor in golden.weights.items()}
     torch.save({"epoch": 3, "state_dict": state} if nested else state, tmp_path / "w.pth")
     read = weights.read(tmp_path / "w.pth")
@@ -66,7 +66,9 @@ def test_published_files_give_the_golden_outputs(golden, tmp_path, prefix, neste
     assert read.info.crop == 256
 
 
-class Boom:
+class Exploit:
+    """Object that creates a folder when it is unpickled."""
+
     def __init__(self, path):
         self.path = path
 
@@ -74,20 +76,22 @@ class Boom:
         return os.mkdir, (self.path,)
 
 
-def test_nothing_in_a_file_runs(model, tmp_path):
-    trap = tmp_path / "ran"
+def test_code_in_a_file_is_never_executed(model, tmp_path):
+    trap = tmp_path / "executed"
     state = {f"model.{n}": t for n, t in model.state_dict().items()}
-    torch.save({"state_dict": state, "x": Boom(str(trap))}, tmp_path / "a.ckpt")
-    (tmp_path / "b.pth").write_bytes(pickle.dumps(Boom(str(trap))))
-    (tmp_path / "c.safetensors").write_bytes(pickle.dumps(Boom(str(trap))))
+    torch.save({"state_dict": state, "x": Exploit(str(trap))}, tmp_path / "a.ckpt")
+    (tmp_path / "b.pth").write_bytes(pickle.dumps(Exploit(str(trap))))
+    (tmp_path / "c.safetensors").write_bytes(pickle.dumps(Exploit(str(trap))))
     for name in ("a.ckpt", "b.pth", "c.safetensors"):
-        with pytest.raises(UserError, match=f"{name} is not a weights file, is damaged, or wants"):
+        with pytest.raises(
+            UserError, match=f"{name} is not a weights file, is damaged, or contains code"
+        ):
             weights.load(tmp_path / name)
     assert not trap.exists()
 
 
-def test_lightnings_instantiator_hook_is_not_followed(model, tmp_path, monkeypatch):
-    """CVE-2024-5452's kind: a checkpoint names the function that makes its hyperparameters."""
+def test_instantiator_of_a_lightning_checkpoint_is_not_called(model, tmp_path, monkeypatch):
+    """A checkpoint can name a function that creates its hyperparameters, as in CVE-2024-5452."""
     called = []
     monkeypatch.setattr(os, "getlogin", lambda *a, **k: called.append(a))
     hyper = {"_instantiator": "os.getlogin", "path": "x"}
@@ -105,7 +109,7 @@ def test_lightnings_instantiator_hook_is_not_followed(model, tmp_path, monkeypat
     assert not called
 
 
-def test_damaged_and_foreign_files_say_what_is_wrong(model, tmp_path):
+def test_messages_name_the_problem_of_damaged_and_foreign_files(model, tmp_path):
     for suffix in weights.io.SUFFIXES:
         path = tmp_path / f"cut{suffix}"
         weights.save(model, path)
@@ -113,31 +117,31 @@ def test_damaged_and_foreign_files_say_what_is_wrong(model, tmp_path):
         with pytest.raises(UserError, match=rf"cut{suffix} is not a weights file, is damaged"):
             weights.load(path)
 
-    def refusal(state):
+    def message(state):
         torch.save({"state_dict": state}, tmp_path / "w.pth")
-        with pytest.raises(UserError, match=r"w\.pth does not hold the weights of an MPRNet") as e:
+        with pytest.raises(UserError, match=r"w\.pth is not the weights of an MPRNet") as raised:
             weights.load(tmp_path / "w.pth")
-        return str(e.value)
+        return str(raised.value)
 
     weights.save(model, tmp_path / "good.pth")
     good = torch.load(tmp_path / "good.pth", weights_only=True)["state_dict"]
-    assert "there is no shallow1.0.weight" in refusal({"fc.weight": torch.ones(3)})
-    assert "there is no tail.weight" in refusal(
+    assert "the parameter shallow1.0.weight is missing" in message({"fc.weight": torch.ones(3)})
+    assert "the parameter tail.weight is missing" in message(
         {n: t for n, t in good.items() if n != "tail.weight"}
     )
-    more = refusal(good | {"extra.bias": torch.ones(1)})
-    assert "1 weight is not known (extra.bias)" in more
-    other = refusal(good | {"sam12.conv1.weight": torch.ones(4, 8, 1, 1)})
+    more = message(good | {"extra.bias": torch.ones(1)})
+    assert "1 parameter is unexpected (extra.bias)" in more
+    other = message(good | {"sam12.conv1.weight": torch.ones(4, 8, 1, 1)})
     assert "of another shape (sam1.to_features.weight (4x8x1x1, not 8x8x1x1))" in other
-    nan = refusal(good | {"tail.weight": good["tail.weight"] * torch.nan})
-    assert "1 weight is not finite (tail.weight)" in nan
+    nan = message(good | {"tail.weight": good["tail.weight"] * torch.nan})
+    assert "1 parameter is not finite (tail.weight)" in nan
     with pytest.raises(UserError, match="there is no weights file"):
         weights.load(tmp_path / "none.pth")
-    with pytest.raises(UserError, match="is a folder without runs"):
+    with pytest.raises(UserError, match="has no runs with"):
         weights.load(tmp_path)
 
 
-def test_what_others_say_in_a_safetensors_file_is_left_alone(model, tmp_path):
+def test_unknown_metadata_of_a_safetensors_file_is_ignored(model, tmp_path):
     state = {n: t.clone() for n, t in model.state_dict().items()}
     save_file(state, tmp_path / "w.safetensors", {"format": "pt", "author": "someone"})
     assert equal(weights.load(tmp_path / "w.safetensors"), model)
@@ -147,7 +151,7 @@ def test_what_others_say_in_a_safetensors_file_is_left_alone(model, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", weights.io.SUFFIXES)
-def test_files_of_release_0_1_name_the_license_licence(model, tmp_path, suffix, monkeypatch):
+def test_license_is_read_from_files_of_release_0_1(model, tmp_path, suffix, monkeypatch):
     path = tmp_path / f"w{suffix}"
     record = Info.record
 
@@ -164,12 +168,12 @@ def test_files_of_release_0_1_name_the_license_licence(model, tmp_path, suffix, 
     assert b"licence" not in path.read_bytes() and b"license" in path.read_bytes()
 
 
-def test_the_old_name_of_the_license_is_deprecated():
+def test_old_name_of_the_license_warns():
     with pytest.warns(DeprecationWarning, match=r"use Info\.license"):
         assert INFO.licence == "CC0"
 
 
-def test_a_folder_of_runs_means_the_newest(model, tmp_path):
+def test_a_folder_of_runs_selects_the_newest_run(model, tmp_path):
     for age, run in enumerate(("new", "old")):
         path = tmp_path / run / "checkpoints" / "best.ckpt"
         weights.save(model, path, Info(run))
@@ -178,14 +182,14 @@ def test_a_folder_of_runs_means_the_newest(model, tmp_path):
     assert read.info.task == "new" and read.path == tmp_path / "new" / "checkpoints" / "best.ckpt"
 
 
-def test_an_unwritable_place_keeps_what_is_there(model, tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_existing_file(model, tmp_path, monkeypatch):
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"before")
 
-    def full(*_):
+    def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(UserError, match=r"can't write .*w\.safetensors: No space left"):
         weights.save(model, path)
     assert path.read_bytes() == b"before"

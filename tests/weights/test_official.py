@@ -1,4 +1,4 @@
-"""The map between the published weights' names and ours, on all three published key lists."""
+"""Mapping of the published parameter names, on the key lists of all published networks."""
 
 from dataclasses import asdict
 
@@ -30,8 +30,8 @@ def test_published_names_and_shapes_round_trip(published_shapes, size, prefix):
     assert all(torch.equal(back[name], published[prefix + name]) for name in shapes)
 
 
-def test_a_missing_weight_is_named(golden):
+def test_a_missing_parameter_is_named(golden):
     weights = golden.weights
     del weights["sam12.conv2.weight"]
-    with pytest.raises(ValueError, match=r"1 weight is missing \(sam1\.to_image\.weight\)"):
+    with pytest.raises(ValueError, match=r"1 parameter is missing \(sam1\.to_image\.weight\)"):
         build(from_official(weights))

@@ -1,4 +1,4 @@
-"""The weights inside the package restore photographs that they were not trained on."""
+"""Shipped weights on photographs that they were not trained on."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def psnr(image, target):
     ("key", "least"),
     [("sigma15", 5), ("sigma25", 7), ("sigma50", 9), ("camera", 3), ("blur", 1), ("rain", 4)],
 )
-def test_what_they_gain(key, least):
+def test_psnr_gain_on_held_out_photographs(key, least):
     restorer, gains = Restorer(CASES[key].task, device="cpu"), []
     for number, name in enumerate(HELD_OUT):
         photo = np.asarray(Image.open(PHOTOS / name).convert("RGB").crop((150, 80, 342, 272))) / 255
@@ -42,7 +42,7 @@ def test_what_they_gain(key, least):
 @pytest.mark.parametrize(
     ("name", "options"), [("photo.png", {}), ("photo.jpg", {"quality": 92, "subsampling": "4:2:0"})]
 )
-def test_a_noisy_photo_is_restored_with_no_weights_given(cli, tmp_path, name, options):
+def test_restore_uses_the_shipped_weights_by_default(cli, tmp_path, name, options):
     target = np.asarray(Image.open(PHOTOS / "coffee.png").crop((100, 100, 300, 280))) / 255
     noisy = CameraNoise(shot=6e-3)(np.float32(target), np.random.default_rng(0))
     Image.fromarray((noisy * 255).round().astype(np.uint8)).save(tmp_path / name, **options)
@@ -55,7 +55,7 @@ def test_a_noisy_photo_is_restored_with_no_weights_given(cli, tmp_path, name, op
 
 
 @pytest.mark.parametrize("name", ["deblur", "denoise", "derain"])
-def test_what_their_files_say(name):
+def test_metadata_of_the_shipped_files(name):
     path = shipped(name)
     assert path.stat().st_size < 2e6
     read = weights.read(name)
@@ -63,18 +63,17 @@ def test_what_their_files_say(name):
     assert read.info.crop == read.info.config["data"]["patch_size"]
     with safe_open(path, "pt") as file:
         text = json.dumps(file.metadata())
-    assert not re.search(r"(?<![\w*.])/\w", text), "no path of the machine that trained it"
+    assert not re.search(r"(?<![\w*.])/\w", text), "the metadata has an absolute path"
 
 
-def test_a_file_of_ones_own_goes_before_a_name(tmp_path, monkeypatch):
+def test_an_existing_path_takes_precedence_over_a_shipped_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "denoise").mkdir()
-    with pytest.raises(UserError, match="denoise is a folder without runs"):
+    with pytest.raises(UserError, match="denoise has no runs"):
         weights.read("denoise")
 
 
-def test_the_classical_methods_are_given_the_true_kernel():
-    """As published: with it, both sharpen a photograph."""
+def test_classical_deblurring_with_the_true_kernel_gains_psnr():
     photo = np.asarray(Image.open(PHOTOS / "coffee.png").crop((100, 100, 292, 292))) / 255
     blurred, known = degrade("blur", photo, np.random.default_rng(3))
     for name, method in METHODS["deblur"].items():

@@ -40,7 +40,7 @@ from mprnet_lit.utils.console import quieten
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import keep_freed_memory
 from mprnet_lit.weights import Info
-from mprnet_lit.weights.training import training_settings
+from mprnet_lit.weights.training_config import training_settings
 
 _STOPPED = {
     128 + getattr(signal, name)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mprnet_lit.inference.ensemble import self_ensemble
-from mprnet_lit.inference.kinds import to_batch
+from mprnet_lit.inference.image_types import to_batch
 from mprnet_lit.inference.tile_size import budget, largest_tile
 from mprnet_lit.inference.tiling import Network, Progress, run_tiled
 from mprnet_lit.inference.tlc import with_tlc

@@ -99,7 +99,7 @@ class MPRNet(nn.Module):
                 :func:`mprnet_lit.weights.io.load_weights`.
 
         Raises:
-            UserError: no such file exists, or it holds no MPRNet.
+            UserError: the file is missing, or is not the weights of an MPRNet.
         """
         from mprnet_lit.weights.io import load_weights  # the one import from a higher layer
 

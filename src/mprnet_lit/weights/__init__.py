@@ -1,4 +1,4 @@
-"""Weights: reading and writing files, the published names and ours."""
+"""Weights files: reading, writing and metadata."""
 
 from mprnet_lit.weights.info import RECORD, Info
 from mprnet_lit.weights.io import Weights, read, save

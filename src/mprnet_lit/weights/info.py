@@ -8,7 +8,7 @@ from typing import Any, Self
 from mprnet_lit.models import Size
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.weights.training import training_settings
+from mprnet_lit.weights.training_config import training_settings
 
 RECORD = "mprnet_lit"
 """Key of the network's size and the :class:`Info` in ``.pth``, ``.ckpt`` and ``.onnx`` files."""

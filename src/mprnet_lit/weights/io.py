@@ -1,4 +1,4 @@
-"""Reading and writing weights files: published ``.pth``, our ``.ckpt``, ``.safetensors``."""
+"""Reading and writing weights files: ``.pth``, ``.ckpt`` and ``.safetensors``."""
 
 import json
 from collections.abc import Mapping
@@ -23,15 +23,21 @@ from mprnet_lit.weights.shipped import SHIPPED, shipped
 from mprnet_lit.weights.tensors import is_plain, read_tensors
 
 SUFFIXES = (".safetensors", ".ckpt", ".pth")
-_OURS = "model."
-"""What stands before the network's parameters in a checkpoint of ours."""
+_PREFIX = "model."
+"""Prefix of the parameters of the network in a training checkpoint."""
 _PUBLISHED_CROP = {80: 128}
-"""Training patches of the published weights, by width: the denoiser's; the others had 256."""
+"""Side of the training patches of the published weights by network width; 256 by default."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A network, what its file says of it, and the file."""
+    """Network with the metadata of its file.
+
+    Attributes:
+        model: network in float32 on the CPU.
+        info: metadata of the weights.
+        path: weights file; ``None`` for a network without a file.
+    """
 
     model: MPRNet
     info: Info = field(default_factory=Info)
@@ -39,39 +45,56 @@ class Weights:
 
 
 def load_weights(path: str | Path) -> MPRNet:
-    """Read a network from a weights file; as :func:`read`, without what else the file says."""
+    """Read a network from a weights file, without its metadata.
+
+    Args:
+        path: weights file, folder of runs, or name of the shipped weights; see :func:`read`.
+
+    Raises:
+        UserError: the file is missing, damaged, or not the weights of an MPRNet.
+    """
     return read(path).model
 
 
 def read(path: str | Path) -> Weights:
-    """Read a network from a weights file, its hyperparameters off the shapes.
+    """Read a network and its metadata from a weights file.
 
-    Takes published weights (a state dict, by itself or under ``state_dict``, with or without
-    ``module.``), our training checkpoints and ``.safetensors``; of a folder of runs, such as
-    ``runs/denoise``, the best checkpoint of the newest. Where nothing is called so, ``denoise``,
-    ``deblur`` and ``derain`` are the weights inside the package. Only tensors and plain values
-    are read, so that no code in the file is run.
+    The shapes of the tensors determine the hyperparameters. Reading never executes code from the
+    file: only tensors and plain values are unpickled.
+
+    Args:
+        path: one of
+
+            - a published weights file: a state dict, possibly under the key ``state_dict``, with or
+              without the prefix ``module.``;
+            - a training checkpoint or ``.safetensors`` file of this package;
+            - a folder of runs, such as ``runs/denoise``, for the best checkpoint of its newest run;
+            - ``"denoise"``, ``"deblur"`` or ``"derain"`` for the shipped weights, unless a file or
+              folder has this name.
 
     Raises:
-        UserError: there is no such file, it is damaged, holds no MPRNet, or holds values that are
-            not finite.
+        UserError: the file is missing or damaged, is not the weights of an MPRNet, or has values
+            that are not finite.
     """
-    require("path", path, (str, Path), "the name of a weights file")
+    require("path", path, (str, Path), "the path of a weights file")
     path = shipped(str(path)) if str(path) in SHIPPED and not Path(path).exists() else Path(path)
     if path.is_dir():
         path = _newest(path)
     if path.suffix == ".onnx":
-        raise UserError(f"{path} is an exported network: only mode=restore and evaluate take it")
+        raise UserError(
+            f"{path} is an exported network, which can only restore and evaluate: use the weights "
+            "file that it was exported from"
+        )
     try:
         state, record = _read_safetensors(path) if path.suffix == ".safetensors" else _read(path)
     except FileNotFoundError as error:
-        raise UserError(f"there is no weights file {path}: check weights") from error
+        raise UserError(f"there is no weights file {path}: check the path") from error
     except UserError:
         raise
-    except Exception as error:  # readers fail in as many ways as a file can be wrong
+    except Exception as error:  # the readers raise many types for damaged files
         raise UserError(
-            f"{path} is not a weights file, is damaged, or wants to run code when read: "
-            "get it again from where it was published"
+            f"{path} is not a weights file, is damaged, or contains code: download it again from "
+            "its publisher"
         ) from error
     try:
         published = is_official(state)
@@ -80,22 +103,26 @@ def read(path: str | Path) -> Weights:
             crop = _PUBLISHED_CROP.get(model.size.width, 256)
             return Weights(model, Info(crop=crop, license=PUBLISHED_LICENSE), path)
         return Weights(model, Info.of(record), path)
-    except Exception as error:  # as many ways as tensors of a stranger can be of another kind
+    except Exception as error:  # tensors of other networks fail in many ways
         reason = " ".join(str(error).split())[:400]
-        raise UserError(f"{path} does not hold the weights of an MPRNet: {reason}") from error
+        raise UserError(f"{path} is not the weights of an MPRNet: {reason}") from error
 
 
 def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
-    """Write a network atomically; the suffix is the format.
+    """Write a network and its metadata to a file atomically.
 
-    ``.safetensors`` holds the shared PReLU once and :class:`Info` in its metadata; ``.pth`` has the
-    published names; ``.ckpt`` is what ``weights=`` takes to train on from.
+    Args:
+        model: network to write.
+        path: file to write or replace. The suffix selects the format: ``.safetensors`` stores the
+            shared PReLU once, ``.pth`` uses the published parameter names, and ``.ckpt`` the names
+            of this package.
+        info: metadata; the default values of :class:`Info` if ``None``.
 
     Raises:
-        UserError: the suffix is another, or the file can't be written.
+        UserError: the suffix is unknown, or the file can't be written.
     """
     require("model", model, MPRNet, "an MPRNet")
-    require("path", path, (str, Path), "the name of a weights file")
+    require("path", path, (str, Path), "the path of a weights file")
     path, info = Path(path), info or Info()
     require("info", info, Info, "an Info")
     record = info.record(model.size)
@@ -111,17 +138,19 @@ def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
         named = to_official(state, model.size.cabs_per_orb)
         _save_torch({"state_dict": named, RECORD: record}, path)
     elif path.suffix == ".ckpt":
-        named = {f"{_OURS}{name}": tensor for name, tensor in state.items()}
+        named = {f"{_PREFIX}{name}": tensor for name, tensor in state.items()}
         _save_torch({"state_dict": named, RECORD: record}, path)
     else:
-        raise UserError(f"{path}: weights are written as {', '.join(SUFFIXES)}: choose one of them")
+        raise UserError(f"the suffix of {path} must be one of {', '.join(SUFFIXES)}")
 
 
 def _newest(folder: Path) -> Path:
     """Return the best checkpoint of the newest run in a folder."""
     found = list(folder.glob("**/checkpoints/best.ckpt"))
     if not found:
-        raise UserError(f"{folder} is a folder without runs (checkpoints/best.ckpt): check weights")
+        raise UserError(
+            f"the folder {folder} has no runs with checkpoints/best.ckpt: check the path"
+        )
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
@@ -132,18 +161,19 @@ def _save_torch(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state dict, under whichever names, and our record if there is one."""
+    """Return the state dict and the metadata, which is empty for published files."""
     content: Any = read_tensors(path)
     state = content.get("state_dict", content)
     record = content.get(RECORD, {})
     if not all(isinstance(tensor, Tensor) and is_plain(tensor) for tensor in state.values()):
         raise TypeError("not a state dict")
-    if record and not is_official(state):  # the losses' and metrics' own tensors are not ours
-        state = {n.removeprefix(_OURS): t for n, t in state.items() if n.startswith(_OURS)}
+    if record and not is_official(state):  # drop the tensors of losses and metrics
+        state = {n.removeprefix(_PREFIX): t for n, t in state.items() if n.startswith(_PREFIX)}
     return state, dict(record)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the state dict and the known metadata."""
     require_regular(path)
     with safe_open(path, framework="pt") as file:
         known = {f.name for f in fields(Info)} | {OLD_LICENSE}
@@ -151,6 +181,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if ACTIVATION in state:
         shared = state.pop(ACTIVATION)
-        convolutions = [n for n in state if n.endswith(".conv1.weight")]
-        state |= {n.removesuffix("conv1.weight") + ACTIVATION: shared for n in convolutions}
+        blocks = [n.removesuffix("conv1.weight") for n in state if n.endswith(".conv1.weight")]
+        state |= {block + ACTIVATION: shared for block in blocks}
     return state, record

@@ -1,7 +1,7 @@
-"""The published weights' names, mapped to ours and back.
+"""Mapping between the parameter names of the published weights and those of this package.
 
-The published checkpoints hold a state dict, by itself or under ``state_dict``, whose keys may carry
-the prefix ``module.``. The shapes alone give the hyperparameters.
+A published checkpoint is a state dict, possibly under the key ``state_dict``, whose keys may have
+the prefix ``module.``.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,11 @@ _CAB = {
 
 
 def name_map(cabs_per_orb: int) -> dict[str, str]:
-    """Return our parameter name -> published parameter name, for every parameter."""
+    """Return the published name of every parameter by its name in this package.
+
+    Args:
+        cabs_per_orb: number of channel attention blocks per original-resolution block.
+    """
     cabs: dict[str, str] = {}
     convs: dict[str, str] = {"merge1": "concat12", "merge2": "concat23", "tail": "tail"}
     for stage in (1, 2, 3):
@@ -61,19 +65,19 @@ def name_map(cabs_per_orb: int) -> dict[str, str]:
 
 
 def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the ``module.`` that data-parallel training puts before every key."""
+    """Remove the prefix ``module.`` of data-parallel training from every key."""
     return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
 
 
 def is_official(state: Mapping[str, Tensor]) -> bool:
-    """Tell whether a state dict carries the published names."""
+    """Return whether a state dict has the published parameter names."""
     return any(name.removeprefix(_PREFIX).startswith("shallow_feat1.") for name in state)
 
 
 def from_official(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename published weights to ours; unknown ones keep their names.
+    """Rename published parameters to the names of this package; unknown names are kept.
 
-    Every alias of the shared PReLU becomes a name of its own, as in ``MPRNet.state_dict``.
+    Every alias of the shared PReLU gets its own name, as in ``MPRNet.state_dict``.
     """
     state = strip_prefix(official)
     block = "stage3_orsnet.orb1.body."
@@ -83,9 +87,13 @@ def from_official(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official(state: Mapping[str, Tensor], cabs_per_orb: int) -> dict[str, Tensor]:
-    """Rename our weights to the published names.
+    """Rename the parameters of this package to the published names.
+
+    Args:
+        state: state dict of an MPRNet.
+        cabs_per_orb: number of channel attention blocks per original-resolution block.
 
     Raises:
-        KeyError: a weight is missing.
+        KeyError: a parameter is missing in ``state``.
     """
     return {theirs: state[ours] for ours, theirs in name_map(cabs_per_orb).items()}

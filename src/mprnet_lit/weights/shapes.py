@@ -1,4 +1,4 @@
-"""What the shapes of a state dict tell: the hyperparameters, and whether it is an MPRNet's."""
+"""Hyperparameters of an MPRNet from the shapes of its state dict."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,17 +9,18 @@ from torch import Tensor
 from mprnet_lit.models import MPRNet, Size
 
 ACTIVATION = "activation.weight"
-"""How the one shared PReLU ends all of its names."""
+"""Suffix of all names of the shared PReLU."""
 _SHOWN = 3
+"""Maximum number of parameters that an error lists per problem."""
 _MOST_CABS = 64
-"""In each block of the third stage; the published networks have 8. Building takes time for each."""
+"""Maximum channel attention blocks per original-resolution block; published networks have 8."""
 
 
 def size_of(state: Mapping[str, Tensor]) -> Size:
-    """Read the hyperparameters off the shapes of weights under our names.
+    """Return the hyperparameters that the shapes of a state dict imply.
 
     Raises:
-        KeyError: a weight that fixes a hyperparameter is missing.
+        KeyError: a parameter that determines a hyperparameter is missing.
     """
     width = state["shallow1.0.weight"].shape[0]
     return Size(
@@ -32,24 +33,24 @@ def size_of(state: Mapping[str, Tensor]) -> Size:
 
 
 def build(state: Mapping[str, Tensor]) -> MPRNet:
-    """Build the network whose weights these are, in float32.
+    """Build the network of a state dict in float32.
 
     Raises:
-        ValueError: they are not those of an MPRNet; names the weights that are missing, not known,
-            of another shape or not finite.
+        ValueError: ``state`` is not the state dict of an MPRNet. The message lists the parameters
+            that are missing, unexpected, of another shape, or not finite.
     """
     try:
         size = size_of(state)
     except KeyError as error:
-        raise ValueError(f"there is no {error.args[0]}") from error
+        raise ValueError(f"the parameter {error.args[0]} is missing") from error
     if size.cabs_per_orb > _MOST_CABS:
-        raise ValueError(f"{size.cabs_per_orb} blocks of channel attention in a row are too many")
+        raise ValueError(f"cabs_per_orb={size.cabs_per_orb} is larger than {_MOST_CABS}")
     with torch.device("meta"):
         model = MPRNet(**asdict(size))
     expected = model.state_dict()
     faults = {
         "missing": [n for n in expected if n not in state],
-        "not known": [n for n in state if n not in expected],
+        "unexpected": [n for n in state if n not in expected],
         "of another shape": [
             f"{n} ({_shape(t)}, not {_shape(expected[n])})"
             for n, t in state.items()
@@ -70,4 +71,4 @@ def _shape(tensor: Tensor) -> str:
 
 def _count(names: list[str], what: str) -> str:
     shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    return f"{len(names)} weight{'s are' if len(names) > 1 else ' is'} {what} ({shown})"
+    return f"{len(names)} parameter{'s are' if len(names) > 1 else ' is'} {what} ({shown})"

@@ -1,6 +1,6 @@
-"""The weights inside the package, by name: so that a photo can be restored with no download.
+"""Pretrained weights that are part of the package and need no download.
 
-How they were trained, on what, and what they reach: docs/weights.md and docs/quality.md.
+docs/weights.md describes their training, docs/quality.md their quality.
 """
 
 from pathlib import Path
@@ -9,15 +9,18 @@ from mprnet_lit.utils.errors import UserError
 
 _FOLDER = Path(__file__).parent / "shipped"
 SHIPPED = tuple(sorted(path.stem for path in _FOLDER.glob("*.safetensors")))
-"""The names, which are the tasks'; each is an MPRNet ``tiny``."""
+"""Names of the shipped weights: one MPRNet of size ``tiny`` per task."""
 
 
 def shipped(name: str) -> Path:
-    """Return the file of the shipped weights of that name.
+    """Return the path of shipped weights.
+
+    Args:
+        name: name of a task in ``SHIPPED``.
 
     Raises:
-        UserError: no weights in the package have that name.
+        UserError: ``name`` is not in ``SHIPPED``.
     """
     if name not in SHIPPED:
-        raise UserError(f"no weights in the package are called {name}: choose {', '.join(SHIPPED)}")
+        raise UserError(f"name={name} must be one of the shipped weights: {', '.join(SHIPPED)}")
     return _FOLDER / f"{name}.safetensors"

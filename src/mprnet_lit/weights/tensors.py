@@ -1,4 +1,4 @@
-"""Reading what ``torch.save`` wrote, without running code or taking more memory than the file."""
+"""Safe reading of ``torch.save`` files: no code execution, bounded memory."""
 
 import zipfile
 from pathlib import Path
@@ -11,22 +11,22 @@ from mprnet_lit.utils.atomic import require_regular
 
 
 def read_tensors(path: Path) -> Any:
-    """Read tensors and plain values alone.
+    """Read a file of tensors and plain values.
 
     Raises:
-        UserError: it is a pipe or a device.
-        Exception: it is missing or damaged, or has code in it; of as many kinds as there are ways.
+        UserError: ``path`` is a pipe or a device.
+        Exception: the file is missing, damaged, or contains code. The readers raise many types.
     """
     require_regular(path)
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:  # torch compresses nothing
+        with zipfile.ZipFile(path) as archive:  # torch.save does not compress
             if sum(item.file_size for item in archive.infolist()) > path.stat().st_size:
-                raise ValueError("compressed, to become larger than the file")
+                raise ValueError("the content of the archive is larger than the file")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Tell whether every number of a tensor is stored, and not one of them for a million."""
+    """Return whether a tensor is dense and all of its elements are in its storage."""
     return (
         tensor.layout == torch.strided
         and tensor.device.type == "cpu"

@@ -1,4 +1,4 @@
-"""Settings of the training in a weights file: no path, no host name, no credential."""
+"""Training configuration in a weights file, without paths, host names and credentials."""
 
 import re
 from collections.abc import Mapping
@@ -30,24 +30,23 @@ _KEPT: tuple[str, ...] = (
         )
     ),
 )
-"""Keys of the settings, or groups of settings, that define a training."""
+"""Keys of the settings, or groups of settings, that define a training run."""
 _WORD = re.compile(r"[\w.+-]{1,100}")
-"""Name of a class, name of an option, or number; not a path or an address."""
+"""Name of a class or an option, or a number; no path or address matches."""
 _FOLDERS = re.compile(r"data\.(train|val)\.(?!_target_$|split$)")
 """Keys under ``data`` whose values name folders or files."""
 _DEEPEST = 16
 
 
 def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a resolved configuration that define a training.
+    """Return the settings of a resolved configuration that define a training run.
 
-    The result has the numbers, booleans and names of classes and options of the task, the network,
-    the data, the loss, the optimizer, the schedule and the augmentation, and the settings of the
-    trainer that decide what is computed. It drops strings that may be paths or addresses, values of
-    keys that look like secrets, and interpolations. The function is idempotent.
+    The result has numbers, booleans, and names of classes and options. It drops strings that may be
+    paths or addresses, values of keys that look like secrets, and interpolations. The function is
+    idempotent.
 
     Args:
-        config: nested settings of plain values.
+        config: nested mapping of plain values.
     """
     return _select(config, "", 0)
 
@@ -77,7 +76,7 @@ def _listed(value: Any, key: str, depth: int) -> Any:
 
 
 def _is_plain(value: Any, key: str, depth: int) -> bool:
-    """Tell whether a value, or every item of a list, is of a type that the result may have."""
+    """Return whether a value, or every item of a list, may be part of the result."""
     if isinstance(value, list | tuple):
         inside = (isinstance(v, Mapping) or _is_plain(v, key, depth + 1) for v in value)
         return depth <= _DEEPEST and all(inside)
