@@ -1,5 +1,6 @@
 """A short video with sound, tags and whatever else a test needs, and what is in a video."""
 
+import contextlib
 import io
 from fractions import Fraction
 
@@ -47,6 +48,13 @@ def add_extras(container):
     container.mux(view.encode(None))
 
 
+class SequentialFile:
+    """File without ``seek``."""
+
+    def __init__(self, file):
+        self.write = file.write
+
+
 def film(
     path,
     codec="libx264",
@@ -57,9 +65,19 @@ def film(
     turn=0,
     full=0,
     extras=False,
+    live=False,
+    movflags="",
 ):
-    """Half a second of a camera that pans over a cat."""
-    with av.open(str(path), "w") as container:
+    """Write half a second of a camera that pans over a cat.
+
+    ``live`` writes into a file that cannot be rewound, so that no length is declared.
+    """
+    with contextlib.ExitStack() as stack:
+        target, options = str(path), {"movflags": movflags} if movflags else {}
+        if live:
+            target = SequentialFile(stack.enter_context(path.open("wb")))
+        form = {".mkv": "matroska"}.get(path.suffix, path.suffix[1:])
+        container = stack.enter_context(av.open(target, "w", format=form, options=options))
         stream = container.add_stream(codec, rate, options={"crf": "10"})
         stream.width, stream.height = size
         stream.pix_fmt = {"png": "rgb24"}.get(codec, "yuv444p" if size[0] % 2 else "yuv420p")

@@ -1,5 +1,6 @@
 """A restored video keeps its times, size, sound and tags, and is written whole or not at all."""
 
+import struct
 import sys
 from fractions import Fraction
 from functools import partial
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.video.containers import is_cut_short
 from mprnet_lit.video.restore import count_frames, restore_video
 
 av = pytest.importorskip("av")
@@ -60,24 +60,62 @@ def test_a_video_may_be_replaced_by_its_restored_self(tmp_path):
     assert np.abs(look(path)[1].astype(int) - invert(before)).mean() < 4
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
-@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.8, 0.999])
-def test_a_video_cut_short_leaves_nothing(tmp_path, name, share):
+CONTAINERS = {
+    "a.mp4": {},
+    "faststart.mp4": {"movflags": "+faststart"},
+    "a.mov": {"sound": "pcm_s16le"},
+    "a.mkv": {"sound": "pcm_s16le"},
+    "silent.mkv": {"sound": None},
+    "a.webm": {"codec": "libvpx-vp9", "sound": None},
+    "a.avi": {"sound": "pcm_s16le"},
+    "mpeg4.avi": {"codec": "mpeg4", "sound": None},
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.6, 0.8, 0.9])
+def test_truncated_video_is_refused_before_the_first_frame(tmp_path, name, share):
     path, out = tmp_path / name, tmp_path / "new" / name
-    film(path, sound="pcm_s16le" if name != "a.mp4" else "aac")
-    whole = path.read_bytes()
-    assert not is_cut_short(path)
-    path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(UserError, match=rf"{name} .*damaged.*replace or remove it"):
-        restore_video(path, out, invert)
+    film(path, **CONTAINERS[name])
+    complete = path.read_bytes()
+    path.write_bytes(complete[: int(share * len(complete))])
+    with pytest.raises(UserError, match=rf"{name} .*damaged.*(replace|repair) or remove it"):
+        restore_video(path, out, lambda frame: pytest.fail("a frame was restored"))
     assert list(tmp_path.rglob("*")) == [path]
 
 
-def test_what_cameras_append_is_not_missed(tmp_path):
-    path = tmp_path / "a.mp4"
-    film(path)
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_trailing_bytes_are_ignored(tmp_path, name):
+    path = tmp_path / name
+    film(path, **CONTAINERS[name])
     path.write_bytes(path.read_bytes() + b"\xff" * 100)
-    assert not is_cut_short(path)
+    assert restore_video(path, tmp_path / "out.mkv", invert) == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mkv", {"sound": "pcm_s16le"}),
+        ("a.webm", {"codec": "libvpx-vp9", "sound": "libopus"}),
+        ("a.avi", {"codec": "mpeg4", "sound": "pcm_s16le"}),
+        ("a.mp4", {"movflags": "empty_moov+frag_keyframe+default_base_moof"}),
+    ],
+)
+def test_live_recording_without_declared_length_is_complete(tmp_path, name, options):
+    film(tmp_path / name, live=True, **options)
+    assert restore_video(tmp_path / name, tmp_path / "out.mkv", invert) == FRAMES
+
+
+def test_mp4_trimmed_by_an_edit_list_is_complete(tmp_path):
+    path = tmp_path / "a.mp4"
+    film(path, sound=None)
+    content = bytearray(path.read_bytes())
+    duration = content.index(b"elst") + 12  # in milliseconds: the movie's time scale is 1000
+    assert struct.unpack_from(">I", content, duration) == (480,)
+    struct.pack_into(">I", content, duration, 200)
+    path.write_bytes(content)
+    assert count_frames(path) < FRAMES
+    restore_video(path, tmp_path / "out.mkv", invert)
 
 
 def test_what_is_no_video_is_named(tmp_path):
@@ -91,7 +129,7 @@ def test_what_is_no_video_is_named(tmp_path):
         voice = container.add_stream("aac", 48_000)
         voice.layout = "mono"
         add_sound(container, voice, "flt")
-    with pytest.raises(UserError, match=r"sound\.mp4 holds no moving pictures"):
+    with pytest.raises(UserError, match=r"sound\.mp4 has no video stream"):
         restore_video(tmp_path / "sound.mp4", out, invert)
     assert not out.exists()
 

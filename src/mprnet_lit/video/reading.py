@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mprnet_lit.utils.errors import UserError, install_hint
-from mprnet_lit.video.containers import is_cut_short
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -37,9 +36,7 @@ def open_video(path: Path) -> "Iterator[InputContainer]":
 
     if not path.is_file():
         raise UserError(f"there is no video {path}: check the path")
-    with _explained(path):
-        if is_cut_short(path):
-            raise ValueError("cut short")
+    with explained(path):
         container = av.open(
             str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace"
         )
@@ -54,7 +51,7 @@ def moving_pictures(path: Path, container: "InputContainer") -> "VideoStream":
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             return stream
-    raise UserError(f"{path} holds no moving pictures: leave it out")
+    raise UserError(f"{path} has no video stream, or is damaged: replace or remove it")
 
 
 def decoder_of(pictures: "VideoStream") -> "VideoCodecContext":
@@ -89,7 +86,7 @@ def first_frame(path: Path) -> "VideoFrame":
 def reading(path: Path, items: Iterator[Any]) -> Iterator[Any]:
     """Yield the items; an error in getting one names the file."""
     while True:
-        with _explained(path):
+        with explained(path):
             item = next(items, None)
         if item is None:
             return
@@ -98,7 +95,7 @@ def reading(path: Path, items: Iterator[Any]) -> Iterator[Any]:
 
 def decoding(path: Path, decoder: "VideoCodecContext", packet: "Packet[Any]") -> "list[VideoFrame]":
     """Decode a packet; an error names the file."""
-    with _explained(path):
+    with explained(path):
         return decoder.decode(packet)
 
 
@@ -112,7 +109,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn an error in reading into one sentence."""
     import av
 

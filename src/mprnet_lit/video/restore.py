@@ -18,6 +18,7 @@ from mprnet_lit.video.reading import (
     closing,
     decoder_of,
     decoding,
+    explained,
     first_frame,
     moving_pictures,
     naming,
@@ -27,6 +28,7 @@ from mprnet_lit.video.reading import (
     writing,
 )
 from mprnet_lit.video.streams import add_copies, add_encoder, kept, open_encoder, write_header
+from mprnet_lit.video.truncation import LengthCheck
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -81,8 +83,8 @@ def restore_video(
         raise UserError(f"can't write {destination}: its format is unknown; use one of {known}")
     import av
 
-    first = first_frame(source)
     times = frame_times(source)
+    first = first_frame(source)
     options = {"movflags": "+faststart"} if form in ("mp4", "mov") else {}
     advice = "make room there, or choose another folder or format"
     with replacing(destination, "the video", advice) as file, open_video(source) as container:
@@ -110,8 +112,16 @@ def frame_times(path: Path) -> list[int]:
         UserError: PyAV is not installed; the file is missing, damaged or not a video.
     """
     with open_video(path) as container:
-        packets = reading(path, container.demux(moving_pictures(path, container)))
-        return sorted(p.pts or 0 for p in packets if p.size > 0 and not p.is_discard)
+        pictures = moving_pictures(path, container)
+        check, times = LengthCheck(container, pictures), []
+        for packet in reading(path, container.demux()):
+            with explained(path):
+                check.add(packet)
+            if packet.stream is pictures and packet.size > 0 and not packet.is_discard:
+                times.append(packet.pts or 0)
+        with explained(path):
+            check.finish()
+    return sorted(times)
 
 
 @dataclass(frozen=True)
