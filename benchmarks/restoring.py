@@ -94,8 +94,8 @@ def time_overlap(photos: int, side: int, rounds: int) -> None:
         register_resolvers()
         arguments = [f"weights={folder}/w.safetensors", f"input='{folder}/*.png'"]
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            arguments += ["mode=restore", f"output={folder}/out", "overwrite=true", "device=cpu"]
-            config = hydra.compose("config", arguments)
+            arguments += [f"output={folder}/out", "overwrite=true", "inference.device=cpu"]
+            config = hydra.compose("restore", arguments)
         for number in range(rounds + 1):
             for way, parts in ways.items():
                 started = time.perf_counter()
@@ -116,7 +116,7 @@ def measure_memory(size: SizeName, megapixels: float) -> None:
         cv2.imwrite(f"{folder}/photo.jpg", photo)
         torch.manual_seed(0)
         weights.save(MPRNet.from_size(size), f"{folder}/w.safetensors")
-        command = [sys.executable, "-m", "mprnet_lit", "mode=restore", "device=cpu",
+        command = [sys.executable, "-m", "mprnet_lit", "mode=restore", "inference.device=cpu",
                    "weights=w.safetensors", "input=photo.jpg", "output=out.jpg"]  # fmt: skip
         started = time.perf_counter()
         subprocess.run(command, cwd=folder, check=True)

@@ -121,7 +121,7 @@ def config(data: bytes, folder: Path) -> None:
     register_resolvers()
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            composed = compose("config", overrides=["model=tiny", "paths.run=here", *overrides])
+            composed = compose("train", overrides=["model=tiny", "paths.run=here", *overrides])
         sizes = (composed.model.width, composed.model.cabs_per_orb)
         if any(isinstance(size, int) and size > 64 for size in sizes):
             raise UserError("a network too large to be built here by the thousand")
