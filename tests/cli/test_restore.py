@@ -184,7 +184,7 @@ def test_a_video(cli, folder):
             output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         output.mux(stream.encode())
     outcome = cli(*RUN, "input=in/clip.mp4", "output=out")
-    note = "Not kept from in/clip.mp4 in clip.mp4: full color resolution (4:2:0 is written)"
+    note = "in/clip.mp4: the output drops full color resolution (4:2:0 is written)"
     assert note in outcome.output.splitlines()
     with av.open(str(folder / "out" / "clip.mp4")) as restored:
         frames = list(restored.decode(video=0))

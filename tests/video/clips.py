@@ -1,4 +1,4 @@
-"""A short video with sound, tags and whatever else a test needs, and what is in a video."""
+"""Writing a short video for a test, and reading the properties of a video."""
 
 import contextlib
 import io
@@ -33,7 +33,7 @@ def add_sound(container, stream, kind):
 
 
 def add_extras(container):
-    """A cover, a second view of one frame, a font and a chapter."""
+    """Add a cover image, a second video stream of one frame, a font and a chapter."""
     cover = io.BytesIO()
     Image.new("RGB", (16, 16)).save(cover, "JPEG")
     container.add_attachment("cover.jpg", "image/jpeg", cover.getvalue())
@@ -102,13 +102,14 @@ def film(
 
 
 def look(path):
+    """Return the properties and the frames (N, H, W, 3) of a video."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         facts = {
             "rate": stream.average_rate,
             "size": (stream.width, stream.height),
             "shape": stream.sample_aspect_ratio,
-            "colours": (stream.color_range, stream.colorspace),
+            "color": (stream.color_range, stream.colorspace),
             "title": container.metadata.get("title"),
             "language": stream.language,
         }

@@ -1,6 +1,6 @@
-"""Clips that show a chart of colors, and what a player shows of a clip.
+"""Clips of a color chart, and the colors that a player shows for a clip.
 
-Both are computed here, without FFmpeg's scaler, which the package uses.
+The conversions are computed in NumPy, independently of libswscale, which the package uses.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ import numpy as np
 RATE = Fraction(25)
 BLOCK = 16
 SD, HD = (128, 64), (1280, 32)
-# Shares of red and blue in luma, by FFmpeg's number for a matrix.
+# Weights of red and blue in luma for each matrix number of ITU-T H.273.
 LUMA = {
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),
@@ -25,7 +25,7 @@ LUMA = {
 
 @dataclass(frozen=True)
 class Clip:
-    """An input: how it is encoded and tagged; tags are matrix, range, primaries, transfer."""
+    """Encoder settings and color tags (matrix, range, primaries, transfer) of a test clip."""
 
     name: str
     codec: str
@@ -36,7 +36,7 @@ class Clip:
 
 
 def chart(size):
-    """A ramp of 16 grays, the corners of the RGB cube and other colors, each a block."""
+    """Return blocks of 16 gray levels, the corners of the RGB cube and random colors."""
     width, height = size[0] // BLOCK, size[1] // BLOCK
     grays = np.repeat(np.linspace(0, 255, 16).round()[:, None], 3, 1)
     corners = np.indices((2, 2, 2)).reshape(3, 8).T * 255
@@ -60,7 +60,7 @@ def is_ycbcr(form):
 
 
 def scales(form, color_range):
-    """Offset and length of luma, half the range of chroma, by bits and range."""
+    """Return offset and range of luma, and range and center of chroma."""
     bits = form.components[0].bits
     gray = len(form.components) < 3
     full = color_range == 2 or form.name.startswith("yuvj") or (gray and color_range != 1)
@@ -69,7 +69,7 @@ def scales(form, color_range):
 
 
 def frame_of(clip, rgb, tags):
-    """A frame of the colors, computed here rather than by FFmpeg's scaler."""
+    """Convert RGB to a frame without libswscale."""
     frame = av.VideoFrame(*clip.size, clip.pix_fmt)
     alpha = alpha_ramp(clip.size)
     if frame.format.is_rgb:
@@ -112,7 +112,7 @@ def encode(path, clip, frames=2):
 
 
 def decode(path):
-    """The frames as RGBA, as a player shows them by their tags, and the stream's tags."""
+    """Return the frames as RGBA, converted by their tags, and the tags of the stream."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         decoder = stream.codec_context
@@ -148,7 +148,7 @@ def shown(frame):
 
 
 def means(pictures):
-    """The mean colors inside of the blocks, away from what neighbors blur."""
+    """Return the mean color of the center of each block, away from blurred edges."""
     count, height, width, channels = pictures.shape
     shape = (count, height // BLOCK, BLOCK, width // BLOCK, BLOCK, channels)
     blocks = pictures.reshape(shape)[:, :, 5:11, :, 5:11].astype(float)

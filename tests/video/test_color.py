@@ -1,4 +1,4 @@
-"""A restored video shows the colors of its source, whatever the input and the container."""
+"""A restored video has the colors of its source, for all kinds of input and containers."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ CLIPS = [
     Clip("mpeg4.avi", "mpeg4", "yuv420p", FINE),
     Clip("raw_rgb.avi", "rawvideo", "bgr24"),
     Clip("raw.avi", "rawvideo", "yuv420p"),
-    Clip("gray.mkv", "ffv1", "gray"),  # full range, as for FFmpeg
+    Clip("gray.mkv", "ffv1", "gray"),  # full range, as in FFmpeg
     Clip("gray_limited.mkv", "ffv1", "gray", {}, (2, 1, 2, 2)),
     Clip("gray_ten_bits.mkv", "ffv1", "gray10le"),
 ]
@@ -92,7 +92,7 @@ def expected_tags(clip, suffix, form):
     if not is_ycbcr(form):
         matrix, levels = default_matrix(clip.size), 1
     if suffix == ".webm":
-        levels = levels or 1  # which VP9 always says
+        levels = levels or 1  # VP9 always signals the range
         matrix = 6 if matrix == 4 else matrix
     if suffix == ".mov" and form.components[-1].is_alpha:
         matrix, levels = 6 if matrix == 5 else matrix, levels or 1
@@ -101,7 +101,7 @@ def expected_tags(clip, suffix, form):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
-def test_levels_and_tags_survive(encoded, tmp_path, clip, suffix):
+def test_pixel_values_and_tags_are_kept(encoded, tmp_path, clip, suffix):
     source, out = encoded(clip), tmp_path / f"out{suffix}"
     seen, events = [], []
 
@@ -110,7 +110,7 @@ def test_levels_and_tags_survive(encoded, tmp_path, clip, suffix):
         events.append("frame")
         return frame
 
-    assert restore_video(source, out, restore, say=events.append) == 2
+    assert restore_video(source, out, restore, notify=events.append) == 2
     before, _ = decode(source)
     after, tags = decode(out)
     form = av.VideoFormat(clip.pix_fmt)
@@ -120,14 +120,16 @@ def test_levels_and_tags_survive(encoded, tmp_path, clip, suffix):
     if len(form.components) == 1:
         truth = np.repeat((truth @ (0.299, 0.587, 0.114)).round()[..., None], 3, 2)
     truth = means(truth[None])
-    assert np.abs(means(before)[:, :3] - truth).max() < 2  # this test's own arithmetic
+    assert np.abs(means(before)[:, :3] - truth).max() < 2  # checks the conversion of this test
     assert np.abs(means(np.stack(seen)) - truth).max() < 2
     error = means(after)[:, :3] - means(before)[:, :3]
     assert np.abs(error).max() < 5
     assert np.abs(error.mean(0)).max() < 0.6
 
     notes = [event for event in events if event != "frame"]
-    assert notes == events[: len(notes)] and len(notes) <= 1  # one line, before the first frame
+    assert (
+        notes == events[: len(notes)] and len(notes) <= 1
+    )  # at most one line, before the first frame
     note = "".join(notes)
     if form.components[-1].is_alpha and len(form.components) > 3:
         kept = suffix in (".webm", ".mov")
@@ -145,7 +147,7 @@ def test_levels_and_tags_survive(encoded, tmp_path, clip, suffix):
     assert ("color primaries" in note) == (suffix == ".avi" and clip.tags[2:] != (2, 2))
 
 
-def test_a_matrix_that_changes_midway_is_followed(tmp_path):
+def test_matrix_change_midway_is_applied(tmp_path):
     path = tmp_path / "changing.avi"
     two_parts(path, (6, 1, 2, 2), (1, 2, 2, 2))
     restore_video(path, tmp_path / "out.mkv", lambda frame: frame)
@@ -156,16 +158,18 @@ def test_a_matrix_that_changes_midway_is_followed(tmp_path):
         assert np.abs(means(part)[:, :3] - truth).max() < 5
 
 
-def test_a_transfer_that_changes_midway_is_refused(tmp_path):
+def test_transfer_change_midway_is_refused(tmp_path):
     path, out = tmp_path / "changing.avi", tmp_path / "out.mkv"
     two_parts(path, (9, 1, 9, 14), (9, 1, 9, 16))
-    with pytest.raises(UserError, match=r"changing\.avi .*transfer change midway: split it"):
+    with pytest.raises(
+        UserError, match=r"changing\.avi .*color tags change midway: split the file"
+    ):
         restore_video(path, out, lambda frame: frame)
     assert not out.exists()
 
 
 def two_parts(path, *parts):
-    """Write two frames with each of the tags: H.264, whose headers stand between, in AVI."""
+    """Write two frames of H.264 with each set of tags into an AVI."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", RATE, options=X264)
         stream.width, stream.height = SD
@@ -190,7 +194,7 @@ def two_parts(path, *parts):
                     container.mux(packet)
 
 
-def test_an_unknown_matrix_is_refused(tmp_path):
+def test_unsupported_matrix_is_refused(tmp_path):
     path = tmp_path / "ycgco.mkv"
     clip = Clip(path.name, "libx264", "yuv444p", X264)
     with av.open(str(path), "w") as container:
@@ -202,5 +206,5 @@ def test_an_unknown_matrix_is_refused(tmp_path):
         frame.pts, frame.time_base = 0, 1 / RATE
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(UserError, match=r"ycgco\.mkv .*YCgCo, is not supported: convert it"):
+    with pytest.raises(UserError, match=r"ycgco\.mkv .*YCgCo is not supported: convert it"):
         restore_video(path, tmp_path / "out.mkv", pytest.fail)

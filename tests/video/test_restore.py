@@ -1,4 +1,4 @@
-"""A restored video keeps its times, size, sound and tags, and is written whole or not at all."""
+"""Restoring a video keeps its time stamps, size, sound and tags, and writes atomically."""
 
 import struct
 import sys
@@ -33,13 +33,13 @@ def invert(frame):
         ("old.avi", {"codec": "mpeg4", "sound": "pcm_s16le", "rate": Fraction(24_000, 1001)}),
     ],
 )
-def test_all_but_the_pictures_is_kept(tmp_path, name, options):
+def test_everything_but_the_pixels_is_kept(tmp_path, name, options):
     film(tmp_path / name, **options)
-    told = []
+    calls = []
     out = tmp_path / "new" / name
-    count = restore_video(tmp_path / name, out, invert, lambda *numbers: told.append(numbers))
+    count = restore_video(tmp_path / name, out, invert, lambda *numbers: calls.append(numbers))
     assert count == FRAMES == count_frames(tmp_path / name) == count_frames(out)
-    assert told == [(i + 1, FRAMES) for i in range(FRAMES)]
+    assert calls == [(i + 1, FRAMES) for i in range(FRAMES)]
     before, pictures = look(tmp_path / name)
     after, inverted = look(out)
     assert after == before
@@ -52,7 +52,7 @@ def test_all_but_the_pictures_is_kept(tmp_path, name, options):
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_a_video_may_be_replaced_by_its_restored_self(tmp_path):
+def test_output_may_replace_the_source(tmp_path):
     path = tmp_path / "cat.mp4"
     film(path)
     _, before = look(path)
@@ -118,12 +118,12 @@ def test_mp4_trimmed_by_an_edit_list_is_complete(tmp_path):
     restore_video(path, tmp_path / "out.mkv", invert)
 
 
-def test_what_is_no_video_is_named(tmp_path):
+def test_other_files_are_refused(tmp_path):
     text, out = tmp_path / "text.mp4", tmp_path / "out.mp4"
     text.write_text("#EXTM3U\nhttp://localhost/a.ts\n")
     with pytest.raises(UserError, match=r"text\.mp4 is not a readable video"):
         restore_video(text, out, invert)
-    with pytest.raises(UserError, match=r"there is no video .*gone\.mp4"):
+    with pytest.raises(UserError, match=r"video .*gone\.mp4 does not exist"):
         restore_video(tmp_path / "gone.mp4", out, invert)
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         voice = container.add_stream("aac", 48_000)
@@ -134,7 +134,7 @@ def test_what_is_no_video_is_named(tmp_path):
     assert not out.exists()
 
 
-def test_what_cannot_be_written_is_said(tmp_path):
+def test_unwritable_output_is_refused(tmp_path):
     film(tmp_path / "cat.mkv", sound="pcm_s16le")
     restore = partial(restore_video, tmp_path / "cat.mkv", restore=invert)
     with pytest.raises(UserError, match=r"cat\.webm.*audio.*pcm_s16le.*choose \.mkv"):
@@ -148,10 +148,10 @@ def test_what_cannot_be_written_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_run_leaves_an_earlier_file_alone(tmp_path, stop):
+def test_interrupted_run_keeps_the_previous_output(tmp_path, stop):
     path, out = tmp_path / "cat.mp4", tmp_path / "out.mp4"
     film(path)
-    out.write_bytes(b"earlier")
+    out.write_bytes(b"previous")
 
     def progress(done, total):
         if done == 5:
@@ -159,11 +159,11 @@ def test_an_interrupted_run_leaves_an_earlier_file_alone(tmp_path, stop):
 
     with pytest.raises(stop):
         restore_video(path, out, invert, progress)
-    assert out.read_bytes() == b"earlier"
+    assert out.read_bytes() == b"previous"
     assert sorted(tmp_path.iterdir()) == [path, out]
 
 
-def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
+def test_missing_pyav_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match=r"pip install -e '.*\[video\]'"):
         count_frames(tmp_path / "a.mp4")

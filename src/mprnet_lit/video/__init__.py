@@ -1,1 +1,1 @@
-"""Video files: decoding, color conversion, encoding."""
+"""Video files: decoding, color conversion, restoration, encoding."""

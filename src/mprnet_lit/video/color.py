@@ -1,6 +1,7 @@
-"""Conversion between the frames of a video and RGB, by the tags for matrix and range.
+"""Conversion between video frames and RGB arrays.
 
-Tags are FFmpeg's numbers, those of ITU-T H.273; 2 stands for "unspecified".
+The color tags (matrix, range, primaries, transfer) are numbers of ITU-T H.273, as in FFmpeg;
+2 means unspecified.
 """
 
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
 _UNKNOWN_RANGE = 0
 BT709, BT601 = 1, 6
-# The matrices that FFmpeg's scaler knows, by the scaler's own numbers.
-_SCALER = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
-_REFUSED = {8: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICtCp"}
+# Matrix number of libswscale for each supported matrix number of H.273.
+_SCALER_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
+_UNSUPPORTED = {8: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICtCp"}
 _PRIMARIES = {1, *range(4, 13), 22}
 _TRANSFERS = {1, *range(4, 19)}
 
@@ -35,29 +36,29 @@ class Color:
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
 
-    def coding(self, width: int, height: int) -> tuple[int, int]:
-        """Return the scaler's matrix and the range of YCbCr frames with these tags."""
+    def scaler_settings(self, width: int, height: int) -> tuple[int, int]:
+        """Return the libswscale matrix and the range for YCbCr frames with these tags."""
         matrix = default_matrix(width, height) if self.matrix == UNSPECIFIED else self.matrix
-        return _SCALER[matrix], FULL if self.range == FULL else LIMITED
+        return _SCALER_MATRIX[matrix], FULL if self.range == FULL else LIMITED
 
-    def has_gamut_of(self, other: "Color") -> bool:
-        """Return whether primaries and transfer equal the other's, where both are specified."""
+    def matches_gamut(self, other: "Color") -> bool:
+        """Return whether primaries and transfer match; an unspecified tag matches any other."""
         pairs = (self.primaries, other.primaries), (self.transfer, other.transfer)
-        return all(one == two or UNSPECIFIED in (one, two) for one, two in pairs)
+        return all(a == b or UNSPECIFIED in (a, b) for a, b in pairs)
 
 
-def color_of(frame: "VideoFrame") -> Color:
-    """Return a frame's tags; those that have no meaning count as unspecified.
+def frame_color(frame: "VideoFrame") -> Color:
+    """Return the color tags of a frame; invalid tags are replaced by "unspecified".
 
     Raises:
-        UserError: the scaler has no such matrix.
+        UserError: the color matrix is not supported by libswscale.
     """
     matrix = frame.colorspace if is_ycbcr(frame.format) else UNSPECIFIED
-    if matrix in (0, 3):  # RGB, which YCbCr is not, and a reserved number
+    if matrix in (0, 3):  # RGB and a reserved number: invalid for YCbCr
         matrix = UNSPECIFIED
-    if matrix != UNSPECIFIED and matrix not in _SCALER:
-        name = _REFUSED.get(matrix, f"number {matrix}")
-        raise UserError(f"its color matrix, {name}, is not supported: convert it to BT.709 first")
+    if matrix != UNSPECIFIED and matrix not in _SCALER_MATRIX:
+        name = _UNSUPPORTED.get(matrix, f"number {matrix}")
+        raise UserError(f"its color matrix {name} is not supported: convert it to BT.709")
     full = frame.format.name.startswith("yuvj")
     return Color(
         matrix,
@@ -68,79 +69,93 @@ def color_of(frame: "VideoFrame") -> Color:
 
 
 def default_matrix(width: int, height: int) -> int:
-    """Return the matrix that players take for a video without a tag: BT.709 for HD, else BT.601."""
+    """Return the matrix that players assume for an untagged video: BT.709 for HD, else BT.601."""
     return BT709 if width >= 1280 or height > 576 else BT601
 
 
-def is_ycbcr(form: "VideoFormat") -> bool:
-    """Tell YCbCr from RGB and gray."""
-    return not form.is_rgb and len(form.components) >= 3
+def is_ycbcr(pixel_format: "VideoFormat") -> bool:
+    """Return whether a pixel format is YCbCr (not RGB, a palette or gray)."""
+    return not pixel_format.is_rgb and len(pixel_format.components) >= 3
 
 
-def is_gray(form: "VideoFormat") -> bool:
-    """Tell gray, with or without alpha, from RGB, a palette and YCbCr."""
-    return not form.is_rgb and not form.has_palette and len(form.components) < 3
+def is_gray(pixel_format: "VideoFormat") -> bool:
+    """Return whether a pixel format is gray, with or without alpha."""
+    return (
+        not pixel_format.is_rgb
+        and not pixel_format.has_palette
+        and len(pixel_format.components) < 3
+    )
 
 
 def has_alpha(frame: "VideoFrame") -> bool:
-    """Tell whether a frame has an alpha channel; a palette, whether one of its colors has."""
+    """Return whether a frame has an alpha channel or a palette with a transparent color."""
     if frame.format.has_palette:
         return bool(frame.reformat(format="rgba").to_ndarray()[..., 3].min() < 255)
     return any(component.is_alpha for component in frame.format.components)
 
 
 def to_rgb(frame: "VideoFrame", alpha: bool = False) -> NDArray[np.uint8]:
-    """Return a frame's pixels as (H, W, 3) RGB of 0 to 255, or (H, W, 4) RGBA.
+    """Convert a frame to RGB, shape (H, W, 3), or RGBA, shape (H, W, 4), with 8 bits.
 
-    More than 8 bits are rounded. Frames without a matrix are converted by ``default_matrix``,
-    those without a range by the limited one, but gray, which is full as for FFmpeg.
+    More than 8 bits are rounded. The matrix defaults to :func:`default_matrix`. The range defaults
+    to limited, or to full for gray (as in FFmpeg).
+
+    Args:
+        frame: decoded frame of any pixel format.
+        alpha: return RGBA instead of RGB.
 
     Raises:
-        UserError: the scaler does not have the frame's matrix.
+        UserError: the color matrix is not supported by libswscale.
     """
-    tags = color_of(frame)
-    matrix, levels = tags.coding(frame.width, frame.height)
+    tags = frame_color(frame)
+    matrix, levels = tags.scaler_settings(frame.width, frame.height)
     pixels = frame.reformat(
         format="rgba" if alpha else "rgb24",
         src_colorspace=matrix,
         dst_colorspace=matrix,
         src_color_range=levels if is_ycbcr(frame.format) else FULL,
         dst_color_range=FULL,
-        interpolation=_scaling(),
+        interpolation=_scaler_flags(),
     ).to_ndarray()
     rgb = np.asarray(pixels, np.uint8)
-    if is_gray(frame.format) and tags.range == LIMITED:  # which the scaler takes for full
+    if is_gray(frame.format) and tags.range == LIMITED:  # libswscale treats gray as full range
         gray = (rgb[..., :3].astype(np.float32) - 16) * (255 / 219)
         rgb = np.dstack((gray.round().clip(0, 255).astype(np.uint8), rgb[..., 3:]))
     return rgb
 
 
 def to_frame(pixels: NDArray[np.uint8], pix_fmt: str, color: Color) -> "VideoFrame":
-    """Return a YCbCr frame of (H, W, 3) RGB or (H, W, 4) RGBA, with these tags."""
+    """Convert RGB or RGBA pixels to a YCbCr frame.
+
+    Args:
+        pixels: RGB, shape (H, W, 3), or RGBA, shape (H, W, 4), uint8.
+        pix_fmt: FFmpeg's name of a YCbCr pixel format.
+        color: color tags of the frame.
+    """
     import av
 
     name = "rgba" if pixels.shape[2] == 4 else "rgb24"
-    matrix, levels = color.coding(pixels.shape[1], pixels.shape[0])
+    matrix, levels = color.scaler_settings(pixels.shape[1], pixels.shape[0])
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=name).reformat(
         format=pix_fmt,
         src_colorspace=matrix,
         dst_colorspace=matrix,
         src_color_range=FULL,
         dst_color_range=levels,
-        interpolation=_scaling(),
+        interpolation=_scaler_flags(),
     )
     set_color(frame, color)
     return frame
 
 
 def set_color(tagged: Any, color: Color) -> None:
-    """Set the tags of a frame or of an encoder."""
+    """Set the color tags of a frame or an encoder."""
     tagged.colorspace, tagged.color_range = color.matrix, color.range
     tagged.color_primaries, tagged.color_trc = color.primaries, color.transfer
 
 
-def _scaling() -> int:
-    """Return the scaler's flags. Without the last three it makes 4:2:0 darker, by a level or so."""
+def _scaler_flags() -> int:
+    """Return the flags of libswscale. The last three avoid a darkening of 4:2:0 by one level."""
     from av.video.reformatter import Interpolation as Flag
 
     return Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT | Flag.FULL_CHR_H_INP

@@ -1,4 +1,4 @@
-"""The encoder of each video container, and the properties of a video that it cannot hold."""
+"""Encoder settings of each video container, and the properties that a container drops."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from mprnet_lit.video.color import (
     LIMITED,
     UNSPECIFIED,
     Color,
-    color_of,
     default_matrix,
+    frame_color,
     has_alpha,
     is_gray,
     is_ycbcr,
@@ -41,28 +41,39 @@ _SIDE_DATA = {
 
 @dataclass(frozen=True)
 class Encoding:
-    """An encoder, its pixel formats for even and odd sizes, and the tags that it can hold."""
+    """Encoder settings.
+
+    Attributes:
+        codec: FFmpeg's name of the encoder.
+        options: options of the encoder.
+        pix_fmt: pixel format for frames with even height and width.
+        odd_pix_fmt: pixel format for frames with an odd height or width.
+        alpha: whether the pixel formats have an alpha channel.
+        matrices: color matrices (numbers of ITU-T H.273) that the encoder can signal.
+        full_range: whether the encoder can signal full range.
+        tags: whether the encoder can signal color tags at all.
+    """
 
     codec: str
     options: dict[str, str] = field(repr=False)
     pix_fmt: str = "yuv420p"
-    odd: str = "yuv444p"
+    odd_pix_fmt: str = "yuv444p"
     alpha: bool = False
     matrices: frozenset[int] = frozenset({1, 5, 6, 7, 9})
     full_range: bool = True
     tags: bool = True
 
-    def pixels(self, width: int, height: int) -> str:
-        """Return the pixel format for a size."""
-        return self.odd if width % 2 or height % 2 else self.pix_fmt
+    def pix_fmt_for(self, width: int, height: int) -> str:
+        """Return the pixel format for a frame size."""
+        return self.odd_pix_fmt if width % 2 or height % 2 else self.pix_fmt
 
-    def color(self, first: "VideoFrame") -> Color:
-        """Return the tags to write, of which a player makes the colors of the first frame.
+    def color_for(self, first: "VideoFrame") -> Color:
+        """Return the color tags to write, given the first frame of the source.
 
-        RGB and gray become YCbCr of limited range. A matrix or range that can't be held is
-        replaced by the one that players take without a tag.
+        RGB and gray are written as YCbCr of limited range. A matrix or range that the encoder
+        cannot signal is replaced by the default of players for untagged video.
         """
-        color = color_of(first)
+        color = frame_color(first)
         matrix = default_matrix(first.width, first.height)
         if not self.tags:
             return Color()
@@ -82,23 +93,24 @@ _VP9_ALPHA = replace(
     _VP9,
     options=_VP9_OPTIONS | {"auto-alt-ref": "0"},
     pix_fmt="yuva420p",
-    odd="yuva420p",
+    odd_pix_fmt="yuva420p",
     alpha=True,
 )
 _PRORES_ALPHA = Encoding(
     "prores_ks",
     {"profile": "4444"},
     pix_fmt="yuva444p10le",
-    odd="yuva444p10le",
+    odd_pix_fmt="yuva444p10le",
     alpha=True,
     matrices=frozenset({1, 6, 9}),
     full_range=False,
 )
-# For AVI, which has no time stamps: read from there, H.264 comes a frame late. 118 is 1 quantizer.
+# AVI has no time stamps, so that its decoders return H.264 one frame late. FFmpeg's quality scale
+# has 118 units per quantizer step.
 _MPEG4 = Encoding(
     "mpeg4",
     {"flags": "+qscale", "global_quality": str(2 * 118)},
-    odd="yuv420p",
+    odd_pix_fmt="yuv420p",
     full_range=False,
     tags=False,
 )
@@ -110,114 +122,122 @@ _ENCODINGS = {
 }
 
 
-def encoding_of(form: str, alpha: bool) -> Encoding:
-    """Return the encoding for a container, with an alpha channel if wanted and possible."""
-    return _ENCODINGS.get((form, alpha)) or _ENCODINGS.get((form, False), _H264)
+def encoding_for(container_format: str, alpha: bool) -> Encoding:
+    """Return the encoder settings for a container.
 
-
-def frame_rate(pictures: "VideoStream", times: Sequence[int], form: str) -> Fraction:
-    """Return the frame rate to write.
-
-    AVI has no time stamps but a constant rate. Of uneven times that is the most frequent one, but
-    no less than the mean, so that no frame comes much later than it should.
+    Args:
+        container_format: FFmpeg's name of the container.
+        alpha: prefer an encoder with an alpha channel, if the container supports one.
     """
-    rate = pictures.average_rate or pictures.guessed_rate or Fraction(25)
-    if form != "avi":
+    return _ENCODINGS.get((container_format, alpha)) or _ENCODINGS.get(
+        (container_format, False), _H264
+    )
+
+
+def frame_rate(stream: "VideoStream", timestamps: Sequence[int], container_format: str) -> Fraction:
+    """Return the frame rate to write, in frames per second.
+
+    AVI has a constant frame rate instead of time stamps. For a source with a variable rate, this is
+    the most frequent rate, or the mean rate if that is higher, so that no frame is shown late.
+
+    Args:
+        stream: video stream of the source.
+        timestamps: sorted time stamps of all frames, in units of the stream's time base.
+        container_format: FFmpeg's name of the output container.
+    """
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    if container_format != "avi":
         return rate
-    if not is_even(times) and pictures.time_base:
-        steps = Counter(after - before for before, after in pairwise(times))
-        usual = Fraction(steps.most_common(1)[0][0])
-        mean = Fraction(times[-1] - times[0], len(times) - 1)
-        rate = 1 / (pictures.time_base * (min(usual, mean) or mean))
-    return 1 / (1 / rate).limit_denominator(65_535)  # MPEG-4 counts in 16 bits
+    if not is_constant_rate(timestamps) and stream.time_base:
+        steps = Counter(after - before for before, after in pairwise(timestamps))
+        mode = Fraction(steps.most_common(1)[0][0])
+        mean = Fraction(timestamps[-1] - timestamps[0], len(timestamps) - 1)
+        rate = 1 / (stream.time_base * (min(mode, mean) or mean))
+    return 1 / (1 / rate).limit_denominator(65_535)  # MPEG-4 has a 16-bit clock
 
 
-def is_even(times: Sequence[int]) -> bool:
-    """Tell whether time stamps come at a constant rate, to within their rounding."""
-    steps = [after - before for before, after in pairwise(times)]
+def is_constant_rate(timestamps: Sequence[int]) -> bool:
+    """Return whether the time stamps have a constant interval, apart from rounding."""
+    steps = [after - before for before, after in pairwise(timestamps)]
     return not steps or max(steps) - min(steps) <= 1
 
 
-def losses(
+def dropped_properties(
     source: "InputContainer",
-    pictures: "VideoStream",
+    stream: "VideoStream",
     first: "VideoFrame",
-    times: Sequence[int],
-    form: str,
+    timestamps: Sequence[int],
+    container_format: str,
 ) -> list[str]:
-    """Name the properties and streams of a video that are not written into a container.
+    """Return the names of the properties and streams of a video that the output does not keep.
 
     Args:
-        source: the video, open.
-        pictures: the stream that is restored.
-        first: its first frame.
-        times: all frames' time stamps, in order.
-        form: the container to be written, by FFmpeg's name.
+        source: opened source video.
+        stream: video stream that is restored.
+        first: first frame of the stream.
+        timestamps: sorted time stamps of all frames.
+        container_format: FFmpeg's name of the output container.
     """
-    encoding = encoding_of(form, has_alpha(first))
-    return [
-        *_picture_losses(pictures, first, encoding, form),
-        *_container_losses(source, pictures, first, times, form),
-        *_stream_losses(source, pictures),
-    ]
+    dropped = _dropped_by_encoder(stream, first, encoding_for(container_format, has_alpha(first)))
+    aspect = stream.sample_aspect_ratio
+    if container_format == "webm" and aspect not in (None, 0, 1):
+        dropped.append(f"the pixel aspect ratio {aspect}")
+    if container_format == "avi":
+        dropped += _dropped_by_avi(source, stream, first, timestamps)
+    return dropped + _dropped_streams(source, stream)
 
 
-def _picture_losses(
-    pictures: "VideoStream", first: "VideoFrame", encoding: Encoding, form: str
+def _dropped_by_encoder(
+    stream: "VideoStream", first: "VideoFrame", encoding: Encoding
 ) -> list[str]:
     from av.video.format import VideoFormat
 
-    lost, shape = [], first.format
-    written = VideoFormat(encoding.pixels(first.width, first.height))
-    bits = max(component.bits for component in shape.components)
+    dropped, pixel_format = [], first.format
+    written = VideoFormat(encoding.pix_fmt_for(first.width, first.height))
+    bits = max(component.bits for component in pixel_format.components)
     if bits > 8:
-        lost.append(f"{bits} bits (8 are written)")
-    if not is_gray(shape) and _chroma(shape) > _chroma(written):
-        lost.append("full color resolution (4:2:0 is written)")
-    if not encoding.alpha and (has_alpha(first) or pictures.metadata.get("alpha_mode") == "1"):
-        lost.append("the alpha channel (.webm and .mov keep it)")
+        dropped.append(f"{bits} bits (8 are written)")
+    if not is_gray(pixel_format) and _chroma_samples(pixel_format) > _chroma_samples(written):
+        dropped.append("full color resolution (4:2:0 is written)")
+    if not encoding.alpha and (has_alpha(first) or stream.metadata.get("alpha_mode") == "1"):
+        dropped.append("the alpha channel (.webm and .mov keep it)")
     if first.interlaced_frame:
-        lost.append("interlacing")
-    lost += dict.fromkeys(name for kind, name in _SIDE_DATA.items() if kind in first.side_data)
-    aspect = pictures.sample_aspect_ratio
-    if form == "webm" and aspect not in (None, 0, 1):
-        lost.append(f"the pixel aspect ratio {aspect}")
-    return lost
+        dropped.append("interlacing")
+    side_data = (name for kind, name in _SIDE_DATA.items() if kind in first.side_data)
+    return dropped + list(dict.fromkeys(side_data))
 
 
-def _chroma(form: "VideoFormat") -> int:
-    return form.chroma_width(64) * form.chroma_height(64)
+def _chroma_samples(pixel_format: "VideoFormat") -> int:
+    """Return the number of chroma samples of a frame of 64 x 64 pixels."""
+    return pixel_format.chroma_width(64) * pixel_format.chroma_height(64)
 
 
-def _container_losses(
+def _dropped_by_avi(
     source: "InputContainer",
-    pictures: "VideoStream",
+    stream: "VideoStream",
     first: "VideoFrame",
-    times: Sequence[int],
-    form: str,
+    timestamps: Sequence[int],
 ) -> list[str]:
-    if form != "avi":
-        return []
-    color, lost = color_of(first), []
+    color, dropped = frame_color(first), []
     if (color.primaries, color.transfer) != (UNSPECIFIED, UNSPECIFIED):
-        lost.append("the tags for color primaries and transfer")
+        dropped.append("the tags for color primaries and transfer")
     if "DISPLAYMATRIX" in first.side_data:
-        lost.append("rotation")
-    if not is_even(times):
-        lost.append("uneven frame times (the rate is constant)")
+        dropped.append("rotation")
+    if not is_constant_rate(timestamps):
+        dropped.append("the variable frame rate (a constant rate is written)")
     if source.chapters():
-        lost.append("chapters")
-    copied = (pictures, *source.streams.audio, *source.streams.subtitles)
-    if any(stream.language not in (None, "und") for stream in copied):
-        lost.append("languages")
-    return lost
+        dropped.append("chapters")
+    copied = (stream, *source.streams.audio, *source.streams.subtitles)
+    if any(each.language not in (None, "und") for each in copied):
+        dropped.append("languages")
+    return dropped
 
 
-def _stream_losses(source: "InputContainer", pictures: "VideoStream") -> list[str]:
+def _dropped_streams(source: "InputContainer", stream: "VideoStream") -> list[str]:
     from av.stream import Disposition
 
     covers = sum(bool(s.disposition & Disposition.attached_pic) for s in source.streams.video)
-    # MP4 holds chapters as a data stream, too.
+    # MP4 stores chapters as a data stream too.
     chapters = bool(source.chapters()) and "mp4" in source.format.name
     counts = {
         "cover image": covers,

@@ -1,4 +1,7 @@
-"""Opening, reading and writing video files; every error becomes one sentence."""
+"""Opening, demuxing, decoding and closing of video files.
+
+Errors of FFmpeg and of the file system become a UserError that names the file.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +13,7 @@ from mprnet_lit.utils.errors import UserError, install_hint
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
+    from av.stream import Stream
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -19,7 +23,11 @@ _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 
 
 def require_av() -> None:
-    """Raise UserError if PyAV, which is optional, is not installed."""
+    """Check that PyAV, an optional dependency, is installed.
+
+    Raises:
+        UserError: PyAV is not installed.
+    """
     try:
         import av  # noqa: F401
     except ImportError as error:
@@ -30,13 +38,17 @@ def require_av() -> None:
 
 @contextmanager
 def open_video(path: Path) -> "Iterator[InputContainer]":
-    """Open a video; a playlist in disguise gets no network."""
+    """Open a video. Only local files are read, even if the file is a playlist of URLs.
+
+    Raises:
+        UserError: PyAV is not installed; the file does not exist or is not a readable video.
+    """
     require_av()
     import av
 
     if not path.is_file():
-        raise UserError(f"there is no video {path}: check the path")
-    with explained(path):
+        raise UserError(f"the video {path} does not exist: check the path")
+    with read_errors(path):
         container = av.open(
             str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace"
         )
@@ -44,8 +56,12 @@ def open_video(path: Path) -> "Iterator[InputContainer]":
         yield container
 
 
-def moving_pictures(path: Path, container: "InputContainer") -> "VideoStream":
-    """Return the first stream of moving pictures."""
+def video_stream(path: Path, container: "InputContainer") -> "VideoStream":
+    """Return the first video stream that is not a cover image.
+
+    Raises:
+        UserError: the file has no video stream.
+    """
     from av.stream import Disposition
 
     for stream in container.streams.video:
@@ -54,54 +70,70 @@ def moving_pictures(path: Path, container: "InputContainer") -> "VideoStream":
     raise UserError(f"{path} has no video stream, or is damaged: replace or remove it")
 
 
-def decoder_of(pictures: "VideoStream") -> "VideoCodecContext":
-    """Return the stream's decoder: libvpx for VP8 and VP9 with alpha, which FFmpeg's own drops."""
+def create_decoder(stream: "VideoStream") -> "VideoCodecContext":
+    """Return the decoder of a stream.
+
+    VP8 and VP9 with an alpha channel need libvpx, as FFmpeg's own decoders drop the alpha channel.
+    """
     import av
     from av.codec.codec import UnknownCodecError
     from av.codec.context import ThreadType
 
-    decoder = pictures.codec_context
-    if pictures.metadata.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
+    decoder = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
         with suppress(UnknownCodecError):
-            keeping = av.CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")
-            decoder = cast("VideoCodecContext", keeping)
-            decoder.extradata = pictures.codec_context.extradata
-            decoder.color_primaries = pictures.codec_context.color_primaries
-            decoder.color_trc = pictures.codec_context.color_trc
+            libvpx = av.CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")
+            decoder = cast("VideoCodecContext", libvpx)
+            decoder.extradata = stream.codec_context.extradata
+            decoder.color_primaries = stream.codec_context.color_primaries
+            decoder.color_trc = stream.codec_context.color_trc
     decoder.thread_type = ThreadType.AUTO
     return decoder
 
 
-def first_frame(path: Path) -> "VideoFrame":
-    """Return the first frame, which knows the rotation and colors."""
+def read_first_frame(path: Path) -> "VideoFrame":
+    """Return the first frame, which has the size, rotation and color tags of the video.
+
+    Raises:
+        UserError: PyAV is not installed; the file is missing, damaged or not a video.
+    """
     with open_video(path) as container:
-        pictures = moving_pictures(path, container)
-        decoder = decoder_of(pictures)
-        for packet in reading(path, container.demux(pictures)):
-            for frame in decoding(path, decoder, packet):
+        stream = video_stream(path, container)
+        decoder = create_decoder(stream)
+        for packet in demux(path, container, stream):
+            for frame in decode(path, decoder, packet):
                 return frame
-    raise UserError(f"{path} holds no frame that can be decoded: replace or remove it")
+    raise UserError(f"{path} has no frame that can be decoded: replace or remove it")
 
 
-def reading(path: Path, items: Iterator[Any]) -> Iterator[Any]:
-    """Yield the items; an error in getting one names the file."""
+def demux(path: Path, container: "InputContainer", *streams: "Stream") -> "Iterator[Packet[Any]]":
+    """Yield the packets of some streams, or of all streams.
+
+    Raises:
+        UserError: the file can't be read.
+    """
+    packets = container.demux(*streams)
     while True:
-        with explained(path):
-            item = next(items, None)
-        if item is None:
+        with read_errors(path):
+            packet = next(packets, None)
+        if packet is None:
             return
-        yield item
+        yield packet
 
 
-def decoding(path: Path, decoder: "VideoCodecContext", packet: "Packet[Any]") -> "list[VideoFrame]":
-    """Decode a packet; an error names the file."""
-    with explained(path):
+def decode(path: Path, decoder: "VideoCodecContext", packet: "Packet[Any]") -> "list[VideoFrame]":
+    """Return the frames that the decoder outputs for a packet.
+
+    Raises:
+        UserError: the packet can't be decoded.
+    """
+    with read_errors(path):
         return decoder.decode(packet)
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the file's name before a UserError."""
+def frame_errors(path: Path) -> Iterator[None]:
+    """Add the path of the video to a UserError about its frames."""
     try:
         yield
     except UserError as error:
@@ -109,22 +141,22 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn an error in reading into one sentence."""
+def read_errors(path: Path) -> Iterator[None]:
+    """Convert an error of reading a video to a UserError."""
     import av
 
     try:
         yield
     except (av.FFmpegError, OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{path} is not a readable video, or is damaged ({said}): replace or remove it"
+            f"{path} is not a readable video, or is damaged ({reason}): replace or remove it"
         ) from error
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an error in writing into one sentence."""
+def write_errors(path: Path) -> Iterator[None]:
+    """Convert an error of writing a video to a UserError."""
     import av
 
     try:
@@ -132,21 +164,27 @@ def writing(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except (av.FFmpegError, OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"can't write the video {path} ({said}): make room there, or choose another folder "
+            f"can't write the video {path} ({reason}): free disk space, or choose another folder "
             "or format"
         ) from error
 
 
 @contextmanager
 def closing(output: "OutputContainer", path: Path) -> Iterator[None]:
-    """Finish the file; after an error in the block, errors of closing are dropped."""
+    """Close the output at the end of the block.
+
+    After an error in the block, an error of closing the output is ignored.
+
+    Raises:
+        UserError: the end of the file can't be written.
+    """
     try:
         yield
     except BaseException:
         with suppress(Exception):
             output.close()
         raise
-    with writing(path):
+    with write_errors(path):
         output.close()

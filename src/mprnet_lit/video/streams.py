@@ -1,4 +1,4 @@
-"""The streams of a video to be written: one encoded, sound and subtitles copied."""
+"""Streams of the output video: the encoded video stream, and copies of sound and subtitles."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,38 +16,49 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Metadata of a container itself, which would be wrong in another one.
-_ITS_OWN = {"major_brand", "minor_version", "compatible_brands", "encoder", "alpha_mode"}
+# Metadata that describes the source container, and is wrong in another container.
+_CONTAINER_METADATA = {"major_brand", "minor_version", "compatible_brands", "encoder", "alpha_mode"}
 
 
 def add_encoder(
     output: "OutputContainer",
-    pictures: "VideoStream",
+    original: "VideoStream",
     first: "VideoFrame",
-    times: Sequence[int],
+    timestamps: Sequence[int],
     encoding: Encoding,
     color: Color,
 ) -> "VideoStream":
-    """Add a stream of the source's size, rate, pixel aspect ratio, rotation and names."""
+    """Add the video stream, with the properties of the original stream.
+
+    Args:
+        output: opened output video.
+        original: video stream of the source.
+        first: first frame of the source.
+        timestamps: sorted time stamps of all frames.
+        encoding: encoder settings.
+        color: color tags to write.
+    """
     from av.codec.context import Flags
 
-    form = output.format.name
-    rate = frame_rate(pictures, times, form)
+    container_format = output.format.name
+    rate = frame_rate(original, timestamps, container_format)
     added = output.add_stream(encoding.codec, rate, options=dict(encoding.options))
     stream = cast("VideoStream", added)
     stream.width, stream.height = first.width, first.height
-    stream.pix_fmt = encoding.pixels(first.width, first.height)
+    stream.pix_fmt = encoding.pix_fmt_for(first.width, first.height)
     context = stream.codec_context
-    context.time_base = 1 / rate if form == "avi" else pictures.time_base or 1 / rate
-    if pictures.sample_aspect_ratio:
-        context.sample_aspect_ratio = pictures.sample_aspect_ratio
+    context.time_base = 1 / rate
+    if container_format != "avi" and original.time_base:
+        context.time_base = original.time_base
+    if original.sample_aspect_ratio:
+        context.sample_aspect_ratio = original.sample_aspect_ratio
     context.flags |= Flags.frame_duration
     set_color(context, color)
     matrix = first.side_data.get("DISPLAYMATRIX")
     if matrix is not None:
-        numbers = np.frombuffer(bytes(cast(Any, matrix)), np.int32)
-        stream.set_display_matrix(numbers.tolist())
-    _describe(stream, pictures)
+        values = np.frombuffer(bytes(cast(Any, matrix)), np.int32)
+        stream.set_display_matrix(values.tolist())
+    _copy_metadata(stream, original)
     return stream
 
 
@@ -55,7 +66,7 @@ def open_encoder(stream: "VideoStream", destination: Path) -> None:
     """Open the encoder.
 
     Raises:
-        UserError: it does not encode frames of this size or rate.
+        UserError: the encoder does not support the frame size or frame rate.
     """
     import av
 
@@ -64,31 +75,34 @@ def open_encoder(stream: "VideoStream", destination: Path) -> None:
         context.open()
     except (av.FFmpegError, ValueError) as error:
         raise UserError(
-            f"can't write {destination.name}: {destination.suffix} is written by the encoder "
-            f"{context.name}, which refuses {context.width} x {context.height} pixels at "
-            f"{float(context.framerate):.6g} frames a second; choose another format"
+            f"can't write {destination.name}: the encoder of {destination.suffix}, {context.name}, "
+            f"does not support {context.width} x {context.height} pixels at "
+            f"{float(context.framerate):.6g} frames per second; choose another format"
         ) from error
 
 
 def add_copies(
     output: "OutputContainer", container: "InputContainer", source: Path, destination: Path
 ) -> "dict[Stream, Stream]":
-    """Add the streams of sound and subtitles, by the source's.
+    """Add a stream to the output for each audio and subtitle stream of the source.
+
+    Returns:
+        Output stream of each source stream.
 
     Raises:
-        UserError: one is of an unknown kind or can't be held by the output's container.
+        UserError: the codec of a stream is unknown, or not supported by the output container.
     """
     copies: dict[Stream, Stream] = {}
     for stream in (*container.streams.audio, *container.streams.subtitles):
         if stream.codec_context is None:
             raise UserError(
-                f"{source} has {stream.type} of an unknown kind, or is damaged: repair or remove it"
+                f"{source} has {stream.type} of an unknown codec or is damaged: repair or remove it"
             )
         try:
             copy = output.add_stream_from_template(stream)
         except ValueError as error:
-            raise _not_held([stream], source, destination) from error
-        _describe(copy, stream)
+            raise _unsupported_streams([stream], source, destination) from error
+        _copy_metadata(copy, stream)
         copies[stream] = copy
     return copies
 
@@ -96,10 +110,10 @@ def add_copies(
 def write_header(
     output: "OutputContainer", copies: "dict[Stream, Stream]", source: Path, destination: Path
 ) -> None:
-    """Write the container's header.
+    """Write the header of the output container.
 
     Raises:
-        UserError: the container can't hold one of the copied streams.
+        UserError: the container does not support one of the copied streams.
     """
     import av
 
@@ -108,25 +122,25 @@ def write_header(
     except (av.error.ArgumentError, av.error.PatchWelcomeError) as error:
         if not copies:
             raise
-        raise _not_held(list(copies), source, destination) from error
+        raise _unsupported_streams(list(copies), source, destination) from error
 
 
-def _not_held(streams: "Sequence[Stream]", source: Path, destination: Path) -> UserError:
+def _unsupported_streams(streams: "Sequence[Stream]", source: Path, destination: Path) -> UserError:
     kinds = " and ".join(f"{s.type} ({s.codec_context.name})" for s in streams)
     same = source.suffix.lower() == destination.suffix.lower()
-    advice = "remove it first" if same else f"choose {source.suffix}"
+    advice = "remove this stream first" if same else f"choose {source.suffix}"
     return UserError(
-        f"can't write {destination.name}: {destination.suffix} can't hold the {kinds} of {source}; "
-        f"{advice}"
+        f"can't write {destination.name}: {destination.suffix} does not support the {kinds} of "
+        f"{source}; {advice}"
     )
 
 
-def _describe(stream: "Stream", original: "Stream") -> None:
-    """Copy names, language and such."""
-    stream.metadata.update(kept(original.metadata))
+def _copy_metadata(stream: "Stream", original: "Stream") -> None:
+    """Copy the title, language and disposition of a stream."""
+    stream.metadata.update(portable_metadata(original.metadata))
     stream.disposition = original.disposition
 
 
-def kept(metadata: dict[str, str]) -> dict[str, str]:
-    """Return the entries that are true of a copy in another container."""
-    return {name: text for name, text in metadata.items() if name.lower() not in _ITS_OWN}
+def portable_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    """Return the entries that are also valid in another container."""
+    return {key: text for key, text in metadata.items() if key.lower() not in _CONTAINER_METADATA}

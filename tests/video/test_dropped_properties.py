@@ -1,4 +1,4 @@
-"""What a container cannot hold is said before the first frame; all else arrives."""
+"""Properties that the output container drops are listed before the first frame is restored."""
 
 from fractions import Fraction
 
@@ -11,23 +11,23 @@ av = pytest.importorskip("av")
 from tests.video.clips import FRAMES, UNEVEN, film, look
 
 
-def same(frame):
+def identity(frame):
     return frame
 
 
 @pytest.mark.parametrize(
-    ("suffix", "sound", "lost"),
+    ("suffix", "sound", "dropped"),
     [
         ("mkv", "pcm_s16le", ""),
         (
             "avi",
             "pcm_s16le",
-            "rotation, uneven frame times (the rate is constant), chapters, languages, ",
+            "rotation, the variable frame rate (a constant rate is written), chapters, languages, ",
         ),
         ("webm", None, "the pixel aspect ratio 4/3, "),
     ],
 )
-def test_what_a_container_does_not_hold_is_said_first(tmp_path, suffix, sound, lost):
+def test_dropped_properties_are_listed_first_and_others_kept(tmp_path, suffix, sound, dropped):
     path, out = tmp_path / "rich.mkv", tmp_path / f"out.{suffix}"
     film(path, sound=sound, times=UNEVEN, turn=90, extras=True)
     events = []
@@ -36,9 +36,9 @@ def test_what_a_container_does_not_hold_is_said_first(tmp_path, suffix, sound, l
         events.append("frame")
         return frame
 
-    assert restore_video(path, out, restore, say=events.append) == FRAMES
-    lost += "1 cover image, 1 further video stream, 1 attachment"
-    assert events == [f"Not kept from {path} in {out.name}: {lost}"] + ["frame"] * FRAMES
+    assert restore_video(path, out, restore, notify=events.append) == FRAMES
+    dropped += "1 cover image, 1 further video stream, 1 attachment"
+    assert events == [f"{path}: the output drops {dropped}"] + ["frame"] * FRAMES
     before, after = look(path)[0], look(out)[0]
     differing = {name for name in before if before[name] != after[name]}
     assert (
@@ -46,27 +46,32 @@ def test_what_a_container_does_not_hold_is_said_first(tmp_path, suffix, sound, l
         <= {
             "mkv": set(),
             "avi": {"rate", "times", "rotation", "language", "sound"},
-            "webm": {"shape", "colours"},  # VP9 says that the range is limited
+            "webm": {"shape", "color"},  # VP9 always signals limited range
         }[suffix]
     ), (before, after)
     with av.open(str(out)) as container:
         assert len(container.chapters()) == (suffix != "avi")
 
 
-def test_a_plain_video_needs_no_note(tmp_path):
+def test_plain_video_has_no_dropped_properties(tmp_path):
     film(tmp_path / "cat.mp4")
-    restore_video(tmp_path / "cat.mp4", tmp_path / "out.mkv", same, say=pytest.fail)
+    restore_video(tmp_path / "cat.mp4", tmp_path / "out.mkv", identity, notify=pytest.fail)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "out", "sentence"),
     [
-        ("a.mkv", {"sound": "flac"}, "o.mov", r"\.mov can't hold the audio \(flac\).*choose \.mkv"),
-        ("a.mkv", {"sound": "pcm_s16le"}, "o.webm", r"can't hold the audio \(pcm_s16le\)"),
+        (
+            "a.mkv",
+            {"sound": "flac"},
+            "o.mov",
+            r"\.mov does not support the audio \(flac\).*choose \.mkv",
+        ),
+        ("a.mkv", {"sound": "pcm_s16le"}, "o.webm", r"not support the audio \(pcm_s16le\)"),
         ("a.mkv", {"codec": "ffv1", "size": (8200, 16), "sound": None}, "o.avi", "8200 x 16 pix"),
     ],
 )
-def test_what_cannot_be_held_is_refused_before_the_first_frame(
+def test_unsupported_output_is_refused_before_the_first_frame(
     tmp_path, name, options, out, sentence
 ):
     film(tmp_path / name, **options)
@@ -79,19 +84,22 @@ def test_what_cannot_be_held_is_refused_before_the_first_frame(
     ("rate", "times"),
     [
         (Fraction(25), UNEVEN),
-        (Fraction(25), [0, 40, 80, 160, 200, 240, 280, 320, 360, 400, 440, 480]),  # one missing
-        (Fraction(120_000, 1001), None),  # more than the 16 bits of an MPEG-4 clock
+        (
+            Fraction(25),
+            [0, 40, 80, 160, 200, 240, 280, 320, 360, 400, 440, 480],
+        ),  # one frame missing
+        (Fraction(120_000, 1001), None),  # exceeds the 16-bit clock of MPEG-4
     ],
 )
-def test_avi_keeps_every_frame_about_at_its_time(tmp_path, rate, times):
+def test_avi_approximates_the_time_stamps(tmp_path, rate, times):
     film(tmp_path / "a.mkv", sound=None, rate=rate, times=times)
-    assert restore_video(tmp_path / "a.mkv", tmp_path / "a.avi", same) == FRAMES
+    assert restore_video(tmp_path / "a.mkv", tmp_path / "a.avi", identity) == FRAMES
     before, after = (look(tmp_path / name)[0]["times"] for name in ("a.mkv", "a.avi"))
     late = [float(b - a) for a, b in zip(before, after, strict=True)]
     assert max(map(abs, late)) < (0.045 if times is UNEVEN else 0.002)
 
 
-def test_damage_midway_is_named(tmp_path):
+def test_damaged_frame_is_refused(tmp_path):
     path, out = tmp_path / "a.mov", tmp_path / "out.mov"
     film(path, codec="png", sound=None)
     data = bytearray(path.read_bytes())
@@ -99,5 +107,5 @@ def test_damage_midway_is_named(tmp_path):
     data[middle : middle + 2000] = bytes(2000)
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"a\.mov .*replace or remove it"):
-        restore_video(path, out, same)
+        restore_video(path, out, identity)
     assert list(tmp_path.iterdir()) == [path]
