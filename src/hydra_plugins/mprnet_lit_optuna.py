@@ -21,6 +21,7 @@ from rich.console import Console
 from mprnet_lit.config.messages import quoted, register_resolvers
 from mprnet_lit.runs import folder as runs
 from mprnet_lit.utils import signals
+from mprnet_lit.utils.compat import job_result
 from mprnet_lit.utils.console import say
 from mprnet_lit.utils.errors import UserError
 
@@ -176,7 +177,7 @@ class OptunaSweeper(Sweeper):
 
 def _outcome(job: JobReturn) -> Outcome:
     """Return a job's objectives, or what it failed of."""
-    value = job._return_value  # the property would raise
+    value = job_result(job)
     if isinstance(value, Exception):
         return value
     if job.status != JobStatus.COMPLETED or not isinstance(value, list):

@@ -36,8 +36,8 @@ print(step() + step())
     ],
 )
 def test_a_cpu_gets_bfloat16_where_it_multiplies_it(monkeypatch, bf16, amx, expected):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    found = {"avx512_bf16": bf16, "amx_tile": amx}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     assert fast_precision(torch.device("cpu"))[0] == expected
 
 
@@ -61,8 +61,7 @@ def test_steps_with_large_tensors_reuse_the_memory_of_the_last():
 
 @pytest.mark.parametrize("bf16", [True, False])
 def test_training_takes_it_and_says_why(cli, monkeypatch, bf16):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bf16})
     outcome = cli(
         "~trainer.precision", "+trainer.precision=${mprnet.fast_precision:}", "debug=fast"
     )
@@ -71,6 +70,6 @@ def test_training_takes_it_and_says_why(cli, monkeypatch, bf16):
 
 
 def test_a_choice_against_the_machine_is_said(cli, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     outcome = cli("trainer.precision=32-true", "debug=fast")
     assert "as configured; bf16-mixed would be this machine's" in outcome.output

@@ -17,6 +17,7 @@ from omegaconf.errors import ValidationError
 from mprnet_lit.config.groups import CONFIG_DIR, groups, mode_keys, owners, valid_keys
 from mprnet_lit.config.renamed import explain_renamed
 from mprnet_lit.runs.folder import find_run, refuse_existing, run_stamp
+from mprnet_lit.utils.compat import full_key
 from mprnet_lit.utils.errors import UserError, install_hint
 
 __all__ = ["CONFIG_DIR", "check_choices", "explain", "instantiate", "quoted", "register_resolvers"]
@@ -81,7 +82,7 @@ def _required(*, _node_: Node) -> NoReturn:
 
     ``???`` does not do that: merged over a value, it leaves the value in force.
     """
-    key = _node_._get_full_key(None)
+    key = full_key(_node_)
     raise UserError(f"{key} is not set: add {key}=VALUE to the command")
 
 
@@ -108,7 +109,7 @@ def instantiate(config: DictConfig, **kwargs: Any) -> Any:
             its settings.
     """
     targets = {
-        str(config._get_full_key(key)): target
+        full_key(config, key): target
         for key, target in _targets(OmegaConf.to_container(config, resolve=True))
     }
     for key, target in targets.items():

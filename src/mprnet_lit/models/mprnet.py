@@ -12,6 +12,7 @@ from mprnet_lit.models.functional import SharedPReLU
 from mprnet_lit.models.sizes import SIZES, Size, SizeName
 from mprnet_lit.models.stages import Decoder, Encoder, ORSNet
 from mprnet_lit.utils.checks import require
+from mprnet_lit.utils.compat import allow_recompilations
 from mprnet_lit.utils.errors import UserError
 
 SIZE_MULTIPLE = 8
@@ -128,7 +129,7 @@ class MPRNet(nn.Module):
         They share their code, so that it is compiled once for each number of channels and not for
         each of them, nor again for another image size: seconds rather than minutes.
         """
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 32)
+        allow_recompilations(32)
         for module in self.modules():
             if isinstance(module, CAB):
                 module.compile(dynamic=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig, Node, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.resolvers import oc
 
 from mprnet_lit.utils.atomic import write_whole
@@ -91,10 +91,13 @@ def _child(node: DictConfig | ListConfig, key: Any, used: list[str], numbers: bo
     value = node[key]
     resolved = numbers and isinstance(value, bool | int | float)
     if used and not resolved and OmegaConf.is_interpolation(node, key):
-        own = node._get_node(key)
-        assert isinstance(own, Node)
-        return own._value()
+        return _written(node)[key]
     return _record(value, used, numbers) if isinstance(value, DictConfig | ListConfig) else value
+
+
+def _written(node: DictConfig | ListConfig) -> Any:
+    """Return a node with its interpolations as they are written."""
+    return OmegaConf.to_container(node, resolve=False)
 
 
 def _replace(value: Any, hidden: set[str]) -> Any:

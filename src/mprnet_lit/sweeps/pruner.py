@@ -6,6 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from mprnet_lit.sweeps.study import PRUNED, require_optuna
+from mprnet_lit.utils.compat import trial_id
 from mprnet_lit.utils.console import say
 
 
@@ -45,7 +46,7 @@ class Pruner(Callback):
         pruner = optuna.pruners.MedianPruner(self.startup_trials, self.warmup_epochs)
         study = optuna.load_study(study_name=self.study, storage=self.storage, pruner=pruner)
         if len(study.directions) == 1:
-            self._trial = optuna.trial.Trial(study, study.trials[self.number]._trial_id)
+            self._trial = optuna.trial.Trial(study, trial_id(study.trials[self.number]))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report, and stop if the study says so."""

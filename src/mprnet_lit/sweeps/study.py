@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mprnet_lit.sweeps.objectives import DIRECTIONS
 from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.compat import trial_id
 from mprnet_lit.utils.errors import UserError, install_hint
 from mprnet_lit.utils.masking import mask, mask_text
 
@@ -155,7 +156,7 @@ class Study:
             self.study.tell(number, list(values))
 
     def _note(self, trial: "optuna.trial.FrozenTrial", name: str, value: Any) -> None:
-        require_optuna().trial.Trial(self.study, trial._trial_id).set_user_attr(name, value)
+        require_optuna().trial.Trial(self.study, trial_id(trial)).set_user_attr(name, value)
 
     def record(self, path: Path) -> None:
         """Write what came of each trial as JSON, for people and for ``mode=report``."""

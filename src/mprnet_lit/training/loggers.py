@@ -22,6 +22,7 @@ from mprnet_lit.runs.folder import NOT_THE_RUN
 from mprnet_lit.runs.provenance import ENVIRONMENT
 from mprnet_lit.runs.settings import overrides_as_written, recorded
 from mprnet_lit.training.records import Value, guard, reason, record_settings, record_weights, title
+from mprnet_lit.utils.compat import drop_anonymous
 from mprnet_lit.utils.errors import UserError, install_hint
 from mprnet_lit.utils.masking import hide_homes, mask_text
 
@@ -185,7 +186,7 @@ def _make(name: str, settings: DictConfig, config: DictConfig) -> Logger:
             ) from error
         raise UserError(f"logger.{name} can't be used: {reason(cause)}") from error
     if isinstance(logger, WandbLogger):
-        logger._wandb_init.pop("anonymous", None)  # wandb warns of whatever this is set to
+        drop_anonymous(logger)
     return logger
 
 

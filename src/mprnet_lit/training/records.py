@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from numpy.typing import NDArray
 from PIL import Image
 
+from mprnet_lit.utils.compat import logged_step, write_summary
 from mprnet_lit.utils.masking import mask_text
 from mprnet_lit.utils.text import printable
 
@@ -29,7 +30,7 @@ _FAILED: WeakSet[Logger] = WeakSet()
 
 def step_of(trainer: Trainer) -> int:
     """Return the step under which Lightning logs its own scalars now."""
-    return trainer.fit_loop.epoch_loop._batches_that_stepped
+    return logged_step(trainer)
 
 
 def record_scalars(logger: Logger, values: Mapping[str, float], step: int) -> None:
@@ -115,7 +116,7 @@ def _tensorboard_settings(logger: TensorBoardLogger, settings: dict[str, Value])
     logger.save()
     # The column of results in its table; the logger's own way would add a scalar to the curves.
     for summary in hparams(settings, {"val/psnr": math.nan}):
-        logger.experiment._get_file_writer().add_summary(summary)
+        write_summary(logger, summary)
 
 
 def _mlflow_settings(logger: MLFlowLogger, settings: dict[str, Value]) -> None:

@@ -6,6 +6,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mprnet_lit.utils.checks import require, require_number
+from mprnet_lit.utils.compat import set_position
 
 
 def warmup_cosine(progress: float, warmup: float, period: float, final_ratio: float) -> float:
@@ -86,9 +87,4 @@ def move(schedule: LambdaLR, position: int) -> None:
     """
     require("schedule", schedule, LambdaLR, "a LambdaLR")
     require_number("position", position, low=0)
-    schedule.last_epoch = position
-    schedule._step_count = position + 1
-    pairs = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
-    schedule._last_lr = [base * rate(position) for base, rate in pairs]
-    for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
-        group["lr"] = rate
+    set_position(schedule, position)

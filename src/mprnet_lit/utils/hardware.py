@@ -38,7 +38,8 @@ def fast_precision(device: torch.device) -> tuple[str, str]:
             return "bf16-mixed", f"{name} multiplies bfloat16 in its tensor cores"
         return "32-true", f"{name} has no tensor cores for bfloat16"
     if device.type == "cpu":
-        if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        capabilities = torch.cpu.get_capabilities()
+        if capabilities.get("avx512_bf16") or capabilities.get("amx_tile"):
             return "bf16-mixed", "this CPU multiplies bfloat16 in hardware"
         return "32-true", "this CPU has no instructions for bfloat16"
     return "32-true", f"bfloat16 was not tried on {device.type}"

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from mprnet_lit.training.module import Batch, logs_this_step
 from mprnet_lit.training.records import record_scalars, step_of
+from mprnet_lit.utils.compat import unscales_by_itself
 
 
 class Monitor(Callback):
@@ -122,7 +123,7 @@ def gradient_norm(trainer: Trainer, optimizer: Optimizer) -> Tensor:
         norm = trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     # Under 16-mixed a fused optimiser takes them still scaled; for any other they no longer are.
-    if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+    if scaler is not None and unscales_by_itself(optimizer):
         norm = norm / scaler.get_scale()
     return norm
 

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mprnet_lit.utils.compat import skip_next_average, unscales_by_itself
 from mprnet_lit.utils.errors import UserError
 
 SKIPPED = "train/skipped_steps"
@@ -113,7 +114,7 @@ class BadSteps(Callback):
 def _skip(trainer: Trainer, optimizer: Optimizer) -> None:
     """Have the optimiser change nothing in this step, and the average with it."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+    if scaler is not None and unscales_by_itself(optimizer):
         for group in optimizer.param_groups:  # which has yet to be looked at by the scaler
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -122,7 +123,7 @@ def _skip(trainer: Trainer, optimizer: Optimizer) -> None:
         optimizer.zero_grad()  # torch's optimisers pass over what has no gradient
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, WeightAveraging):
-            callback._latest_update_step = trainer.global_step + 1
+            skip_next_average(callback, trainer.global_step + 1)
 
 
 def _suspects(trainer: Trainer, names: list[list[str]], losses: list[Tensor]) -> list[str]:

@@ -1,0 +1,107 @@
+"""Private names of Lightning, torch, Hydra, OmegaConf, Optuna and wandb, for lack of public ones.
+
+All other modules use public names only. ``tests/utils/test_compat.py`` checks each function, and
+names the private name that a new version of a library has changed. Libraries are imported inside
+the functions, because commands that do not train use this module too.
+"""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+    from lightning import Trainer
+    from lightning.pytorch.callbacks import WeightAveraging
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+    from lightning.pytorch.strategies import Strategy
+    from omegaconf import Container, Node
+    from optuna.trial import FrozenTrial
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
+
+
+def starts_subprocesses(trainer: "Trainer") -> bool:
+    """Return whether the trainer starts further processes with the command line of this one."""
+    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+    launcher = trainer.strategy.launcher
+    return (
+        isinstance(launcher, _SubprocessScriptLauncher)
+        and not launcher.cluster_environment.creates_processes_externally
+    )
+
+
+def trains_in_child_processes(trainer: "Trainer") -> bool:
+    """Return whether all training processes are children of this one (``ddp_spawn``)."""
+    from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+
+    return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+
+
+def set_process_group_timeout(strategy: "Strategy", seconds: float) -> None:
+    """Set the timeout of collective operations; no effect on a strategy without them."""
+    if hasattr(strategy, "_timeout"):
+        strategy._timeout = timedelta(seconds=seconds)
+
+
+def is_restoring(trainer: "Trainer") -> bool:
+    """Return whether the trainer has not finished restoring a checkpoint."""
+    return bool(trainer._checkpoint_connector._loaded_checkpoint)
+
+
+def logged_step(trainer: "Trainer") -> int:
+    """Return the step number under which Lightning logs scalars at this moment."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
+def skip_next_average(callback: "WeightAveraging", step: int) -> None:
+    """Make an averaging callback skip its update after optimizer step ``step``."""
+    callback._latest_update_step = step
+
+
+def unscales_by_itself(optimizer: "Optimizer") -> bool:
+    """Return whether the optimizer takes gradients that still have the factor of a GradScaler."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def set_position(schedule: "LambdaLR", position: int) -> None:
+    """Set the number of steps that a schedule has taken, and the learning rates of that step."""
+    schedule.last_epoch = position
+    schedule._step_count = position + 1
+    pairs = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    schedule._last_lr = [base * rate(position) for base, rate in pairs]
+    for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
+        group["lr"] = rate
+
+
+def allow_recompilations(count: int) -> None:
+    """Raise the number of variants of a function that ``torch.compile`` makes to ``count``."""
+    import torch._dynamo
+
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.config.recompile_limit = max(limit, count)
+
+
+def write_summary(logger: "TensorBoardLogger", summary: Any) -> None:
+    """Write a summary protocol buffer, for which ``SummaryWriter`` has no method."""
+    logger.experiment._get_file_writer().add_summary(summary)
+
+
+def drop_anonymous(logger: "WandbLogger") -> None:
+    """Drop an argument of ``wandb.init`` that Lightning always passes and wandb warns about."""
+    logger._wandb_init.pop("anonymous", None)
+
+
+def full_key(node: "Container | Node", key: Any = None) -> str:
+    """Return the dotted key of a node of a configuration, or of one of its children."""
+    return str(node._get_full_key(key))
+
+
+def job_result(job: "JobReturn") -> Any:
+    """Return the value of a Hydra job, or its exception, which the public property raises."""
+    return job._return_value
+
+
+def trial_id(trial: "FrozenTrial") -> int:
+    """Return the identifier of a trial in its storage, by which Optuna reopens the trial."""
+    return trial._trial_id

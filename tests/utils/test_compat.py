@@ -1,0 +1,187 @@
+"""Private names of other libraries still mean what ``utils/compat.py`` takes them to mean."""
+
+import math
+import warnings
+from datetime import timedelta
+
+import optuna
+import pytest
+import torch
+from hydra.core.utils import JobReturn, JobStatus
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard.summary import scalar
+
+from mprnet_lit.utils import compat
+
+
+def trainer(*callbacks, **options):
+    return Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=list(callbacks), **options,
+    )  # fmt: skip
+
+
+class Line(LightningModule):
+    """Fits one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def training_step(self, batch):
+        return self.layer(batch).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+BATCHES = DataLoader(torch.ones(4, 1), batch_size=1)
+
+
+def test_launcher_classes(monkeypatch):
+    two = {"strategy": "ddp", "devices": 2}
+    assert compat.starts_subprocesses(trainer(**two)), "launchers._SubprocessScriptLauncher"
+    spawn = trainer(strategy="ddp_spawn", devices=2)
+    assert compat.trains_in_child_processes(spawn), "launchers._MultiProcessingLauncher"
+    for alone in (trainer(), spawn):
+        assert not compat.starts_subprocesses(alone)
+    assert not compat.trains_in_child_processes(trainer())
+    for name in ("RANK", "LOCAL_RANK", "GROUP_RANK"):
+        monkeypatch.setenv(name, "0")
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert not compat.starts_subprocesses(trainer(**two)), "torchrun starts all processes"
+
+
+@pytest.mark.parametrize("strategy", [DDPStrategy, FSDPStrategy])
+def test_process_group_timeout(strategy):
+    found = strategy()
+    before = found._timeout
+    compat.set_process_group_timeout(found, 7)
+    assert before != found._timeout == timedelta(seconds=7), f"{strategy.__name__}._timeout"
+    compat.set_process_group_timeout(trainer().strategy, 7)
+
+
+class Watch(Callback):
+    """Notes when a checkpoint is being restored, and the numbers of the steps."""
+
+    def __init__(self):
+        self.restoring, self.steps = [], []
+
+    def on_fit_start(self, trainer, *_):
+        self.restoring.append(compat.is_restoring(trainer))
+
+    def on_train_start(self, trainer, *_):
+        self.restoring.append(compat.is_restoring(trainer))
+
+    def on_train_batch_end(self, trainer, *_):
+        self.steps.append(compat.logged_step(trainer))
+
+
+def test_restoring_and_logged_step(tmp_path):
+    first, second = Watch(), Watch()
+    run = trainer(first, max_epochs=1, accumulate_grad_batches=2)
+    run.fit(Line(), BATCHES)
+    run.save_checkpoint(tmp_path / "x.ckpt")
+    again = trainer(second, max_epochs=2, accumulate_grad_batches=2)
+    again.fit(Line(), BATCHES, ckpt_path=tmp_path / "x.ckpt", weights_only=True)
+    assert first.restoring == [False, False]
+    assert second.restoring == [True, False], "_checkpoint_connector._loaded_checkpoint"
+    assert first.steps + second.steps == [0, 0, 1, 1, 2, 2, 3, 3], "_batches_that_stepped"
+
+
+def test_an_average_is_not_updated():
+    average = EMAWeightAveraging(decay=0.5)
+
+    class Skip(Callback):
+        def on_before_optimizer_step(self, trainer, *_):
+            compat.skip_next_average(average, trainer.global_step + 1)
+
+    module = Line()
+    before = module.layer.weight.item()
+    trainer(Skip(), average, max_epochs=1).fit(module, BATCHES)
+    # Lightning copies the average to the module at the end.
+    assert module.layer.weight.item() == before, "WeightAveraging._latest_update_step"
+
+
+def test_optimizers_that_unscale():
+    weight = nn.Parameter(torch.ones(1))
+    name = "Optimizer._step_supports_amp_scaling"
+    assert compat.unscales_by_itself(torch.optim.Adam([weight], fused=True)), name
+    assert not compat.unscales_by_itself(torch.optim.Adam([weight]))
+
+
+def test_a_schedule_is_moved_as_if_it_had_taken_the_steps():
+    def make():
+        optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.5)
+        return optimizer, LambdaLR(optimizer, lambda step: 1 / (1 + step))
+
+    (optimizer, stepped), (other, moved) = make(), make()
+    compat.set_position(moved, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of the order of the calls, which _step_count tells
+        for _ in range(3):
+            optimizer.step()
+            stepped.step()
+    state, expected = (
+        {k: v for k, v in schedule.state_dict().items() if k != "lr_lambdas"}
+        for schedule in (moved, stepped)
+    )
+    assert state == expected, "LRScheduler._step_count and _last_lr"
+    assert other.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] == 0.125
+
+
+def test_the_limit_of_recompilations():
+    before = torch._dynamo.config.recompile_limit
+    try:
+        compat.allow_recompilations(before + 5)
+        compat.allow_recompilations(1)
+        assert torch._dynamo.config.recompile_limit == before + 5
+    finally:
+        torch._dynamo.config.recompile_limit = before
+
+
+def test_a_summary_reaches_tensorboard(tmp_path):
+    logger = TensorBoardLogger(tmp_path, name=None, version="")
+    compat.write_summary(logger, scalar("x", math.pi))
+    logger.finalize("success")
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()
+    assert tags["scalars"] == ["x"] or tags["tensors"] == ["x"], "SummaryWriter._get_file_writer"
+
+
+def test_wandb_gets_no_deprecated_argument(tmp_path):
+    logger = WandbLogger(save_dir=tmp_path, offline=True)
+    assert "anonymous" in logger._wandb_init, "Lightning no longer passes it: drop_anonymous can go"
+    compat.drop_anonymous(logger)
+    assert "anonymous" not in logger._wandb_init
+
+
+def test_keys_of_nodes():
+    config = OmegaConf.create({"a": {"b": [{"c": 1}]}})
+    assert compat.full_key(config.a.b[0], "c") == "a.b[0].c", "Container._get_full_key"
+    assert compat.full_key(config.a) == "a"
+
+
+def test_the_exception_of_a_job_is_returned():
+    error = ValueError("x")
+    job = JobReturn(status=JobStatus.FAILED)
+    job.return_value = error
+    assert compat.job_result(job) is error, "JobReturn._return_value"
+
+
+def test_a_trial_is_reopened_by_its_identifier():
+    study = optuna.create_study()
+    study.ask()
+    (trial,) = study.trials
+    again = optuna.trial.Trial(study, compat.trial_id(trial))
+    again.set_user_attr("x", 1)
+    assert study.trials[0].user_attrs == {"x": 1}, "FrozenTrial._trial_id"
