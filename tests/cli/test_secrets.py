@@ -29,8 +29,8 @@ def test_a_training_and_what_is_made_of_it(cli, tmp_path, monkeypatch):
         "trainer.max_epochs=1", "hydra.run.dir=runs/one", "trainer.log_every_n_steps=1",
         f"+api_key={CANARY}", "+task.same=${api_key}",
         "+task.note=${oc.env:CANARY_VARIABLE}", "+task.again=${task.note}",
-        f"+logger.address=https://user:{CANARY}@host/x", f"+task.link='http://h/?token={CANARY}'",
-        f"+task.file={home}/x.bin", f"logger.tags=['password={CANARY}']",
+        f"+tracking.address=https://user:{CANARY}@host/x", f"+task.link='http://h/?token={CANARY}'",
+        f"+task.file={home}/x.bin", f"tracking.tags=['password={CANARY}']",
     )  # fmt: skip
     folder = tmp_path / "runs" / "one"
     assert holding(tmp_path, CANARY) == []
@@ -38,7 +38,7 @@ def test_a_training_and_what_is_made_of_it(cli, tmp_path, monkeypatch):
     assert config["task"]["note"] == "${oc.env:CANARY_VARIABLE}"
     assert config["task"]["again"] == "${task.note}"
     assert config["api_key"] == config["task"]["same"] == "***"
-    assert config["logger"]["address"] == "https://***@host/x"
+    assert config["tracking"]["address"] == "https://***@host/x"
     assert config["data"]["patch_size"] == 32 and config["model"]["width"] == 16
     overrides = yaml.safe_load((folder / ".hydra/overrides.yaml").read_text())
     assert "+api_key=***" in overrides and "+task.same=${api_key}" in overrides

@@ -19,8 +19,8 @@ from mprnet_lit.config.values import check_value, check_values, settings
 from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.models import MPRNet
-from mprnet_lit.training import trainer as nodes
-from mprnet_lit.training.build import build_module
+from mprnet_lit.training.build import build_callbacks, build_module
+from mprnet_lit.training.trainer import build_trainer
 from mprnet_lit.utils.errors import UserError
 
 
@@ -166,10 +166,8 @@ def build_data(config):
 
 # What makes use of a part of the configuration, short of training.
 BUILDERS = {
-    "trainer": lambda c: nodes.build_trainer(
-        c.trainer, [], logger=False, enable_checkpointing=False
-    ),
-    "callbacks": lambda c: [instantiate(callback) for callback in c.callbacks.values()],
+    "trainer": build_trainer,
+    "callbacks": build_callbacks,
     "module": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
     "optimizer": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
     "task.loss": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mprnet_lit.config.messages import ALLOW_VARIABLE
-from mprnet_lit.training.callbacks.skip_nonfinite import BadSteps
+from mprnet_lit.training.callbacks.skip_nonfinite import SkipNonFinite
 from mprnet_lit.training.module import RestorationModule
 from mprnet_lit.utils.errors import UserError
 
@@ -59,7 +59,7 @@ class Line(LightningModule):
 def fit(bad, limit=3, worth=float("nan"), fused=False, resume=None, **trainer):
     torch.manual_seed(0)
     items = [{"x": x, "name": f"image{k}"} for k, x in enumerate(torch.rand(16, 4))]
-    module, steps = Line(bad, worth, fused), BadSteps(limit, "runs/x")
+    module, steps = Line(bad, worth, fused), SkipNonFinite("runs/x", limit)
     Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
@@ -97,7 +97,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_reported(options, wort
     seen = module.seen
     assert equal(seen[1], seen[2]) and equal(seen[2], seen[3])
     assert not equal(seen[0], seen[1]) and not equal(seen[3], seen[4])
-    assert (steps.total, steps.running) == (2, 0)
+    assert (steps.total, steps.consecutive) == (2, 0)
     said = capsys.readouterr().err
     assert "Warning: step 3 was skipped: its loss is not finite (images: image4, image5)" in said
     assert all(torch.isfinite(t).all() for t in seen[-1])
@@ -120,7 +120,9 @@ def test_the_first_step_may_be_bad(capsys):
 
 
 def test_too_many_end_the_training_with_advice():
-    with pytest.raises(UserError, match=r"3 steps .* step 5 \(images: image8, image9\): lower opt"):
+    with pytest.raises(
+        UserError, match=r"3 consecutive steps .* step 5 \(images: image8, image9\): lower opt"
+    ):
         fit({"image4", "image6", "image8"})
 
 
@@ -148,10 +150,15 @@ def test_two_devices_agree(tmp_path, monkeypatch, capfd):
 
 
 def test_a_training_that_diverges_ends_and_keeps_its_checkpoint(cli):
-    options = (*TINY, "trainer.max_epochs=3", "optimizer.lr=1e30", "trainer.max_bad_steps=7")
+    options = (
+        *TINY,
+        "trainer.max_epochs=3",
+        "optimizer.lr=1e30",
+        "callbacks.skip_nonfinite.max_consecutive=7",
+    )
     outcome = cli(*options, "module.warmup_epochs=0", "logger=csv", status=1)
     message = complaint(outcome)
-    assert "7 steps one after another were skipped" in message
+    assert "7 consecutive steps were skipped" in message
     assert "lower optimizer.lr" in message and "gradient_clip_val" in message
     weights = torch.load(outcome.file("last.ckpt"), weights_only=True)["state_dict"]
     assert all(torch.isfinite(value).all() for value in weights.values())
@@ -173,43 +180,28 @@ def last(outcome, under="**"):
     return torch.load(path, weights_only=True)
 
 
-def test_a_batch_that_memory_does_not_hold_is_halved(cli, monkeypatch):
-    options = (*TINY, "data.batch_size=4", "trainer.max_epochs=2", "logger=none")
-    cli(*options, "paths.runs=runs/whole")
-    out_of_memory_above(1, monkeypatch, from_step=3, error=RuntimeError)
-    outcome = cli(*options, "trainer.auto_batch=true", "paths.runs=runs/halved")
-    said = [line for line in outcome.output.splitlines() if line.startswith("Out of memory")]
-    assert len(said) == 2 and "with 4 patches at once: going on with 2" in said[0]
-    assert "trainer.accumulate_grad_batches=4" in said[1]
-    assert outcome.output.count("going on after step 3") == 2  # from the end of the first epoch
-    whole, halved = last(outcome, "whole/**"), last(outcome, "halved/**")
-    assert whole["global_step"] == halved["global_step"] == 6
-    assert whole["epoch"] == halved["epoch"]
-    for name, value in whole["state_dict"].items():  # the same patches, summed in another order
-        torch.testing.assert_close(halved["state_dict"][name], value, rtol=0, atol=2e-4)
-    # The run is found again, and does not try what failed.
-    again = cli(*options, "paths.runs=runs/halved", "trainer.auto_batch=true", "resume=auto")
-    assert "Out of memory" not in again.output
-
-
-def test_without_auto_batch_or_where_it_is_of_no_use_there_is_advice(cli, monkeypatch):
-    out_of_memory_above(0, monkeypatch)
-    options = (*TINY, "logger=none")
-    assert "trainer.auto_batch=true, module.gradient_checkpointing=true or a smaller" in complaint(
-        cli(*options, status=1)
-    )
-    message = complaint(cli(*options, "trainer.auto_batch=true", status=1))
-    assert "too small for 1 patches at once" in message
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_out_of_memory_in_a_training_step_suggests_smaller_micro_batches(cli, monkeypatch, error):
+    out_of_memory_above(0, monkeypatch, error=error)
+    message = complaint(cli(*TINY, "data.batch_size=6", "logger=none", status=1))
+    assert "out of memory with 6 patches per device (DefaultCPUAllocator" in message
+    assert "set trainer.accumulate_grad_batches=2 (the total batch size stays" in message
+    assert "module.gradient_checkpointing=true or a smaller data.patch_size" in message
+    accumulated = ("data.batch_size=3", "trainer.accumulate_grad_batches=3")
+    message = complaint(cli(*TINY, *accumulated, "logger=none", status=1))
+    assert "with 1 patches per device" in message
     assert "set module.gradient_checkpointing=true" in message
 
 
-def test_too_little_memory_for_the_validation_is_said(cli, monkeypatch):
+def test_out_of_memory_in_the_validation_suggests_smaller_crops(cli, monkeypatch):
     def validation_step(self, batch, batch_idx):
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(RestorationModule, "validation_step", validation_step)
-    message = complaint(cli(*TINY, "trainer.auto_batch=true", "logger=none", status=1))
-    assert "too small for the validation (no memory): set a smaller data.val_crop_size" in message
+    message = complaint(cli(*TINY, "logger=none", status=1))
+    assert "out of memory in the validation (no memory): set a smaller data.val_crop_size" in (
+        message
+    )
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_all_dashboards_hold_the_same(shell, calls, tmp_path, monkeypatch):
     (tmp_path / ".git").mkdir()
     outcome = shell(
         "logger=all", "trainer.max_epochs=2", "trainer.log_every_n_steps=2",
-        "trainer.gradient_clip_val=0.01", 'logger.tags=[baseline,"two words"]',
+        "trainer.gradient_clip_val=0.01", 'tracking.tags=[baseline,"two words"]',
     )  # fmt: skip
     assert calls == []
     assert not (tmp_path / "git-was-run").exists()
@@ -157,7 +157,7 @@ def test_all_dashboards_hold_the_same(shell, calls, tmp_path, monkeypatch):
 
 def test_each_job_of_a_sweep_is_a_run_of_its_own_in_one_group(cli, tmp_path):
     cli("-m", "seed=1,2", "logger=wandb", "trainer.max_steps=1", "data.val_crop_size=32",
-        "logger.log_weights=false")  # fmt: skip
+        "tracking.log_weights=false")  # fmt: skip
     (sweep,) = tmp_path.glob("runs/multirun/*")
     for job in (0, 1):
         (path,) = sweep.glob(f"{job}/wandb/offline-run-*/*.wandb")
@@ -267,6 +267,6 @@ def test_what_a_dashboard_lacks_is_said_before_the_training(cli, monkeypatch):
 
 def test_weights_that_are_too_large_stay_where_they_are(cli):
     outcome = cli("logger=wandb", "trainer.max_steps=1", "data.val_crop_size=32",
-                  "logger.max_weights_mb=1")  # fmt: skip
-    assert "logger.max_weights_mb is 1" in outcome.output
+                  "tracking.max_weights_mb=1")  # fmt: skip
+    assert "tracking.max_weights_mb is 1" in outcome.output
     assert not any(r.HasField("artifact") for r in read_wandb(outcome.file("*.wandb")))

@@ -6,7 +6,6 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,10 +19,9 @@ from mprnet_lit.data.sources import Photos, Sample
 from mprnet_lit.models import Size
 from mprnet_lit.reports.trials import find_trials
 from mprnet_lit.runs import folder as runs
-from mprnet_lit.training import memory
 from mprnet_lit.training import resume as resuming
 from mprnet_lit.training.callbacks import stop_on_signal as stopping
-from mprnet_lit.training.checkpoint_states import best_of, check_moments
+from mprnet_lit.training.callbacks.checkpoint_states import best_of, check_moments
 from mprnet_lit.training.checkpoints import AtomicCheckpointIO, matching, read_checkpoint
 from mprnet_lit.training.module import RestorationModule
 from mprnet_lit.training.schedule import warmup_cosine
@@ -407,7 +405,7 @@ MOMENTS = ("optimizer_states", 0, "state", 0)
     "change",
     [
         put("many", "loops", "fit_loop", "epoch_loop.batch_progress", "total", "processed"),
-        put({"total": "x", "running": 0}, "callbacks", "BadSteps"),
+        put({"total": "x", "running": 0}, "callbacks", "SkipNonFinite"),
         put(torch.zeros(3), *MOMENTS, "exp_avg"),
         put(torch.zeros(3), "state_dict", "model.tail.weight"),
     ],
@@ -476,17 +474,11 @@ def test_moments_of_every_optimizer_are_accepted(name):
 def test_another_number_of_batches_is_refused(edit, small):
     def change(content):  # as an earlier version's, which says nothing of the images
         del content["RestorationDataModule"]
-        content["callbacks"]["Batches"]["of_an_epoch"] = 6
+        content["callbacks"]["CheckpointStates"]["batches_per_epoch"] = 6
 
     last = edit(change)
     message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
     assert "an epoch had 6 batches at the checkpoint, and has 5 now" in message
-    with pytest.raises(ValueError, match="without batches"):
-        memory.Batches().on_load_checkpoint(
-            SimpleNamespace(accumulate_grad_batches=1),
-            None,
-            {"callbacks": {"Batches": {"accumulated": 0, "of_an_epoch": 5}}},
-        )
 
 
 def test_resuming_after_max_steps_in_mid_epoch(originals, small, tmp_path, monkeypatch):

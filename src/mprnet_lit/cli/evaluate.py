@@ -18,7 +18,7 @@ from mprnet_lit.inference import Restorer
 from mprnet_lit.inference.tile_size import free_bytes
 from mprnet_lit.metrics.protocols import PROTOCOLS, PerceptualScores, Protocol
 from mprnet_lit.runs.provenance import save_provenance
-from mprnet_lit.training import trainer as nodes
+from mprnet_lit.training.trainer import build_trainer
 from mprnet_lit.utils.console import quieten, say, say_facts
 from mprnet_lit.utils.errors import UserError
 
@@ -153,14 +153,7 @@ def _submit(config: DictConfig, folder: Path) -> None:
 
 def _trainer(config: DictConfig) -> Trainer:
     # The Restorer has its own precision; Lightning's would run all of a step in it.
-    return nodes.build_trainer(
-        config.trainer,
-        [],
-        precision="32-true",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=Console().is_terminal,
-    )
+    return build_trainer(config, precision="32-true", enable_progress_bar=Console().is_terminal)
 
 
 def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:

@@ -135,10 +135,11 @@ def _file_keys(path: Path) -> frozenset[str]:
             base = CONFIG_DIR if name.startswith("/") else path.parent
             inherited = _file_keys(base / f"{name.lstrip('/')}.yaml")
             if place:  # rain100h@sets.rain100h: one level below this option's own keys
+                inner = package(path.with_stem(name))
                 inherited = frozenset(
-                    f"{prefix}{place}.{key.removeprefix(prefix)}"
+                    f"{prefix}{place}.{key.removeprefix(inner)}"
                     for key in inherited
-                    if key.startswith(prefix)
+                    if key.startswith(inner)
                 ) | {f"{prefix}{place}", f"{prefix}{place.partition('.')[0]}"}
             keys |= inherited
     return frozenset(keys)

@@ -109,10 +109,6 @@ TABLE: dict[str, dict[str, Rule]] = {
         "profiler": one_of("simple", "advanced", "pytorch", "xla") | NULL,
         "use_distributed_sampler": FLAG,
         "enable_model_summary": FLAG,
-        "peer_timeout": number(above=0, high=31_536_000),
-        "requeue": FLAG,
-        "auto_batch": FLAG,
-        "max_bad_steps": _COUNT,
     },
     "model": {
         "size": _SIZE_NAME,
@@ -204,12 +200,19 @@ TABLE: dict[str, dict[str, Rule]] = {
     },
     "lightning.pytorch.callbacks.EMAWeightAveraging": {"decay": _SHARE},
     "mprnet_lit.training.callbacks.Panels": {"count": whole(0)},
+    "mprnet_lit.training.callbacks.PeerCheck": {"timeout": number(above=0, high=31_536_000)},
+    "mprnet_lit.training.callbacks.SkipNonFinite": {"max_consecutive": _COUNT},
+    "mprnet_lit.training.callbacks.StopOnSignal": {"requeue": FLAG},
+    "mprnet_lit.training.callbacks.LogRun": {
+        "log_weights": FLAG,
+        "max_weights_mb": _NOT_NEGATIVE,
+    },
     "mprnet_lit.sweeps.pruner.Pruner": {
         "startup_trials": _COUNT,
         "warmup_epochs": whole(0),
         "trial": whole(0) | NULL,
     },
-    "logger": {
+    "tracking": {
         "log_weights": FLAG,
         "max_weights_mb": _NOT_NEGATIVE,
         "tags": listed(_TEXT | number()),

@@ -6,7 +6,7 @@ from typing import Any
 
 from mprnet_lit.reports.trials import Trial
 
-_NOT_A_SETTING = ("hydra", "paths", "mode", "resume", "logger", "sweep", "debug")
+_NOT_A_SETTING = ("hydra", "paths", "mode", "resume", "logger", "tracking", "sweep", "debug")
 """Top-level keys of which none says what a run computes."""
 _NO_DIFFERENCE = ("paths.run", "resume", "sweep.", "callbacks.pruner.")
 """What says where a run is written and which sweep made it; beginnings of keys."""

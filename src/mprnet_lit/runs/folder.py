@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
+from mprnet_lit.runs.labels import group, tags
+from mprnet_lit.runs.settings import NOT_THE_RUN
 from mprnet_lit.utils.atomic import write_whole
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.masking import mask
@@ -25,10 +27,14 @@ OBJECTIVES = "objectives.json"
 """What a trial of Optuna is measured by."""
 ERROR = "error.txt"
 """File with the error message of a run that failed."""
-NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "sweep")
-"""Top-level keys that change nothing in what a run computes."""
-HOW_IT_ENDS = ("requeue", "peer_timeout", "auto_batch", "max_bad_steps")
-"""Keys of ``trainer`` that don't either, and that are not Lightning's."""
+HOW_IT_ENDS = (
+    "callbacks.log_run",
+    "callbacks.out_of_memory",
+    "callbacks.peer_check",
+    "callbacks.stop_on_signal",
+    "callbacks.skip_nonfinite.max_consecutive",
+)
+"""Keys that do not change the result of a training below other top-level keys."""
 
 
 class Nearest(NamedTuple):
@@ -47,7 +53,11 @@ def settings(config: DictConfig) -> dict[str, Any]:
     """Return all settings that decide what a run computes, unresolved."""
     values: Any = OmegaConf.to_container(config, resolve=False)
     kept = {key: value for key, value in values.items() if key not in NOT_THE_RUN}
-    kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in HOW_IT_ENDS}
+    for key in HOW_IT_ENDS:
+        node, names = kept, key.split(".")
+        for name in names[:-1]:
+            node = node.get(name) or {}
+        node.pop(names[-1], None)
     return kept
 
 
@@ -74,6 +84,8 @@ def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> 
         "order": 1 + max((_recorded(path)[1] for path in _records(config)), default=0),
         "resumed_from": came_from,
         "settings": mask(settings(config)),
+        "group": group(config),
+        "tags": tags(config),
     }
     write_whole(folder / RECORD, (json.dumps(content) + "\n").encode())
     (folder / ERROR).unlink(missing_ok=True)

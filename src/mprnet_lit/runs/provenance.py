@@ -18,6 +18,7 @@ from mprnet_lit.runs.settings import recorded
 from mprnet_lit.utils.atomic import write_whole
 from mprnet_lit.utils.masking import mask_text
 
+CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 _PACKAGES = (
     "mprnet_lit",
@@ -40,7 +41,7 @@ def save_provenance(config: DictConfig, folder: Path) -> None:
     The configuration is resolved but for what environment variables say.
     """
     values = OmegaConf.create(recorded(config))
-    write_whole(folder / "config.yaml", OmegaConf.to_yaml(values).encode())
+    write_whole(folder / CONFIG, OmegaConf.to_yaml(values).encode())
     write_whole(folder / ENVIRONMENT, (json.dumps(environment(), indent=2) + "\n").encode())
 
 

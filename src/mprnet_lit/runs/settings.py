@@ -13,6 +13,8 @@ from omegaconf.resolvers import oc
 from mprnet_lit.utils.atomic import write_whole
 from mprnet_lit.utils.masking import HIDDEN, mask, may_hold_secrets, secrets
 
+NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "tracking", "sweep")
+"""Top-level keys that do not change the result of a training."""
 _HYDRA = ("config.yaml", "overrides.yaml", "hydra.yaml")
 
 

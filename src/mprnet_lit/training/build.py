@@ -1,25 +1,29 @@
-"""The network and the LightningModule that a configuration describes."""
+"""The parts of a training that a configuration describes: network, module, callbacks."""
 
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import DictConfig
+from lightning import Callback
+from omegaconf import DictConfig, OmegaConf
 from torch.optim import Adam
 
 from mprnet_lit import weights
 from mprnet_lit.config.messages import instantiate
 from mprnet_lit.models import MPRNet, Size
+from mprnet_lit.runs.settings import recorded
 from mprnet_lit.training.module import RestorationModule
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.weights.training_config import training_settings
 
 
 def build_model(config: DictConfig) -> weights.Weights:
-    """Return the network, new or as ``weights`` holds it.
+    """Return a new network, or that of the file ``weights``.
 
     Raises:
-        UserError: ``model`` is no size of a network; the weights can't be read, or are of another.
+        UserError: ``model`` is not a valid size; the weights file can't be read, or holds a network
+            of another size.
     """
     size = Size(**{field.name: config.model[field.name] for field in fields(Size)})
     if config.weights is None:
@@ -33,7 +37,13 @@ def build_model(config: DictConfig) -> weights.Weights:
 
 
 def build_module(config: DictConfig, model: MPRNet, **options: Any) -> RestorationModule:
-    """Return what trains ``model``; ``options`` go before those of the configuration."""
+    """Return the LightningModule that trains a network.
+
+    Args:
+        config: configuration of the command.
+        model: network to train.
+        options: arguments of the LightningModule that override the configuration.
+    """
     module = instantiate(
         config.module,
         model=model,
@@ -44,11 +54,40 @@ def build_module(config: DictConfig, model: MPRNet, **options: Any) -> Restorati
     return cast(RestorationModule, module)
 
 
-def _optimizer(config: DictConfig) -> Any:
-    """Return what makes the optimiser; an Adam is fused: one pass over all parameters.
+def build_info(config: DictConfig, source: weights.Info) -> weights.Info:
+    """Return the record of a training, for its checkpoints.
 
-    Not where the configuration chose otherwise, nor where Lightning would then refuse to clip the
-    gradients, in mixed precision.
+    Args:
+        config: configuration of the command.
+        source: record of the weights that the training starts from.
+    """
+    return weights.Info(
+        task=config.task.name,
+        crop=config.data.patch_size,
+        license=source.license,
+        config=training_settings(recorded(config, numbers=True)),
+    )
+
+
+def build_callbacks(config: DictConfig) -> list[Callback]:
+    """Return the callbacks in the order of the configuration."""
+    return [instantiate(node) for node in configured(config.callbacks).values()]
+
+
+def configured(group: DictConfig) -> dict[str, DictConfig]:
+    """Return the classes under a key of the configuration, without those that are set to null."""
+    return {
+        str(name): node
+        for name, node in group.items()
+        if OmegaConf.is_dict(node) and "_target_" in node
+    }
+
+
+def _optimizer(config: DictConfig) -> Any:
+    """Return the function that builds the optimizer; Adam is fused, which takes a single pass.
+
+    Adam is not fused if the configuration says so, and not if it clips gradients in mixed
+    precision, which Lightning rejects.
     """
     make = instantiate(config.optimizer)
     clips = config.trainer.gradient_clip_val is not None
@@ -64,10 +103,10 @@ def _optimizer(config: DictConfig) -> Any:
 
 
 def check_size(path: str | Path, found: Size, wanted: Size) -> None:
-    """Refuse a file that holds a network of another size.
+    """Check that a file holds a network of the configured size.
 
     Raises:
-        UserError: it does.
+        UserError: the sizes differ.
     """
     if found != wanted:
         held, asked = (
@@ -75,6 +114,6 @@ def check_size(path: str | Path, found: Size, wanted: Size) -> None:
             for size in (found, wanted)
         )
         raise UserError(
-            f"{path} holds a network of another size ({held}) than model ({asked}): "
-            "choose the model that it was trained with"
+            f"{path} holds a network of another size ({held}) than model ({asked}): choose the "
+            "model that the network was trained with"
         )

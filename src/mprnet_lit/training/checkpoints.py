@@ -170,12 +170,22 @@ def _checked(content: Any) -> dict[str, Any]:
     if not all(type(count) is int and 0 <= count <= _MOST for count in counts):
         raise ValueError("impossible counts")
     callbacks = content.setdefault("callbacks", {})
+    _rename_states(callbacks)
     if not all(isinstance(k, str) and isinstance(v, dict) for k, v in callbacks.items()):
         raise TypeError("the callbacks' states are not mappings")
     if not isinstance(content.setdefault("RestorationDataModule", {}), dict):
         raise TypeError("the data's state is not a mapping")
     _reopen_epoch(content)
     return dict(content)
+
+
+def _rename_states(callbacks: dict[str, Any]) -> None:
+    """Move the states of callbacks of release 0.1 to their new names."""
+    if "BadSteps" in callbacks:
+        callbacks["SkipNonFinite"] = callbacks.pop("BadSteps")
+    batches = callbacks.pop("Batches", None)
+    if batches:
+        callbacks["CheckpointStates"] = {"batches_per_epoch": batches["of_an_epoch"]}
 
 
 def _reopen_epoch(content: dict[str, Any]) -> None:
@@ -185,7 +195,7 @@ def _reopen_epoch(content: dict[str, Any]) -> None:
     """
     loop = content["loops"]["fit_loop"]
     epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]["current"]
-    length = content["callbacks"].get("Batches", {}).get("of_an_epoch", 0)
+    length = content["callbacks"].get("CheckpointStates", {}).get("batches_per_epoch", 0)
     ended = epochs["current"]["processed"] == epochs["current"]["started"]
     if ended and 0 < batches["processed"] < length:
         for counts in (epochs["current"], epochs["total"]):

@@ -15,8 +15,8 @@ from mprnet_lit.runs import folder as runs
 from mprnet_lit.runs.files import flatten
 from mprnet_lit.runs.folder import SUMMARY
 from mprnet_lit.training.build import check_size
+from mprnet_lit.training.callbacks.checkpoint_states import best_of
 from mprnet_lit.training.callbacks.summary import show, write_summary
-from mprnet_lit.training.checkpoint_states import best_of
 from mprnet_lit.training.checkpoints import AVERAGED, epochs_done, read_checkpoint, read_info
 from mprnet_lit.utils.console import say
 from mprnet_lit.utils.deprecated import current_name
@@ -147,6 +147,11 @@ def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, A
             f"can't resume {checkpoint} with {here}: it was trained with {there}. Use the same "
             f"values, or start a new training from its weights with weights={checkpoint} and no "
             "resume"
+        )
+    if config.callbacks.get("checkpoint_states") is None:
+        raise RefusedError(
+            f"can't resume {checkpoint} without callbacks.checkpoint_states, which checks the "
+            "states in the checkpoint: remove ~callbacks.checkpoint_states from the command"
         )
     if AVERAGED in content and "ema" not in config.callbacks:
         raise RefusedError(

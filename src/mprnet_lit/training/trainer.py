@@ -1,50 +1,77 @@
-"""Trainings of several processes, on one machine or more: one run, and none left waiting."""
+"""The trainer that a configuration describes."""
 
-import sys
-from datetime import timedelta
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from omegaconf import DictConfig, open_dict
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
 
 from mprnet_lit.config.messages import instantiate
-from mprnet_lit.runs.folder import HOW_IT_ENDS
+from mprnet_lit.runs.folder import LAST
+from mprnet_lit.training.callbacks.peer_check import PeerCheck
+from mprnet_lit.training.checkpoints import AtomicCheckpointIO
+from mprnet_lit.utils.compat import set_process_group_timeout
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.hardware import training_device
+from mprnet_lit.utils.hardware import keep_freed_memory, training_device
 
 
-def build_trainer(settings: DictConfig, plugins: list[Any], **options: Any) -> Trainer:
-    """Return Lightning's trainer, which waits for a lost process no longer than it is told to.
+def build_trainer(
+    config: DictConfig,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    **options: Any,
+) -> Trainer:
+    """Return the configured trainer.
 
     Args:
-        settings: the configuration's ``trainer``.
-        plugins: of the trainer.
-        options: instead of what stands in the settings.
+        config: configuration of the command.
+        callbacks: callbacks of the trainer.
+        loggers: loggers of the trainer.
+        options: arguments of the trainer that override the configuration.
 
     Raises:
-        UserError: this machine lacks the configured devices, or Lightning refuses a setting.
+        UserError: this machine lacks the configured devices, or Lightning rejects a setting.
     """
+    settings = config.trainer
     _check_devices(settings)
+    plugins: list[Any] = [AtomicCheckpointIO(Path(config.paths.run).resolve() / LAST.parent)]
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
-        # Signals and requeueing are ours: see StopOnSignal.
-        plugins = [*plugins, SLURMEnvironment(auto_requeue=False)]
-    lightnings = settings.copy()
-    with open_dict(lightnings):
-        for key in HOW_IT_ENDS:
-            lightnings.pop(key)
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # StopOnSignal requeues
+    # Without a callback of ours, Lightning would add its own.
+    options = {
+        "enable_checkpointing": any(isinstance(c, Checkpoint) for c in callbacks),
+        "enable_progress_bar": any(isinstance(c, ProgressBar) for c in callbacks),
+        **{key: settings[key] for key in settings if str(key).startswith("enable_")},
+        **options,
+    }
+    every, epochs = settings.check_val_every_n_epoch, settings.max_epochs
+    if epochs > 0:
+        every = min(every, epochs)  # a short training is validated at its end
     try:
-        trainer: Trainer = instantiate(lightnings, plugins=plugins, **options)
+        trainer: Trainer = instantiate(
+            settings,
+            callbacks=list(callbacks),
+            logger=list(loggers),
+            plugins=plugins,
+            check_val_every_n_epoch=every,
+            **options,
+        )
     except InstantiationException as error:
         raise UserError(
             f"the settings under trainer can't be used: {error.__cause__ or error}"
         ) from error
-    if hasattr(trainer.strategy, "_timeout"):  # DDP's or FSDP's, before it opens connections
-        trainer.strategy._timeout = timedelta(seconds=settings.peer_timeout)
+    for callback in callbacks:
+        if isinstance(callback, PeerCheck):  # Lightning connects before it calls callbacks
+            set_process_group_timeout(trainer.strategy, callback.timeout)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     return trainer
 
 
@@ -79,47 +106,3 @@ def _check_devices(settings: DictConfig) -> None:
                 f"trainer.devices={devices} is more than the {there} GPUs of this machine: use "
                 "trainer.devices=auto for all of them"
             )
-
-
-class Peers(Callback):
-    """Has the processes of a training begin alike, and says so when one of them is lost.
-
-    Args:
-        folder: of the run.
-        checkpoint: that this process goes on from.
-    """
-
-    def __init__(self, folder: Path, checkpoint: Path | None) -> None:
-        self.folder = folder
-        self.checkpoint = checkpoint
-        self.lost = ""
-        """Error message about a lost process; empty if none was lost."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Compare with the first process.
-
-        Raises:
-            UserError: they are not about to do the same.
-        """
-        found = (str(self.folder), str(self.checkpoint))
-        folder, checkpoint = trainer.strategy.broadcast(found)
-        if (folder, checkpoint) != found:
-            raise UserError(
-                f"process {trainer.global_rank} would train in {found[0]} from checkpoint "
-                f"{found[1]}, but the first one in {folder} from {checkpoint}: all machines need "
-                "the same command and a shared disk under paths.runs"
-            )
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, error: Any) -> None:
-        """Print one sentence if another process was lost.
-
-        At once: torchrun, when it misses the other machine, soon kills this process too.
-        """
-        text = str(error).partition("\n")[0].partition(". This is typically")[0]
-        if isinstance(error, torch.distributed.DistError) or "/gloo/" in text:
-            self.lost = (
-                "another process of this training ended or can't be reached; what it printed may "
-                "say why. The same command with resume=auto goes on from the last checkpoint in "
-                f"{self.folder} (the connection's own words: {text})"
-            )
-            print(f"Error: {self.lost}", file=sys.stderr, flush=True)

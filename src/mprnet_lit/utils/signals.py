@@ -68,15 +68,22 @@ def end_if_received() -> None:
         raise SystemExit(128 + number)
 
 
-def end_sweep(number: int) -> None:
-    """End a sweep after a job that a signal reached too late to stop.
+def end_sweep_after_job(number: int) -> None:
+    """Remember a signal that reached a job of a sweep too late to stop it."""
+    if _in_sweep():
+        _received.append(number)
+
+
+def end_sweep_if_received() -> None:
+    """End a sweep after a job that is complete, if a signal came during the job.
 
     Raises:
-        SystemExit: always.
+        SystemExit: a signal came.
     """
-    name = signal.Signals(number).name
-    print(f"Stopped by {name} after this job, which is complete: add resume=auto to go on")
-    raise SystemExit(128 + number)
+    if number := received():
+        name = signal.Signals(number).name
+        print(f"Stopped by {name} after this job, which is complete: add resume=auto to resume")
+        raise SystemExit(128 + number)
 
 
 def _receive(number: int, _: Any) -> None:
@@ -89,10 +96,14 @@ def _receive(number: int, _: Any) -> None:
             child.send_signal(number)
     again = bool(_received)
     _received.append(number)
-    in_a_sweep = not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN
-    if again or not (children and in_a_sweep):
+    if again or not (children and _in_sweep()):
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         print(f"Stopped by {signal.Signals(number).name}")
         raise SystemExit(128 + number)
     # The jobs save first; what they end with ends this process.
+
+
+def _in_sweep() -> bool:
+    """Return whether this command is a sweep; also before Hydra has read the command."""
+    return not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN

@@ -8,7 +8,6 @@ from mprnet_lit.utils.masking import is_secret
 
 _KEPT: tuple[str, ...] = (
     "seed",
-    "deterministic",
     "task",
     "model",
     "module",
@@ -18,6 +17,7 @@ _KEPT: tuple[str, ...] = (
     *(
         f"trainer.{name}"
         for name in (
+            "deterministic",
             "precision",
             "max_epochs",
             "max_steps",

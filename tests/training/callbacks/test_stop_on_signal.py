@@ -51,7 +51,7 @@ def test_slurm_is_asked_once(tmp_path, monkeypatch, number):
     calls = fake_scontrol(tmp_path, monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     for rank in range(2):
-        start_again(number, requeue=True, first=rank == 0)
+        start_again(number, requeue=rank == 0)
     assert calls() == ["show job 4711", "requeue 4711"]
 
 
@@ -59,7 +59,7 @@ def test_of_an_array_only_the_own_task_is_requeued(tmp_path, monkeypatch):
     calls = fake_scontrol(tmp_path, monkeypatch)
     for name, value in {"JOB_ID": "4711", "ARRAY_JOB_ID": "4711", "ARRAY_TASK_ID": "2"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    start_again(signal.SIGUSR1, requeue=True, first=True)
+    start_again(signal.SIGUSR1, requeue=True)
     assert calls()[-1] == "requeue 4711_2"
 
 
@@ -77,21 +77,21 @@ def test_nobody_else_is(tmp_path, monkeypatch, env, number, requeue):
     calls = fake_scontrol(tmp_path, monkeypatch)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    start_again(number, requeue=requeue, first=True)
+    start_again(number, requeue=requeue)
     assert calls() == []
 
 
 def test_a_cancelled_job_stays_cancelled(tmp_path, monkeypatch):
     calls = fake_scontrol(tmp_path, monkeypatch, state="COMPLETING")
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    start_again(signal.SIGTERM, requeue=True, first=True)
+    start_again(signal.SIGTERM, requeue=True)
     assert calls() == ["show job 4711"]
 
 
 def test_without_scontrol_the_user_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    start_again(signal.SIGUSR1, requeue=True, first=True)
+    start_again(signal.SIGUSR1, requeue=True)
     assert "Can't requeue the job" in capsys.readouterr().err
 
 
@@ -100,8 +100,8 @@ def test_submitit_has_its_signal_back_after_the_save(monkeypatch):
     received = []
     before = signal.signal(signal.SIGUSR2, lambda number, _: received.append(number))
     try:
-        start_again(signal.SIGUSR2, requeue=True, first=True)
-        start_again(signal.SIGTERM, requeue=True, first=True)
+        start_again(signal.SIGUSR2, requeue=True)
+        start_again(signal.SIGTERM, requeue=True)
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert received == [signal.SIGUSR2]
@@ -109,7 +109,7 @@ def test_submitit_has_its_signal_back_after_the_save(monkeypatch):
 
 def test_a_copy_of_a_signal_is_one_signal_and_a_later_one_is_obeyed(tmp_path, monkeypatch):
     """torchrun passes on what the whole group of processes received already."""
-    stop = StopOnSignal(tmp_path / "last.ckpt")
+    stop = StopOnSignal(tmp_path)
     clock = iter([10.0, 10.2, 15.0])
     monkeypatch.setattr(f"{MODULE}.time.monotonic", lambda: next(clock))
     before = signal.getsignal(signal.SIGINT)
@@ -162,7 +162,12 @@ def test_submitit_requeues_by_itself_after_our_save(tmp_path, monkeypatch):
     executor.update_parameters(timeout_min=600)
     runs = tmp_path / "runs"
     options = ("data.val_crop_size=32", "trainer.max_epochs=4", "data.crops_per_image=6")
-    settings = ("trainer.requeue=true", "resume=auto", "logger=none", f"paths.runs={runs}")
+    settings = (
+        "callbacks.stop_on_signal.requeue=true",
+        "resume=auto",
+        "logger=none",
+        f"paths.runs={runs}",
+    )
     job = executor.submit(Job(quick([*options, *settings])))
     try:
         wait_for(lambda: list(runs.glob("**/last.ckpt")))
@@ -187,14 +192,14 @@ def wait_for(done):
 
 
 def test_a_worker_can_hand_over_that_it_was_stopped():
-    stopped = pickle.loads(pickle.dumps(Stopped(15, 143)))
-    assert (stopped.number, stopped.code) == (15, 143)
+    stopped = pickle.loads(pickle.dumps(Stopped(15, 143, True)))
+    assert (stopped.number, stopped.code, stopped.requeue) == (15, 143, True)
 
 
 def test_a_signal_while_a_job_is_being_made_stops_it(tmp_path, monkeypatch):
     """In a sweep that has started other processes, which get the signal too."""
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    stop = StopOnSignal(tmp_path / "last.ckpt")
+    stop = StopOnSignal(tmp_path)
     with signals.passing_on():
         signal.raise_signal(signal.SIGTERM)
         assert other.wait(timeout=10) == -signal.SIGTERM

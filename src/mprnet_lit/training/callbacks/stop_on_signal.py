@@ -1,4 +1,4 @@
-"""Stopping a training by a signal: save first, on all devices at the same step; then requeue."""
+"""Stopping a training on a signal: save a checkpoint, then exit or requeue the job."""
 
 import os
 import signal
@@ -10,64 +10,71 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.callbacks import Checkpoint
 
+from mprnet_lit.runs.folder import LAST
 from mprnet_lit.utils import signals
 
 _ECHO = 3.0
-"""Seconds in which a second signal is the same one, passed on by torchrun or sent to a group."""
+"""Seconds in which a second signal counts as a copy: torchrun and process groups send copies."""
 
 
 class Stopped(SystemExit):
-    """A training that a signal stopped, and that has saved.
+    """A signal stopped the training, which has saved a checkpoint.
 
     Args:
-        number: of the signal.
-        status: to exit with.
+        number: number of the signal.
+        status: exit status.
+        requeue: whether this process asks SLURM to requeue the job.
     """
 
-    def __init__(self, number: int, status: int) -> None:
+    def __init__(self, number: int, status: int, requeue: bool) -> None:
         super().__init__(status)
         self.number = number
+        self.requeue = requeue
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Have a worker process hand it to the one that waits for it."""
-        return type(self), (self.number, self.code)
+        """Support pickling, as worker processes of a sweep return the exception."""
+        return type(self), (self.number, self.code, self.requeue)
 
 
-class StopOnSignal(Callback):
-    """On SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C, saves after the batch and exits with 128 + the signal.
+class StopOnSignal(Checkpoint):
+    """Saves a checkpoint after the current batch on SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C, and exits.
 
-    The processes of a training agree on the step: whichever of them the signal reached, none is
-    left waiting for the others. A second SIGTERM or Ctrl-C is not held back.
+    The exit status is 128 plus the number of the signal. All processes of a training stop at the
+    same step, whichever of them the signal reached. A second SIGTERM or Ctrl-C takes effect at
+    once. As a ``Checkpoint``, this callback runs after all callbacks that change weights.
 
     Args:
-        checkpoint: where to save.
+        folder: directory of the run.
+        requeue: whether to ask SLURM to requeue the job.
     """
 
-    def __init__(self, checkpoint: Path) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, folder: str | Path, requeue: bool = False) -> None:
+        self.checkpoint = Path(folder) / LAST
+        self.requeue = requeue
         self.received = 0
         self.since = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals; Lightning gives them back when the training ends.
+        """Install the handlers, which Lightning removes when the training ends.
 
-        Lightning's own handler communicates in the middle of whatever the process is doing.
+        They replace Lightning's own handler, which communicates with other processes at any moment.
         """
         if threading.current_thread() is threading.main_thread():
             for number in _signals():
                 signal.signal(number, self._receive)
-        self.received = signals.received()  # while the job was being made
+        self.received = signals.received()  # during the preparation of the training
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Stop, if a signal has reached any of the processes.
+        """Stop if a signal has reached any of the processes.
 
-        The last batch of an epoch is followed by its validation first.
+        After the last batch of an epoch, the validation comes first.
 
         Raises:
-            Stopped: saved.
+            Stopped: the checkpoint is saved.
         """
         number = self._agreed(trainer)
         if not number or trainer.is_last_batch:
@@ -76,12 +83,17 @@ class StopOnSignal(Callback):
         status = 128 + number
         if trainer.is_global_zero:
             name = signal.Signals(number).name
-            print(f"Stopped by {name} and saved {self.checkpoint}: add resume=auto to go on")
+            print(f"Stopped by {name} and saved {self.checkpoint}: add resume=auto to resume")
         elif not TorchElasticEnvironment.detect():
-            # The first process speaks for all: another status would have srun or Lightning kill it.
+            # The first process sets the status: with another one, srun or Lightning would kill it.
             # torchrun would take 0 for the end of the training, and wait for the other machines.
             status = 0
-        raise Stopped(number, status)
+        raise Stopped(number, status, self.requeue and trainer.is_global_zero)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Pass on a signal that came during the last validation, so that a sweep ends."""
+        if self.received:
+            signals.end_sweep_after_job(self.received)
 
     def _agreed(self, trainer: Trainer) -> int:
         """Return the signal that reached any of the processes; 0 for none."""
@@ -101,24 +113,23 @@ class StopOnSignal(Callback):
             signal.raise_signal(number)
 
 
-def start_again(number: int, requeue: bool, first: bool) -> None:
-    """Have whoever scheduled this job start it again, after a training that a signal stopped.
+def start_again(number: int, requeue: bool) -> None:
+    """Have the scheduler start this job again after a signal has stopped it.
 
-    submitit does so itself. SLURM is asked to, unless Ctrl-C was pressed or the job is about to end
-    in any case, as it is when it was cancelled, or when SLURM requeues it of its own accord.
+    submitit requeues by itself. SLURM is asked to requeue, except after Ctrl-C and if the job is
+    about to end anyway: because it was canceled, or because SLURM is requeueing it already.
 
     Args:
-        number: of the signal.
-        requeue: whether SLURM is to be asked.
-        first: whether this is the first process of the training.
+        number: number of the signal.
+        requeue: whether to ask SLURM.
     """
     env = os.environ
     if "SUBMITIT_EXECUTOR" in env:
-        if number == _submitits_signal():  # submitit has its handler back
+        if number == _submitits_signal():  # the handler of submitit is installed again
             signal.raise_signal(number)
-    elif requeue and first and number != signal.SIGINT and "SLURM_JOB_ID" in env:
+    elif requeue and number != signal.SIGINT and "SLURM_JOB_ID" in env:
         job = env["SLURM_JOB_ID"]
-        if array := env.get("SLURM_ARRAY_JOB_ID"):  # of the last task, the id is the whole array's
+        if array := env.get("SLURM_ARRAY_JOB_ID"):  # the last task has the identifier of the array
             job = f"{array}_{env['SLURM_ARRAY_TASK_ID']}"
         try:
             if "JobState=RUNNING" in _scontrol("show", "job", job):
@@ -145,5 +156,5 @@ def _signals() -> list[int]:
 
 
 def _submitits_signal() -> int:
-    """Return the signal at which submitit requeues."""
+    """Return the signal on which submitit requeues."""
     return int(signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"])

@@ -1,4 +1,4 @@
-"""Restoring the states in a checkpoint: which ones it may set, and which the configuration sets."""
+"""Restoring of training states from a checkpoint: counts, moments and weights only."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from mprnet_lit.runs.folder import LAST
 from mprnet_lit.training.callbacks.summary import Summary
 from mprnet_lit.training.checkpoints import is_regular, matching, read_checkpoint, read_info
 from mprnet_lit.training.module import RESTORATIONS, RestorationModule
@@ -21,22 +22,29 @@ from mprnet_lit.utils.errors import UserError
 
 
 class CheckpointStates(Callback):
-    """Takes only counts, moments and weights from a checkpoint, and checks their types.
+    """Restores only counts, moments and weights from a checkpoint, and checks their types.
 
-    Everything else is as configured: hyperparameters of the optimizer, the schedule, paths. The
-    best checkpoints are those in this run's own folder, with the scores that they hold. This must
-    be the first callback.
+    The configuration sets everything else: hyperparameters of the optimizer, the schedule, paths.
+    The best checkpoints are those in the folder of this run, with the scores that they hold.
 
     Args:
-        checkpoints: directory of this run's checkpoints.
-        checkpoint: file that the training resumes from; ``None`` for a new run.
+        folder: directory of the run.
     """
 
-    def __init__(self, checkpoints: Path, checkpoint: Path | None) -> None:
-        self.checkpoints = checkpoints
-        self.checkpoint = checkpoint
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._batches = 0
+        self._restored_batches = 0
         self._optimizer_states: list[dict[str, Any]] | None = None
         self._groups: list[list[dict[str, Any]]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of batches in an epoch, for the checkpoint."""
+        return {"batches_per_epoch": self._batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the number of batches in an epoch when the checkpoint was saved."""
+        self._restored_batches = state_dict["batches_per_epoch"]
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -49,9 +57,9 @@ class CheckpointStates(Callback):
             state = states.get(callback.state_key)
             if isinstance(callback, ModelCheckpoint):
                 states.pop(callback.state_key, None)
-                adopt(callback, state or {}, self.checkpoints, sample)
+                adopt(callback, state or {}, self.folder / LAST.parent, sample)
             elif isinstance(callback, Summary):
-                callback.best = best_of(self.checkpoints.parent, sample)
+                callback.best = best_of(self.folder, sample)
             elif state is not None and _known(callback):
                 states[callback.state_key] = matching(callback.state_dict(), state)
                 if isinstance(callback, EarlyStopping):
@@ -85,9 +93,21 @@ class CheckpointStates(Callback):
                 saved.update(group, params=indices)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Apply the configured hyperparameters and schedule at the restored position."""
-        if self.checkpoint is None:
+        """Apply the configured hyperparameters and schedule at the restored position.
+
+        Raises:
+            UserError: an epoch has another number of batches than at the checkpoint.
+        """
+        self._batches = int(trainer.num_training_batches)
+        if trainer.ckpt_path is None:
             return
+        if self._restored_batches not in (0, self._batches):
+            raise UserError(
+                f"can't resume: an epoch had {self._restored_batches} batches at the checkpoint, "
+                f"and has {self._batches} now. Use the same training images, data.batch_size, "
+                "trainer.accumulate_grad_batches and trainer.limit_train_batches, or start a new "
+                "training from its weights with weights=PATH and no resume"
+            )
         for optimizer, groups in zip(trainer.optimizers, self._groups, strict=True):
             for group, configured in zip(optimizer.param_groups, groups, strict=True):
                 group.update(configured)
@@ -96,10 +116,6 @@ class CheckpointStates(Callback):
             if isinstance(config.scheduler, LambdaLR):
                 steps = trainer.global_step
                 move(config.scheduler, steps if config.interval == "step" else steps // per_epoch)
-
-    def is_restoring(self, trainer: Trainer) -> bool:
-        """Tell whether the trainer has not finished restoring the checkpoint."""
-        return bool(trainer._checkpoint_connector._loaded_checkpoint)
 
 
 def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, sample: Any) -> None:
@@ -145,7 +161,7 @@ def best_of(folder: Path, sample: Any = None) -> dict[str, float]:
         folder: directory of the run.
         sample: digest of the validation images that must have been used; ``None`` for any.
     """
-    path = folder / "checkpoints" / "best.ckpt"
+    path = folder / LAST.with_name("best.ckpt")
     if not is_regular(path):
         return {}
     content = read_checkpoint(path)

@@ -1,0 +1,56 @@
+"""Advice after an out-of-memory error: smaller micro-batches."""
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from mprnet_lit.data import RestorationDataModule
+
+_REMEDIES = "module.gradient_checkpointing=true or a smaller data.patch_size"
+
+
+class OutOfMemoryAdvice(Callback):
+    """Detects out-of-memory errors and suggests a smaller micro-batch.
+
+    Attributes:
+        advice: message about the out-of-memory error that ended the training; empty without one.
+    """
+
+    def __init__(self) -> None:
+        self.advice = ""
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Prepare the message, while the trainer still knows in which stage the error occurred."""
+        if not is_out_of_memory(exception):
+            return
+        reason = (str(exception).strip() or type(exception).__name__).splitlines()[0]
+        if not trainer.training:
+            self.advice = (
+                f"out of memory in the validation ({reason}): set a smaller data.val_crop_size"
+            )
+            return
+        data: RestorationDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        batch = data.device_batch_size()
+        self.advice = f"out of memory with {batch} patches per device ({reason}): set "
+        if batch > 1:
+            batches = trainer.accumulate_grad_batches * _smallest_factor(batch)
+            self.advice += (
+                f"trainer.accumulate_grad_batches={batches} (the total batch size stays the same), "
+            )
+        self.advice += _REMEDIES
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device or the system ran out of memory."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        ("DefaultCPUAllocator" in text and "allocate memory" in text)
+        or "CUDA error: out of memory" in text
+    )
+
+
+def _smallest_factor(number: int) -> int:
+    return next(n for n in range(2, number + 1) if number % n == 0)

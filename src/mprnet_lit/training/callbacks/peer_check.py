@@ -1,0 +1,59 @@
+"""Checks of the processes of a distributed training: same run, and none lost."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from mprnet_lit.runs.folder import note_failure
+from mprnet_lit.utils.errors import UserError
+
+
+class PeerCheck(Callback):
+    """Checks that all processes train the same run, and reports the loss of a process.
+
+    Args:
+        folder: directory of the run.
+        timeout: seconds that a process waits for another one that does not respond.
+
+    Attributes:
+        lost: message about a lost process, which is already printed; empty if none was lost.
+    """
+
+    def __init__(self, folder: str | Path, timeout: float = 600) -> None:
+        self.folder = Path(folder).resolve()
+        self.timeout = timeout
+        self.lost = ""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Compare folder and checkpoint with those of the first process.
+
+        Raises:
+            UserError: this process would train in another folder or from another checkpoint.
+        """
+        found = (str(self.folder), str(trainer.ckpt_path))
+        folder, checkpoint = trainer.strategy.broadcast(found)
+        if (folder, checkpoint) != found:
+            raise UserError(
+                f"process {trainer.global_rank} would train in {found[0]} from checkpoint "
+                f"{found[1]}, but the first one in {folder} from {checkpoint}: all machines need "
+                "the same command and a shared disk under paths.runs"
+            )
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: Any) -> None:
+        """Print one sentence and record it as the error of the run if another process was lost.
+
+        torchrun kills this process soon after it has lost the other machine, so the sentence is
+        printed at once.
+        """
+        text = str(exception).partition("\n")[0].partition(". This is typically")[0]
+        if isinstance(exception, torch.distributed.DistError) or "/gloo/" in text:
+            self.lost = (
+                "another process of this training ended or can't be reached; its own output may "
+                "say why. Run the same command with resume=auto to resume from the last checkpoint "
+                f"in {self.folder} (the message of the connection: {text})"
+            )
+            print(f"Error: {self.lost}", file=sys.stderr, flush=True)
+            note_failure(self.folder, self.lost, replace=False)

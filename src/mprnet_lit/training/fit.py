@@ -1,0 +1,80 @@
+"""Training, from a configuration to the files of a run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightning import Trainer, seed_everything
+from omegaconf import DictConfig
+
+from mprnet_lit.config.messages import instantiate
+from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.models import MPRNet
+from mprnet_lit.runs import folder as runs
+from mprnet_lit.runs.provenance import save_provenance
+from mprnet_lit.training import resume
+from mprnet_lit.training.build import build_callbacks, build_info, build_model, build_module
+from mprnet_lit.training.errors import explained
+from mprnet_lit.training.loggers import build_loggers, opened
+from mprnet_lit.training.trainer import build_trainer
+
+
+def fit(config: DictConfig, folder: Path) -> MPRNet | None:
+    """Train a network.
+
+    Args:
+        config: configuration of ``mode=train``.
+        folder: directory of the run.
+
+    Returns:
+        the trained network; ``None`` if the run was complete already.
+
+    Raises:
+        UserError: a setting can't be used, or the training can't continue.
+    """
+    seed_everything(config.seed, workers=True, verbose=False)
+    checkpoint = resume.find_checkpoint(config, folder)
+
+    data: RestorationDataModule = instantiate(config.data)
+    weights = build_model(config)
+    module = build_module(config, weights.model)
+    module.info = build_info(config, weights.info)
+    callbacks = build_callbacks(config)
+    loggers = build_loggers(config)
+    trainer = build_trainer(config, callbacks, loggers)
+
+    resumed = resume.read(config, checkpoint, weights.model.size)
+    if trainer.is_global_zero:
+        resume.announce(config, folder, resumed)
+    if resumed is not None and resumed.is_complete:
+        return None
+    if resumed is not None:
+        data.setup()
+        data.load_state_dict(resumed.data)  # refuses other images before the run is touched
+
+    trainer.ckpt_path = checkpoint
+    with (
+        _recorded(trainer, config, folder, checkpoint),
+        opened(trainer, config),
+        explained(trainer, folder),
+    ):
+        trainer.fit(module, data, weights_only=True)
+    return weights.model
+
+
+@contextmanager
+def _recorded(
+    trainer: Trainer, config: DictConfig, folder: Path, checkpoint: Path | None
+) -> Iterator[None]:
+    """Lock the folder of the run and write the record of the run; in the first process only.
+
+    Raises:
+        RefusedError: another process holds the lock on ``folder``.
+    """
+    if not trainer.is_global_zero:
+        yield
+        return
+    with runs.held(folder):
+        runs.record(config, folder, checkpoint)
+        save_provenance(config, folder)
+        yield
