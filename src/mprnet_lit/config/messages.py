@@ -15,7 +15,7 @@ from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import ValidationError
 
 from mprnet_lit.config.groups import CONFIG_DIR, groups, mode_keys, owners, valid_keys
-from mprnet_lit.config.renamed import explain_renamed
+from mprnet_lit.config.renamed import explain_renamed, upgraded
 from mprnet_lit.runs.folder import find_run, refuse_existing, run_stamp
 from mprnet_lit.utils.compat import full_key
 from mprnet_lit.utils.errors import UserError, install_hint
@@ -88,7 +88,7 @@ def _required(*, _node_: Node) -> NoReturn:
 
 def _run_dir(new: str, *, _root_: DictConfig) -> str:
     """Return the folder of this run: the one that ``resume=auto`` continues, or ``new``."""
-    found = find_run(_root_) if _root_.resume == "auto" else None
+    found = find_run(_root_, upgraded) if _root_.resume == "auto" else None
     return str(new if found is None else found)
 
 

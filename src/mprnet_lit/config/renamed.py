@@ -1,8 +1,12 @@
 """Keys of release 0.1 and their new names."""
 
+from collections.abc import Container, Mapping
+from typing import Any
+
 from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.config.groups import mode_keys, owners, valid_keys
+from mprnet_lit.utils.deprecated import current_name
 from mprnet_lit.utils.errors import UserError
 
 RENAMED = {
@@ -62,6 +66,21 @@ def new_name(key: str, mode: str) -> str | None:
     """Return the new name of a key of release 0.1 in a mode; ``None`` without one."""
     new = (RENAMED | RENAMED_IN_MODE.get(mode, {})).get(key)
     return new if new in valid_keys() and key not in mode_keys(mode) else None
+
+
+def upgraded(settings: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
+    """Return settings of release 0.1 under the keys and class names of this release.
+
+    Args:
+        settings: values by dotted key.
+        known: keys of this release; others are not introduced.
+    """
+    found = {}
+    for key, value in settings.items():
+        new = RENAMED.get(key, key)
+        is_class = key.endswith("_target_") and isinstance(value, str)
+        found[new if new in known else key] = current_name(value) if is_class else value
+    return found
 
 
 def explain_renamed(key: str, value: str, mode: str) -> str | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 from omegaconf import DictConfig, OmegaConf
@@ -16,7 +16,11 @@ from mprnet_lit.runs.labels import group, tags
 from mprnet_lit.runs.settings import NOT_THE_RUN
 from mprnet_lit.utils.atomic import write_whole
 from mprnet_lit.utils.errors import RefusedError, UserError
+from mprnet_lit.utils.format_version import FORMAT, check_format
 from mprnet_lit.utils.masking import mask
+
+if TYPE_CHECKING:
+    from mprnet_lit.runs.legacy import Upgrade
 
 RECORD = "run.json"
 LAST = Path("checkpoints") / "last.ckpt"
@@ -80,6 +84,7 @@ def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> 
     if checkpoint is not None and not is_own(checkpoint, folder):
         came_from = str(checkpoint)
     content = {
+        "format": FORMAT,
         "fingerprint": fingerprint(config),
         "order": 1 + max((_recorded(path)[1] for path in _records(config)), default=0),
         "resumed_from": came_from,
@@ -95,6 +100,15 @@ def resumed_from(folder: Path) -> str | None:
     """Return the checkpoint in another folder that a run started from; ``None`` without one."""
     found = _content(folder / RECORD).get("resumed_from")
     return found if isinstance(found, str) else None
+
+
+def check_version(folder: Path) -> None:
+    """Check that this version can read the record of a run.
+
+    Raises:
+        UserError: a newer version wrote the record.
+    """
+    check_format(folder / RECORD, _content(folder / RECORD))
 
 
 def is_own(checkpoint: Path, folder: Path) -> bool:
@@ -159,14 +173,24 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def find_run(config: DictConfig) -> Path | None:
-    """Return the folder of the newest run of this configuration that has a checkpoint."""
+def find_run(config: DictConfig, upgrade: "Upgrade") -> Path | None:
+    """Return the folder of the newest run of this configuration that has a checkpoint.
+
+    Args:
+        config: configuration of the command.
+        upgrade: function that renames settings of release 0.1.
+    """
+    from mprnet_lit.runs.legacy import is_same_training
+
     wanted = fingerprint(config)
     found = []
     for path in _records(config):
         last = path.parent / LAST
         kept, order = _recorded(path)
-        if kept == wanted and last.is_file():
+        is_old = kept is not None and "format" not in _content(path)
+        if last.is_file() and (
+            kept == wanted or (is_old and is_same_training(config, path.parent, upgrade))
+        ):
             found.append((order, last.stat().st_mtime, path.parent))
     return max(found)[2].resolve() if found else None
 

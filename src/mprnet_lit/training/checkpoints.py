@@ -16,6 +16,7 @@ from torch import Tensor
 from mprnet_lit.models import Size
 from mprnet_lit.utils.atomic import write_whole
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.format_version import check_format
 from mprnet_lit.weights import RECORD, Info
 from mprnet_lit.weights.tensors import is_plain, read_tensors
 
@@ -121,6 +122,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # torch.load fails in as many ways as a file can be wrong
         raise UserError(refusal) from error
+    if isinstance(content, dict):
+        check_format(path, content.get(RECORD))
     try:
         return _checked(content)
     except Exception as error:  # so can values of another type

@@ -10,6 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from mprnet_lit.config.renamed import upgraded
 from mprnet_lit.models import Size
 from mprnet_lit.runs import folder as runs
 from mprnet_lit.runs.files import flatten
@@ -19,7 +20,6 @@ from mprnet_lit.training.callbacks.checkpoint_states import best_of
 from mprnet_lit.training.callbacks.summary import show, write_summary
 from mprnet_lit.training.checkpoints import AVERAGED, epochs_done, read_checkpoint, read_info
 from mprnet_lit.utils.console import say
-from mprnet_lit.utils.deprecated import current_name
 from mprnet_lit.utils.errors import RefusedError
 from mprnet_lit.weights import RECORD
 
@@ -76,6 +76,7 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
             path.
     """
     own = folder / runs.LAST
+    runs.check_version(folder)
     if own.is_file() and (config.resume == "auto" or runs.restarted()):
         return own
     if config.resume in (None, "auto"):
@@ -87,6 +88,7 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
                 f"{path} is not the folder of one run with a checkpoint ({runs.LAST}): set resume "
                 "to such a folder or to a checkpoint"
             )
+        runs.check_version(path)
         path /= runs.LAST
     if config.weights is not None:
         raise RefusedError(
@@ -132,11 +134,8 @@ def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, A
         RefusedError: a setting that can't change within a training differs, or the checkpoint has
             more epochs or steps than the command asks for.
     """
-    trained = {
-        key: current_name(value) if key.endswith("_target_") else value
-        for key, value in flatten(dict(read_info(content).config)).items()
-    }
     asked = flatten(OmegaConf.to_container(config, resolve=True))
+    trained = upgraded(flatten(dict(read_info(content).config)), asked)
     differ = [k for k in asked if k in trained and not _same(asked[k], trained[k])]
     fixed = [k for p in _FIXED for k in differ if _within(k, (p,)) and not _within(k, _FREE)]
     if fixed:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from mprnet_lit.models import Size
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.format_version import FORMAT
 from mprnet_lit.weights.training_config import training_settings
 
 RECORD = "mprnet_lit"
@@ -80,8 +81,9 @@ class Info:
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
     def record(self, size: Size) -> dict[str, Any]:
-        """Return the metadata that a file stores: the size of the network and these fields.
+        """Return the metadata that a file stores: format, size of the network and these fields.
 
         The configuration is reduced to the settings that define the training.
         """
-        return {"size": asdict(size), **asdict(self), "config": training_settings(self.config)}
+        config = training_settings(self.config)
+        return {"format": FORMAT, "size": asdict(size), **asdict(self), "config": config}

@@ -16,6 +16,7 @@ from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.atomic import require_regular, write_whole
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.format_version import FORMAT, check_format
 from mprnet_lit.weights.info import OLD_LICENSE, PUBLISHED_LICENSE, RECORD, Info
 from mprnet_lit.weights.official import from_official, is_official, to_official
 from mprnet_lit.weights.shapes import ACTIVATION, build
@@ -133,7 +134,8 @@ def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
         once = {name: t for name, t in state.items() if not name.endswith(ACTIVATION)}
         once[ACTIVATION] = next(t for name, t in state.items() if name.endswith(ACTIVATION))
         metadata = {name: json.dumps(value) for name, value in record.items()}
-        write_whole(path, safetensors.torch.save(once, {"format": "pt", **metadata}))
+        metadata |= {RECORD: json.dumps({"format": FORMAT}), "format": "pt"}  # safetensors' own key
+        write_whole(path, safetensors.torch.save(once, metadata))
     elif path.suffix == ".pth":
         named = to_official(state, model.size.cabs_per_orb)
         _save_torch({"state_dict": named, RECORD: record}, path)
@@ -165,6 +167,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     content: Any = read_tensors(path)
     state = content.get("state_dict", content)
     record = content.get(RECORD, {})
+    check_format(path, record)
     if not all(isinstance(tensor, Tensor) and is_plain(tensor) for tensor in state.values()):
         raise TypeError("not a state dict")
     if record and not is_official(state):  # drop the tensors of losses and metrics
@@ -177,7 +180,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     require_regular(path)
     with safe_open(path, framework="pt") as file:
         known = {f.name for f in fields(Info)} | {OLD_LICENSE}
-        record = {n: json.loads(v) for n, v in (file.metadata() or {}).items() if n in known}
+        metadata = file.metadata() or {}
+        check_format(path, json.loads(metadata.get(RECORD, "{}")))
+        record = {n: json.loads(v) for n, v in metadata.items() if n in known}
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if ACTIVATION in state:
         shared = state.pop(ACTIVATION)
