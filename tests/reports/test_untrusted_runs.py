@@ -243,7 +243,7 @@ def test_curves_are_bounded(tmp_path, monkeypatch):
     table.write_text(header + "".join(f"{k},0,1\n" for k in range(1000)))
     curves, notes = read_curves(tmp_path / "run")
     assert 200 < len(curves["val/psnr"].steps) < 500
-    assert "only the first 0 MB are read" in notes[0]
+    assert "only the first 0 MB were read" in notes[0]
     table.write_text(",".join(["step", "epoch", *map(str, range(400))]) * 2 + "\n")
     assert read_curves(tmp_path / "run") == (
         {},

@@ -1,4 +1,4 @@
-"""``mode=report``: one page on a run, or on all runs of a sweep."""
+"""``mode=report``: HTML report of one run or of all runs of a sweep."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from mprnet_lit.utils.console import say_facts
 
 
 def run(config: DictConfig) -> None:
-    """Write ``output`` on what is in ``input``.
+    """Write the report of the runs in ``input`` to ``output``.
 
     Raises:
-        UserError: there is no run in it, or the page is there already or can't be written.
+        UserError: ``input`` contains no run, or ``output`` exists or can't be written.
     """
     output = new_file(config)
     trials = write_runs_report(Path(place(config, "input")), output)

@@ -23,7 +23,7 @@ from mprnet_lit.cli.restore_record import Records
 from mprnet_lit.images.photo import Photo, read_photo, write_photo
 from mprnet_lit.images.reading import Pixels, write_png
 from mprnet_lit.inference import Restorer
-from mprnet_lit.reports.image_report import Entry, centre, write_report
+from mprnet_lit.reports.image_report import Entry, center, write_report
 from mprnet_lit.utils.atomic import staging
 from mprnet_lit.utils.console import say, say_facts
 from mprnet_lit.utils.errors import UserError
@@ -128,7 +128,7 @@ class _Outputs:
         self.photos += 1
         if self.shown:
             # The centres alone, so that the whole photos are not held until the page is written.
-            first, *between, last = (centre(image, _LARGEST) for image in (before, *stages, after))
+            first, *between, last = (center(image, _LARGEST) for image in (before, *stages, after))
             entry = Entry(job.name, first, last, stages=tuple(between), size=after.shape[:2])
             self.entries.append(entry)
 

@@ -1,1 +1,1 @@
-"""Self-contained HTML reports."""
+"""Self-contained HTML reports of images and of runs."""

@@ -1,4 +1,4 @@
-"""Curves of the scalars that a run's CSV logger wrote."""
+"""Curves of the scalars in the files of the CSV logger."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from mprnet_lit.utils.untrusted import NotReadableError, open_inside
 
 _LARGEST_LINE = 100_000
 _MOST_BYTES = 2**25
-"""Of all files of a run together."""
+"""Size of all files of a run together."""
 _MOST_FILES = 1000
 _MOST_COLUMNS = 500
 _LARGEST_STEP = 2**53
@@ -22,11 +22,12 @@ _LARGEST_STEP = 2**53
 
 @dataclass
 class Curve:
-    """One scalar of one run; all three lists are of the same length.
+    """One scalar of one run; all three lists have the same length.
 
     Attributes:
-        steps, epochs: counted from one.
-        values: as logged, NaN and infinities too.
+        steps: optimizer step of each point, from one.
+        epochs: epoch of each point, from one.
+        values: logged values, including NaN and infinities.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -40,19 +41,19 @@ class Curve:
         self.values.append(value)
 
     def before(self, step: int) -> "Curve":
-        """Return the part before a step."""
+        """Return the points before a step."""
         kept = [k for k, own in enumerate(self.steps) if own < step]
         return self._of(kept)
 
     def thinned(self, most: int) -> "Curve":
-        """Return at most ``most`` points: the lowest and highest of each stretch, and both ends.
+        """Return at most ``most`` points: the extremes of each interval and both ends.
 
-        Points that are not finite are dropped first.
+        Points that are not finite are removed first.
         """
         finite = [k for k, value in enumerate(self.values) if math.isfinite(value)]
         if len(finite) > most:
-            stretches = max((most - 2) // 2, 1)
-            bounds = [len(finite) * k // stretches for k in range(stretches + 1)]
+            intervals = max((most - 2) // 2, 1)
+            bounds = [len(finite) * k // intervals for k in range(intervals + 1)]
             kept = {finite[0], finite[-1]}
             for low, high in pairwise(bounds):
                 part = finite[low:high]
@@ -72,9 +73,9 @@ class Curve:
 
 
 def read_curves(folder: Path) -> tuple[dict[str, Curve], list[str]]:
-    """Return a run's curves by name, and what was wrong with its files.
+    """Return the curves of a run by name, and notes about damaged files.
 
-    A resumed run has a file for each start; where these overlap, the later one counts.
+    A resumed run has a file for each start; where files overlap, the later one counts.
     """
     curves: dict[str, Curve] = {}
     notes: list[str] = []
@@ -98,12 +99,12 @@ def read_curves(folder: Path) -> tuple[dict[str, Curve], list[str]]:
 
 
 def has_curves(folder: Path) -> bool:
-    """Tell whether a folder is that of a run which has logged to CSV."""
+    """Return whether a folder contains files of the CSV logger."""
     return bool(_files(folder))
 
 
 def _files(folder: Path) -> list[str]:
-    """Return the CSV logger's files, the oldest first."""
+    """Return the files of the CSV logger, the oldest first."""
     found = islice(folder.glob("csv/version_*/metrics.csv"), _MOST_FILES)
     return [path.relative_to(folder).as_posix() for path in sorted(found, key=_version)]
 
@@ -114,10 +115,10 @@ def _version(path: Path) -> tuple[int, str]:
 
 
 def _read(folder: Path, name: str, most: int) -> tuple[dict[str, Curve], str, int]:
-    """Read one file as far as it can be read, at most ``most`` bytes.
+    """Read the readable part of one file, at most ``most`` bytes.
 
     Returns:
-        its curves, in words what can't be read, and the number of bytes that were read.
+        The curves, a description of the damage, and the number of bytes read.
     """
     curves: dict[str, Curve] = {}
     bad = 0
@@ -132,7 +133,7 @@ def _read(folder: Path, name: str, most: int) -> tuple[dict[str, Curve], str, in
     try:
         header = next(rows, [])
         if not {"step", "epoch"} <= set(header):
-            return {}, "empty, or not of the CSV logger", len(content)
+            return {}, "is empty or was not written by the CSV logger", len(content)
         if len(header) > _MOST_COLUMNS:
             return {}, f"more than {_MOST_COLUMNS} columns", len(content)
         for row in rows:
@@ -144,12 +145,12 @@ def _read(folder: Path, name: str, most: int) -> tuple[dict[str, Curve], str, in
         return curves, f"damaged ({error})", len(content)
     lines = "line" if bad == 1 else "lines"
     notes = [f"{bad} damaged {lines} skipped"] if bad else []
-    notes += [] if whole else [f"only the first {len(content) / 1e6:.0f} MB are read"]
+    notes += [] if whole else [f"only the first {len(content) / 1e6:.0f} MB were read"]
     return curves, "; ".join(notes), len(content)
 
 
 def _rows(file: Iterator[str]) -> Iterator[list[str]]:
-    """Read rows; a lost quotation mark can't swallow the rest of a file."""
+    """Yield the rows; an open quotation mark affects only its own line."""
     for line in file:
         if len(line) > _LARGEST_LINE:
             yield []

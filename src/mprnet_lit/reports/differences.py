@@ -1,4 +1,4 @@
-"""What differs between runs: their settings, and what they ran on."""
+"""Differences between runs in settings, machine and package versions."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,18 +7,18 @@ from typing import Any
 from mprnet_lit.reports.trials import Trial
 
 _NOT_A_SETTING = ("hydra", "paths", "mode", "resume", "logger", "tracking", "sweep", "debug")
-"""Top-level keys of which none says what a run computes."""
+"""Top-level keys that do not affect the result of a run."""
 _NO_DIFFERENCE = ("paths.run", "resume", "sweep.", "callbacks.pruner.")
-"""What says where a run is written and which sweep made it; beginnings of keys."""
+"""Prefixes of keys that only tell the place of a run and its sweep."""
 _COMMAND = "command"
 _MISSING = object()
 
 
 def varying(trials: Sequence[Trial]) -> list[str]:
-    """Return the settings that differ between the runs, as the command lines name them.
+    """Return the settings that differ between the runs, by their keys on the command line.
 
-    Where a run has no record of its command line, also those of its configuration, each group of
-    keys that go together by its shortest.
+    For runs without a record of the command line, keys of the configuration are added. Of several
+    keys that vary together, the shortest is returned.
     """
     known = [t for t in trials if t.overrides or t.config]
     keys = list(dict.fromkeys(key for trial in known for key in trial.overrides))
@@ -35,7 +35,7 @@ def varying(trials: Sequence[Trial]) -> list[str]:
 
 
 def setting(trial: Trial, key: str) -> Any:
-    """Return what a run had for a key: what was asked for, else what it came to; else ``None``."""
+    """Return the value of a key: from the overrides, else from the configuration, else ``None``."""
     if key in trial.overrides:
         return trial.overrides[key]
     if key in trial.config:
@@ -45,14 +45,14 @@ def setting(trial: Trial, key: str) -> Any:
 
 
 def config_differences(trials: Sequence[Trial]) -> dict[str, list[tuple[str, list[str]]]]:
-    """Return the keys of the configurations that differ, as :func:`differences` does."""
+    """Return the keys whose values differ between configurations, as :func:`differences` does."""
     return differences({t.name: t.config for t in trials if t.resolved}, _NO_DIFFERENCE)
 
 
 def environment_differences(
     trials: Sequence[Trial],
 ) -> tuple[dict[str, str], dict[str, list[tuple[str, list[str]]]]]:
-    """Return what all runs ran on alike, and what differs."""
+    """Return the facts about machine and versions that all runs share, and those that differ."""
     known = {t.name: t.environment for t in trials if t.environment}
     hidden = (_COMMAND,) if len(known) > 1 else ()
     differ = differences(known, hidden)
@@ -62,16 +62,18 @@ def environment_differences(
 
 
 def differences(
-    known: Mapping[str, Mapping[str, Any]], left_out: Iterable[str] = ()
+    known: Mapping[str, Mapping[str, Any]], skipped: Iterable[str] = ()
 ) -> dict[str, list[tuple[str, list[str]]]]:
-    """Return for each key whose values differ the values, each with the names that have it.
+    """Return the values of each key that differs, each with the names that have it.
 
-    Keys that begin as ``left_out`` says are passed over.
+    Args:
+        known: values of each name, by key.
+        skipped: prefixes of the keys to skip.
     """
     keys = dict.fromkeys(key for values in known.values() for key in values)
     found = {}
     for key in keys:
-        if key.startswith(tuple(left_out)):
+        if key.startswith(tuple(skipped)):
             continue
         names: dict[str, list[str]] = {}
         for name, values in known.items():
@@ -87,12 +89,12 @@ def _is_setting(key: str) -> bool:
 
 
 def _distinct(trials: Iterable[Trial], key: str) -> set[str]:
-    """Return the values of a key, leaving out what is not known of a run that hardly began."""
+    """Return the values of a key; a run that failed early and has no value is skipped."""
     values = [(trial, setting(trial, key)) for trial in trials]
     return {_text(value) for trial, value in values if value is not None or trial.resolved}
 
 
 def _text(value: Any) -> str:
     if value is _MISSING:
-        return "not there"
+        return "not set"
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -4,14 +4,12 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mprnet_lit.reports.differences import setting
 from mprnet_lit.reports.page import printable_text
 from mprnet_lit.reports.trials import Trial
 from mprnet_lit.runs.files import is_number
-from mprnet_lit.utils.errors import UserError, install_hint
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -30,20 +28,6 @@ PALETTE = (
 """Colors of up to ten lines, legible on light and on dark pages."""
 RAMP = ("#7a5cd6", "#268bd2", "#20aa8c", "#96b028", "#ec9814")
 _NO_PSNR = "#8a8f9c"
-
-
-def require_plotly() -> None:
-    """Check that plotly is installed.
-
-    Raises:
-        UserError: plotly is not installed.
-    """
-    try:
-        import plotly.graph_objects  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"mode=report needs plotly, which is not installed: {install_hint('report')}"
-        ) from error
 
 
 def label(value: Any, longest: int = 48) -> str:
@@ -80,21 +64,13 @@ def run_colors(trials: Sequence[Trial]) -> list[str]:
 
 
 def psnr_colors(trials: Sequence[Trial]) -> list[str]:
-    """Return a color for each run: from violet (lowest PSNR) to orange (highest), gray without.
-
-    The position on the scale is the mean of the PSNR's and its rank's. One bad run thus does not
-    give all others the same color.
-    """
+    """Return a color for each run by the rank of its PSNR, from violet to orange; gray without."""
     from plotly.colors import sample_colorscale
 
-    known = sorted({t.psnr for t in trials if t.psnr is not None})
-    shares = {known[-1]: 1.0} if known else {}
-    if len(known) > 1:
-        spread = known[-1] - known[0]
-        for rank, psnr in enumerate(known):
-            shares[psnr] = ((psnr - known[0]) / spread + rank / (len(known) - 1)) / 2
-    sampled = dict(zip(shares, sample_colorscale(list(RAMP), list(shares.values())), strict=True))
-    return [_NO_PSNR if t.psnr is None else sampled[t.psnr] for t in trials]
+    known = sorted({trial.psnr for trial in trials if trial.psnr is not None})
+    shares = [rank / max(len(known) - 1, 1) for rank in range(len(known))]
+    colors = dict(zip(known, sample_colorscale(list(RAMP), shares), strict=True))
+    return [_NO_PSNR if trial.psnr is None else colors[trial.psnr] for trial in trials]
 
 
 def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[str, Any] | None:
@@ -111,19 +87,18 @@ def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[s
     if not keys or sum(t.psnr is not None for t in trials) < 2:
         return None
     names = [*keys[:MOST_AXES], "PSNR (dB)"]
-    order = sorted(
-        range(len(trials)), key=lambda k: -math.inf if (p := trials[k].psnr) is None else p
-    )[-_MOST_LINES:]
+    ranks = [(trial.psnr is not None, trial.psnr or 0, k) for k, trial in enumerate(trials)]
+    order = [k for _, _, k in sorted(ranks)[-_MOST_LINES:]]
     columns = [[setting(trials[k], key) for k in order] for key in names[:-1]]
     columns.append([trials[k].psnr for k in order])
-    axes = [_axis(column) for column in columns]
+    places, axes = zip(*map(_axis, columns), strict=True)
     colors = psnr_colors(trials)
     figure = go.Figure()
     for at, k in enumerate(order):
         values = (f"{label(n)}: {label(c[at])}" for n, c in zip(names, columns, strict=True))
         figure.add_scatter(
             x=list(range(len(axes))),
-            y=[axis.positions[at] for axis in axes],
+            y=[place[at] for place in places],
             meta=k,
             mode="lines+markers",
             connectgaps=True,
@@ -134,7 +109,7 @@ def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[s
         )
     for number, axis in enumerate(axes, start=2):  # plotly draws an axis only if it has a trace
         figure.add_scatter(x=[None], y=[None], yaxis=f"y{number}", hoverinfo="skip")
-        figure.update_layout({f"yaxis{number}": axis.layout})
+        figure.update_layout({f"yaxis{number}": axis})
     last = len(axes) - 1
     span = last * (1 + 2 * _MARGIN)
     figure.update_layout(
@@ -156,37 +131,23 @@ def _wider(low: float, high: float) -> list[float]:
     return [low - margin, high + margin]
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """One axis of the parallel coordinates.
-
-    Attributes:
-        positions: position of each run from 0 (bottom) to 1 (top); ``None`` without a value.
-        layout: options of the plotly axis that shows the ticks.
-    """
-
-    positions: list[float | None]
-    layout: dict[str, Any]
-
-
-def _axis(values: Sequence[Any]) -> _Axis:
+def _axis(values: Sequence[Any]) -> tuple[list[float | None], dict[str, Any]]:
+    """Return the position of each value from 0 to 1, and the plotly axis that shows the ticks."""
     kind = scale(values)
-    layout: dict[str, Any] = {"overlaying": "y", "anchor": "free", "automargin": False}
-    layout |= {"type": "linear", "showline": True, "showgrid": False, "ticks": "outside"}
-    layout |= {"side": "right"}
+    layout: dict[str, Any] = {"overlaying": "y", "anchor": "free", "side": "right"}
+    layout |= {"showline": True, "showgrid": False, "ticks": "outside", "automargin": False}
+    layout["type"] = "log" if kind == "log" else "linear"
     numbers: list[float | None]
     if kind == "categories":
-        known = sorted(set(map(str, values)), key=_natural)
-        numbers = [known.index(str(value)) for value in values]
-        step = math.ceil(len(known) / _MOST_TICKS)
-        ticks = range(0, len(known), step)
-        names = [
-            "\u2013" if known[k] == "None" else label(known[k], _LONGEST_ON_AXIS) for k in ticks
-        ]
+        texts = ["\u2013" if value is None else str(value) for value in values]
+        known = sorted(set(texts), key=_natural)
+        numbers = [known.index(text) for text in texts]
+        ticks = range(0, len(known), math.ceil(len(known) / _MOST_TICKS))
+        names = [label(known[k], _LONGEST_ON_AXIS) for k in ticks]
         layout |= {"tickvals": list(ticks), "ticktext": names}
     elif kind == "log":
         numbers = [None if value is None else math.log10(value) for value in values]
-        layout |= {"type": "log", "dtick": 1}
+        layout["dtick"] = 1
     else:
         numbers = [None if value is None else float(value) for value in values]
         if all(isinstance(v, int) for v in values) and len(set(values)) <= _FEW_TICKS:
@@ -194,9 +155,11 @@ def _axis(values: Sequence[Any]) -> _Axis:
     found = [number for number in numbers if number is not None]
     low, high = min(found), max(found)
     if low == high:
-        low, high = low - 1, high + 1
+        return [None if n is None else 0.5 for n in numbers], layout | {
+            "range": [low - 1, high + 1]
+        }
     positions = [None if n is None else (n - low) / (high - low) for n in numbers]
-    return _Axis(positions, layout | {"range": _wider(low, high)})
+    return positions, layout | {"range": _wider(low, high)}
 
 
 def scale(values: Sequence[Any]) -> str:

@@ -1,4 +1,4 @@
-"""The report page: one HTML file with everything in it, to look at results before and after."""
+"""HTML report of restored images with a before/after slider, in one file."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,22 @@ from mprnet_lit.reports.page import embed, fill
 from mprnet_lit.utils.atomic import write_whole
 
 _LARGEST = 2048
-"""Longest side in pixels of an embedded picture; of larger ones the centre is shown."""
+"""Longest side of an embedded image in pixels; larger images are cropped to the center."""
 _THUMBNAIL = 128
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of the page; without pictures, a row of its table alone.
+    """One image of the page. Without pixels, it is only a row of the table.
 
     Attributes:
-        name: of the image.
-        degraded, restored, target: (H, W, 3) RGB.
-        stages: the network's stages, each (H, W, 3) RGB.
-        scores: what was measured, such as ``{"PSNR": 31.2}``; a column each.
-        size: (height, width) of the whole image, where the pictures are its centre alone.
+        name: name of the image.
+        degraded: input, (H, W, 3) RGB.
+        restored: output, (H, W, 3) RGB.
+        target: ground truth, (H, W, 3) RGB.
+        stages: outputs of the stages of the network, each (H, W, 3) RGB.
+        scores: columns of the table, such as ``{"PSNR": 31.2}``.
+        size: (height, width) of the full image, if the arrays are only its center.
     """
 
     name: str
@@ -40,8 +42,8 @@ class Entry:
     size: tuple[int, int] | None = None
 
 
-def centre(pixels: Pixels, largest: int = _LARGEST) -> NDArray[np.uint8]:
-    """Return the centre of (H, W, 3), at most ``largest`` pixels a side, in 8 bits."""
+def center(pixels: Pixels, largest: int = _LARGEST) -> NDArray[np.uint8]:
+    """Return the center of an (H, W, 3) image in 8 bits, at most ``largest`` pixels a side."""
     top, left = (max(side - largest, 0) // 2 for side in pixels.shape[:2])
     part = pixels[top : top + largest, left : left + largest]
     return to_uint8(to_float(part))
@@ -55,18 +57,18 @@ def write_report(
     entries: Sequence[Entry],
     omitted: int = 0,
 ) -> None:
-    """Write the page, whole or not at all; it needs no network and no other file.
+    """Write the page atomically, as one file without network access.
 
     Args:
-        path: the HTML file.
-        title: the page's heading.
-        settings: what was in force, in words.
-        summary: rows of a small table, the first of them its header.
-        entries: the images, in the order in which they are first shown.
-        omitted: number of images of which no picture is embedded.
+        path: HTML file to write or replace.
+        title: heading of the page.
+        settings: active options by name, as text.
+        summary: rows of a small table, the header first.
+        entries: images in their initial order.
+        omitted: number of images without embedded pixels.
 
     Raises:
-        UserError: it can't be written.
+        UserError: ``path`` can't be written.
     """
     data = {
         "settings": dict(settings),
@@ -74,14 +76,14 @@ def write_report(
         "omitted": omitted,
         "entries": [_describe(entry) for entry in entries],
     }
-    write_whole(path, fill("report.html", title, data))
+    write_whole(path, fill("image_report.html", title, data))
 
 
 def _describe(entry: Entry) -> dict[str, Any]:
     pictures = {"degraded": entry.degraded}
     pictures |= {f"stage {k}": stage for k, stage in enumerate(entry.stages, start=1)}
     pictures |= {"restored": entry.restored, "target": entry.target}
-    shown = {name: centre(pixels) for name, pixels in pictures.items() if pixels is not None}
+    shown = {name: center(pixels) for name, pixels in pictures.items() if pixels is not None}
     first = next((p.shape[:2] for p in pictures.values() if p is not None), None)
     whole = entry.size or first
     height, width = next((p.shape[:2] for p in shown.values()), (0, 0))
@@ -90,7 +92,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "name": entry.name,
         "scores": {k: float(v) if math.isfinite(v) else None for k, v in entry.scores.items()},
         "thumbnail": None if face is None else _thumbnail(face),
-        # Without loss, so that zooming in shows true pixels.
+        # Lossless, so that zooming in shows the true pixels.
         "pictures": {
             name: embed(Image.fromarray(pixels), lossless=True, method=2)
             for name, pixels in shown.items()

@@ -18,6 +18,7 @@ With Optuna's default of a tenth, numbers outweigh categories that matter as muc
 """
 _FEW = 5
 """Numbers with at most so many distinct values are categories, as in a grid."""
+_Column = tuple[list[Any], Any]
 
 
 def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
@@ -35,7 +36,7 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     """
     if not keys:
         return [], "No setting differs between the runs."
-    done = [t for t in trials if t.state == "complete" and t.psnr is not None]
+    done = [trial for trial in trials if _counts(trial)]
     if len(done) < _LEAST:
         return [], f"Too few runs are complete: {len(done)} of at least {_LEAST}."
     if len({t.psnr for t in done}) == 1:
@@ -44,9 +45,9 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
         import optuna
     except ImportError:
         return [], f"The importance needs Optuna, which is not installed: {install_hint('optuna')}."
-    distributions = {key: _distribution([setting(t, key) for t in done]) for key in keys}
-    distributions = {key: found for key, found in distributions.items() if found is not None}
-    if not distributions:
+    found = {label(key): _column([setting(t, key) for t in done]) for key in keys}
+    columns = {key: column for key, column in found.items() if column is not None}
+    if not columns:
         return [], "No setting differs between the complete runs."
     best = min(max(_SHARE, _BEST / len(done)), 0.5)  # one or two best runs would be chance
     verbosity = optuna.logging.get_verbosity()
@@ -54,7 +55,7 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            study = _study(trials, distributions)
+            study = _study(trials, columns)
             evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
             shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
             first = list(shares)[:MOST_AXES]
@@ -70,36 +71,38 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     return [plain(bars), plain(slices)], note
 
 
-def _study(trials: Sequence[Trial], distributions: dict[str, Any]) -> Any:
+def _study(trials: Sequence[Trial], columns: dict[str, _Column]) -> Any:
     """Return a study in memory; the runs keep their numbers, and only complete runs count."""
     import optuna
 
     study = optuna.create_study(direction="maximize")
+    distributions = {key: distribution for key, (_, distribution) in columns.items()}
+    rows = zip(*(values for values, _ in columns.values()), strict=True)
     for trial in trials:
-        if trial.state == "complete" and trial.psnr is not None:
-            values = {label(k): _value(setting(trial, k), d) for k, d in distributions.items()}
-            named = {label(key): each for key, each in distributions.items()}
+        created = optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
+        if _counts(trial):
+            params = dict(zip(columns, next(rows), strict=True))
             created = optuna.trial.create_trial(
-                params=values, distributions=named, value=trial.psnr
+                params=params, distributions=distributions, value=trial.psnr
             )
-        else:
-            created = optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
         study.add_trial(created)
     return study
 
 
-def _distribution(values: Sequence[Any]) -> Any:
-    """Return Optuna's distribution of a setting, or ``None`` if its values do not differ."""
+def _counts(trial: Trial) -> bool:
+    return trial.state == "complete" and trial.psnr is not None
+
+
+def _column(values: Sequence[Any]) -> _Column | None:
+    """Return the values of a setting and Optuna's distribution, or ``None`` if they are equal."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    distinct = list(dict.fromkeys(label(str(value)) for value in values))
+    names = [label(str(value)) for value in values]
+    distinct = list(dict.fromkeys(names))
     if len(distinct) < 2:
         return None
-    layout = scale(values)
-    if layout == "categories" or None in values or len(distinct) <= _FEW:
-        return CategoricalDistribution(distinct)
-    return FloatDistribution(float(min(values)), float(max(values)), log=layout == "log")
-
-
-def _value(value: Any, distribution: Any) -> Any:
-    return label(str(value)) if hasattr(distribution, "choices") else float(value)
+    kind = scale(values)
+    if kind == "categories" or None in values or len(distinct) <= _FEW:
+        return names, CategoricalDistribution(distinct)
+    numbers = [float(value) for value in values]
+    return numbers, FloatDistribution(min(numbers), max(numbers), log=kind == "log")

@@ -1,4 +1,4 @@
-"""The panels of the best runs, small enough to be embedded in a page."""
+"""Validation panels of the best runs, small enough to be embedded in a page."""
 
 import os
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.untrusted import NotReadableError, open_inside
 
 BEST = 3
-"""Runs of which the panels are shown."""
+"""Number of runs whose panels are shown."""
 _EPOCHS = 40
 _BYTES = 9_000_000
-"""Of all pictures of a page."""
+"""Size of all images of a page together."""
 _WIDEST = 1600
 _MOST_FILES = 100_000
 _MOST_BYTES, _MOST_PIXELS = 2**26, 2**26
-"""Of one panel; three images of 256 pixels a side, in five columns, are 1.1 megapixels."""
+"""Limits of one panel; one with three rows of five 256x256 images has 1.1 megapixels."""
 
 
 def embed_panels(trials: Sequence[Trial], best: int = BEST) -> list[dict[str, Any]]:
-    """Return the panels of the best runs by epoch, of so many epochs as there is room for.
+    """Return the panels of the best runs by epoch, for as many epochs as the size limit allows.
 
-    Panels that can't be read are skipped, and noted with their run.
+    Panels that can't be read are skipped and noted in ``notes`` of their run.
     """
     found = [(trial, _epochs(trial.folder)) for trial in trials if trial.folder is not None]
     found = [(trial, paths) for trial, paths in found if paths]
@@ -60,7 +60,7 @@ def _epochs(folder: Path) -> dict[int, Path]:
 
 
 def _spread(epochs: list[int], most: int, wanted: int) -> list[int]:
-    """Return at most ``most`` of the epochs: the last, the wanted one, the others evenly spread."""
+    """Return at most ``most`` epochs: the last, the wanted one, and others evenly spaced."""
     if len(epochs) <= most:
         return epochs
     if most == 1:
@@ -73,13 +73,13 @@ def _spread(epochs: list[int], most: int, wanted: int) -> list[int]:
 
 
 def _read(folder: Path, name: str) -> tuple[str, str]:
-    """Return a panel as a URL that holds it, or what is wrong with its file in words."""
+    """Return a panel as a data URL, or a description of the damage to its file."""
     try:
         os.close(open_inside(folder, name, _MOST_BYTES))
         with open_image(folder / name) as (image, _):
             width, height = image.size
             if width * height > _MOST_PIXELS:
-                return "", "has too many pixels, and is not shown"
+                return "", "has too many pixels and is not shown"
             picture = image.convert("RGB")
     except NotReadableError as error:
         return "", str(error)

@@ -13,20 +13,14 @@ from mprnet_lit.reports.differences import (
     setting,
     varying,
 )
-from mprnet_lit.reports.figures import (
-    PALETTE,
-    label,
-    parallel_coordinates,
-    require_plotly,
-    run_colors,
-)
+from mprnet_lit.reports.figures import PALETTE, label, parallel_coordinates, run_colors
 from mprnet_lit.reports.importance import importance
 from mprnet_lit.reports.page import fill
 from mprnet_lit.reports.pictures import embed_panels
 from mprnet_lit.reports.trials import Trial, find_trials
 from mprnet_lit.runs.files import is_number
 from mprnet_lit.utils.atomic import write_whole
-from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.errors import UserError, install_hint
 
 _POINTS = 300_000
 """Largest number of points of all curves together."""
@@ -49,9 +43,11 @@ def write_runs_report(root: Path, path: Path) -> list[Trial]:
     Raises:
         UserError: plotly is not installed, ``root`` contains no run, or ``path`` can't be written.
     """
-    require_plotly()
-    from plotly.offline import get_plotlyjs
-
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        hint = install_hint("report")
+        raise UserError(f"mode=report needs plotly, which is not installed: {hint}") from error
     if not root.exists():
         raise UserError(f"{root} does not exist: set input to the folder of one or more runs")
     if not root.is_dir():
@@ -102,30 +98,25 @@ def describe(trials: Sequence[Trial]) -> dict[str, Any]:
 
 def headline(trials: Sequence[Trial]) -> list[list[str]]:
     """Return the main facts as pairs of a name and a value."""
-    best = max((t for t in trials if t.psnr is not None), key=lambda t: t.psnr or 0, default=None)
-    facts = []
-    if best is not None:
-        facts.append(["best PSNR", f"{best.psnr:.2f} dB"])
+    facts = [["best PSNR", "not measured"]]
+    measured = [(trial.psnr, trial) for trial in trials if trial.psnr is not None]
+    if measured:
+        psnr, best = max(measured, key=lambda pair: pair[0])
+        facts = [["best PSNR", f"{psnr:.2f} dB"]]
         if "ssim" in best.best:
             facts.append(["its SSIM", f"{best.best['ssim']:.4f}"])
         if "psnr_degraded" in best.best:
-            gain = (best.psnr or 0) - best.best["psnr_degraded"]
-            facts.append(["gain over the input", f"{gain:+.2f} dB"])
+            facts.append(["gain over the input", f"{psnr - best.best['psnr_degraded']:+.2f} dB"])
         if len(trials) > 1:
             facts.append(["best run", best.name])
         elif "epoch" in best.best:
             facts.append(["at epoch", f"{best.best['epoch']:.0f}"])
-    else:
-        facts.append(["best PSNR", "not measured"])
+    if len(trials) == 1:
+        return [*facts, ["state", trials[0].state]]
     states = Counter(trial.state for trial in trials)
-    counted = [f"{states[name]} {name}" for name in _STATES if states[name]]
-    counted += [f"{n} {name}" for name, n in states.items() if name not in _STATES]
-    facts.append(["runs" if len(trials) > 1 else "state", ", ".join(counted)])
-    if len(trials) > 1:
-        facts[-1][1] = f"{len(trials)}: {facts[-1][1]}"
-    else:
-        facts[-1][1] = trials[0].state
-    return facts
+    names = dict.fromkeys((*_STATES, *states))
+    counted = ", ".join(f"{states[name]} {name}" for name in names if states[name])
+    return [*facts, ["runs", f"{len(trials)}: {counted}"]]
 
 
 def _trial(trial: Trial, keys: Sequence[str], most: int) -> dict[str, Any]:
@@ -138,15 +129,11 @@ def _trial(trial: Trial, keys: Sequence[str], most: int) -> dict[str, Any]:
         "state": trial.state,
         "error": error,
         "settings": [_plain(setting(trial, key)) for key in keys],
-        "psnr": _rounded(trial.best.get("psnr")),
-        "ssim": _rounded(trial.best.get("ssim")),
-        "latency": _rounded(trial.best.get("latency")),
-        "epoch": _rounded(trial.best.get("epoch")),
+        **{key: _rounded(trial.best.get(key)) for key in ("psnr", "ssim", "latency", "epoch")},
         "parameters": trial.parameters,
         "seconds": None if trial.seconds is None else round(trial.seconds),
         "curves": {name: _curve(curve, most) for name, curve in sorted(trial.curves.items())},
         "notes": trial.notes,
-        "unfinished": trial.state == "unfinished",
     }
 
 
@@ -162,10 +149,7 @@ def _rows(differ: dict[str, list[tuple[str, list[str]]]]) -> list[list[Any]]:
         more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
         return ", ".join(names[:_NAMES]) + more
 
-    return [
-        [key, [[value, named(names), len(names)] for value, names in values]]
-        for key, values in differ.items()
-    ]
+    return [[k, [[value, named(names)] for value, names in v]] for k, v in differ.items()]
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a folder of runs holds: every training in it, whole, running, killed or failed."""
+"""Training runs in a folder: complete, running, killed or failed."""
 
 import math
 import os
@@ -35,33 +35,33 @@ from mprnet_lit.utils.untrusted import walk
 _SIZE = ("width", "unet_step", "orsnet_step", "cabs_per_orb", "reduction")
 _NO_RUNS_INSIDE = {"checkpoints", "panels", "csv", "tensorboard", "wandb", "mlflow"}
 _WIDEST, _MOST_CABS = 4096, 64
-"""A network of more channels or blocks than these is not built to count its parameters."""
+"""Largest numbers of channels and blocks of a network that is built to count its parameters."""
 _MOST_OF_A_SWEEP = 2**23
-"""Bytes of a sweep's record, which has some 300 for each trial."""
+"""Largest size of the record of a sweep in bytes; each trial takes about 300."""
 _MOST_RUNS = 10_000
-"""Runs of one page."""
+"""Largest number of runs in one report."""
 _MOST_TIMES = 3
-"""Entries of a sweep's record for which one folder is read: a trial may go on in another's."""
+"""Largest number of trials for which one folder is read: trials may resume in one folder."""
 
 
 @dataclass
 class Trial:
-    """One training, or a trial of a sweep that came to none.
+    """One training run, or a trial of a sweep that has no run.
 
     Attributes:
-        name: its folder, relative to what is reported.
-        state: complete, pruned, failed, killed, running, waiting; "unfinished" if nobody says.
-        folder: where it lies.
-        error: why it failed.
-        overrides: what its command line, or the sweep, set.
-        config: the configuration by dotted keys; the run's own folder is RUN in it.
-        resolved: whether that is all of it; else it is what needs no resolving.
-        environment: versions, revision and machine by dotted keys.
-        best: the best validation's figures.
-        parameters: of the network.
-        seconds: from its first file to its summary, as the file system has it.
-        curves: of the logged scalars.
-        notes: what of its files is missing or damaged.
+        name: folder of the run, relative to the folder of the report.
+        state: complete, pruned, failed, killed, running or waiting; "unfinished" if unknown.
+        folder: folder of the run.
+        error: message of a failed run.
+        overrides: settings of the command line or of the sweep.
+        config: configuration by dotted keys, with RUN for the folder of the run.
+        resolved: whether ``config`` is complete; else it lacks interpolated values.
+        environment: package versions, revision and machine, by dotted keys.
+        best: metrics of the best validation.
+        parameters: number of parameters of the network.
+        seconds: time from the first file to the summary, by the modification times.
+        curves: logged scalars by name.
+        notes: descriptions of missing or damaged files.
     """
 
     name: str
@@ -84,22 +84,23 @@ class Trial:
         return self.best.get("psnr")
 
     def note(self, file: str, damage: str) -> None:
-        """Note what is wrong with a file, if anything is."""
+        """Add a note about a file; an empty ``damage`` adds nothing."""
         if damage:
             self.notes.append(f"{file} {damage}")
 
 
 def find_trials(root: Path) -> tuple[Path, list[Trial]]:
-    """Return all trainings in a folder, or the one that it is, and the folder they all lie in.
+    """Return the common folder of all training runs in ``root``, and the runs.
 
-    Nothing outside the folder is read but, for one trial of a sweep, the sweep's record beside it.
+    ``root`` may be the folder of one run. No file outside ``root`` is read, except for the record
+    of the sweep if ``root`` is one of its trials.
 
     Raises:
-        UserError: the folder holds more than 10,000 runs, or a million files.
+        UserError: ``root`` contains more than 10,000 runs or a million files.
     """
     root = root.resolve()
     folders, sweeps = _search(root)
-    if folders == [root] and not sweeps:  # one trial, of which its sweep's record may say more
+    if folders == [root] and not sweeps:  # one trial; the record of its sweep may add its state
         content, _ = read_json(root.parent / SWEEP, _MOST_OF_A_SWEEP)
         entries = [e for e in _entries(content) if _folder_of(e, root.parent) == root]
         if entries:
@@ -120,7 +121,7 @@ def _mode(trial: Trial) -> str:
 
 
 def _search(root: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders of runs, and those of sweeps."""
+    """Return the folders of runs and the folders of sweeps."""
     runs, sweeps = [], []
     for folder, names, files in walk(root):
         if SWEEP in files:
@@ -129,7 +130,7 @@ def _search(root: Path) -> tuple[list[Path], list[Path]]:
             runs.append(folder)
             if len(runs) > _MOST_RUNS:
                 raise UserError(
-                    f"{root} holds more than {_MOST_RUNS:,} runs: set input to a folder inside it"
+                    f"{root} contains over {_MOST_RUNS:,} runs: set input to a folder inside it"
                 )
             names[:] = [name for name in names if name not in _NO_RUNS_INSIDE]
         names.sort(key=_natural)
@@ -141,7 +142,7 @@ def _natural(name: str) -> tuple[int, str]:
 
 
 def _of_sweep(sweep: Path, root: Path, claimed: set[Path]) -> Iterator[Trial]:
-    """Read the trials of ``sweep.json``, and add their folders to those that are claimed."""
+    """Yield the trials of ``sweep.json``, and add their folders to ``claimed``."""
     content, damage = read_json(sweep / SWEEP, _MOST_OF_A_SWEEP)
     if damage:
         yield Trial(_name(sweep, root), notes=[f"{SWEEP} {damage}"])
@@ -151,7 +152,7 @@ def _of_sweep(sweep: Path, root: Path, claimed: set[Path]) -> Iterator[Trial]:
     taken = {folder for folder in folders if folder is not None}
     for entry, folder in zip(entries, folders, strict=True):
         if folder is None and not entry.get("folder"):
-            # It never ended; another trial may have gone on in its folder.
+            # The trial never ended; another trial may have resumed in its folder.
             folder = _inside(sweep, entry.get("number"))
             folder = None if folder in taken else folder
         if folder is not None:
@@ -168,7 +169,7 @@ def _entries(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _of_entry(entry: dict[str, Any], sweep: Path, folder: Path | None, root: Path) -> Trial:
-    """Return the trial of an entry of ``sweep.json`` and of its folder, where that is there."""
+    """Return the trial of an entry of ``sweep.json``, with the files of its folder if it exists."""
     number = str(entry.get("number"))
     title = number if root == folder else "/".join((*_above(sweep, root), number))
     trial = Trial(title) if folder is None else _read(folder, root)
@@ -189,33 +190,33 @@ def _of_entry(entry: dict[str, Any], sweep: Path, folder: Path | None, root: Pat
 
 
 def _folder_of(entry: dict[str, Any], sweep: Path) -> Path | None:
-    """Return the folder of a trial, which lies in that of its sweep wherever that was recorded."""
+    """Return the folder of a trial inside the folder of its sweep, which may have moved."""
     return _inside(sweep, re.split(r"[\\/]", str(entry.get("folder") or "").rstrip("\\/"))[-1])
 
 
 def _inside(sweep: Path, name: Any) -> Path | None:
-    """Return a sub-folder by its name alone, if it is there and not a link."""
+    """Return a subfolder by name; ``None`` if it does not exist or is a link."""
     name = str(name)
     if name in ("", ".", "..") or re.search(r"[\\/\0]", name):
         return None
     folder = sweep / name
     try:
         return folder if stat.S_ISDIR(folder.lstat().st_mode) else None
-    except OSError:  # it was moved away; its name is too long
+    except OSError:  # missing, or the name is too long
         return None
 
 
 def _read(folder: Path, root: Path) -> Trial:
-    """Read a run's folder, whatever is left of it."""
+    """Return the run of a folder; missing and damaged files are noted."""
     trial = Trial(_name(folder, root), folder=folder)
     trial.curves, trial.notes = read_curves(folder)
     started, ended, failed = (modified(folder / name) for name in (RUN, SUMMARY, ERROR))
     summary, summary_damage = read_json(folder / SUMMARY)
     environment, environment_damage = read_json(folder / "environment.json")
     config, config_damage = read_yaml(folder, "config.yaml")
-    if summary_damage != MISSING:  # it is, until the run ends
+    if summary_damage != MISSING:  # a run has no summary before it ends
         trial.note(SUMMARY, summary_damage)
-    if started is not None or failed is None:  # else it failed before it wrote them
+    if started is not None or failed is None:  # else the run failed before it wrote these files
         trial.note("environment.json", environment_damage)
         trial.note("config.yaml", config_damage)
     trial.best = {key: float(v) for key, v in summary.items() if is_number(v)}
@@ -241,7 +242,7 @@ def _read(folder: Path, root: Path) -> Trial:
 
 
 def _best_of(curves: dict[str, Curve]) -> dict[str, float]:
-    """Return what ``summary.json`` would hold of a run that has none yet."""
+    """Return the best validation from the curves, for a run without ``summary.json``."""
     psnr = curves["val/psnr"]
     finite = [k for k, value in enumerate(psnr.values) if math.isfinite(value)]
     if not finite:
@@ -265,10 +266,10 @@ def _parameters(config: dict[str, Any]) -> int | None:
 @cache
 def _count(**sizes: int) -> int | None:
     try:
-        with torch.device("meta"):  # neither memory nor time
+        with torch.device("meta"):  # takes neither memory nor time
             model = MPRNet(**sizes)
         return sum(p.numel() for p in model.parameters())
-    except (ValueError, RuntimeError):  # no such network
+    except (ValueError, RuntimeError):  # not a valid network
         return None
 
 
@@ -279,7 +280,7 @@ def _portable(value: Any, own: Any) -> Any:
 
 
 def _above(sweep: Path, root: Path) -> tuple[str, ...]:
-    """Return the folders from the root to a sweep's."""
+    """Return the names of the folders from ``root`` to the folder of a sweep."""
     return sweep.relative_to(root).parts if sweep.is_relative_to(root) else ()
 
 

@@ -4,7 +4,7 @@ trials.forEach((trial, k) => { trial.index = k; });
 const best = [...trials].sort((a, b) => (b.psnr ?? -Infinity) - (a.psnr ?? -Infinity));
 const names = new Intl.Collator(undefined, { numeric: true });
 const touch = matchMedia("(pointer: coarse)").matches;  // dragging scrolls the page
-const figures = new Map();  // element to the function that returns its figure
+const figures = new Map();  // id of the element -> function that returns the figure
 
 function draw(id) {
   const figure = figures.get(id)(), style = getComputedStyle(document.documentElement);
@@ -20,7 +20,7 @@ function draw(id) {
   const layout = { height: 380, margin: { l: 10, r: 10, t: 26, b: 10 }, ...figure.layout, template };
   if (touch) layout.dragmode = false;
   Plotly.react(id, figure.data, layout, { responsive: true, displaylogo: false, displayModeBar: touch ? false : "hover",
-    toImageButtonOptions: { format: "svg", filename: id },  // needs no more than data: URLs
+    toImageButtonOptions: { format: "svg", filename: id },  // PNG would need blob: URLs
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
 }
 function add(id, figure) {
@@ -30,7 +30,7 @@ function add(id, figure) {
 matchMedia("(prefers-color-scheme: dark)").onchange = () => [...figures.keys()].forEach(draw);
 
 // The picked run and the selected runs, in all figures and in the table
-const shared = { picked: null, selected: null, listeners: [] };
+const shared = { picked: null, selected: null };
 const isShown = k => (shared.selected?.has(k) ?? true) && k === (shared.picked ?? k);
 function mark() {
   for (const id of ["plot", "axes"]) {
@@ -40,7 +40,7 @@ function mark() {
       "line.width": traces.map(trace => trace.meta === shared.picked ? 4 : 2),
     }, traces.map(trace => $(id).data.indexOf(trace)));
   }
-  for (const listener of shared.listeners) listener();
+  rowMarks();
 }
 function pick(index) {
   shared.picked = shared.picked === index ? null : index;
@@ -54,7 +54,7 @@ function select(points) {
 // Curves of one metric of all runs, or of the stages of one run
 const family = name => name.replace(/^([^/]+\/[^_]+)_(degraded|stage\d)$/, "$1");
 const metrics = Object.keys(data.metrics).sort(names.compare);
-function means([steps, epochs, values]) {  // the mean of each epoch
+function means([steps, epochs, values]) {  // mean of each epoch
   const found = new Map();
   epochs.forEach((epoch, k) => {
     if (!found.has(epoch)) found.set(epoch, []);

@@ -1,4 +1,4 @@
-// What all pages share.
+// Shared by all pages
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = id => document.getElementById(id);
 const make = (tag, parent, text) => {

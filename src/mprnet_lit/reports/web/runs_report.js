@@ -37,12 +37,9 @@ if (data.panels.length) {
 }
 
 // Table
-function format(value) {  // four digits
-  if (typeof value !== "number") return value === null ? "\u2013" : String(value);
-  if (value === 0 || Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
-  const size = Math.abs(value);
-  return size < 1e-3 || size >= 1e6 ? value.toExponential(2).replace(/\.?0+e/, "e")
-                                    : String(Number(value.toPrecision(4)));
+function format(value) {  // four significant digits
+  const short = Number.isInteger(value) || typeof value !== "number";
+  return value === null ? "\u2013" : String(short ? value : Number(value.toPrecision(4)));
 }
 const duration = seconds => {
   if (seconds === null) return "\u2013";
@@ -77,7 +74,7 @@ function rows() {
         swatch.className = "swatch";
         swatch.style.setProperty("--own", trial.color);
         if (trial.error) make("p", cell, trial.error).className = "error";
-        if (trial.unfinished) make("p", cell, "running or killed: the run has not ended");
+        if (trial.state === "unfinished") make("p", cell, "running or killed: the run has not ended");
         for (const note of trial.notes) make("p", cell, note);
       } else if (column.name === "state") {
         make("span", cell, value).className = `state ${trial.state.replace(/\W/g, "")}`;
@@ -122,7 +119,7 @@ const head = make("tr", $("trials").tHead);
 for (const column of columns) {
   const header = make("th", head);
   const button = make("button", header);
-  for (const part of column.name.split(/(?<=[._])/)) {  // long keys break after these
+  for (const part of column.name.split(/(?<=[._])/)) {  // allows line breaks in long keys
     button.append(part);
     make("wbr", button);
   }
@@ -131,7 +128,6 @@ for (const column of columns) {
   if (column.name === "duration") header.title = "by the modification times of the run's files";
 }
 sort(columns.find(c => c.name === "PSNR"));
-shared.listeners.push(rowMarks);
 
 // Differences
 function differences(parent, differ, same) {

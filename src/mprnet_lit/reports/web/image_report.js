@@ -1,83 +1,3 @@
-{{head.html}}
-<title>{{title}}</title>
-<style>
-{{page.css}}
-#summary td:first-child { overflow-wrap: normal; }
-#list { max-height: 75vh; overflow: auto; }
-#images td:first-child { min-width: 150px; }
-#images thead th { position: sticky; top: 0; z-index: 1; background: var(--card);
-  box-shadow: inset 0 -1px var(--line); }
-#images button { all: unset; cursor: pointer; }
-#images td button { display: flex; gap: 12px; align-items: center; }
-#images td img { width: 60px; height: 42px; object-fit: cover; border-radius: 5px; flex: none; }
-#images tr.has { cursor: pointer; } #images tr.has:hover { background: var(--mark); }
-#images tr.on { background: var(--mark); box-shadow: inset 3px 0 var(--accent); }
-:is(button, select, input, #view):focus-visible, #images button:focus-visible {
-  outline: 2px solid var(--accent); outline-offset: 2px; }
-#frame { position: relative; overflow: hidden; border-radius: 8px; background: var(--back); }
-#view { overflow: auto; max-height: 78vh; cursor: grab; scrollbar-width: thin;
-  outline-offset: -2px !important; }
-#view.held { cursor: grabbing; }
-#stage { position: relative; margin: 0 auto; overflow: hidden; }
-#stage img { position: absolute; inset: 0; width: 100%; height: 100%; display: block;
-  user-select: none; -webkit-user-drag: none; }
-#stage.near img { image-rendering: pixelated; }
-#line { position: absolute; top: 0; bottom: 0; width: 36px; margin-left: -18px;
-  cursor: ew-resize; touch-action: pan-y; user-select: none; }
-#line::before { content: ""; position: absolute; left: 17px; top: 0; bottom: 0; width: 2px;
-  background: #fff; box-shadow: 0 0 4px #000a; }
-#line::after { content: "\2194"; position: absolute; top: calc(50% - 18px); display: grid;
-  place-items: center; width: 36px; height: 36px; border-radius: 50%; background: #fff;
-  color: #222; box-shadow: 0 1px 5px #0008; }
-#line span { position: absolute; top: 10px; padding: 1px 9px; border-radius: 99px; color: #fff;
-  background: #000b; font-size: 13px; white-space: nowrap; pointer-events: none; }
-#line span:first-child { right: 28px; } #line span:last-child { left: 28px; }
-@media (pointer: coarse) { #help { display: none; } }  /* fingers: neither wheel nor keys */
-@media (max-width: 700px) {
-  #images td button { flex-direction: column; align-items: start; gap: 3px; }
-  #facts { order: 1; }  /* the pictures before the settings */
-}
-</style>
-</head>
-<body>
-<main>
-<h1>{{title}}</h1>
-<section class="card fact" aria-label="Summary"><table id="summary"></table></section>
-<section class="card fact" id="facts" aria-label="Settings"><dl id="settings"></dl></section>
-<section class="card" id="viewer" aria-label="Before and after" hidden>
-  <div class="bar">
-    <div><h2 id="name" aria-live="polite"></h2><p class="note" id="scores"></p></div>
-    <label>left <select id="left"></select></label>
-    <label>right <select id="right"></select></label>
-    <span class="join" id="zooms" role="group" aria-label="Zoom"></span>
-    <span class="join" role="group" aria-label="Image">
-      <button id="previous" aria-label="previous image">&#8249;</button>
-      <button id="next" aria-label="next image">&#8250;</button>
-    </span>
-  </div>
-  <div id="frame">
-    <div id="view" tabindex="0" role="group" aria-label="picture"><div id="stage">
-      <img id="after" alt="" draggable="false"><img id="before" alt="" draggable="false">
-    </div></div>
-    <div id="line" aria-hidden="true"><span></span><span></span></div>
-  </div>
-  <input id="slider" type="range" min="0" max="100" step="0.1" value="50"
-    aria-label="share of the left picture">
-  <p class="note"><span id="note"></span> <span id="help">Drag the line, or use the slider. Click
-    the picture and turn the wheel, or press + and &minus;, to zoom; drag it to move it; the arrow
-    keys change the image.</span></p>
-</section>
-<section class="card" aria-label="Images">
-  <div id="list"><table id="images"><thead></thead><tbody></tbody></table></div>
-  <p class="note" id="omitted" hidden></p>
-</section>
-</main>
-<noscript>This page shows its pictures and scores by JavaScript, which is off.</noscript>
-<script type="application/json" id="data">{{data}}</script>
-<script>
-"use strict";
-{{page.js}}
-
 // Facts
 for (const [name, value] of Object.entries(data.settings)) {
   make("dt", $("settings"), name);
@@ -90,16 +10,16 @@ data.summary.forEach((cells, row) => {
 });
 if (data.omitted) {
   $("omitted").hidden = false;
-  $("omitted").textContent = `${data.omitted} more without a picture on this page.`;
+  $("omitted").textContent = `${data.omitted} more images are not on this page.`;
 }
 
-// Scores, of as many digits all down a column
+// Scores, with the same number of digits in a column
 const columns = [...new Set(data.entries.flatMap(entry => Object.keys(entry.scores)))];
 const digits = Object.fromEntries(columns.map(column =>
   [column, data.entries.some(entry => Math.abs(entry.scores[column] ?? 0) > 2) ? 2 : 4]));
 const score = (entry, column) => entry.scores[column]?.toFixed(digits[column]) ?? "\u2013";
 
-// Viewer: two pictures on a stage that scrolls under the line
+// Viewer: two images on a stage that scrolls under the line
 const view = $("view"), stage = $("stage"), line = $("line"), levels = ["fit", 1, 2, 4, 8];
 let current = null, zoom = "fit";
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -107,19 +27,19 @@ function scale() {
   if (zoom !== "fit") return zoom;
   const { width, height } = data.entries[current];
   const fit = Math.min($("frame").clientWidth / width, innerHeight * 0.78 / height, 4);
-  return fit > 1 ? Math.floor(fit) : fit;  // larger than true: pixels all of one size
+  return fit > 1 ? Math.floor(fit) : fit;  // integer factors keep all pixels the same size
 }
-function visible() {  // what of the stage is in view, from left to right on the screen
+function visible() {  // left and right end of the visible part of the stage
   const box = stage.getBoundingClientRect(), left = view.getBoundingClientRect().left;
   return [Math.max(box.left, left), Math.min(box.right, left + view.clientWidth)];
 }
-function place() {  // the line, and the left picture up to it
+function place() {  // the line, and the left image up to it
   const [from, to] = visible(), box = stage.getBoundingClientRect();
   const x = from + (to - from) * $("slider").value / 100;
   line.style.left = `${x - $("frame").getBoundingClientRect().left}px`;
   $("before").style.clipPath = `inset(0 ${(box.right - x) / box.width * 100}% 0 0)`;
 }
-function zoomTo(level, x, y) {  // what is at (x, y) on the screen, or in the middle, stays there
+function zoomTo(level, x, y) {  // the point at (x, y), or at the center, stays in place
   zoom = level;
   if (current === null) return;
   const { width, height } = data.entries[current], size = scale();
@@ -188,19 +108,19 @@ $("previous").onclick = () => step(-1);
 $("next").onclick = () => step(1);
 addEventListener("resize", () => zoomTo(zoom));
 addEventListener("keydown", event => {
-  if (event.ctrlKey || event.altKey || event.metaKey) return;  // the browser's own
-  if (current === null || /INPUT|SELECT/.test(event.target.tagName)) return;  // arrows are theirs
+  if (event.ctrlKey || event.altKey || event.metaKey) return;  // shortcuts of the browser
+  if (current === null || /INPUT|SELECT/.test(event.target.tagName)) return;  // they use the arrow keys
   const action = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), "+": () => zoomBy(1),
     "-": () => zoomBy(-1), 0: () => zoomTo("fit") }[event.key];
   if (action) { event.preventDefault(); action(); }
 });
 let turned = 0;
 view.addEventListener("wheel", event => {
-  // Scrolling the page must not stumble on the picture: it has to be clicked, or Ctrl be held.
+  // The wheel scrolls the page until the image is clicked or Ctrl is held.
   if (!event.ctrlKey && (document.activeElement !== view || (zoom === "fit" && event.deltaY > 0)))
     return;
   event.preventDefault();
-  turned += event.deltaY;  // touchpads send many small turns
+  turned += event.deltaY;  // touchpads send many small deltas
   if (Math.abs(turned) < 40) return;
   zoomBy(-turned, event.clientX, event.clientY);
   turned = 0;
@@ -212,8 +132,8 @@ line.onpointermove = event => {
   $("slider").value = clamp((event.clientX - from) / (to - from) * 100, 0, 100);
   place();
 };
-let held = null;  // where the picture was last taken
-stage.onpointerdown = event => {  // a finger scrolls by itself
+let held = null;  // last position of a dragging pointer
+stage.onpointerdown = event => {  // touch scrolls natively
   if (event.button !== 0 || event.pointerType === "touch") return;
   stage.setPointerCapture(event.pointerId);
   held = [event.clientX, event.clientY];
@@ -245,13 +165,13 @@ function rows() {
     for (const column of columns) make("td", row, score(entry, column));
   }
 }
-function sort(by) {  // a column, or "": the name
+function sort(by) {  // name of a column, or "" for the name of the image
   sorted = { by, up: sorted.by === by ? !sorted.up : true };
   const sign = sorted.up ? 1 : -1;
   order.sort((a, b) => {
     if (by === "") return sign * names.compare(data.entries[a].name, data.entries[b].name);
     const [x, y] = [a, b].map(k => data.entries[k].scores[by] ?? null);
-    return x === null || y === null ? (x === null) - (y === null) : sign * (x - y);  // none: last
+    return x === null || y === null ? (x === null) - (y === null) : sign * (x - y);  // missing values last
   });
   for (const header of $("images").tHead.rows[0].cells) {
     const here = header.dataset.by === by;
@@ -272,6 +192,3 @@ for (const by of ["", ...columns]) {
 rows();
 const first = data.entries.findIndex(entry => entry.thumbnail);
 if (first >= 0) select(first);
-</script>
-</body>
-</html>
