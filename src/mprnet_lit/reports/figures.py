@@ -151,7 +151,7 @@ def _axis(values: Sequence[Any]) -> tuple[list[float | None], dict[str, Any]]:
     else:
         numbers = [None if value is None else float(value) for value in values]
         if all(isinstance(v, int) for v in values) and len(set(values)) <= _FEW_TICKS:
-            layout |= {"tickvals": sorted(set(values))}
+            layout |= {"tickvals": sorted(set(map(float, values)))}
     found = [number for number in numbers if number is not None]
     low, high = min(found), max(found)
     if low == high:

@@ -18,6 +18,8 @@ With Optuna's default of a tenth, numbers outweigh categories that matter as muc
 """
 _FEW = 5
 """Numbers with at most so many distinct values are categories, as in a grid."""
+_MOST_KEYS = 50
+"""Largest number of settings that are analyzed."""
 _Column = tuple[list[Any], Any]
 
 
@@ -45,7 +47,7 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
         import optuna
     except ImportError:
         return [], f"The importance needs Optuna, which is not installed: {install_hint('optuna')}."
-    found = {label(key): _column([setting(t, key) for t in done]) for key in keys}
+    found = {label(key): _column([setting(t, key) for t in done]) for key in keys[:_MOST_KEYS]}
     columns = {key: column for key, column in found.items() if column is not None}
     if not columns:
         return [], "No setting differs between the complete runs."
