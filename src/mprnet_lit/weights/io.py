@@ -70,7 +70,7 @@ def read(path: str | Path) -> Weights:
               without the prefix ``module.``;
             - a training checkpoint or ``.safetensors`` file of this package;
             - a folder of runs, such as ``runs/denoise``, for the best checkpoint of its newest run;
-            - ``"denoise"``, ``"deblur"`` or ``"derain"`` for the shipped weights, unless a file or
+            - ``denoise``, ``deblur`` or ``derain`` for the shipped weights, unless a file or
               folder has this name.
 
     Raises:
