@@ -1,4 +1,4 @@
-"""``mode=report``: the page of a run and of a grid, in a browser; damaged files; bad input."""
+"""``mode=report``: pages of a run and of a grid in a browser, damaged files, user errors."""
 
 import json
 import re
@@ -21,7 +21,7 @@ TINY = ("model.width=8", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """The folder of one run and of a grid, of which one job fails."""
+    """A folder with one run and a grid of four jobs, two of which fail."""
     folder = tmp_path_factory.mktemp("runs")
     grid = Forked(
         folder, "-m", *TINY, "data.patch_size=32,33", "optimizer.lr=1e-5,1e-3",
@@ -36,7 +36,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def runs(made, tmp_path):
-    """A copy, to be damaged."""
+    """A copy that tests may damage."""
     shutil.copytree(made, tmp_path / "runs")
     return tmp_path / "runs"
 
@@ -47,7 +47,7 @@ def embedded(path):
 
 @pytest.fixture
 def report(cli, driver, tmp_path):
-    """Write the page of a folder and open it; when the test ends its console must be empty."""
+    """Write and open the page of a folder; its console must be empty at the end of the test."""
     opened = []
 
     def write(folder, *arguments):
@@ -81,7 +81,7 @@ def column(driver, title):
     return [row.find_elements(By.TAG_NAME, "td")[titles.index(title)].text for row in rows]
 
 
-def test_a_grid(report, driver, made):
+def test_report_of_a_grid(report, driver, made):
     data = report(made / "grid")
     assert driver.title == at(driver, "h1").text == "grid: 4 runs"
     assert "4: 2 complete, 2 failed" in at(driver, "#headline").text
@@ -90,7 +90,7 @@ def test_a_grid(report, driver, made):
     other = json.loads((made / "grid" / "0" / "summary.json").read_text())
     highest = max(best["psnr"], other["psnr"])
     assert f"{highest:.2f} dB" in at(driver, "#headline").text
-    # The table: best first, the failed last with what they failed of
+    # The table: best first, failed last with their errors
     assert column(driver, "PSNR")[0] == f"{highest:.2f}"
     assert column(driver, "PSNR")[2:] == ["\u2013", "\u2013"]
     failed = every(driver, "#trials .error")
@@ -108,7 +108,7 @@ def test_a_grid(report, driver, made):
 
 
 def lines(driver, figure):
-    """The opacity of each line of a figure."""
+    """Return the opacity of each line of a figure."""
     return driver.execute_script(
         "return document.getElementById(arguments[0]).data.filter(t => t.meta !== undefined)"
         ".map(t => t.opacity ?? 1)", figure
@@ -142,7 +142,7 @@ def test_curves_follow_the_chosen_metric_axis_and_runs(report, driver, made):
     assert len(paths(driver)) == 2 and paths(driver) != by_step
 
 
-def test_the_pointer_shows_a_value_and_the_legend_hides_a_run(report, driver, made):
+def test_hover_shows_a_value_and_legend_hides_a_run(report, driver, made):
     data = report(made / "grid")
     toggles = every(driver, "#plot .legendtoggle")
     toggles[1].click()
@@ -157,7 +157,7 @@ def test_the_pointer_shows_a_value_and_the_legend_hides_a_run(report, driver, ma
     assert f"{best['name']}: {best['curves']['val/psnr'][2][1]:.5g}" in shown
 
 
-def test_a_picked_run_and_a_selected_range_appear_in_figures_and_table(report, driver, made):
+def test_picked_run_and_selected_range_mark_figures_and_table(report, driver, made):
     report(made / "grid")
     assert lines(driver, "axes") == [1] * 4
     at(driver, "#trials tbody tr button").send_keys(Keys.ENTER)
@@ -180,7 +180,7 @@ def test_a_picked_run_and_a_selected_range_appear_in_figures_and_table(report, d
     assert lines(driver, "axes") == [1] * 4 and lines(driver, "plot") == [1, 1]
 
 
-def test_one_run_its_stages_panels_and_configuration(report, driver, made):
+def test_report_of_one_run(report, driver, made):
     data = report(made / "one")
     assert driver.title == "one"
     assert "complete" in at(driver, "#headline").text
@@ -205,7 +205,7 @@ def test_damaged_files_are_noted_and_hostile_names_are_text(report, driver, runs
     one = runs / "one"
     (runs / "grid" / "0").rename(runs / "grid" / HOSTILE)
     (runs / "grid" / "2" / "error.txt").write_text(SCRIPT)
-    killed = runs / "grid" / "1"  # in mid-write
+    killed = runs / "grid" / "1"  # during a write
     (killed / "summary.json").unlink()
     for name in ("environment.json", "config.yaml"):
         (killed / name).write_text((killed / name).read_text()[:90] + "\n  - [")
@@ -231,12 +231,12 @@ def test_damaged_files_are_noted_and_hostile_names_are_text(report, driver, runs
         assert text in shown
     assert column(driver, "state").count("unfinished") == 1
     killed = next(trial for trial in data["trials"] if trial["name"] == "grid/1")
-    assert killed["psnr"] > 0 and killed["epoch"]  # from its curves
+    assert killed["psnr"] > 0 and killed["epoch"]  # from the curves
     assert driver.title == "runs: 5 runs" and not every(driver, "svg img")
     assert not every(driver, "body img:not(#panel)")
 
 
-def test_a_phone(report, driver, made):
+def test_report_fits_a_phone(report, driver, made):
     phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     try:
@@ -247,7 +247,7 @@ def test_a_phone(report, driver, made):
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_mistakes_get_a_sentence_and_nothing_is_written(cli, tmp_path, made, monkeypatch):
+def test_user_errors_are_one_sentence_and_write_nothing(cli, tmp_path, made, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "there.html").write_text("mine")
     (tmp_path / "file").write_text("")

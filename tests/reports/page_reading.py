@@ -1,4 +1,4 @@
-"""Reading what CSV and wandb have recorded, with nothing of theirs."""
+"""Readers of CSV and wandb records that use neither library."""
 
 import csv
 import json
@@ -20,18 +20,18 @@ def read_csv(path):
 
 
 def read_wandb(path):
-    """Return the records of an offline run: what ``wandb sync`` sends."""
+    """Return the records of an offline run, which ``wandb sync`` uploads."""
     data, at, part, records = path.read_bytes(), 7, b"", []
     assert data[:4] == b":W&B"
     while at + 7 <= len(data):
-        left = 32768 - at % 32768  # blocks, and no header straddles two
+        left = 32768 - at % 32768  # blocks; no header spans two
         if left < 7:
             at += left
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
         part += data[at + 7 : at + 7 + length]
         at += 7 + length
-        if kind in (1, 4):  # whole, or its last part
+        if kind in (1, 4):  # full record or its last part
             record = wandb_internal_pb2.Record()
             record.ParseFromString(part)
             records.append(record)
@@ -40,7 +40,7 @@ def read_wandb(path):
 
 
 def history(records):
-    """Return the scalars as {name: {step: value}}, and the images' files by step."""
+    """Return the scalars as {name: {step: value}}, and the image files by step."""
     curves, images = {}, {}
     for record in records:
         items = {tuple(i.nested_key) or (i.key,): i.value_json for i in record.history.item}

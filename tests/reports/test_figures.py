@@ -70,7 +70,7 @@ def test_hostile_names_are_literal_text_in_every_figure(hostile):
     assert hostile.get_log("browser") == []
 
 
-def test_the_policy_refuses_injected_scripts_handlers_and_eval(hostile):
+def test_policy_blocks_injected_scripts_handlers_and_eval(hostile):
     inject = "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"bad = 1\">');"
     hostile.execute_script(
         inject + "const s = document.createElement('script'); s.textContent = 'bad = 2';"
@@ -85,7 +85,7 @@ def test_the_policy_refuses_injected_scripts_handlers_and_eval(hostile):
     assert "default-src 'none'" in policy
 
 
-def test_a_label_is_short_and_has_no_character_that_plotly_interprets():
+def test_label_is_short_and_escaped_for_plotly():
     assert label(None) == "\u2013" and label(0.000123456) == "0.0001235" and label(8) == "8"
     assert label("a<b>&%{x}\nc") == "a&#60;b&#62;&#38;&#37;{x} c"
     long = label("first" + "x" * 100 + "last")
@@ -132,7 +132,7 @@ def test_figures_are_limited_to_12_settings_and_the_300_best_runs():
     assert len(figure["layout"]["xaxis"]["tickvals"]) == 13
 
 
-def test_the_setting_that_matters_most_is_the_most_important():
+def test_decisive_setting_is_most_important():
     runs = trials(48)
     runs.insert(3, Trial("failed", state="failed"))
     (bars, slices), note = importance(runs, ["optimizer.lr", "seed"])
@@ -143,7 +143,7 @@ def test_the_setting_that_matters_most_is_the_most_important():
     assert max(slices["data"][0]["marker"]["color"]) == 48  # the number of the last run
 
 
-def test_importance_states_why_there_is_none(monkeypatch):
+def test_missing_importance_has_a_reason(monkeypatch):
     runs, keys = trials(8), ["optimizer.lr", "seed"]
     assert importance(runs, []) == ([], "No setting differs between the runs.")
     assert importance(runs[:3], keys) == ([], "Too few runs are complete: 3 of at least 4.")

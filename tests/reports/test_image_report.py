@@ -1,4 +1,4 @@
-"""The report page, in a browser."""
+"""The image report in a browser."""
 
 import base64
 import html
@@ -52,7 +52,7 @@ def path(entries, tmp_path_factory):
 
 @pytest.fixture
 def page(driver, path):
-    """The page, freshly opened; when the test ends its console must be empty."""
+    """The newly opened page; its console must be empty at the end of the test."""
     driver.get(path.as_uri())
     yield driver
     assert driver.get_log("browser") == []
@@ -77,8 +77,8 @@ def zoom(page, label):
     at(page, f"#zooms button:nth-child({['fit', 1, 2, 4, 8].index(label) + 1})").click()
 
 
-def centre(page):
-    """What is in the middle of the view, as shares of the picture's width and height."""
+def center(page):
+    """The center of the view, relative to the width and height of the image."""
     return page.execute_script(
         "const [s, v] = ['stage', 'view'].map(i => document.getElementById(i));"
         "const [p, q] = [s, v].map(e => e.getBoundingClientRect());"
@@ -87,16 +87,16 @@ def centre(page):
     )
 
 
-def test_what_it_says(page):
+def test_page_shows_title_settings_summary_and_omitted_count(page):
     assert page.title == TITLE == at(page, "h1").text
     assert at(page, "#settings").text.split("\n") == ["TLC", "off", "tiling", "auto"]
     assert "<b>published</b>" in at(page, "#summary").text
-    assert at(page, "#omitted").text.startswith("7 more")
+    assert at(page, "#omitted").text.startswith("7 more images")
     for image in ("before", "after"):
         assert page.execute_script(f"return document.getElementById('{image}').naturalWidth") == 200
 
 
-def test_the_slider_moves_by_key_mouse_and_touch(page):
+def test_slider_moves_with_keys_mouse_and_touch(page):
     assert clip(page) == 50
     at(page, "#slider").send_keys(*[Keys.ARROW_RIGHT] * 50)
     assert clip(page) == pytest.approx(45)
@@ -110,7 +110,7 @@ def test_the_slider_moves_by_key_mouse_and_touch(page):
     assert clip(page) == pytest.approx(20, abs=1)
 
 
-def test_either_side_shows_what_is_chosen(page, path):
+def test_each_side_shows_the_selected_image(page, path):
     left = Select(at(page, "#left"))
     names = ["degraded", "stage 1", "stage 2", "restored", "target"]
     assert [option.text for option in left.options] == names
@@ -121,7 +121,7 @@ def test_either_side_shows_what_is_chosen(page, path):
     assert len({before, *shown.values()}) == 3
 
 
-def test_zooming_shows_true_pixels(page):
+def test_zoom_shows_true_pixels(page):
     widths = []
     for label in (1, 2, 4, 8):
         zoom(page, label)
@@ -130,16 +130,16 @@ def test_zooming_shows_true_pixels(page):
     assert at(page, "#after").value_of_css_property("image-rendering") == "pixelated"
 
 
-def test_zooming_keeps_the_middle_and_the_line_in_view_and_dragging_pans_both_sides(page):
+def test_zoom_keeps_center_and_line_visible_and_drag_pans_both_sides(page):
     at(page, "#next").click()  # narrower than the view
     zoom(page, 8)
-    assert centre(page) == pytest.approx([0.5, 0.5], abs=0.01)
+    assert center(page) == pytest.approx([0.5, 0.5], abs=0.01)
     view, line = at(page, "#view").rect, at(page, "#line").rect
     assert line["x"] + line["width"] / 2 == pytest.approx(view["x"] + view["width"] / 2, abs=10)
     drag = ActionChains(page).move_to_element_with_offset(at(page, "#view"), 100, 0)
     drag.click_and_hold().move_by_offset(0, -48).release().perform()
-    assert centre(page)[1] == pytest.approx(0.5 + 48 / 8 / 240, abs=0.002)
-    # The line stays where it is while the pictures move under it.
+    assert center(page)[1] == pytest.approx(0.5 + 48 / 8 / 240, abs=0.002)
+    # The line stays in place while the images move under it.
     at(page, "#previous").click()
     assert at(page, "#stage").size["width"] == 1600
     before, line = clip(page), at(page, "#line").rect
@@ -148,7 +148,7 @@ def test_zooming_keeps_the_middle_and_the_line_in_view_and_dragging_pans_both_si
     assert at(page, "#line").rect["x"] == pytest.approx(line["x"], abs=1)
 
 
-def test_the_wheel_zooms_at_the_pointer_once_the_picture_is_clicked(page):
+def test_wheel_zooms_at_pointer_after_click(page):
     view = at(page, "#view")
     wheel = ScrollOrigin.from_element(view, 100, -150)
     width = at(page, "#stage").size["width"]
@@ -168,7 +168,7 @@ def test_the_wheel_zooms_at_the_pointer_once_the_picture_is_clicked(page):
     assert at(page, "#stage").size["width"] == width
 
 
-def test_keys_change_the_image_and_the_zoom_and_leave_the_browser_its_own(page):
+def test_keys_change_image_and_zoom_but_not_browser_shortcuts(page):
     body = at(page, "body")
     body.send_keys(Keys.ARROW_RIGHT)
     assert at(page, "#name").text == HOSTILE
@@ -186,7 +186,7 @@ def test_keys_change_the_image_and_the_zoom_and_leave_the_browser_its_own(page):
     assert not taken and at(page, "#name").text == "cat 10.png"
 
 
-def test_the_table_sorts_both_ways_with_missing_values_last(page):
+def test_table_sorts_both_ways_with_missing_values_last(page):
     headers = page.find_elements(By.CSS_SELECTOR, "#images th button")
     headers[1].click()
     assert column(page, 1) == ["9.25", "31.50", "100.00"]
@@ -201,7 +201,7 @@ def test_the_table_sorts_both_ways_with_missing_values_last(page):
     assert names.index("cat 9.png") + 1 == names.index("cat 10.png")
 
 
-def test_a_hostile_name_is_text_and_choosing_its_row_shows_it(page):
+def test_hostile_name_is_text_and_its_row_selects_it(page):
     assert HOSTILE in column(page, 0)
     page.find_elements(By.CSS_SELECTOR, "#images tbody tr")[1].click()
     assert at(page, "#name").text == HOSTILE
@@ -210,7 +210,7 @@ def test_a_hostile_name_is_text_and_choosing_its_row_shows_it(page):
     assert at(page, "#name").text == "cat 10.png"
 
 
-def test_a_phone_and_a_large_picture(driver, tmp_path):
+def test_large_image_is_cropped_and_page_fits_a_phone(driver, tmp_path):
     wide = np.zeros((10, 3000, 3), np.uint8)
     write_report(tmp_path / "r.html", "Wide", {}, [], [Entry("wide.png", wide, wide)])
     phone = {"width": 420, "height": 800, "deviceScaleFactor": 1, "mobile": True}
@@ -221,10 +221,10 @@ def test_a_phone_and_a_large_picture(driver, tmp_path):
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_it_holds_all_it_needs_and_its_pictures_exactly(path, entries):
+def test_page_is_self_contained_and_its_images_are_lossless(path, entries):
     page = path.read_text()
     assert not re.search(r"https?://|<link[^>]+stylesheet|src=[\"']?[^\"'x ]", page)
-    assert "default-src 'none'" in page  # the browser would refuse it anyway
+    assert "default-src 'none'" in page  # the browser blocks it too
     assert len(page) < 600_000
     assert not list(path.parent.glob("*.part"))
     data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
@@ -235,7 +235,7 @@ def test_it_holds_all_it_needs_and_its_pictures_exactly(path, entries):
     assert f"<h1>{html.escape(TITLE)}</h1>" in page
 
 
-def test_an_unwritable_place_is_named(tmp_path):
+def test_unwritable_path_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"can't write .*report\.html"):
         write_report(tmp_path / "file" / "report.html", "", {}, [], [])

@@ -1,11 +1,11 @@
-"""What a report reads of a sweep's record."""
+"""Trials of a sweep from its record and its folders."""
 
 import json
 
 from mprnet_lit.reports.trials import find_trials
 
 
-def test_a_sweeps_record_says_what_its_folders_do_not(tmp_path):
+def test_sweep_record_adds_states_and_settings_to_its_folders(tmp_path):
     sweep = tmp_path / "lr"
     for number, psnr in ((0, 30.0), (1, 20.0)):
         folder = sweep / str(number)

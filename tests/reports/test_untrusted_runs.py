@@ -1,4 +1,4 @@
-"""A folder of runs from elsewhere: it is only read, only inside itself, and to an end."""
+"""Untrusted folders of runs: reading stays inside the folder and within limits."""
 
 import json
 import os
@@ -23,7 +23,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 def make_run(folder, number=1.0):
-    """Write what a run leaves, the least of it."""
+    """Write the minimal files of a run."""
     for name in ("panels", ".hydra", "csv/version_0"):
         (folder / name).mkdir(parents=True)
     (folder / "run.json").write_text("{}")
@@ -38,13 +38,13 @@ def make_run(folder, number=1.0):
 
 
 def report(folder):
-    """Return what the page of a folder shows."""
+    """Return the data on the page of a folder."""
     page = folder.with_name("report.html")
     write_runs_report(folder, page)
     return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text())[1])
 
 
-def test_a_run_of_the_least_files_is_shown(tmp_path):
+def test_minimal_run_is_shown(tmp_path):
     data = report(make_run(tmp_path / "run"))
     (trial,) = data["trials"]
     assert (trial["psnr"], trial["notes"]) == (1.0, [])
@@ -60,13 +60,13 @@ EVERY = (
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder", "outside"])
-def test_what_is_not_a_regular_file_in_the_folder_is_not_read(tmp_path, kind):
+def test_only_regular_files_inside_the_folder_are_read(tmp_path, kind):
     run = make_run(tmp_path / "run")
     secret = make_run(tmp_path / "elsewhere", number=77.0)
     (secret / "error.txt").write_text("seventy-seven")
     (secret / "sweep.json").write_text('{"trials": [{"number": 77, "state": "complete"}]}')
     (secret / "config.yaml").write_text("secret: seventy-seven\n")
-    if kind == "outside":  # folders that are links, whose files are regular
+    if kind == "outside":  # links to folders with regular files
         for name in ("csv", "panels", ".hydra"):
             shutil.rmtree(run / name)
             (run / name).symlink_to(secret / name)
@@ -91,7 +91,7 @@ def test_what_is_not_a_regular_file_in_the_folder_is_not_read(tmp_path, kind):
             assert any(note.startswith(name) and "not read" in note for note in notes), notes
 
 
-def test_an_absolute_path_and_one_above_the_folder_are_not_opened(tmp_path):
+def test_absolute_and_parent_paths_are_not_opened(tmp_path):
     run = make_run(tmp_path / "run")
     (tmp_path / "secret.json").write_text('{"a": 1}')
     for name in (tmp_path / "secret.json", "../secret.json", "panels/../../secret.json"):
@@ -100,7 +100,7 @@ def test_an_absolute_path_and_one_above_the_folder_are_not_opened(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["/absolute", "../other", "inner/../../other", "..", ".", ""])
-def test_the_folders_of_a_sweeps_record_lie_in_its_own(tmp_path, folder):
+def test_folders_of_a_sweep_record_are_inside_the_sweep(tmp_path, folder):
     other = make_run(tmp_path / "other", number=77.0)
     sweep = tmp_path / "sweep"
     make_run(sweep / "0")
@@ -119,7 +119,7 @@ def test_the_folders_of_a_sweeps_record_lie_in_its_own(tmp_path, folder):
     assert "77" not in json.dumps([trial["curves"] for trial in data["trials"]])
 
 
-def test_one_folder_named_by_many_trials_is_read_three_times_at_most(tmp_path):
+def test_folder_of_many_trials_is_read_at_most_three_times(tmp_path):
     make_run(tmp_path / "sweep" / "0")
     entries = [{"number": k, "state": "complete", "folder": "0"} for k in range(9)]
     (tmp_path / "sweep" / "sweep.json").write_text(json.dumps({"trials": entries}))
@@ -157,7 +157,7 @@ def test_one_folder_named_by_many_trials_is_read_three_times_at_most(tmp_path):
         "bool",
     ],
 )
-def test_yaml_that_explodes_is_damaged(tmp_path, content):
+def test_malicious_yaml_is_reported_as_damaged(tmp_path, content):
     run = make_run(tmp_path / "run")
     (run / "config.yaml").write_text(content)
     (run / ".hydra" / "overrides.yaml").write_text(content)
@@ -166,7 +166,7 @@ def test_yaml_that_explodes_is_damaged(tmp_path, content):
     assert trial["psnr"] == 1.0
 
 
-def test_yaml_is_read_as_omegaconf_writes_it(tmp_path):
+def test_yaml_types_match_omegaconf(tmp_path):
     (tmp_path / "a.yaml").write_text(
         "a: 1.0e-05\nb: 1e-3\nc: 2026-01-02\nd: '1e-3'\ne: [true, null, -7]\nf: ${oc.env:A}\n"
         f"g: {10**400}\nh: .inf\n"
@@ -181,7 +181,7 @@ NUMBERS = ["1" + "0" * 400, "1e999", "-Infinity", "NaN", "1" * 5000, "1.79769313
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_numbers_that_are_none_are_left_out_of_the_page(tmp_path, number):
+def test_invalid_numbers_are_not_on_the_page(tmp_path, number):
     sweep = tmp_path / "sweep"
     for name in ("0", "1"):
         run = make_run(sweep / name)
@@ -197,17 +197,17 @@ def test_numbers_that_are_none_are_left_out_of_the_page(tmp_path, number):
         )
     entry = f'{{"number": {number}, "values": {{"psnr": {number}, "parameters": {number}}}}}'
     (sweep / "sweep.json").write_text(f'{{"trials": [{entry}]}}')
-    data = report(sweep)  # whose JSON can't hold NaN
+    data = report(sweep)  # fails if the JSON contained NaN
     assert {t["psnr"] for t in data["trials"]} == {3.0, None}  # from the curves
 
 
-def test_a_number_is_finite_and_in_range():
+def test_is_number_requires_finite_values_in_range():
     assert is_number(0) and is_number(-1.5) and is_number(10**300)
     for value in (True, None, "1", float("nan"), float("inf"), 10**400, -(10**5000), 1.5e308):
         assert not is_number(value)
 
 
-def test_json_is_bounded(tmp_path):
+def test_json_size_and_depth_are_bounded(tmp_path):
     for content in ("[" * 10**5, '{"a":' * 40 + "1" + "}" * 40, "[1]", "{", '{"a": "\\ud8'):
         (tmp_path / "a.json").write_text(content)
         with pytest.raises(NotReadableError):
@@ -218,7 +218,7 @@ def test_json_is_bounded(tmp_path):
 
 
 @pytest.mark.parametrize("picture", ["postscript", "gif", "pixels", "bytes"])
-def test_panels_are_opened_by_the_reader_of_images_alone(tmp_path, picture):
+def test_panels_are_opened_only_by_the_image_reader(tmp_path, picture):
     run = make_run(tmp_path / "run")
     for path in (run / "panels" / "epoch_0002.png", run / "panels" / "latest.png"):
         if picture == "postscript":
@@ -236,7 +236,7 @@ def test_panels_are_opened_by_the_reader_of_images_alone(tmp_path, picture):
     assert note.startswith("panels/epoch_0002.png ")
 
 
-def test_curves_are_bounded(tmp_path, monkeypatch):
+def test_curve_bytes_and_columns_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr("mprnet_lit.reports.curves._MOST_BYTES", 2000)
     table = make_run(tmp_path / "run") / "csv/version_0/metrics.csv"
     header = "step,epoch,val/psnr\n"
@@ -251,7 +251,7 @@ def test_curves_are_bounded(tmp_path, monkeypatch):
     )
 
 
-def test_a_walk_ends(tmp_path, monkeypatch):
+def test_walk_depth_and_entries_are_bounded(tmp_path, monkeypatch):
     deep = tmp_path
     for _ in range(40):
         deep = deep / "d"
@@ -264,7 +264,7 @@ def test_a_walk_ends(tmp_path, monkeypatch):
         list(reading.walk(tmp_path))
 
 
-def test_a_network_too_large_to_count_is_not_built(tmp_path):
+def test_too_large_network_is_not_built(tmp_path):
     run = make_run(tmp_path / "run")
     sizes = {"width": 16, "unet_step": 8, "orsnet_step": 8, "cabs_per_orb": 4096, "reduction": 4}
     (run / "config.yaml").write_text(json.dumps({"model": sizes}))
