@@ -58,7 +58,7 @@ def test_every_benchmark_in_its_published_layout(evaluate, tmp_path, name):
     assert scores["means"]["psnr"] == pytest.approx(mean, abs=1e-4)
     figure = scores["published"][0]
     assert figure["difference"]["psnr"] == pytest.approx(mean - figure["psnr"], abs=1e-4)
-    for text in (f"{figure['psnr']:.2f}", "degraded input", "TLC  off", "but published figures"):
+    for text in (f"{figure['psnr']:.2f}", "degraded input", "TLC  off", "but the published scores"):
         assert text in outcome.output
     assert scores["settings"]["tiling"] == "off" and "tiling  off" in outcome.output
     assert outcome.file("worst_1.png") and outcome.file("report.html")
@@ -152,7 +152,7 @@ def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(e
     assert [row["tiles"] for row in table(outcome)] == ["1", "4"]
     for text in (outcome.output, outcome.file("report.html").read_text()):
         assert "restored, 1 of 2 images in tiles" in text
-    assert "Tiles change the scores" in outcome.output
+    assert "Tiling changes the scores" in outcome.output
 
 
 def test_whole_images_take_nearly_all_memory_and_tiles_a_share(evaluate, pairs, monkeypatch):
@@ -191,7 +191,7 @@ def test_two_processes_give_the_table_of_one(evaluate, shell, weights, tmp_path)
         ((), "nothing to evaluate on"),
         (("input=blurry",), "evaluate.target=FOLDER"),
         (("benchmark=hide", "input=blurry", "evaluate.target=sharp"), "both set"),
-        (("benchmark=hide",), "data/HIDE holds no test set hide"),
+        (("benchmark=hide",), "data/HIDE does not contain the test set hide"),
         (
             ("benchmark=hide", "benchmark.root=.", "benchmark.layouts=[{input: .}]"),
             "must have 'input' and 'target'",

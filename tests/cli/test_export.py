@@ -132,15 +132,15 @@ def test_files_that_are_not_ours_are_refused(folder, exported, monkeypatch):
     record.metadata_props.add(key="mprnet_lit", value=json.dumps({"size": asdict(Info())}))
     (folder / "odd.onnx").write_bytes(record.SerializeToString())
     for name in ("cut", "other", "odd"):
-        with pytest.raises(UserError, match=rf"{name}\.onnx is not a network that mode=export"):
+        with pytest.raises(UserError, match=rf"{name}\.onnx is not an export of this package"):
             Restorer(folder / f"{name}.onnx")
     with pytest.raises(UserError, match="there is no file"):
         Restorer(folder / "none.onnx")
-    with pytest.raises(UserError, match="tlc=true is not for exported networks"):
+    with pytest.raises(UserError, match="tlc=True is not supported for the exported network"):
         Restorer(folder / "w.onnx", tlc=True)
-    with pytest.raises(UserError, match="precision=16 is not for exported networks"):
+    with pytest.raises(UserError, match="precision=16 is not supported for the exported network"):
         Restorer(folder / "w.onnx", precision="16")
-    with pytest.raises(UserError, match="only mode=restore and evaluate take it"):
+    with pytest.raises(UserError, match="can only restore and evaluate"):
         weights.load(folder / "w.onnx")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UserError, match=r"pip install -e '.*\[openvino\]'"):

@@ -1,4 +1,4 @@
-"""Tiny test sets in every published layout, from real photographs: what is found, what is said."""
+"""Tiny test sets in all published layouts: discovery of the images and error messages."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ PHOTO = data.astronaut()
 
 
 def pair(number, height=48, width=64):
-    """A clean crop of the photograph and a noisy one."""
+    """Return a noisy and a clean crop of the photograph."""
     clean = PHOTO[16 * number : 16 * number + height, 100 : 100 + width]
     noise = np.random.default_rng(number).normal(0, 12, clean.shape)
     return np.clip(clean + noise, 0, 255).astype(np.uint8), clean
 
 
 def put(root, *names):
-    """Write pairs under their names: (degraded, target)."""
+    """Write one image pair per pair of file names (degraded, target)."""
     for number, (degraded, target) in enumerate(names):
         for name, image in zip((degraded, target), pair(number), strict=True):
             write_png(root / name, image)
@@ -80,7 +80,7 @@ def make_sidd(root, side=32):
 
 
 def make_dnd(root, images=2):
-    """As MATLAB writes version 7.3: axes reversed, the boxes behind references."""
+    """Write DND as MATLAB 7.3 does: reversed axes, and boxes as references."""
     (root / "images_srgb").mkdir(parents=True)
     boxes = np.array([[1, 1, 32, 40], [17, 9, 48, 48]], np.float64)
     with h5py.File(root / "info.mat", "w") as file:
@@ -136,7 +136,7 @@ def find(name, root):
         ("sidd", ["01_01", "01_02", "02_01", "02_02"]),
     ],
 )
-def test_published_layouts(tmp_path, name, found):
+def test_images_of_published_layouts(tmp_path, name, found):
     root = tmp_path / name
     MAKERS[name](root)
     images = find(name, root)
@@ -144,18 +144,18 @@ def test_published_layouts(tmp_path, name, found):
     for image in images:
         degraded, target = image.read()
         assert degraded.shape == target.shape and degraded.dtype == np.uint8
-        # Each with its own target: the noise is all that sets them apart.
+        # A pair differs by its noise only.
         difference = degraded.astype(float) - target
         assert 8 < difference.std() < 16 and abs(difference.mean()) < 2
 
 
 @pytest.mark.parametrize("name", ["gopro", "hide", "realblur_j", "realblur_r", "test2800"])
-def test_repackaged_layouts(tmp_path, name):
+def test_images_of_repackaged_layouts(tmp_path, name):
     make_repackaged(tmp_path)
     assert [Path(image.name).name for image in find(name, tmp_path)] == ["a", "b"]
 
 
-def test_blocks_are_where_the_arrays_have_them(tmp_path):
+def test_sidd_blocks_have_the_order_of_the_arrays(tmp_path):
     make_sidd(tmp_path / "sidd")
     blocks = find("sidd", tmp_path / "sidd")
     assert np.array_equal(blocks[3].read()[0], pair(3, 32, 32)[0])
@@ -171,7 +171,7 @@ def test_dnd_boxes_count_from_one_and_axes_are_reversed(tmp_path):
     assert np.array_equal(second, noisy[16:48, 8:48])
 
 
-def test_a_submission_is_what_the_server_reads(tmp_path):
+def test_dnd_submission_has_the_format_of_the_server(tmp_path):
     crops = [pair(0)[0].astype(np.float32) / 255, pair(1, 32, 32)[1].astype(np.float32) / 255]
     write_submission(tmp_path / "bundled" / "0001.mat", crops)
     content = scipy.io.loadmat(tmp_path / "bundled" / "0001.mat")
@@ -182,24 +182,26 @@ def test_a_submission_is_what_the_server_reads(tmp_path):
     assert scipy.io.whosmat(tmp_path / "bundled" / "0001.mat")[0][2] == "cell"
 
 
-def test_the_figure_of_rain_is_the_mean_of_its_sets():
+def test_published_rain_score_is_the_mean_of_its_sets():
     def published(name):
         node = yaml.safe_load((CONFIG_DIR / "benchmark" / f"{name}.yaml").read_text())
         return node["published"][0]
 
     five = [published(n) for n in MAKERS if n.startswith(("rain", "test"))]
     for key, digits in (("psnr", 2), ("ssim", 3)):
-        mean = round(np.mean([figure[key] for figure in five]), digits)
+        mean = round(np.mean([scores[key] for scores in five]), digits)
         assert published("rain")[key] == pytest.approx(mean)
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_missing_set_says_what_was_looked_for(tmp_path, name):
-    with pytest.raises(UserError, match=rf"holds no test set {name} \(.+\): set benchmark.root"):
+def test_message_of_a_missing_set_lists_its_layouts(tmp_path, name):
+    with pytest.raises(
+        UserError, match=rf"does not contain the test set {name} \(.+\): set benchmark.root"
+    ):
         find(name, tmp_path)
 
 
-def test_mistakes_get_a_sentence(tmp_path):
+def test_damaged_sets_raise(tmp_path):
     root = tmp_path / "realblur"
     make_realblur(root)
     next(root.glob("*/scene9/gt/*")).unlink()
@@ -218,7 +220,7 @@ def test_mistakes_get_a_sentence(tmp_path):
     root = tmp_path / "sidd"
     make_sidd(root)
     file = root / "ValidationGtBlocksSrgb.mat"
-    with pytest.raises(UserError, match="holds no variable"):
+    with pytest.raises(UserError, match="has no variable"):
         read_mat(file, "Other")
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(UserError, match="can't be read"):
@@ -233,5 +235,5 @@ def test_mistakes_get_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"there is no file .+0002\.mat"):
         find_dnd_images(root / "info.mat", root / "images_srgb")
     (root / "info.mat").write_bytes(b"MATLAB 5.0")
-    with pytest.raises(UserError, match=r"version 7\.3"):
+    with pytest.raises(UserError, match=r"MATLAB 7\.3"):
         find_dnd_images(root / "info.mat", root / "images_srgb")

@@ -1,4 +1,4 @@
-"""Every kind of image comes back as what it was; others are refused with a sentence."""
+"""Every supported image type is returned unchanged; others raise an error with a remedy."""
 
 import io
 from itertools import product
@@ -23,7 +23,7 @@ def identity():
 
 @pytest.fixture(scope="module")
 def darker():
-    """Every pixel minus a constant: nothing but the color channels may change."""
+    """Restorer that subtracts 0.2 from every pixel."""
     network = MPRNet(8, 4, 4, 1)
     network.start_from_identity()
     restorer = Restorer(network, device="cpu")
@@ -78,7 +78,7 @@ def test_pil_images(identity, mode):
     assert found.info == {"icc_profile": b"a profile"}
 
 
-def test_pil_images_that_are_converted(identity):
+def test_pil_modes_that_are_converted(identity):
     color = Image.fromarray(pixels((9, 13, 3), np.uint8))
     palette = color.quantize(16)
     file = io.BytesIO()
@@ -96,7 +96,7 @@ def test_pil_images_that_are_converted(identity):
         assert "transparency" not in found.info
 
 
-def test_alpha_is_passed_through_and_gray_is_a_mean(darker):
+def test_alpha_is_unchanged_and_gray_is_the_mean(darker):
     image = np.full((8, 8, 4), 0.5)
     image[..., 3] = np.linspace(-1, 2, 64).reshape(8, 8)
     found = darker(image)
@@ -109,11 +109,11 @@ def test_alpha_is_passed_through_and_gray_is_a_mean(darker):
 
 
 @pytest.mark.parametrize("kind", [str, lambda path: path])
-def test_files(identity, tmp_path, kind):
-    turned = Image.Exif()
-    turned[0x0112] = 6
+def test_image_files(identity, tmp_path, kind):
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # orientation
     array = pixels((9, 13, 3), np.uint8)
-    Image.fromarray(array).save(tmp_path / "photo.png", exif=turned)
+    Image.fromarray(array).save(tmp_path / "photo.png", exif=rotated)
     np.testing.assert_array_equal(identity(kind(tmp_path / "photo.png")), np.rot90(array, -1))
     write_photo(tmp_path / "deep.tif", Photo(array.astype(np.uint16) * 257))
     assert identity(kind(tmp_path / "deep.tif")).dtype == np.uint16
@@ -121,7 +121,7 @@ def test_files(identity, tmp_path, kind):
         identity(kind(tmp_path / "gone.png"))
 
 
-def test_noise_outside_of_the_range_is_taken(identity):
+def test_noise_outside_of_0_to_1_is_accepted(identity):
     image = np.array([[[-1.5, 0.5, 2.5]]], np.float32)
     np.testing.assert_allclose(identity(image), [[[0, 0.5, 1]]])
 
@@ -140,7 +140,7 @@ def truncated():
 
 WRONG = {
     "nothing": (lambda: None, "not NoneType"),
-    "list": (lambda: [np.zeros((4, 4, 3))], "not list: pass its images one by one"),
+    "list": (lambda: [np.zeros((4, 4, 3))], "not list: pass one image at a time"),
     "bytes": (lambda: b"photo.png", "not bytes"),
     "channels first": (lambda: np.zeros((3, 9, 9)), r"moveaxis\(image, -3, -1\)"),
     "channels last": (lambda: torch.zeros(9, 9, 3), r"movedim\(-1, -3\)"),
@@ -151,7 +151,7 @@ WRONG = {
     "empty": (lambda: np.zeros((0, 9, 3)), r"not \(0, 9, 3\)"),
     "no images": (lambda: torch.zeros(0, 3, 9, 9), r"not \(0, 3, 9, 9\)"),
     "0 to 255": (lambda: np.full((4, 4, 3), 200.0), "values from 200 to 200: divide it by 255"),
-    "large": (lambda: np.full((4, 4, 3), 1e6), "scale it"),
+    "large": (lambda: np.full((4, 4, 3), 1e6), "rescale it"),
     "NaN": (lambda: np.full((4, 4, 3), np.nan), "must be finite"),
     "infinite": (lambda: torch.full((3, 4, 4), -torch.inf), "must be finite"),
     "int32": (lambda: np.zeros((4, 4, 3), np.int32), "not torch.int32"),
@@ -162,16 +162,16 @@ WRONG = {
     "objects": (lambda: np.full((4, 4), None), "must be uint8, uint16 or floating"),
     "sparse": (lambda: torch.zeros(3, 4, 4).to_sparse(), "must be dense"),
     "meta": (lambda: torch.zeros(3, 4, 4, device="meta"), "must be dense"),
-    "CMYK": (lambda: Image.new("CMYK", (4, 4)), r"mode CMYK.*image.convert\('RGB'\)"),
-    "I": (lambda: Image.new("I", (4, 4)), r"mode I,.*astype\('uint16'\)"),
-    "closed": (closed, "cannot be decoded"),
-    "truncated": (truncated, "cannot be decoded"),
+    "CMYK": (lambda: Image.new("CMYK", (4, 4)), r"PIL mode CMYK.*image.convert\('RGB'\)"),
+    "I": (lambda: Image.new("I", (4, 4)), r"PIL mode I .*astype\('uint16'\)"),
+    "closed": (closed, "can't be decoded"),
+    "truncated": (truncated, "can't be decoded"),
     "empty picture": (lambda: Image.new("RGB", (0, 4)), "an array must be"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_other_kinds_are_refused(identity, name):
+def test_unsupported_types_raise(identity, name):
     make, sentence = WRONG[name]
     with pytest.raises(UserError, match=sentence):
         identity(make())

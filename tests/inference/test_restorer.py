@@ -1,4 +1,4 @@
-"""The Restorer: the same kind back, at any size, with every option."""
+"""Restorer: image sizes, options and their combinations."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import mprnet_lit
 from mprnet_lit import weights
-from mprnet_lit.inference.tile_size import budget, free_bytes, largest_tile
+from mprnet_lit.inference.tile_size import free_bytes, largest_tile, memory_budget
 from mprnet_lit.models import SIZES, MPRNet
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import Info
@@ -39,8 +39,8 @@ sides = st.integers(1, 90)
     ensemble=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_an_identity_gives_every_image_back(identity, height, width, dtype, tile, ensemble, seed):
-    """Of any size and kind, through padding, tiles, turns and quantisation."""
+def test_identity_model_round_trips_image(identity, height, width, dtype, tile, ensemble, seed):
+    """Padding, tiling, self-ensemble and quantization keep an image of any size and dtype."""
     rng = np.random.default_rng(seed)
     image = rng.random((height, width, 3))
     integer = np.issubdtype(dtype, np.integer)
@@ -51,13 +51,13 @@ def test_an_identity_gives_every_image_back(identity, height, width, dtype, tile
     np.testing.assert_allclose(found, image, rtol=0, atol=0 if integer else 1e-6)
 
 
-def test_the_largest_size_named(identity):
+def test_identity_model_round_trips_a_large_image(identity):
     image = np.random.default_rng(0).integers(0, 256, (1031, 2047, 3), dtype=np.uint8)
     found = mprnet_lit.Restorer(identity, tile=512, device="cpu")(image)
     assert np.array_equal(found, image)
 
 
-def test_tensors_come_back_as_tensors(model):
+def test_tensors_and_arrays_give_equal_results(model):
     restorer = mprnet_lit.Restorer(model, device="cpu")
     x = torch.rand(2, 3, 20, 28)
     batch = restorer(x)
@@ -73,7 +73,7 @@ def test_tensors_come_back_as_tensors(model):
         restorer(np.zeros((4, 4, 3), dtype=np.int64))
 
 
-def test_stages_are_the_networks_and_the_callers_network_is_left_alone(model):
+def test_stages_equal_the_network_which_stays_unchanged(model):
     model.train()
     x = torch.rand(1, 3, 24, 40)
     stages = mprnet_lit.Restorer(model, tlc=True, tlc_crop=8, device="cpu").restore(x)
@@ -87,14 +87,14 @@ def test_stages_are_the_networks_and_the_callers_network_is_left_alone(model):
     assert len(plain.restore(x, last_only=True)) == 1
 
 
-def test_self_ensemble_is_the_mean_of_eight(model):
+def test_self_ensemble_is_the_mean_over_eight_orientations(model):
     x = torch.rand(1, 3, 16, 24)
     plain = mprnet_lit.Restorer(model, device="cpu")
     total = torch.zeros_like(x)
     for transposed in (False, True):
         for flips in ((), (2,), (3,), (2, 3)):
-            turned = (x.mT if transposed else x).flip(flips)
-            back = plain.restore(turned)[-1].flip(flips)
+            rotated = (x.mT if transposed else x).flip(flips)
+            back = plain.restore(rotated)[-1].flip(flips)
             total += (back.mT if transposed else back) / 8
     found = mprnet_lit.Restorer(model, self_ensemble=True, device="cpu").restore(x)[-1]
     torch.testing.assert_close(found, total, rtol=0, atol=1e-6)
@@ -103,7 +103,7 @@ def test_self_ensemble_is_the_mean_of_eight(model):
 
 @pytest.mark.parametrize("precision", ["bf16", "16"])
 @pytest.mark.parametrize("tlc", [False, True])
-def test_mixed_precision_stays_close(model, precision, tlc):
+def test_mixed_precision_is_close_to_float32(model, precision, tlc):
     x = torch.rand(1, 3, 64, 64)
     options = {"tlc": tlc, "tlc_crop": 32 if tlc else None, "device": "cpu"}
     exact = mprnet_lit.Restorer(model, **options).restore(x)[-1]
@@ -112,7 +112,7 @@ def test_mixed_precision_stays_close(model, precision, tlc):
     assert 0 < (mixed - exact).abs().mean() < 0.01
 
 
-def test_tlc_takes_the_crop_from_the_file(model, tmp_path):
+def test_tlc_uses_the_crop_of_the_weights_file(model, tmp_path):
     weights.save(model, tmp_path / "w.safetensors", Info("denoise", 64))
     restorer = mprnet_lit.Restorer(tmp_path / "w.safetensors", tlc=True)
     assert restorer.settings["TLC"] == "on, training crop 64"
@@ -121,7 +121,7 @@ def test_tlc_takes_the_crop_from_the_file(model, tmp_path):
     assert max(windows) == (96, 96)
 
 
-def test_auto_tiles_keep_within_the_memory_given(model):
+def test_auto_tiles_respect_the_memory_limit(model):
     restorer = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.01, device="cpu")
     assert restorer._tile(4000, 6000) == largest_tile(model.size, 0.01e9, False) < 256
     assert mprnet_lit.Restorer(model, tile="auto", device="cpu")._tile(64, 80) == 80
@@ -130,7 +130,7 @@ def test_auto_tiles_keep_within_the_memory_given(model):
     tight = mprnet_lit.Restorer(model, tile="auto", overlap=60, memory_gb=1e-6, device="cpu")
     assert tight(np.zeros((100, 90, 3), np.uint8)).shape == (100, 90, 3)
     cpu = torch.device("cpu")
-    assert 0 < budget(cpu, None) <= 1.5e9
+    assert 0 < memory_budget(cpu, None) <= 1.5e9
     assert free_bytes(cpu) > 1e8
     assert largest_tile(SIZES["large"], 1, True) == 64
 
@@ -138,17 +138,17 @@ def test_auto_tiles_keep_within_the_memory_given(model):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"tile": 100}, "tile=100 must be auto, null, or a multiple of 8 of at least 40"),
+        ({"tile": 100}, "tile=100 must be 'auto', None, or a multiple of 8 that is at least 40"),
         ({"tile": 32, "overlap": 32}, "tile=32 must be .* at least 40"),
         ({"overlap": -1}, "overlap=-1 must be"),
         ({"tile_batch": 0}, "tile_batch=0 must be"),
         ({"precision": "64"}, "precision=64 must be one of 32, bf16, 16"),
         ({"device": "cuda:99"}, "device=cuda:99 can't be used here"),
         ({"tlc": True, "tlc_crop": 100}, "tlc_crop=100 must be a multiple of 8"),
-        ({"tlc_crop": -8}, "tlc_crop=-8 must be a number above 0"),
-        ({"memory_gb": "much"}, "memory_gb=much must be a number above 0"),
+        ({"tlc_crop": -8}, "tlc_crop=-8 must be a positive number"),
+        ({"memory_gb": "much"}, "memory_gb=much must be a positive number"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(model, options, sentence):
+def test_invalid_options_raise(model, options, sentence):
     with pytest.raises(UserError, match=sentence):
         mprnet_lit.Restorer(model, **options)

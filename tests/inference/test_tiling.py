@@ -1,4 +1,4 @@
-"""Tiling: any size, exact where the receptive field allows it."""
+"""Tiling: any image size, exact for a small receptive field."""
 
 from itertools import pairwise
 
@@ -12,12 +12,12 @@ from mprnet_lit.inference.tiling import blending, run_tiled, starts
 from mprnet_lit.inference.tlc import LocalChannelAttention
 from mprnet_lit.models.blocks import CAB, Down, Up
 
-eights = st.integers(1, 40).map(lambda n: 8 * n)
+multiples_of_8 = st.integers(1, 40).map(lambda n: 8 * n)
 
 
 @settings(deadline=None)
-@given(length=eights, tile=eights, overlap=st.integers(0, 64))
-def test_tiles_cover_overlap_and_blend_to_one(length, tile, overlap):
+@given(length=multiples_of_8, tile=multiples_of_8, overlap=st.integers(0, 64))
+def test_tiles_cover_the_image_and_weights_sum_to_one(length, tile, overlap):
     if tile < -(-overlap // 8) * 8 + 8:
         return
     begins = starts(length, tile, overlap)
@@ -37,10 +37,10 @@ def test_tiles_cover_overlap_and_blend_to_one(length, tile, overlap):
     torch.testing.assert_close(total, torch.ones(length))
 
 
-class Plain(nn.Module):
-    """Like the network without channel attention: convolutions over two scales, two outputs.
+class ConvNet(nn.Module):
+    """Two outputs from convolutions at two scales, without channel attention.
 
-    It sees 3 pixels at full size (1 of them before Down), and 3 at half size: under 12.
+    The radius of its receptive field is below 12 pixels.
     """
 
     def __init__(self):
@@ -62,9 +62,11 @@ class Plain(nn.Module):
     batch_size=st.integers(1, 4),
     images=st.integers(1, 2),
 )
-def test_without_channel_attention_tiles_equal_the_whole(height, width, tile, batch_size, images):
+def test_tiles_equal_the_whole_image_without_channel_attention(
+    height, width, tile, batch_size, images
+):
     torch.manual_seed(0)
-    network = Plain()
+    network = ConvNet()
     image = torch.rand(images, 3, 8 * height, 8 * width)
     with torch.inference_mode():
         for expected, found in zip(
@@ -73,36 +75,36 @@ def test_without_channel_attention_tiles_equal_the_whole(height, width, tile, ba
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
-def test_too_little_overlap_does_not_equal_the_whole():
-    """So the test above can fail."""
+def test_tiles_differ_from_the_whole_image_without_overlap():
+    """Proves that the previous test can fail."""
     torch.manual_seed(0)
-    network, image = Plain(), torch.rand(1, 3, 128, 128)
+    network, image = ConvNet(), torch.rand(1, 3, 128, 128)
     with torch.inference_mode():
         difference = network(image)[-1] - run_tiled(network, image, 64, 0)[-1]
     assert difference.abs().max() > 1e-3
 
 
-def test_progress_counts_the_tiles():
-    told = []
-    run_tiled(lambda x: [x], torch.rand(1, 3, 64, 128), 64, 16, 2, lambda *p: told.append(p))
-    assert told == [(2, 3), (3, 3)]
+def test_progress_counts_tiles():
+    calls = []
+    run_tiled(lambda x: [x], torch.rand(1, 3, 64, 128), 64, 16, 2, lambda *p: calls.append(p))
+    assert calls == [(2, 3), (3, 3)]
 
 
 @pytest.mark.parametrize("overlap", [0, 16])
-def test_an_image_within_one_tile_is_untouched(overlap):
+def test_an_image_within_one_tile_is_not_blended(overlap):
     image = torch.rand(2, 3, 40, 24)
     (found,) = run_tiled(lambda x: [x], image, 64, overlap)
     assert torch.equal(found, image)
 
 
-def test_tlc_takes_the_seams_that_global_averages_make():
-    """With windows that lie within a quarter of the overlap, tiles equal the whole again."""
+def test_tlc_removes_the_seams_of_global_averages():
+    """Tiles equal the whole image if the windows are within a quarter of the overlap."""
     torch.manual_seed(0)
     activation = nn.PReLU()
     blocks = nn.Sequential(*(CAB(8, 4, activation) for _ in range(2)))
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), blocks, nn.Conv2d(8, 3, 3, padding=1))
     for block in blocks:
-        block.attention.expand.weight.data *= 20  # as sensitive as a trained one
+        block.attention.expand.weight.data *= 20  # as sensitive as trained attention
     image = torch.rand(1, 3, 96, 256) * torch.linspace(0, 1, 256)  # brighter to the right
 
     def seams():
@@ -110,7 +112,7 @@ def test_tlc_takes_the_seams_that_global_averages_make():
             (tiled,) = run_tiled(lambda x: [network(x)], image, 128, 96)
             return (tiled - network(image)).abs().max().item()
 
-    with_global = seams()
+    global_seams = seams()
     for block in blocks:
         block.attention = LocalChannelAttention(block.attention, (16, 16))
-    assert seams() < 1e-6 < 1e-3 < with_global
+    assert seams() < 1e-6 < 1e-3 < global_seams

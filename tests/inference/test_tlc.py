@@ -1,4 +1,4 @@
-"""Test-time local conversion against its definition."""
+"""Test-time local converter against its definition."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def model():
 
 
 @pytest.mark.parametrize("window", [(1, 1), (3, 4), (5, 2), (9, 7), (20, 3), (20, 20)])
-def test_window_mean_is_the_mean_of_each_window(window):
+def test_window_mean_equals_average_pooling(window):
     x = torch.rand(2, 3, 9, 7, dtype=torch.float64).float()
     height, width = min(window[0], 9), min(window[1], 7)
     expected = torch.nn.functional.avg_pool2d(x.double(), (height, width), stride=1)
@@ -24,7 +24,7 @@ def test_window_mean_is_the_mean_of_each_window(window):
 
 
 def test_attention_is_local_and_replicated_at_the_borders():
-    """Every pixel's gate from the mean around it, computed pixel by pixel in float64."""
+    """The attention of a pixel follows from the mean over the window around it."""
     torch.manual_seed(1)
     attention = ChannelAttention(8, 4)
     x = torch.rand(1, 8, 13, 11)
@@ -40,13 +40,13 @@ def test_attention_is_local_and_replicated_at_the_borders():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_windows_are_the_training_features_times_one_and_a_half(size):
+def test_windows_are_one_and_a_half_times_the_training_feature_maps(size):
     with torch.device("meta"):
         local = with_tlc(MPRNet.from_size(size), 256)
     windows = {n: m.window for n, m in local.named_modules() if hasattr(m, "window")}
-    everywhere = [n for n, m in local.named_modules() if isinstance(m, ChannelAttention)]
-    assert sorted(windows) == sorted(everywhere)
-    # Quadrants, halves and the whole of 256x256; each level halves it.
+    attentions = [n for n, m in local.named_modules() if isinstance(m, ChannelAttention)]
+    assert sorted(windows) == sorted(attentions)
+    # Stages 1, 2 and 3 see quadrants, halves and the whole of 256x256; each level halves the size.
     assert windows["shallow1.1.attention"] == (192, 192)
     assert windows["encoder1.level3.0.attention"] == (48, 48)
     assert windows["decoder1.level1.1.attention"] == (192, 384)
@@ -56,19 +56,19 @@ def test_windows_are_the_training_features_times_one_and_a_half(size):
     assert windows["orsnet.orbs.2.blocks.0.attention"] == (384, 384)
 
 
-def test_at_the_training_size_it_is_the_plain_network_and_above_it_is_not(model):
+def test_tlc_changes_the_output_only_above_the_training_size(model):
     local = with_tlc(model, 32)
     with torch.inference_mode():
         at, above = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 96)
         for expected, found in zip(model(at), local(at), strict=True):
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-        assert (model(above)[-1] - local(above)[-1]).abs().max() > 2e-5  # brighter to the right
+        assert (model(above)[-1] - local(above)[-1]).abs().max() > 2e-5
     assert not any("Local" in type(m).__name__ for m in model.modules())
     assert all(a is b for a, b in zip(model.parameters(), local.parameters(), strict=True))
 
 
-def test_running_sums_stay_exact_in_low_precision():
-    """A large bright map in float16: its plain running sums would overflow at 65504."""
+def test_window_mean_of_float16_does_not_overflow():
+    """Cumulative sums in float16 would overflow at 65504."""
     x = (torch.rand(1, 1, 600, 500) + 50).half()
     found = window_mean(x, 64, 48)
     expected = uniform_filter1d(uniform_filter1d(x[0, 0].double(), 64, 0), 48, 1)
@@ -78,7 +78,7 @@ def test_running_sums_stay_exact_in_low_precision():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_runs_close_to_float32(model, dtype):
+def test_mixed_precision_is_close_to_float32(model, dtype):
     local = with_tlc(model, 32)
     x = torch.rand(1, 3, 64, 80)
     with torch.inference_mode():
@@ -88,6 +88,6 @@ def test_low_precision_runs_close_to_float32(model, dtype):
     assert (found - expected).abs().mean() < 0.01
 
 
-def test_a_crop_that_is_no_multiple_of_8_is_refused(model):
-    with pytest.raises(ValueError, match="100 must be a positive multiple of 8"):
+def test_a_crop_that_is_not_a_multiple_of_8_raises(model):
+    with pytest.raises(ValueError, match="crop=100 must be a positive multiple of 8"):
         with_tlc(model, 100)

@@ -1,1 +1,1 @@
-"""Evaluation on published test sets and on own pairs."""
+"""Evaluation on published test sets and on custom image pairs."""

@@ -1,4 +1,4 @@
-"""The Darmstadt Noise Dataset (Ploetz and Roth, CVPR 2017): its files and its submissions."""
+"""Darmstadt Noise Dataset (DND; Plötz and Roth, CVPR 2017): reading files, writing submissions."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,17 +17,17 @@ from mprnet_lit.utils.errors import UserError
 
 EVAL_VERSION = "1.0"
 _MOST_NUMBERS = 2**28
-"""In an array. DND's photographs have up to 3 x 20 million."""
+"""Maximum elements of an array; the photographs of DND have at most 3 x 20 million."""
 
 
 @dataclass(frozen=True)
 class DndImage:
-    """One noisy photograph and the boxes in it that are scored.
+    """Noisy photograph and its scored crops.
 
     Attributes:
-        name: its file's, without the suffix: 0001 to 0050.
-        path: a MATLAB file of version 7.3 with ``InoisySRGB``.
-        boxes: first row, first column, last row, last column, from 1, as MATLAB counts.
+        name: name of the file without the suffix, 0001 to 0050.
+        path: MATLAB file (version 7.3) with the variable ``InoisySRGB``.
+        boxes: first row, first column, last row and last column of each crop, counted from 1.
     """
 
     name: str
@@ -35,7 +35,7 @@ class DndImage:
     boxes: tuple[tuple[int, int, int, int], ...]
 
     def read(self) -> list[NDArray[np.float32]]:
-        """Return the boxes' crops, (H, W, 3) RGB in [0, 1].
+        """Return the crops, (H, W, 3) RGB float32 in [0, 1] each.
 
         Raises:
             UserError: the file can't be read.
@@ -51,10 +51,14 @@ class DndImage:
 
 
 def find_dnd_images(info_file: Path, folder: Path) -> list[DndImage]:
-    """Return the images that ``info.mat`` lists boxes for.
+    """Return the images that ``info.mat`` lists.
+
+    Args:
+        info_file: path of ``info.mat``.
+        folder: folder of the photographs.
 
     Raises:
-        UserError: a file is missing, or is not as it should be.
+        UserError: a file is missing or damaged.
     """
     images = []
     with _opened(info_file) as file:
@@ -62,18 +66,26 @@ def find_dnd_images(info_file: Path, folder: Path) -> list[DndImage]:
         for number, reference in enumerate(np.asarray(references).ravel(), 1):
             boxes = np.asarray(_numbers(file, info_file, reference)).T.astype(int)
             if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.min(initial=1) < 1:
-                raise ValueError(f"the boxes of image {number} are no four sides each")
+                raise ValueError(f"the boxes of image {number} must have four sides")
             path = folder / f"{number:04d}.mat"
             if not path.is_file():
-                raise UserError(f"there is no file {path}: unpack the whole set")
+                raise UserError(f"there is no file {path}: unpack the complete data set")
             images.append(DndImage(path.stem, path, tuple(map(tuple, boxes.tolist()))))
     return images
 
 
 def write_submission(path: Path, crops: Sequence[NDArray[np.float32]]) -> None:
-    """Write one image's restored crops, (H, W, 3) RGB in [0, 1], as the server takes them.
+    """Write the restored crops of one image in the format of the DND server.
 
-    Variables: ``Idenoised`` (a cell array of the crops), ``israw`` (false), ``eval_version``.
+    The variables are ``Idenoised`` (cell array of the crops), ``israw`` (false) and
+    ``eval_version``.
+
+    Args:
+        path: MATLAB file to write.
+        crops: restored crops, (H, W, 3) RGB in [0, 1] each.
+
+    Raises:
+        UserError: the file can't be written.
     """
     cells = np.empty(len(crops), dtype=object)
     for index, crop in enumerate(crops):
@@ -85,35 +97,34 @@ def write_submission(path: Path, crops: Sequence[NDArray[np.float32]]) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a file; whatever goes wrong with it inside the ``with`` becomes one sentence."""
+    """Open a MATLAB file; any error inside the ``with`` block becomes a UserError."""
     try:
         require_regular(path)
         with h5py.File(path, "r") as file:
             yield file
     except UserError:
         raise
-    except Exception as error:  # a damaged file can fail anywhere in its decoder
+    except Exception as error:  # the decoder raises many types for damaged files
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} can't be read as DND's MATLAB file of version 7.3 ({reason}): "
-            "download it again"
+            f"{path} can't be read as a MATLAB 7.3 file of DND ({reason}): download it again"
         ) from error
 
 
 def _numbers(file: Any, path: Path, name: Any) -> Any:
-    """Return the array of a name or reference, which must lie in the file itself."""
+    """Return the array of a name or reference; it must be stored in the file itself."""
     found = file if isinstance(name, str) else file[name]
     own = True
     for part in name.split("/") if isinstance(name, str) else ():
         try:
             own = found.id.links.get_info(part.encode()).type == h5py.h5l.TYPE_HARD
         except KeyError as error:
-            raise UserError(f"{path} holds no variable {name}: download it again") from error
-        if not own:  # it may lead anywhere
+            raise UserError(f"{path} has no variable {name}: download it again") from error
+        if not own:  # a link may point to any file
             break
         found = found[part]
     if not own or found.external or found.is_virtual:
-        raise UserError(f"{path} keeps {name} in another file: download it again")
+        raise UserError(f"{path} stores {name} in another file: download it again")
     if found.size > _MOST_NUMBERS:
-        raise ValueError(f"{found.size} numbers are too many")
+        raise ValueError(f"{found.size} elements are too many")
     return found

@@ -1,4 +1,4 @@
-"""The evaluation loop: restore the images of test sets, on one or several devices, and score."""
+"""Evaluation loop: restore and score the images of test sets on one or more devices."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,13 +24,14 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class TestSet:
-    """A test set, and what is published of it.
+    """Test set with its published scores.
 
     Attributes:
-        name: its own.
-        images: those found.
-        published: figures: ``psnr``, ``ssim``, the ``weights`` they are of, ``tlc`` if it was on.
-        expected: how many images the published figures are of; ``None`` for one's own pairs.
+        name: name of the test set.
+        images: images in the folder of the test set.
+        published: published scores: ``psnr`` in dB, ``ssim``, ``weights`` (their name) and ``tlc``
+            (whether TLC was on).
+        expected: number of images of the published scores; ``None`` for custom image pairs.
     """
 
     name: str
@@ -41,14 +42,15 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Row:
-    """An image with its scores.
+    """Scores of one image.
 
     Attributes:
-        name: its own.
-        set_name: the name of its test set.
-        image: where it is read from.
-        scores: ``psnr``, ``ssim``; ``psnr_degraded``, ``ssim_degraded``; ...
-        tiles: the number of tiles that it was restored in; 1 for a whole image.
+        name: name of the image.
+        set_name: name of its test set.
+        image: source of the pixels.
+        scores: metrics of the restored image (``psnr`` in dB, ``ssim``) and of the degraded image
+            (``psnr_degraded``, ``ssim_degraded``).
+        tiles: number of tiles of the restoration; 1 for the whole image.
     """
 
     name: str
@@ -59,14 +61,15 @@ class Row:
 
 
 class Evaluation(LightningModule):
-    """Scores every image of test sets; ``Trainer.test`` shares them out over its devices.
+    """LightningModule for ``Trainer.test`` that scores every image of test sets.
 
-    After it, ``rows`` is the same table on every process, whatever their number.
+    The images are distributed over all devices. Afterwards, ``rows`` has the scores of all images
+    on every process.
 
     Args:
-        restorer: what restores an image.
-        sets: the test sets.
-        measures: the metrics; each is computed of the restorations and of the degraded images.
+        restorer: Restorer of the evaluated network.
+        sets: test sets.
+        measures: metric classes, which are applied to the restored and to the degraded images.
     """
 
     def __init__(
@@ -81,18 +84,18 @@ class Evaluation(LightningModule):
         self.rows: list[Row] = []
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Return this process's share of the images, one at a time."""
-        return _loader(_Samples([image for _, image in self.places]), self)
+        """Return the loader of the images of this process, one at a time."""
+        return _loader(_ImagePairs([image for _, image in self.places]), self)
 
     def test_step(self, batch: dict[str, Tensor], _: int) -> None:
-        """Restore and measure an image."""
+        """Restore and score one image."""
         index, degraded, target = batch["index"], batch["degraded"], batch["target"]
         tiles: list[int] = []
         restored = self.restorer.restore(
             degraded, last_only=True, progress=lambda _, count: tiles.append(count)
         )[-1]
         self.tile_counts.update(index, max(tiles))
-        if self.device.type == "cuda":  # measured there; elsewhere on the CPU
+        if self.device.type == "cuda":  # compute the metrics on the GPU
             restored, degraded = restored.to(self.device), degraded.to(self.device)
         for metrics, images in ((self.restored, restored), (self.degraded, degraded)):
             for metric in metrics:
@@ -119,19 +122,19 @@ class Evaluation(LightningModule):
         ]
 
     def transfer_batch_to_device(self, batch: Any, *_: Any) -> Any:
-        """Leave it on the CPU: the Restorer moves what it needs, tile by tile."""
+        """Keep the batch on the CPU, because the Restorer transfers one tile after another."""
         return batch
 
 
 class Submission(LightningModule):
-    """Restores DND's crops and writes the bundle that its server takes.
+    """LightningModule for ``Trainer.test`` that writes a submission to the DND server.
 
-    After it, ``tiles`` has the number of tiles of each image's crops, on every process.
+    Afterwards, ``tiles`` has the maximum number of tiles per crop of every image, on every process.
 
     Args:
-        restorer: what restores a crop.
-        images: those of the set.
-        folder: gets a file for each image.
+        restorer: Restorer of the evaluated network.
+        images: images of the data set.
+        folder: folder of the submission, with one file per image.
     """
 
     def __init__(self, restorer: Restorer, images: Sequence[DndImage], folder: Path) -> None:
@@ -143,11 +146,11 @@ class Submission(LightningModule):
         self.tiles: list[int] = []
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Return this process's share of the images, one at a time."""
+        """Return the loader of the images of this process, one at a time."""
         return _loader(_Crops(self.images), self)
 
     def test_step(self, batch: dict[str, Any], _: int) -> None:
-        """Restore an image's crops, each by itself."""
+        """Restore the crops of one image separately."""
         tiles: list[int] = []
         crops = [
             self.restorer(crop.numpy(), lambda _, count: tiles.append(count))
@@ -157,32 +160,38 @@ class Submission(LightningModule):
         write_submission(self.folder / f"{batch['name']}.mat", crops)
 
     def on_test_epoch_end(self) -> None:
-        """Gather the tiles of all processes."""
+        """Gather the number of tiles from all processes."""
         self.tiles = [round(row["tiles"]) for row in self.tile_counts.compute().values()]
 
 
 def means(rows: Sequence[Row]) -> dict[str, Scores]:
-    """Return the mean scores of each set, over its images."""
+    """Return the mean scores over the images of each test set, by its name."""
     names = dict.fromkeys(row.set_name for row in rows)
     return {name: mean_scores(row.scores for row in rows if row.set_name == name) for name in names}
 
 
-def differences(
+def compare_with_published(
     measured: Scores, published: Sequence[dict[str, Any]], tlc: bool
 ) -> list[dict[str, Any]]:
-    """Add to published figures, where TLC was as now, what is measured minus them."""
+    """Add ``difference`` (measured minus published score) to published scores.
+
+    Args:
+        measured: mean scores.
+        published: published scores; see :class:`TestSet`.
+        tlc: whether TLC was on. ``difference`` is ``None`` for published scores with another value.
+    """
     return [
-        figure
+        scores
         | {
-            "difference": {k: measured[k] - figure[k] for k in ("psnr", "ssim") if k in figure}
-            if bool(figure.get("tlc")) == tlc
+            "difference": {k: measured[k] - scores[k] for k in ("psnr", "ssim") if k in scores}
+            if bool(scores.get("tlc")) == tlc
             else None
         }
-        for figure in published
+        for scores in published
     ]
 
 
-class _Samples(Dataset[dict[str, Any]]):
+class _ImagePairs(Dataset[dict[str, Any]]):
     def __init__(self, images: Sequence[EvaluationImage]) -> None:
         self.images = images
 
@@ -210,8 +219,8 @@ class _Crops(Dataset[dict[str, Any]]):
         return {"index": key.item, "name": image.name, "crops": image.read()}
 
 
-class _AheadLoader(DataLoader[Any]):
-    """Reads the next image in a thread while one is being restored."""
+class _PrefetchLoader(DataLoader[Any]):
+    """DataLoader that reads the next image in a thread while the current one is restored."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         return ahead(super().__iter__())
@@ -221,4 +230,4 @@ def _loader(dataset: Dataset[Any], module: LightningModule) -> DataLoader[Any]:
     trainer = module.trainer
     length = len(dataset)  # type: ignore[arg-type]
     sampler = EpochSampler(length, rank=trainer.global_rank, world_size=trainer.world_size)
-    return _AheadLoader(dataset, batch_size=None, sampler=sampler)
+    return _PrefetchLoader(dataset, batch_size=None, sampler=sampler)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: a table on the terminal, scores, pictures, a report page."""
+"""Results of an evaluation: table on the terminal, score files, pictures and HTML report."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mprnet_lit.evaluation.evaluator import Row, Scores, TestSet, differences, means
+from mprnet_lit.evaluation.evaluator import Row, Scores, TestSet, compare_with_published, means
 from mprnet_lit.images.reading import to_float, to_uint8, write_png
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import mean_scores
@@ -25,20 +25,20 @@ from mprnet_lit.utils.console import say, say_facts
 from mprnet_lit.utils.text import printable
 
 _SHOWN = 3
-"""How many of the worst, and of the best, get pictures."""
+"""Number of images with the worst, and with the best, PSNR that get pictures."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """An evaluation's outcome.
+    """Result of an evaluation.
 
     Attributes:
-        name: the benchmark's.
-        protocol: by which it was measured.
-        sets: the test sets, which the figure is the mean over.
-        published: figures of the whole benchmark.
-        rows: each image's scores.
-        settings: how the network was run, in words.
+        name: name of the benchmark.
+        protocol: name of the protocol of the metrics.
+        sets: test sets, whose mean scores are averaged.
+        published: published scores of the whole benchmark; see :class:`TestSet`.
+        rows: scores of each image.
+        settings: active options as text by name.
         tlc: whether the test-time local converter was on.
     """
 
@@ -52,17 +52,27 @@ class Result:
 
     @cached_property
     def set_means(self) -> dict[str, Scores]:
-        """Each set's mean scores."""
+        """Mean scores of each test set, by its name."""
         return means(self.rows)
 
     @cached_property
     def mean(self) -> Scores:
-        """The mean over the sets."""
+        """Mean of the mean scores of all test sets."""
         return mean_scores(self.set_means.values())
 
 
 def write_result(result: Result, folder: Path, restorer: Restorer, console: Console) -> None:
-    """Write ``scores.csv``, ``scores.json``, ``pictures/`` and ``report.html``; print the table."""
+    """Write ``scores.csv``, ``scores.json``, ``pictures/`` and ``report.html``; print a table.
+
+    Args:
+        result: result of the evaluation.
+        folder: folder of the files.
+        restorer: Restorer for the pictures.
+        console: console of the table.
+
+    Raises:
+        UserError: a file can't be written.
+    """
     write_whole(folder / "scores.csv", _csv(result).encode())
     write_whole(folder / "scores.json", (json.dumps(_json(result), indent=2) + "\n").encode())
     entries = _pictures(result, folder / "pictures", restorer)
@@ -81,8 +91,8 @@ def write_result(result: Result, folder: Path, restorer: Restorer, console: Cons
     say_facts(console, result.settings | places)
 
 
-def _tiled(rows: Sequence[Row]) -> str:
-    """Return what is said beside the score of images of which some were restored in tiles."""
+def _tiling_note(rows: Sequence[Row]) -> str:
+    """Return a note with the number of tiled images; empty if no image was tiled."""
     tiled = sum(row.tiles > 1 for row in rows)
     return f", {tiled} of {len(rows)} images in tiles" if tiled else ""
 
@@ -104,13 +114,15 @@ def _json(result: Result) -> dict[str, Any]:
         "images": len(result.rows),
         "images_in_tiles": sum(row.tiles > 1 for row in result.rows),
         "means": _finite(result.mean),
-        "published": differences(result.mean, result.published, result.tlc),
+        "published": compare_with_published(result.mean, result.published, result.tlc),
         "sets": {
             s.name: {
                 "images": len(s.images),
                 "expected_images": s.expected,
                 "means": _finite(result.set_means[s.name]),
-                "published": differences(result.set_means[s.name], s.published, result.tlc),
+                "published": compare_with_published(
+                    result.set_means[s.name], s.published, result.tlc
+                ),
             }
             for s in result.sets
         },
@@ -122,33 +134,33 @@ _HEADINGS = ("PSNR", "SSIM", "PSNR difference", "SSIM difference")
 
 
 def _lines(result: Result) -> list[tuple[str, ...]]:
-    """Return the table's lines, as text: what it is of, and the columns of ``_HEADINGS``."""
+    """Return the lines of the table: a label and the columns of ``_HEADINGS``."""
     lines = []
     if len(result.sets) > 1:
         for s in result.sets:
-            note = _tiled([row for row in result.rows if row.set_name == s.name])
+            note = _tiling_note([row for row in result.rows if row.set_name == s.name])
             means = result.set_means[s.name]
-            lines += _block(f"{s.name}: ", means, s.published, result.tlc, note)
+            lines += _score_lines(f"{s.name}: ", means, s.published, result.tlc, note)
     prefix = "mean of the sets: " if len(result.sets) > 1 else ""
-    note = _tiled(result.rows)
-    return lines + _block(prefix, result.mean, result.published, result.tlc, note)
+    note = _tiling_note(result.rows)
+    return lines + _score_lines(prefix, result.mean, result.published, result.tlc, note)
 
 
-def _block(
+def _score_lines(
     prefix: str, measured: Scores, published: Sequence[dict[str, Any]], tlc: bool, note: str
 ) -> list[tuple[str, ...]]:
     lines: list[tuple[str, ...]] = []
     for label, key in (("degraded input", "_degraded"), (f"restored{note}", "")):
         psnr, ssim = measured[f"psnr{key}"], measured[f"ssim{key}"]
         lines.append((f"{prefix}{label}", _number(psnr, 2), _number(ssim, 4), "", ""))
-    for figure in differences(measured, published, tlc):
-        label = f"{prefix}published, {figure['weights']} weights"
-        difference = figure["difference"] or {}
+    for scores in compare_with_published(measured, published, tlc):
+        label = f"{prefix}published, {scores['weights']} weights"
+        difference = scores["difference"] or {}
         lines.append(
             (
-                label + (", TLC" if figure.get("tlc") else ""),
-                _number(figure.get("psnr"), 2),
-                _number(figure.get("ssim"), 3),
+                label + (", TLC" if scores.get("tlc") else ""),
+                _number(scores.get("psnr"), 2),
+                _number(scores.get("ssim"), 3),
                 _number(difference.get("psnr"), 2, "+"),
                 _number(difference.get("ssim"), 3, "+"),
             )
@@ -157,7 +169,7 @@ def _block(
 
 
 def _summary(result: Result) -> list[list[str]]:
-    """Return the table with its header, less the columns that have nothing in them."""
+    """Return the header and the lines of the table, without empty columns."""
     lines = _lines(result)
     shown = [k for k in range(1 + len(_HEADINGS)) if k < 3 or any(line[k] for line in lines)]
     return [[line[k] for k in shown] for line in [("", *_HEADINGS), *lines]]
@@ -175,30 +187,30 @@ def _table(result: Result) -> Table:
 
 
 def _remarks(result: Result) -> list[str]:
-    """Say what makes the figures incomparable with published ones, and other scores."""
+    """Return remarks on the comparability with published scores, and perceptual scores."""
     remarks = [
-        f"{s.name}: {len(s.images)} images, but published figures are of {s.expected}"
+        f"{s.name}: {len(s.images)} images, but the published scores are of {s.expected} images"
         for s in result.sets
         if s.expected is not None and s.expected != len(s.images)
     ]
     remarks += [
-        f"{name} is on ({result.settings[name]}): published figures are without"
+        f"{name} is on ({result.settings[name]}), but off in the published scores"
         for name in ("tiling", "self-ensemble")
         if result.published and result.settings[name] != "off"
     ]
-    if (note := _tiled(result.rows)) and not result.published:
-        remarks.append(f"Tiles change the scores{note}: compare with scores of the same tiles only")
+    if (note := _tiling_note(result.rows)) and not result.published:
+        remarks.append(f"Tiling changes the scores{note}: compare only scores of the same tiling")
     for name in ("lpips", "dists"):
         if name in result.mean:
-            now, before = result.mean[name], result.mean[f"{name}_degraded"]
+            restored, degraded = result.mean[name], result.mean[f"{name}_degraded"]
             remarks.append(
-                f"{name.upper()} {now:.4f} (degraded input {before:.4f}; lower is better)"
+                f"{name.upper()} {restored:.4f} (degraded input {degraded:.4f}; lower is better)"
             )
     return remarks
 
 
 def _pictures(result: Result, folder: Path, restorer: Restorer) -> list[Entry]:
-    """Write the worst and the best; return an entry for each image, pictures first."""
+    """Write the pictures; return one report entry per image, those with pictures first."""
     order = sorted(result.rows, key=lambda row: row.scores["psnr"])
     worst = order[:_SHOWN]
     best = order[: len(worst) - 1 : -1][:_SHOWN]
@@ -211,24 +223,24 @@ def _pictures(result: Result, folder: Path, restorer: Restorer) -> list[Entry]:
             images = (before, restored, after)
             write_png(folder / f"{kind}_{place}.png", np.concatenate(images, axis=1))
             title = f"{_title(result, row)} ({kind} {place})"
-            entries.append(Entry(title, *images, tuple(stages), _labelled(row.scores)))
+            entries.append(Entry(title, *images, tuple(stages), _with_labels(row.scores)))
     shown = {id(row) for row in (*worst, *best)}
     entries += [
-        Entry(_title(result, row), scores=_labelled(row.scores))
+        Entry(_title(result, row), scores=_with_labels(row.scores))
         for row in result.rows
         if id(row) not in shown
     ]
     return entries
 
 
-def _labelled(scores: Scores) -> Scores:
-    """psnr_degraded: PSNR degraded."""
+def _with_labels(scores: Scores) -> Scores:
+    """Replace names by labels: ``psnr_degraded`` by ``PSNR degraded``."""
     words = {name: name.split("_") for name in scores}
     return {" ".join((words[n][0].upper(), *words[n][1:])): v for n, v in scores.items()}
 
 
 def _cell(name: str) -> str:
-    """Return a name without control characters, which no spreadsheet takes for a formula."""
+    """Return a name for a CSV cell: no control characters, and not a spreadsheet formula."""
     return printable(f"'{name}" if name.startswith(("=", "+", "-", "@")) else name)
 
 
@@ -241,5 +253,5 @@ def _number(value: float | None, digits: int, sign: str = "") -> str:
 
 
 def _finite(scores: Scores) -> dict[str, float | None]:
-    """JSON has no NaN."""
+    """Replace NaN, which JSON does not have, by ``None``."""
     return {name: None if math.isnan(value) else value for name, value in scores.items()}

@@ -1,4 +1,4 @@
-"""The published test sets in the layouts in which they are distributed."""
+"""Published test sets in the folder layouts of their distributions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,10 @@ from mprnet_lit.utils.atomic import require_regular
 from mprnet_lit.utils.errors import UserError
 
 Layout = Mapping[str, str]
-"""A way in which a set may lie in its folder, by its keys: see ``docs/evaluation.md``."""
-
+"""Folder layout of a test set; ``docs/evaluation.md`` describes the keys."""
 
 _MOST_NUMBERS = 2**32
-"""In an array of a MATLAB file, in which no more bytes fit up to version 7."""
+"""Maximum elements of an array; a MATLAB file up to version 7 has at most this number of bytes."""
 _NUMBERS = {
     *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("single", "double", "logical"),
@@ -30,29 +29,35 @@ _NUMBERS = {
 
 
 class EvaluationImage(Protocol):
-    """A degraded image and its target."""
+    """Interface of a degraded image with its target."""
 
     @property
     def name(self) -> str:
-        """What the table of scores calls it."""
+        """Name in the table of scores."""
 
     def read(self) -> tuple[Pixels, Pixels]:
-        """Return both, (H, W, 3) RGB of one size, each in its own depth."""
+        """Return the degraded image and the target, (H, W, 3) RGB uint8 or uint16 each."""
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Two image files."""
+    """Image pair in two files.
+
+    Attributes:
+        name: name of the pair.
+        degraded: path of the degraded image.
+        target: path of the target.
+    """
 
     name: str
     degraded: Path
     target: Path
 
     def read(self) -> tuple[Pixels, Pixels]:
-        """Return both, (H, W, 3) RGB.
+        """Return the degraded image and the target, (H, W, 3) RGB uint8 or uint16 each.
 
         Raises:
-            UserError: one can't be read, or their sizes differ.
+            UserError: a file can't be read, or the sizes differ.
         """
         degraded, target = read_image(self.degraded), read_image(self.target)
         if degraded.shape != target.shape:
@@ -66,30 +71,36 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class Block:
-    """Two blocks of arrays that lie in memory."""
+    """Image pair in memory.
+
+    Attributes:
+        name: name of the pair.
+        degraded: degraded image, (H, W, 3) RGB.
+        target: target, (H, W, 3) RGB.
+    """
 
     name: str
     degraded: NDArray[np.uint8]
     target: NDArray[np.uint8]
 
     def read(self) -> tuple[Pixels, Pixels]:
-        """Return both, (H, W, 3) RGB."""
+        """Return the degraded image and the target, (H, W, 3) RGB each."""
         return self.degraded, self.target
 
 
 def find_test_images(
     name: str, root: Path, layouts: Sequence[Layout], on_error: OnError = "raise"
 ) -> list[EvaluationImage]:
-    """Find a test set's images by the first layout that is there.
+    """Find the images of a test set.
 
     Args:
-        name: of the set, for messages.
-        root: its folder.
-        layouts: in which it may lie there.
-        on_error: ``skip``: leave out files that can't be paired (where globs pair them).
+        name: name of the test set, for error messages.
+        root: folder of the test set.
+        layouts: possible layouts; the first one that matches the folder is used.
+        on_error: ``raise``, or ``skip`` to skip files without a partner (layouts with globs only).
 
     Raises:
-        UserError: none is there, or the files are not as they should be.
+        UserError: no layout matches, or a file is missing or damaged.
     """
     layout = choose_layout(name, root, layouts)
     if "list" in layout:
@@ -110,32 +121,41 @@ def find_image_files(
     target_pattern: str,
     on_error: OnError,
 ) -> list[EvaluationImage]:
-    """Pair the files of two folders, as ``data=paired`` does."""
+    """Pair the images of two folders; see :func:`mprnet_lit.data.pairing.find_pairs`.
+
+    Raises:
+        UserError: see :func:`mprnet_lit.data.pairing.find_pairs`.
+    """
     pairs = PairedFolders(degraded, target, degraded_pattern, target_pattern).samples(on_error)
     return [ImageFiles(p.name, p.degraded, p.target) for p in pairs if p.degraded is not None]
 
 
 def choose_layout(name: str, root: Path, layouts: Sequence[Layout]) -> Layout:
-    """Return the first layout that is there.
+    """Return the first layout that matches a folder.
+
+    Args:
+        name: name of the test set, for error messages.
+        root: folder of the test set.
+        layouts: possible layouts, each of which matches if its first pattern does.
 
     Raises:
-        UserError: none is.
+        UserError: no layout matches.
     """
     for layout in layouts:
-        # Of every layout the first value tells whether it is there.
         if next(iter(_matches(root, next(iter(layout.values())))), None) is not None:
             return layout
     wanted = ", or ".join(" and ".join(layout.values()) for layout in layouts)
     raise UserError(
-        f"the folder {root} holds no test set {name} ({wanted}): set benchmark.root to its folder"
+        f"the folder {root} does not contain the test set {name} ({wanted}): set benchmark.root to "
+        "its folder"
     )
 
 
 def read_mat(path: Path, variable: str) -> NDArray[Any]:
-    """Return a variable of a MATLAB file of up to version 7.
+    """Read a variable of a MATLAB file (up to version 7).
 
     Raises:
-        UserError: the file can't be read, or does not hold it.
+        UserError: the file is missing or damaged, or has no such variable.
     """
     try:
         require_regular(path)
@@ -147,30 +167,34 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}: check benchmark.root") from error
     except KeyError as error:
-        raise UserError(f"{path} holds no variable {variable}: download it again") from error
-    except Exception as error:  # a damaged file can fail anywhere in its decoder
+        raise UserError(f"{path} has no variable {variable}: download it again") from error
+    except Exception as error:  # the decoder raises many types for damaged files
         raise UserError(f"{path} can't be read ({error}): download it again") from error
 
 
 def _check_size(path: Path, variable: str) -> None:
-    """Refuse what only absurd sizes, or other things than numbers, would make of a file."""
+    """Check the type and the size of a variable before it is read.
+
+    Raises:
+        UserError: the variable is not numeric, or is too large.
+    """
     for name, shape, kind in scipy.io.whosmat(path):
         if name == variable and (kind not in _NUMBERS or prod(shape) > _MOST_NUMBERS):
             raise UserError(
-                f"{path} says that {variable} is {kind} of {'x'.join(map(str, shape))}, which is "
-                "no set of images, or a trap: download it again"
+                f"{path} declares {variable} as {kind} of {'x'.join(map(str, shape))}, which can't "
+                "be a set of images: download it again"
             )
 
 
 def _matches(root: Path, pattern: str) -> list[Path]:
-    """Return what a glob below a folder matches: a file itself, or images without their suffix."""
+    """Return the matches of a pattern below a folder: an exact path, or a glob without suffix."""
     exact = root / pattern
     if exact.exists():
         return [exact]
     try:
         found = list(root.glob(f"{pattern}.*"))
     except (ValueError, NotImplementedError) as error:
-        raise UserError(f"benchmark.layouts: '{pattern}' is no pattern ({error})") from error
+        raise UserError(f"benchmark.layouts: '{pattern}' is not a valid glob ({error})") from error
     return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
@@ -179,7 +203,7 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _listed(root: Path, file: str) -> list[EvaluationImage]:
-    """Read a list of lines "TARGET INPUT", as RealBlur's."""
+    """Return the images of a list file with lines "TARGET INPUT" (RealBlur)."""
     images: list[EvaluationImage] = []
     try:
         require_regular(root / file)
@@ -194,14 +218,14 @@ def _listed(root: Path, file: str) -> list[EvaluationImage]:
             raise UserError(f"{root / file}, line {number}: '{line}' must be 'TARGET INPUT'")
         if any(Path(word).is_absolute() or ".." in Path(word).parts for word in words[:2]):
             raise UserError(
-                f"{root / file}, line {number}: '{line}' leads out of {root}: download it again"
+                f"{root / file}, line {number}: '{line}' is outside of {root}: download it again"
             )
         target, degraded = (root / word for word in words[:2])
         for path in (degraded, target):
             if not path.is_file():
                 raise UserError(
-                    f"{root / file}, line {number}: there is no image {path}: unpack the whole set "
-                    "into benchmark.root"
+                    f"{root / file}, line {number}: there is no image {path}: unpack the complete "
+                    "data set into benchmark.root"
                 )
         images.append(ImageFiles(_name(degraded, root), degraded, target))
     if not images:
@@ -210,24 +234,24 @@ def _listed(root: Path, file: str) -> list[EvaluationImage]:
 
 
 def _same_names(root: Path, pattern: str, targets: Path) -> list[EvaluationImage]:
-    """Pair each image with the file of its name in one folder that may hold more, as HIDE's GT."""
+    """Pair each image with the file of the same name in the folder of the targets (HIDE)."""
     images: list[EvaluationImage] = []
     for degraded in _matches(root, pattern):
         target = targets / degraded.name
         if not target.is_file():
-            raise UserError(f"{degraded} has no target {target}: unpack the whole set")
+            raise UserError(f"{degraded} has no target {target}: unpack the complete data set")
         images.append(ImageFiles(_name(degraded, root), degraded, target))
     return images
 
 
 def _blocks(noisy_file: Path, clean_file: Path) -> list[EvaluationImage]:
-    """Return the blocks of two arrays (images, blocks, H, W, 3), as SIDD's."""
+    """Return the blocks of two MATLAB arrays (images, blocks, H, W, 3) uint8 (SIDD)."""
     noisy, clean = (read_mat(path, path.stem) for path in (noisy_file, clean_file))
     for path, array in ((noisy_file, noisy), (clean_file, clean)):
         if array.ndim != 5 or array.shape[-1] != 3 or array.dtype != np.uint8:
             raise UserError(
-                f"{path} holds {array.dtype} of shape {array.shape}, not uint8 of (40, 32, 256, "
-                "256, 3): download it again"
+                f"{path} has {array.dtype} of shape {array.shape}, not uint8 of shape "
+                "(40, 32, 256, 256, 3): download it again"
             )
     if noisy.shape != clean.shape:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The network as a graph: one input, one output, any batch, any multiple of 8."""
+"""Network as a graph with one input and one output of dynamic shape."""
 
 import logging
 import warnings
@@ -15,27 +15,39 @@ from mprnet_lit.utils.checks import require, require_function
 from mprnet_lit.utils.errors import UserError
 
 TOLERANCE = 1e-4
+"""Maximum absolute difference between the outputs of an exported network and the original."""
 CHECKED = ((1, 3, 64, 64), (2, 3, 72, 136), (1, 3, 256, 128))
-"""Shapes at which an exported network is compared with the original."""
+"""Input shapes for the comparison of an exported network with the original."""
 _LARGEST = 2048
-"""Of either side, in units of 8 pixels."""
+"""Maximum height and width, in units of 8 pixels."""
 
 
 class FinalStage(nn.Module):
-    """The network's last stage alone, which is the restoration."""
+    """Network that returns only the output of the last stage.
+
+    Args:
+        model: network with several stages.
+    """
 
     def __init__(self, model: MPRNet) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, degraded: Tensor) -> Tensor:
-        """Restore (B, 3, H, W) in [0, 1], H and W multiples of 8; not clamped."""
+        """Restore (B, 3, H, W) in [0, 1]; H and W are multiples of 8. The output is not clamped."""
         restored: Tensor = self.model(degraded)[-1]
         return restored
 
 
 def trace(model: MPRNet) -> ExportedProgram:
-    """Trace the final stage for any batch and any height and width that are multiples of 8."""
+    """Trace a network for any batch size up to 64 and any multiples of 8 as height and width.
+
+    Args:
+        model: network, of which the program returns the last stage.
+
+    Raises:
+        UserError: ``model`` is not an MPRNet.
+    """
     require("model", model, MPRNet, "an MPRNet")
     final = FinalStage(model).eval().requires_grad_(False)
     final.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -50,34 +62,39 @@ def trace(model: MPRNet) -> ExportedProgram:
 
 
 def check(exported: Callable[[Tensor], Tensor], model: MPRNet) -> dict[str, float]:
-    """Compare an exported network with the original on noise.
+    """Compare an exported network with the original on random images.
+
+    Args:
+        exported: function that maps (B, 3, H, W) to the restored batch.
+        model: original network.
 
     Returns:
-        the largest absolute difference at each shape.
+        Maximum absolute difference by input shape, such as ``1x3x64x64``.
 
     Raises:
-        UserError: one is over 1e-4.
+        UserError: an argument has the wrong type, or a difference is above 1e-4.
     """
     require_function("exported", exported)
     require("model", model, MPRNet, "an MPRNet")
-    found: dict[str, float] = {}
+    differences: dict[str, float] = {}
     generator = torch.Generator().manual_seed(0)
     for shape in CHECKED:
         x = torch.rand(shape, generator=generator)
         with torch.no_grad():
             difference = (exported(x) - model.eval()(x)[-1]).abs().max().item()
-        found["x".join(map(str, shape))] = difference
+        differences["x".join(map(str, shape))] = difference
         if not difference <= TOLERANCE:
             raise UserError(
-                f"the exported network differs from the original by {difference:.1e} at {shape}: "
-                "nothing was written; please report it with the versions of torch and onnxruntime"
+                f"the exported network differs from the original by {difference:.1e} for the shape "
+                f"{shape}: nothing was written; please report this with the versions of torch and "
+                "onnxruntime"
             )
-    return found
+    return differences
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what exporters say of their own work from the terminal."""
+    """Suppress the warnings and log messages of the exporters."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""int8: static quantisation of an exported network, calibrated on real photos."""
+"""Static int8 quantization of an exported network."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,18 +11,21 @@ from mprnet_lit.export.graph import quiet
 from mprnet_lit.inference.onnx_runtime import INPUT
 
 Crops = NDArray[np.float32]
-"""Degraded crops (B, 3, H, W) in [0, 1]."""
+"""Degraded crops, (B, 3, H, W) in [0, 1]."""
 
 
 def to_int8(exported: bytes, crops: Sequence[Crops]) -> bytes:
-    """Quantise the 3x3 convolutions' weights (per channel) and inputs to 8 bits.
+    """Quantize the inputs and the weights (per channel) of 3x3 convolutions to 8 bits.
 
-    What reads or makes an image stays in float32, and so do all 1x1 convolutions, additions and
-    products.
+    Convolutions that read or produce an image, 1x1 convolutions, additions and multiplications
+    remain in float32.
 
     Args:
-        exported: the float32 ONNX file.
-        crops: degraded crops on which the ranges are measured.
+        exported: content of the float32 ONNX file.
+        crops: degraded crops that calibrate the activation ranges.
+
+    Returns:
+        Content of the int8 ONNX file.
     """
     import onnx
     from onnxruntime.quantization import (
@@ -52,23 +55,23 @@ def to_int8(exported: bytes, crops: Sequence[Crops]) -> bytes:
             op_types_to_quantize=["Conv"],
             per_channel=True,
             weight_type=QuantType.QInt8,
-            activation_type=QuantType.QUInt8,  # OpenVINO gets signed ones wrong
-            nodes_to_exclude=_kept(model),
+            activation_type=QuantType.QUInt8,  # OpenVINO gives wrong results for QInt8
+            nodes_to_exclude=_float_convolutions(model),
             calibrate_method=CalibrationMethod.MinMax,
-            # What follows reads them in float: one rounding less, and none to undo.
+            # The next operation reads float32, so that outputs need no rounding.
             extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"]},
         )
         return target.read_bytes()
 
 
-def _kept(model: "object") -> list[str]:
-    """Name the convolutions that stay in float32: 1x1 ones, and those from or to an image."""
+def _float_convolutions(model: "object") -> list[str]:
+    """Return the names of 1x1 convolutions and of convolutions from or to an image."""
     graph = model.graph  # type: ignore[attr-defined]
     shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
-    kept = []
+    names = []
     for node in graph.node:
         if node.op_type == "Conv":
             outputs, inputs, height, _ = shapes.get(node.input[1], (3, 3, 1, 1))
             if height == 1 or 3 in (outputs, inputs):
-                kept.append(node.name)
-    return kept
+                names.append(node.name)
+    return names

@@ -1,4 +1,4 @@
-"""ONNX: the traced network in one file, with what is known of its weights."""
+"""Export to ONNX with the metadata of the weights."""
 
 import json
 
@@ -15,21 +15,28 @@ _OPSET = 18
 
 
 def to_onnx(weights: Weights) -> bytes:
-    """Return the network as an ONNX file (opset 18).
+    """Export a network to ONNX (opset 18).
 
-    Its input is ``degraded``, its output ``restored``, both float32 (B, 3, H, W), H and W multiples
-    of 8: the final stage, not clamped. The file's metadata hold the size and the weights' ``Info``.
+    The input ``degraded`` and the output ``restored`` are (B, 3, H, W) float32; H and W are
+    multiples of 8. The output is that of the last stage, not clamped. The metadata of the file has
+    the hyperparameters and the ``Info`` of the weights.
+
+    Args:
+        weights: network with its metadata, as ``weights.read`` returns it.
+
+    Returns:
+        Content of the ONNX file.
 
     Raises:
-        UserError: the packages for it are not installed.
+        UserError: ``weights`` has the wrong type, or onnx or onnxscript is not installed.
     """
-    require("weights", weights, Weights, "what weights.read() returns")
+    require("weights", weights, Weights, "the result of weights.read()")
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f".onnx files need {error.name}, which is not installed: {install_hint('onnx')}"
+            f"ONNX export needs {error.name}, which is not installed: {install_hint('onnx')}"
         ) from error
     program = trace(weights.model)
     with quiet():

@@ -1,4 +1,4 @@
-"""Running a trained network on images of any size."""
+"""Inference on images of any size and type."""
 
 from mprnet_lit.inference.restorer import Restorer
 

@@ -1,6 +1,6 @@
-"""Self-ensemble: the mean over the eight flips and right-angle rotations of an image.
+"""Geometric self-ensemble: mean over the eight flips and 90-degree rotations of an image.
 
-Timofte et al., Seven ways to improve example-based single image super resolution, CVPR 2016.
+Timofte et al., "Seven ways to improve example-based single image super resolution" (CVPR 2016).
 """
 
 from collections.abc import Callable
@@ -12,12 +12,20 @@ Restore = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 def self_ensemble(restore: Restore, image: Tensor) -> tuple[Tensor, ...]:
-    """Restore (B, C, H, W) in eight orientations; returns the mean of each output, turned back."""
+    """Restore a batch in eight orientations and average the results.
+
+    Args:
+        restore: function that maps a batch (B, C, H, W) to one or more tensors of that shape.
+        image: batch (B, C, H, W).
+
+    Returns:
+        Mean of each output of ``restore`` in the original orientation, (B, C, H, W).
+    """
     total: tuple[Tensor, ...] = ()
     for flip in (False, True):
         for turns in range(4):
-            turned = torch.rot90(image.flip(-1) if flip else image, turns, (-2, -1))
-            outputs = [torch.rot90(o, -turns, (-2, -1)) for o in restore(turned)]
+            rotated = torch.rot90(image.flip(-1) if flip else image, turns, (-2, -1))
+            outputs = [torch.rot90(o, -turns, (-2, -1)) for o in restore(rotated)]
             outputs = [o.flip(-1) if flip else o for o in outputs]
             if total:
                 for mean, output in zip(total, outputs, strict=True):

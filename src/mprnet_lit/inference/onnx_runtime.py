@@ -1,4 +1,4 @@
-"""Running an exported network: on a CPU with OpenVINO if it is installed, else with onnxruntime."""
+"""Inference with exported networks: OpenVINO on a CPU if installed, else ONNX Runtime."""
 
 import json
 from collections.abc import Callable
@@ -20,23 +20,28 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class OnnxNetwork:
-    """An exported network, called as :class:`MPRNet` is; it returns its last stage alone.
+    """Exported network with the interface of :class:`MPRNet`, which returns the last stage only.
+
+    Attributes:
+        runtime: name of the runtime.
+        size: hyperparameters of the network.
+        info: metadata of the weights.
 
     Args:
-        source: an ``.onnx`` file that ``mode=export`` wrote, or its content.
-        device: ``cuda`` runs on the GPU if onnxruntime can; all else on the CPU.
-        bf16: compute in bfloat16 what is not in int8; OpenVINO alone can.
+        source: path or content of an ``.onnx`` file that this package exported.
+        device: ``cuda`` for a GPU if ONNX Runtime supports it; otherwise the CPU.
+        bf16: whether to compute in bfloat16 (except int8 operations), which needs OpenVINO.
 
     Raises:
-        UserError: no runtime is installed, or none that can do ``bf16``; the file is missing,
-            damaged, or no export of ours.
+        UserError: no runtime is installed, the installed runtime does not support ``bf16``, or the
+            file is missing, damaged, or not an export of this package.
     """
 
     def __init__(self, source: str | Path | bytes, device: str = "cpu", bf16: bool = False) -> None:
         name = "the exported network" if isinstance(source, bytes) else str(source)
         if not isinstance(source, bytes):
             if not Path(source).is_file():
-                raise UserError(f"there is no file {name}: check weights")
+                raise UserError(f"there is no file {name}: check the path")
             source = Path(source).read_bytes()
         place = torch.device(device)
         self.runtime, start = _runtime(name, place, bf16)
@@ -46,36 +51,43 @@ class OnnxNetwork:
             model = onnx.load_from_string(source)
             ends = [[end.name for end in side] for side in (model.graph.input, model.graph.output)]
             if ends != [[INPUT], [OUTPUT]]:
-                raise ValueError("another network")
-            if _names_files(model):  # which the runtimes would read, whatever they are
-                raise ValueError("its numbers lie in another file")
+                raise ValueError("other inputs or outputs")
+            if _has_external_data(model):  # the runtimes would read arbitrary files
+                raise ValueError("external data")
             metadata = {entry.key: entry.value for entry in model.metadata_props}
             record: dict[str, Any] = json.loads(metadata[RECORD])
             self.size, self.info = Size(**record.pop("size")), Info.of(record)
             self.run = start(source, place, bf16)
-        except Exception as error:  # the runtimes have many kinds of their own
+        except Exception as error:  # the runtimes raise many types
             raise UserError(
-                f"{name} is not a network that mode=export wrote, or it is damaged: export it again"
+                f"{name} is not an export of this package, or it is damaged: export it again"
             ) from error
 
     @property
     def on_cpu(self) -> bool:
-        """Whether it runs on the CPU, whatever was asked for."""
+        """Whether the network runs on the CPU."""
         return not self.runtime.endswith("CUDA")
 
     def __call__(self, x: Tensor) -> tuple[Tensor]:
-        """Restore (B, 3, H, W) in [0, 1], H and W multiples of 8; float32, not clamped."""
+        """Restore a batch.
+
+        Args:
+            x: batch (B, 3, H, W) in [0, 1]; H and W are multiples of 8.
+
+        Returns:
+            Restored batch (B, 3, H, W) float32, not clamped, on the device of ``x``.
+        """
         restored = self.run(np.ascontiguousarray(x.detach().float().cpu().numpy()))
         return (torch.from_numpy(restored).to(x.device),)
 
 
-def _names_files(message: Any) -> bool:
-    """Tell whether any part of a model is kept in another file."""
+def _has_external_data(message: Any) -> bool:
+    """Return whether any part of an ONNX model refers to another file."""
     if getattr(message, "external_data", None):
         return True
     parts = (value for field, value in message.ListFields() if field.message_type is not None)
     return any(
-        _names_files(part)
+        _has_external_data(part)
         for value in parts
         for part in ([value] if hasattr(value, "ListFields") else value)
     )
@@ -84,15 +96,15 @@ def _names_files(message: Any) -> bool:
 def _runtime(
     name: str, device: torch.device, bf16: bool
 ) -> tuple[str, Callable[[bytes, torch.device, bool], Run]]:
-    """Return the name of the runtime for a device, and what starts it."""
+    """Return the name of the runtime for a device, and the function that starts it."""
     if device.type != "cuda" and _installed("openvino"):
         return "OpenVINO", _start_openvino
     if not _installed("onnxruntime"):
         raise UserError(f"{name} needs onnxruntime, which is not installed: {install_hint('onnx')}")
     if bf16:
         raise UserError(
-            f"{name}: precision=bf16 is for OpenVINO, on a CPU: {install_hint('openvino')}, "
-            "or leave it at 32"
+            f"precision=bf16 of the exported network {name} needs OpenVINO and a CPU: "
+            f"{install_hint('openvino')}, or set precision=32"
         )
     import onnxruntime
 
@@ -129,7 +141,7 @@ def _start_openvino(content: bytes, device: torch.device, bf16: bool) -> Run:
 
     core = openvino.Core()
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",  # its own choice may be bf16
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",  # the default may be bf16
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }

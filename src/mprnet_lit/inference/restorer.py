@@ -1,8 +1,8 @@
-"""The Restorer: a trained network made to restore images of any size and kind."""
+"""Restorer: inference of a trained network on images of any size and type."""
 
 import copy
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, overload
 
 import PIL.Image
 import torch
@@ -10,8 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mprnet_lit.inference.ensemble import self_ensemble
-from mprnet_lit.inference.image_types import to_batch
-from mprnet_lit.inference.tile_size import budget, largest_tile
+from mprnet_lit.inference.image_types import to_network_input
+from mprnet_lit.inference.options import (
+    check_options,
+    check_tiling,
+    parse_device,
+    smallest_tile,
+)
+from mprnet_lit.inference.tile_size import largest_tile, memory_budget
 from mprnet_lit.inference.tiling import Network, Progress, run_tiled
 from mprnet_lit.inference.tlc import with_tlc
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
@@ -27,22 +33,28 @@ class Restorer:
     """Restores images of any size with a trained network.
 
     Args:
-        model_or_path: the network, or a weights file: ``.pth``, ``.ckpt``, ``.safetensors``, an
-            exported ``.onnx``; or a folder of runs, for the newest one's best checkpoint.
-        tile: side of the tiles in pixels, a multiple of 8; ``"auto"``: as large as memory allows,
-            the whole image if it fits; ``None``: the whole image at once.
-        overlap: pixels by which neighbouring tiles overlap and fade into each other.
-        tlc: local instead of global averages in channel attention (arXiv 2112.04491).
-        self_ensemble: the mean over the eight flips and rotations; eight times the work.
-        precision: ``"32"``, or mixed: ``"bf16"`` or ``"16"``.
-        device: ``"auto"`` (an accelerator if there is one), ``"cpu"``, ``"cuda:1"``, ...
-        tile_batch: tiles that the network gets at once.
-        tlc_crop: side of the training patches for ``tlc``; ``None``: as the weights file says.
-        memory_gb: what ``tile="auto"`` may use; ``None``: a share of what is free.
-        compile: compile the network's blocks first, which takes up to a minute.
+        model_or_path: network, weights file (``.pth``, ``.ckpt``, ``.safetensors`` or an exported
+            ``.onnx``), folder of runs, or name of shipped weights; see
+            :func:`mprnet_lit.weights.io.read`.
+        tile: side of the tiles in pixels, a multiple of 8 that is at least 8 larger than
+            ``overlap``; ``"auto"`` for the whole image if it fits in memory and otherwise the
+            largest tile that fits; ``None`` for the whole image.
+        overlap: minimum overlap of adjacent tiles in pixels, which are blended there.
+        tlc: whether to use the test-time local converter (TLC, arXiv 2112.04491): local instead of
+            global averages in channel attention.
+        self_ensemble: whether to average over the eight flips and rotations of the image, which
+            takes eight times as long.
+        precision: ``"32"`` for float32, or ``"bf16"`` or ``"16"`` for mixed precision.
+        device: ``"auto"`` (an accelerator if available), ``"cpu"``, ``"cuda:1"`` or the like.
+        tile_batch: number of tiles per forward pass.
+        tlc_crop: side of the training patches in pixels for ``tlc``; ``None`` for the value in the
+            weights file.
+        memory_gb: memory limit of ``tile="auto"`` in GB; ``None`` for half of the free memory.
+        compile: whether to compile the blocks of the network with ``torch.compile``, which takes
+            up to a minute.
 
     Raises:
-        UserError: the weights can't be read, or an option can't be used.
+        UserError: the weights can't be read, or an argument is invalid.
     """
 
     def __init__(
@@ -62,19 +74,19 @@ class Restorer:
     ) -> None:
         if not isinstance(model_or_path, MPRNet | str | Path):
             raise UserError(
-                "model_or_path must be an MPRNet or the name of a weights file, not "
+                "model_or_path must be an MPRNet or the path of a weights file, not "
                 f"{type(model_or_path).__name__}"
             )
-        self.device = _device(device)
-        self.tile = _checked(tile, overlap, tile_batch)
-        _check_options(memory_gb, tlc_crop, tlc=tlc, self_ensemble=self_ensemble, compile=compile)
+        self.device = parse_device(device)
+        self.tile = check_tiling(tile, overlap, tile_batch)
+        check_options(memory_gb, tlc_crop, tlc=tlc, self_ensemble=self_ensemble, compile=compile)
         self.overlap, self.tile_batch = overlap, tile_batch
         if str(precision) not in _DTYPES:
             raise UserError(f"precision={precision} must be one of {', '.join(_DTYPES)}")
         self.dtype = _DTYPES[str(precision)]
         self.self_ensemble = self_ensemble
         self.memory_gb = memory_gb
-        self.source, self.runtime = "a network in memory", "torch"
+        self.source, self.runtime = "network in memory", "torch"
         self.info = Info()
         self.network: Network
         if isinstance(model_or_path, MPRNet):
@@ -84,8 +96,8 @@ class Restorer:
             if Path(model_or_path).suffix == ".onnx":
                 if tlc or compile:
                     raise UserError(
-                        f"{model_or_path}: {'tlc' if tlc else 'compile'}=true is not for exported "
-                        "networks: use the weights file"
+                        f"{'tlc' if tlc else 'compile'}=True is not supported for the exported "
+                        f"network {model_or_path}: use the weights file that it was exported from"
                     )
                 self._use_onnx(Path(model_or_path))
                 return
@@ -100,30 +112,32 @@ class Restorer:
         model.eval().requires_grad_(False)
         if compile:
             model.compile_blocks()
-        # The weights in the convolutions' precision, so that they aren't cast in each of them.
+        # Cast the weights once, so that autocast does not cast them in every convolution.
         self.network = model.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _use_onnx(self, path: Path) -> None:
         from mprnet_lit.inference.onnx_runtime import OnnxNetwork
 
         if self.dtype == torch.float16:
-            raise UserError(f"{path}: precision=16 is not for exported networks: leave it at 32")
+            raise UserError(
+                f"precision=16 is not supported for the exported network {path}: set precision=32"
+            )
         exported = OnnxNetwork(path, str(self.device), bf16=self.dtype == torch.bfloat16)
         self.network, self.info, self.size = exported, exported.info, exported.size
         self.runtime = exported.runtime
         self.crop = None
-        if exported.on_cpu:  # tiles must fit there
+        if exported.on_cpu:  # tiles must fit in its memory
             self.device = torch.device("cpu")
 
     @property
     def settings(self) -> dict[str, str]:
-        """Return what is in force, in words."""
+        """Return the active options as text by name, for reports."""
         tile = "off" if self.tile is None else f"{self.tile}, overlap {self.overlap}"
         if self.tile is not None and self.tile_batch > 1:
             tile += f", {self.tile_batch} at once"
         return {
             "weights": self.source,
-            "task": self.info.task or "not said",
+            "task": self.info.task or "unknown",
             "tiling": tile,
             "TLC": "off" if self.crop is None else f"on, training crop {self.crop}",
             "self-ensemble": "x8" if self.self_ensemble else "off",
@@ -138,28 +152,28 @@ class Restorer:
     def __call__(self, image: str | Path, progress: Progress | None = None) -> NDArray[Any]: ...
 
     def __call__(self, image: Any, progress: Progress | None = None) -> Any:
-        """Restore an image and return the same kind: type, shape, range.
+        """Restore an image and return it with the same type, dtype, shape and range.
 
-        uint8 and uint16 use their whole range, floating point [0, 1]; results are clipped to it.
-        Gray is restored as three equal colors, of which the mean is returned. Alpha, the fourth
-        channel or the second, is returned as it is.
+        The range is [0, 255] for uint8, [0, 65535] for uint16 and [0, 1] for floating point; the
+        result is clipped to it. A gray image is restored as three equal channels, whose mean is
+        returned. An alpha channel (the second or fourth channel) is returned unchanged.
 
         Args:
-            image: the image, RGB or gray, with or without alpha, as
+            image: RGB or gray image, with or without alpha, as
 
                 - a NumPy array (H, W), (H, W, C) or (B, H, W, C), C from 1 to 4;
-                - a tensor (H, W), (C, H, W) or (B, C, H, W), C from 1 to 4, which comes back on
-                  its device;
-                - a PIL image of mode L, LA, RGB, RGBA, I;16 or F; 1 comes back as L, and P, YCbCr
-                  and RGBX as RGB or RGBA. Its EXIF and profile are attached to the result, and
-                  its EXIF orientation is not applied;
-                - the name of an image file, for an array (H, W, 3) of uint8 or, if the file has
-                  more bits, uint16, with its EXIF orientation applied and without alpha.
-            progress: called with how many tiles are done, of how many.
+                - a tensor (H, W), (C, H, W) or (B, C, H, W), C from 1 to 4, on any device;
+                - a PIL image of mode L, LA, RGB, RGBA, I;16 or F. Mode 1 is returned as L; modes P,
+                  YCbCr and RGBX are returned as RGB or RGBA. The result has the EXIF data and ICC
+                  profile of the image. The EXIF orientation is not applied;
+                - the path of an image file. The result is an array (H, W, 3) of uint8 or, for files
+                  with more than 8 bits, uint16. The EXIF orientation is applied, and alpha is
+                  dropped.
+            progress: callback with the number of finished tiles and the total number.
 
         Raises:
-            UserError: the image is of another kind, type, shape or range, or the file cannot be
-                read.
+            UserError: the type, dtype, shape or range of ``image`` is not supported, or the file
+                can't be read.
         """
         return self.stages(image, progress, last_only=True)[-1]
 
@@ -176,25 +190,36 @@ class Restorer:
     def stages(
         self, image: Any, progress: Progress | None = None, *, last_only: bool = False
     ) -> tuple[Any, ...]:
-        """Return each stage's image, as :meth:`__call__` returns the last one's.
+        """Restore an image and return the result of every stage of the network.
+
+        Args:
+            image: image; see :meth:`__call__`.
+            progress: callback with the number of finished tiles and the total number.
+            last_only: whether to return the last stage only.
 
         Raises:
-            UserError: as :meth:`__call__` raises.
+            UserError: see :meth:`__call__`.
         """
-        batch = to_batch(image)
-        stages = self.restore(batch.colors, last_only=last_only, progress=progress)
-        return tuple(batch.like(stage) for stage in stages)
+        network_input = to_network_input(image)
+        stages = self.restore(network_input.batch, last_only=last_only, progress=progress)
+        return tuple(network_input.to_original_type(stage) for stage in stages)
 
     def restore(
         self, x: Tensor, *, last_only: bool = False, progress: Progress | None = None
     ) -> tuple[Tensor, ...]:
-        """Restore a batch (B, 3, H, W) of any size in [0, 1].
+        """Restore a batch.
 
-        Returns the stages, the last of which is the restoration (with ``last_only`` nothing else),
-        each (B, 3, H, W), float32, on the CPU and not clamped.
+        Args:
+            x: batch (B, 3, H, W) in [0, 1], floating point, of any size.
+            last_only: whether to return the last stage only.
+            progress: callback with the number of finished tiles and the total number.
+
+        Returns:
+            Outputs of the stages, of which the last one is the restored batch: (B, 3, H, W) float32
+            each, on the CPU, not clamped.
 
         Raises:
-            UserError: ``x`` is not such a tensor, or the device's memory is too small.
+            UserError: ``x`` has another type, dtype or shape, or the GPU is out of memory.
         """
         if progress is not None and not callable(progress):
             raise UserError(f"progress must be a function, not {type(progress).__name__}")
@@ -209,7 +234,7 @@ class Restorer:
             height, width = image.shape[-2:]
             padded = pad_to_multiple(image)
             tile = self._tile(padded.shape[-2], padded.shape[-1], len(image))
-            network = _Runner(self.network, self.device, self.dtype, keep)
+            network = _DeviceNetwork(self.network, self.device, self.dtype, keep)
             stages = run_tiled(network, padded, tile, self.overlap, self.tile_batch, progress)
             return tuple(stage[..., :height, :width] for stage in stages)
 
@@ -218,24 +243,28 @@ class Restorer:
                 x = x.to("cpu", torch.float32)
                 return self_ensemble(run, x) if self.self_ensemble else run(x)
         except torch.OutOfMemoryError as error:
-            advice = "memory_gb=4, say" if self.tile == "auto" else "tile=auto or a smaller one"
-            raise UserError(
-                f"the GPU's memory is too small for tile={self.tile}: set {advice}"
-            ) from error
+            remedy = (
+                "a smaller memory_gb" if self.tile == "auto" else "tile='auto' or a smaller tile"
+            )
+            raise UserError(f"out of GPU memory with tile={self.tile}: set {remedy}") from error
 
     def _tile(self, height: int, width: int, images: int = 1) -> int:
-        """Return the tile for a padded image; where it fits, one as large as the image."""
+        """Return the side of the tiles of a padded image; the longer side if it fits in memory."""
         if isinstance(self.tile, int):
             return self.tile
         if self.tile is None:
             return max(height, width)
-        bytes_ = budget(self.device, self.memory_gb) / (self.tile_batch * images)
+        bytes_ = memory_budget(self.device, self.memory_gb) / (self.tile_batch * images)
         side = largest_tile(self.size, bytes_, self.crop is not None)
-        return max(height, width) if height * width <= side**2 else max(side, _least(self.overlap))
+        return (
+            max(height, width)
+            if height * width <= side**2
+            else max(side, smallest_tile(self.overlap))
+        )
 
 
-class _Runner:
-    """Brings tiles to the device and results back, in the precision asked for."""
+class _DeviceNetwork:
+    """Runs a network on its device in mixed precision, with inputs and outputs on the CPU."""
 
     def __init__(
         self, network: Network, device: torch.device, dtype: torch.dtype, keep: slice
@@ -248,49 +277,3 @@ class _Runner:
         with torch.autocast(self.device.type, self.dtype, enabled=mixed):
             stages = self.network(x)
         return tuple(stage.float().cpu() for stage in stages[self.keep])
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        found = (
-            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        )
-        return found or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise UserError(f"device={name} can't be used here: choose auto or cpu") from error
-    return device
-
-
-def _least(overlap: int) -> int:
-    """Return the smallest tile for an overlap: 8 pixels more, in whole multiples of 8."""
-    return -(-overlap // SIZE_MULTIPLE) * SIZE_MULTIPLE + SIZE_MULTIPLE
-
-
-def _check_options(memory_gb: Any, tlc_crop: Any, **switches: Any) -> None:
-    """Raise UserError if an option's value is of another kind."""
-    for name, value in (("memory_gb", memory_gb), ("tlc_crop", tlc_crop)):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not (number and 0 < value < float("inf")):
-            raise UserError(f"{name}={value} must be a number above 0, or null")
-    for name, value in switches.items():
-        if not isinstance(value, bool):
-            raise UserError(f"{name}={value} must be true or false")
-
-
-def _checked(tile: Any, overlap: int, tile_batch: int) -> int | Literal["auto"] | None:
-    if type(overlap) is not int or overlap < 0:
-        raise UserError(f"overlap={overlap} must be a whole number of pixels, 0 or more")
-    if type(tile_batch) is not int or tile_batch < 1:
-        raise UserError(f"tile_batch={tile_batch} must be a whole number, 1 or more")
-    if tile is None or tile == "auto":
-        return cast(Literal["auto"] | None, tile)
-    least = _least(overlap)
-    if type(tile) is not int or tile < least or tile % SIZE_MULTIPLE:
-        raise UserError(
-            f"tile={tile} must be auto, null, or a multiple of 8 of at least {least} "
-            f"(overlap={overlap} and 8 more)"
-        )
-    return tile

@@ -1,4 +1,4 @@
-"""How much memory the network needs for a tile, and how much there is."""
+"""Largest tile that fits in the free memory."""
 
 from pathlib import Path
 
@@ -7,24 +7,28 @@ import torch
 
 from mprnet_lit.models import SIZE_MULTIPLE, Size
 
-# How many full-size feature maps of width C+O a forward pass holds at once, scratch space of the
-# convolutions included; with TLC, its running sums too. Measured as the growth of resident memory
-# on a CPU: 16 to 23 without TLC, 20 to 27 with it, from tiny to large.
+# Memory of a forward pass in full-size feature maps with width + orsnet_step channels, including
+# the workspace of the convolutions and the running sums of TLC. Measured as the growth of the
+# resident set size on a CPU, from tiny to large: 16 to 23 without TLC, 20 to 27 with TLC.
 _MAPS, _MAPS_WITH_TLC = 24, 30
 _SHARE = 0.5
-"""Of the free memory, what tiles may take."""
+"""Share of the free memory that tiles may use."""
 _CPU_BOUND = 1.5e9
-"""On a CPU larger tiles bring no speed; the rest of the memory is for the photo."""
+"""Maximum bytes of tiles on a CPU, where larger tiles are not faster."""
 _SMALLEST = 64
+"""Minimum side of a tile in pixels."""
 
 
 def free_bytes(device: torch.device) -> float:
-    """Return the free memory of a device; on a CPU within what the process's group may have."""
+    """Return the free memory of a device in bytes.
+
+    On a CPU, the limit of the control group (cgroup) of the process applies.
+    """
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return float(torch.cuda.mem_get_info(device)[0] + idle)  # what torch keeps, it uses again
+        return float(torch.cuda.mem_get_info(device)[0] + idle)  # torch reuses its cache
     free = float(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")  # containers; psutil sees the whole machine
+    group = Path("/sys/fs/cgroup")  # limit of a container, which psutil ignores
     try:
         limit = (group / "memory.max").read_text().strip()
         used = int((group / "memory.current").read_text())
@@ -36,9 +40,15 @@ def free_bytes(device: torch.device) -> float:
 
 
 def largest_tile(size: Size, budget: float, tlc: bool) -> int:
-    """Return the largest side of a square tile, a multiple of 8, that fits ``budget`` bytes.
+    """Return the side of the largest square tile that fits in memory.
 
-    At least 64. Mixed precision takes less; this reckons with float32.
+    Args:
+        size: hyperparameters of the network.
+        budget: memory in bytes. The estimate assumes float32; mixed precision needs less.
+        tlc: whether the test-time local converter is on.
+
+    Returns:
+        Side in pixels, a multiple of 8 and at least 64.
     """
     maps = _MAPS_WITH_TLC if tlc else _MAPS
     per_pixel = maps * (size.width + size.orsnet_step) * 4
@@ -46,8 +56,13 @@ def largest_tile(size: Size, budget: float, tlc: bool) -> int:
     return max(side // SIZE_MULTIPLE * SIZE_MULTIPLE, _SMALLEST)
 
 
-def budget(device: torch.device, memory_gb: float | None) -> float:
-    """Return the bytes that tiles may take: ``memory_gb``, or a share of what is free."""
+def memory_budget(device: torch.device, memory_gb: float | None) -> float:
+    """Return the bytes that tiles may use.
+
+    Args:
+        device: device of the network.
+        memory_gb: limit in GB; ``None`` for half of the free memory (on a CPU at most 1.5 GB).
+    """
     if memory_gb is not None:
         return memory_gb * 1e9
     share = _SHARE * free_bytes(device)

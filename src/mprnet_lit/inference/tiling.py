@@ -1,8 +1,8 @@
-"""Running a network on an image tile by tile, so that memory does not grow with the image.
+"""Tiled inference, whose memory does not depend on the image size.
 
-Neighbouring tiles overlap. Of the overlap, the outer quarter on each side is thrown away, as the
-tile's border disturbs it, and in the middle half one tile fades into the other. A network that
-sees no further than a quarter of the overlap therefore gives just what it gives on the whole image.
+Adjacent tiles overlap. The outer quarter of the overlap on each side is discarded because of
+border effects, and the tiles are blended in the middle half. The result equals that of the whole
+image if the radius of the receptive field is at most a quarter of the overlap.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +15,19 @@ from mprnet_lit.models import SIZE_MULTIPLE
 
 Network = Callable[[Tensor], Sequence[Tensor]]
 Progress = Callable[[int, int], None]
-"""Told how many tiles are done, of how many."""
+"""Callback with the number of finished tiles and the total number."""
 
 
 def starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Return where tiles begin that cover ``length`` evenly, overlapping by ``overlap`` or more.
+    """Return the start positions of evenly spaced tiles in one direction.
 
-    All are multiples of 8, as ``length`` and ``tile`` must be.
+    Args:
+        length: side of the image in pixels, a multiple of 8.
+        tile: side of the tiles in pixels, a multiple of 8 larger than ``overlap``.
+        overlap: minimum overlap of adjacent tiles in pixels.
+
+    Returns:
+        Start positions, which are multiples of 8.
     """
     if tile >= length:
         return [0]
@@ -32,7 +38,16 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def blending(length: int, tile: int, overlap: int) -> list[Tensor]:
-    """Return each tile's weights in one direction, (tile,); where tiles meet they sum to 1."""
+    """Return the blending weights of each tile in one direction.
+
+    Args:
+        length: side of the image in pixels, a multiple of 8.
+        tile: side of the tiles in pixels, a multiple of 8 larger than ``overlap``.
+        overlap: minimum overlap of adjacent tiles in pixels.
+
+    Returns:
+        Weights in [0, 1] per tile, (min(tile, length),). They sum to 1 at every pixel.
+    """
     begins, tile = starts(length, tile, overlap), min(tile, length)
     rising = torch.ones(tile)
     if overlap:
@@ -58,16 +73,19 @@ def run_tiled(
     batch_size: int = 1,
     progress: Progress | None = None,
 ) -> tuple[Tensor, ...]:
-    """Run a network over the tiles of (B, C, H, W) and blend each of its outputs.
+    """Apply a network to the tiles of a batch and blend its outputs.
 
     Args:
-        network: takes (N, C, h, w) and returns tensors of that height and width.
-        image: H and W multiples of 8.
-        tile: side of the tiles, a multiple of 8 larger than ``overlap``; where the image is
-            smaller, its side.
-        overlap: pixels by which neighbours overlap at least.
-        batch_size: tiles that the network gets at once.
-        progress: told after each batch of tiles.
+        network: function that maps (N, C, h, w) to tensors of the same height and width.
+        image: batch (B, C, H, W); H and W are multiples of 8.
+        tile: side of the tiles in pixels, a multiple of 8 larger than ``overlap``; limited to the
+            size of the image.
+        overlap: minimum overlap of adjacent tiles in pixels.
+        batch_size: number of tiles per forward pass; each has B images.
+        progress: callback after each forward pass.
+
+    Returns:
+        Blended outputs of the network, (B, C', H, W) each.
     """
     height, width = image.shape[-2:]
     tall, wide = min(tile, height), min(tile, width)

@@ -1,9 +1,8 @@
-"""Test-time local converter (TLC): channel attention from local instead of global averages.
+"""Test-time local converter (TLC): channel attention with local instead of global averages.
 
-Chu et al., Improving Image Restoration by Revisiting Global Information Aggregation,
-arXiv 2112.04491. Trained on small patches, channel attention meets other statistics in the global
-average of a large image; TLC gives it windows of about the patches' size again. Weights stay as
-they are.
+Chu et al., "Improving Image Restoration by Revisiting Global Information Aggregation" (ECCV 2022,
+arXiv 2112.04491). The global averages of a large image have other statistics than those of the
+training patches. TLC averages over windows of about the size of the patches, with the same weights.
 """
 
 import copy
@@ -19,20 +18,30 @@ from mprnet_lit.utils.checks import require, require_batch, require_number
 from mprnet_lit.utils.errors import UserError
 
 WINDOW = 1.5
-"""Side of the window, as a multiple of the feature's size at the training crop (384/256)."""
+"""Side of the window, relative to the feature map of a training patch (384/256)."""
 
 
 def window_mean(x: Tensor, height: int, width: int) -> Tensor:
-    """Return the mean in each whole window: (B, C, H, W) -> (B, C, H-h+1, W-w+1), in float32.
+    """Return the mean of each window that lies inside the image.
 
-    ``h`` and ``w`` are ``height`` and ``width``, at most H and W. Computed from running sums, one
-    direction after the other, so that the cost does not depend on the window and float32 keeps
-    its digits.
+    The means come from cumulative sums along one dimension after the other. The cost does not
+    depend on the window, and the rounding errors of float32 stay small.
+
+    Args:
+        x: feature map (B, C, H, W).
+        height: height h of the window in pixels, limited to H.
+        width: width w of the window in pixels, limited to W.
+
+    Returns:
+        Means (B, C, H-h+1, W-w+1) float32.
+
+    Raises:
+        UserError: ``x`` is not a batch (B, C, H, W), or a side of the window is below 1.
     """
     require_batch("x", x)
     require_number("height", height, low=1)
     require_number("width", width, low=1)
-    x = x.float().contiguous()  # running sums over NHWC in low precision are many times slower
+    x = x.float().contiguous()  # cumsum is much slower for NHWC and low precision
     for dim, length in ((3, min(width, x.shape[3])), (2, min(height, x.shape[2]))):
         if length == x.shape[dim]:
             x = x.mean(dim, keepdim=True)
@@ -45,11 +54,11 @@ def window_mean(x: Tensor, height: int, width: int) -> Tensor:
 
 
 class LocalChannelAttention(ChannelAttention):
-    """Channel attention whose average is taken in a sliding window, replicated at the borders.
+    """Channel attention with averages over a sliding window, replicated at the borders.
 
     Args:
-        attention: whose weights it takes.
-        window: (height, width) of the window in pixels of the feature.
+        attention: global channel attention that shares its weights.
+        window: height and width of the window in pixels of the feature map.
     """
 
     def __init__(self, attention: ChannelAttention, window: tuple[int, int]) -> None:
@@ -58,7 +67,7 @@ class LocalChannelAttention(ChannelAttention):
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` times its gate in (0, 1), one per channel and pixel."""
+        """Scale (B, C, H, W) by attention weights in (0, 1), one per channel and pixel."""
         pooled = window_mean(x, *self.window).to(x.dtype)
         gate: Tensor = self.expand(F.relu(self.reduce(pooled))).sigmoid()
         missing = [x.shape[dim] - gate.shape[dim] for dim in (2, 3)]
@@ -69,18 +78,18 @@ class LocalChannelAttention(ChannelAttention):
 
 
 def with_tlc(model: MPRNet, crop: int) -> MPRNet:
-    """Return a copy of the network with local channel attention; weights are shared.
+    """Return a copy of a network with local channel attention and shared weights.
 
     Args:
-        model: the network.
-        crop: side of its training patches in pixels, a multiple of 8.
+        model: trained network.
+        crop: side of the training patches in pixels, a multiple of 8.
 
     Raises:
-        UserError: ``model`` is not an MPRNet, or ``crop`` not a positive multiple of 8.
+        UserError: ``model`` is not an MPRNet, or ``crop`` is not a positive multiple of 8.
     """
     require("model", model, MPRNet, "an MPRNet")
     if not isinstance(crop, int) or crop <= 0 or crop % SIZE_MULTIPLE:
-        raise UserError(f"TLC's training crop {crop} must be a positive multiple of 8")
+        raise UserError(f"crop={crop} must be a positive multiple of 8")
     sizes = _feature_sizes(model, crop)
     shared = {id(parameter): parameter for parameter in model.parameters()}
     local = copy.deepcopy(model, shared)
@@ -92,14 +101,14 @@ def with_tlc(model: MPRNet, crop: int) -> MPRNet:
 
 
 def _feature_sizes(model: MPRNet, crop: int) -> dict[str, tuple[int, int]]:
-    """Return each channel attention's feature size at the training crop, by running no numbers."""
+    """Return the (height, width) of the feature map of each channel attention for a patch."""
     with torch.device("meta"):
-        outline = MPRNet(**asdict(model.size))
+        model = MPRNet(**asdict(model.size))
         sizes: dict[str, tuple[int, int]] = {}
-        for name, module in outline.named_modules():
+        for name, module in model.named_modules():
             if isinstance(module, ChannelAttention):
                 module.register_forward_pre_hook(
                     lambda _, inputs, name=name: sizes.update({name: tuple(inputs[0].shape[2:])})
                 )
-        outline(torch.empty(1, 3, crop, crop))
+        model(torch.empty(1, 3, crop, crop))
     return sizes
