@@ -26,7 +26,8 @@ import torch
 
 from mprnet_lit import Restorer, weights
 from mprnet_lit.cli import restore
-from mprnet_lit.config.messages import CONFIG_DIR, register_resolvers
+from mprnet_lit.config.groups import CONFIG_DIR
+from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.data.degradations import GaussianNoise
 from mprnet_lit.images.reading import to_float
 from mprnet_lit.metrics import psnr

@@ -18,7 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mprnet_lit import weights
 from mprnet_lit.cli.restore_inputs import find_jobs
-from mprnet_lit.config.messages import CONFIG_DIR, explain, register_resolvers
+from mprnet_lit.config.groups import CONFIG_DIR
+from mprnet_lit.config.messages import explain
+from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.data.pairing import find_images, find_pairs
 from mprnet_lit.data.store import Prepared, completed_images, open_pixels
 from mprnet_lit.evaluation.dnd import find_dnd_images

@@ -21,8 +21,7 @@ from PIL import Image
 
 from mprnet_lit import weights
 from mprnet_lit.cli.command_line import translate
-from mprnet_lit.config.groups import modes
-from mprnet_lit.config.messages import CONFIG_DIR
+from mprnet_lit.config.groups import CONFIG_DIR, modes
 from mprnet_lit.models import MPRNet
 from tests.config.test_config import compose
 from tests.conftest import PHOTOS

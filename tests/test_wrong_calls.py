@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,7 @@ X, SMALL = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 8, 8)
 IMAGE = np.zeros((16, 16, 3), np.float32)
 TINY = models.MPRNet(4, 0, 0, 1)
 ADAM = torch.optim.Adam(TINY.parameters())
-STEPS = {"epochs": 3, "steps_per_epoch": 2, "warmup_epochs": 1, "extra_period": 0,
-         "final_lr": 1e-6, "per_step": True}  # fmt: skip
+STEPS = {"epochs": 3, "steps_per_epoch": 2}
 
 
 def images(call):
@@ -62,7 +62,7 @@ def protocol(name):
 
 
 def build(**changed):
-    return lambda: schedule.build_schedule(ADAM, **STEPS | changed)
+    return lambda: schedule.WarmupCosine().build(ADAM, **STEPS | changed)
 
 
 loss = losses.MultiStageLoss()
@@ -114,9 +114,14 @@ CALLS = {
         lambda: schedule.warmup_cosine(-1, 1, 1, 0),
         lambda: schedule.warmup_cosine(1, 1, None, 0),
     ],
-    "build_schedule": [
-        lambda: schedule.build_schedule(None, **STEPS),
-        *(build(**{name: value}) for name in STEPS if name != "per_step" for value in (-1, "a")),
+    "WarmupCosine": [
+        lambda: schedule.WarmupCosine().build(None, **STEPS),
+        *(build(**{name: value}) for name in STEPS for value in (-1, "a")),
+        *(
+            partial(schedule.WarmupCosine, **{name: value})
+            for name in ("warmup_epochs", "extra_period", "final_lr")
+            for value in (-1, "a")
+        ),
         build(epochs=0),
         build(steps_per_epoch=0),
     ],
@@ -125,6 +130,7 @@ CALLS = {
         lambda: module.RestorationModule(None, loss, torch.optim.Adam),
         lambda: module.RestorationModule(TINY, None, torch.optim.Adam),
         lambda: module.RestorationModule(TINY, loss, "adam"),
+        lambda: module.RestorationModule(TINY, loss, torch.optim.Adam, 3),
     ],
     "RestorationDataModule": [
         lambda: data.RestorationDataModule(None, None),

@@ -33,7 +33,7 @@ SMALL = (
     "trainer.accelerator=cpu", "trainer.precision=32-true", "data=clean",
     "data.train.folder=../images", "data.patch_size=16", "data.batch_size=2",
     "data.val_crop_size=16", "data.num_workers=2", "callbacks=ema", "logger=none",
-    "module.schedule_per_step=true", "module.mixup_after_epoch=0", "module.mixup_alpha=1.2",
+    "schedule.per_step=true", "module.mixup_after_epoch=0", "module.mixup_alpha=1.2",
     "~callbacks.panels",
 )  # fmt: skip
 """A network and images so small that it is the saving that takes the time."""

@@ -18,7 +18,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 from rich.console import Console
 
-from mprnet_lit.config.messages import quoted, register_resolvers
+from mprnet_lit.config.messages import quoted
+from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.runs import folder as runs
 from mprnet_lit.utils import signals
 from mprnet_lit.utils.compat import job_result

@@ -16,10 +16,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mprnet_lit.cli import command_line, usage
-from mprnet_lit.config.groups import modes
+from mprnet_lit.config.groups import CONFIG_DIR, modes
 from mprnet_lit.config.keys import with_keys
-from mprnet_lit.config.messages import CONFIG_DIR, check_choices, explain, register_resolvers
+from mprnet_lit.config.messages import check_choices, explain
 from mprnet_lit.config.renamed import refuse_renamed
+from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.config.values import check_values
 from mprnet_lit.runs.folder import note_failure
 from mprnet_lit.runs.settings import mask_hydras_records

@@ -12,7 +12,8 @@ from mprnet_lit import __version__, weights
 from mprnet_lit.cli import command_line, usage
 from mprnet_lit.cli.command_line import translate
 from mprnet_lit.config.groups import mode_keys, modes, own_keys, owners, valid_keys
-from mprnet_lit.config.messages import explain, quoted, register_resolvers
+from mprnet_lit.config.messages import explain, quoted
+from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.images.reading import read_image, write_png
 from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError

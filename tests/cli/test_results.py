@@ -16,7 +16,7 @@ from tests.conftest import PHOTOS, Outcome
 from mprnet_lit import Restorer, weights
 from mprnet_lit.cli import restore as mode
 from mprnet_lit.cli.restore_record import RECORD
-from mprnet_lit.config.messages import register_resolvers
+from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.config.values import check_values
 from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError

@@ -7,7 +7,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from mprnet_lit import weights
-from mprnet_lit.config.messages import register_resolvers
+from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.runs.settings import recorded
 from mprnet_lit.weights.training_config import training_settings
 

@@ -93,7 +93,7 @@ def test_multirun_on_two_devices_runs_each_job_once(shell):
 RESUMABLE = (
     "callbacks=ema",
     "module.mixup_after_epoch=0",
-    "module.schedule_per_step=true",
+    "schedule.per_step=true",
     "data.crops_per_image=4",
     "data.val_crop_size=32",
     "trainer.max_epochs=3",

@@ -2,16 +2,21 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 
 import hydra
 import pytest
 import torch
+from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
 
 from mprnet_lit.cli.command_line import chosen_mode
-from mprnet_lit.config.groups import mode_groups, mode_options, modes
-from mprnet_lit.config.messages import CONFIG_DIR, instantiate, register_resolvers
-from mprnet_lit.runs.folder import fingerprint
+from mprnet_lit.config.groups import CONFIG_DIR, mode_groups, mode_options, modes
+from mprnet_lit.config.instantiate import instantiate
+from mprnet_lit.config.messages import explain
+from mprnet_lit.config.resolvers import register_resolvers
+from mprnet_lit.models import SIZES
+from mprnet_lit.runs.folder import fingerprint, settings
 from mprnet_lit.utils.errors import UserError
 
 
@@ -51,7 +56,8 @@ def test_every_option_of_every_group_composes(option, mode):
 
 
 KEYS = {
-    "train": "seed resume weights paths data model module optimizer trainer callbacks logger task",
+    "train": "seed resume weights paths data model module optimizer schedule trainer callbacks "
+    "logger task",
     "restore": "input output weights overwrite restore inference task",
     "evaluate": "input output weights evaluate inference trainer task paths",
     "serve": "weights serve inference",
@@ -59,8 +65,8 @@ KEYS = {
     "export": "weights output overwrite export task data paths seed",
     "convert": "weights output overwrite task",
     "prepare": "output prepare data task paths seed",
-    "profile": "weights output overwrite profile paths data model module optimizer trainer task "
-    "seed",
+    "profile": "weights output overwrite profile paths data model module optimizer schedule "
+    "trainer task seed",
 }
 """Top-level keys of the primary configurations."""
 
@@ -71,53 +77,166 @@ def test_mode_composes_its_documented_keys_only(mode):
 
 
 @pytest.mark.parametrize(
-    ("task", "size", "width", "patch", "epochs"),
-    [
-        ("deblur", "large", 96, 256, 3000),
-        ("denoise", "base", 80, 128, 80),
-        ("derain", "small", 40, 256, 250),
-    ],
+    ("task", "size", "patch", "epochs"),
+    [("deblur", "large", 256, 3000), ("denoise", "base", 128, 80), ("derain", "small", 256, 250)],
 )
-def test_paper_recipes(task, size, width, patch, epochs):
+def test_paper_experiments(task, size, patch, epochs):
     config = compose(f"experiment=paper_{task}")
     assert config.task.name == task
-    assert config.model.size == size and config.model.width == width
+    assert {key: config.model[key] for key in asdict(SIZES[size])} == asdict(SIZES[size])
     assert (config.data.patch_size, config.data.batch_size) == (patch, 16)
     assert config.trainer.max_epochs == epochs
     assert config.optimizer.lr == 2e-4 and list(config.optimizer.betas) == [0.9, 0.999]
     assert config.optimizer.weight_decay == (1e-8 if task == "denoise" else 0)
-    assert config.module.extra_period == (40 if task == "denoise" else 0)
+    assert config.schedule.extra_period == (40 if task == "denoise" else 0)
     assert config.module.mixup_alpha == (0.6 if task == "denoise" else 0)
     assert config.task.loss.clamp == (task == "denoise")
     assert config.task.loss.edge_weight == (0 if task == "denoise" else 0.05)
 
 
-def test_a_task_takes_the_papers_size_with_a_gpu_and_a_small_one_without(monkeypatch):
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine on which torch finds a GPU."""
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("cuda"))
-    config = compose("task=deblur")
-    assert (config.model.size, config.data.patch_size, config.data.batch_size) == ("large", 256, 16)
-    config = compose("task=deblur", "trainer=cpu")
-    assert (config.model.size, config.data.patch_size) == ("tiny", 64)
-    assert compose("task=deblur", "trainer=cpu", "model=base").model.width == 80
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    """A machine on which torch finds no GPU."""
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+
+
+@pytest.mark.parametrize(("task", "size"), [("deblur", "large"), ("denoise", "base")])
+def test_recipe_follows_task_and_gpu(gpu, task, size):
+    config = compose(f"task={task}")
+    paper = compose(f"experiment=paper_{task}")
+    assert config.model.width == SIZES[size].width
+    assert config.trainer.precision == "bf16-mixed" and paper.trainer.precision == "32-true"
+    for group in ("model", "optimizer", "schedule", "module"):
+        assert config[group] == paper[group]
+    for key in ("patch_size", "batch_size", "val_crop_size"):
+        assert config.data[key] == paper.data[key]
+    for key in ("max_epochs", "check_val_every_n_epoch"):
+        assert config.trainer[key] == paper.trainer[key]
+
+
+@pytest.mark.parametrize("chosen", [["trainer=cpu"], ["recipe=cpu_deblur"]])
+def test_cpu_recipe_is_chosen_on_a_machine_with_a_gpu(gpu, chosen):
+    config = compose("task=deblur", *chosen)
+    assert (config.model.width, config.data.patch_size, config.data.batch_size) == (16, 64, 8)
+    assert config.trainer.precision == "32-true"
+
+
+def test_recipe_of_the_cpu(cpu):
+    assert compose("task=derain") == compose("task=derain", "recipe=cpu_derain")
+    assert compose("task=derain", "recipe=gpu_derain").trainer.max_epochs == 250
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_named_models_win_over_the_recipe(size):
+    config = compose("recipe=gpu_derain", f"model={size}")
+    assert {key: config.model[key] for key in asdict(SIZES[size])} == asdict(SIZES[size])
+
+
+def test_numbers_are_plain():
+    """`--cfg job` shows numbers, not formulas."""
+    written = OmegaConf.to_container(compose(), resolve=False)
+    for group in ("model", "optimizer", "schedule", "trainer", "data", "module"):
+        formulas = {k: v for k, v in written[group].items() if "${mprnet." in str(v)}
+        assert formulas == {}
+
+
+def test_optimizers(cpu):
+    assert compose("optimizer=adamw").optimizer.weight_decay == 1e-2
+    assert compose("optimizer=adamw", "optimizer.weight_decay=0").optimizer.weight_decay == 0
+    sgd = compose("optimizer=sgd").optimizer
+    assert sgd.momentum == 0.9 and sgd.weight_decay == 1e-8 and "betas" not in sgd
+
+
+def test_task_without_a_recipe_gets_one_sentence(tmp_path):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "own.yaml").write_text("# @package _global_\ntask: {name: own}\n")
+    path = f"hydra.searchpath=[file://{tmp_path}]"
+    with pytest.raises(MissingConfigException) as error:
+        compose(path, "task=own", "trainer=cpu")
+    sentence = explain(error.value, "train")
+    assert sentence.startswith(
+        "there is no recipe 'cpu_own': choose one by recipe=NAME (cpu_deblur"
+    )
+    assert sentence.endswith("or add recipe/cpu_own.yaml to the configuration")
+    assert compose(path, "task=own", "recipe=cpu_deblur").task.name == "own"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "model.size=tiny",
+            "there is no key 'model.size' any more: choose the network with model=",
+        ),
+        ("task.paper.epochs=3", "there is no key 'task.paper.epochs' any more: the numbers of"),
+        ("module.warmup_epochs=1", "this key is now schedule.warmup_epochs"),
+    ],
+)
+def test_old_keys_name_the_new_ones(override, expected):
+    with pytest.raises(ConfigCompositionException) as error:
+        compose(override)
+    assert expected in explain(error.value, "train")
 
 
 def test_resume_and_places_are_not_part_of_what_a_run_is():
     plain = fingerprint(compose())
     assert fingerprint(compose("resume=auto", "paths.runs=elsewhere", "logger=none")) == plain
-    for other in ("seed=1", "optimizer.lr=1e-3", "model=tiny", "trainer.max_epochs=3"):
+    for other in ("seed=1", "optimizer.lr=1e-3", "model=small", "trainer.max_epochs=3"):
         assert fingerprint(compose(other)) != plain
 
 
-def test_targets_inside_lists_are_checked_too():
-    evil = OmegaConf.create(
-        {
-            "_target_": "mprnet_lit.data.PairedAugmentation",
-            "transforms": [{"_target_": "builtins.eval"}],
-        }
-    )
-    with pytest.raises(UserError, match=r"transforms\.0\._target_=builtins\.eval"):
-        instantiate(evil)
+def test_fingerprint_is_of_the_resolved_configuration(cpu):
+    assert fingerprint(compose()) == fingerprint(compose("recipe=cpu_denoise"))
+    assert fingerprint(compose()) != fingerprint(compose("recipe=gpu_denoise"))
+    same = "task.degradation._target_=${task.quickstart_degradation._target_}"
+    written_out = "task.degradation._target_=mprnet_lit.data.degradations.GaussianNoise"
+    assert fingerprint(compose(same)) == fingerprint(compose(written_out))
+
+
+def test_fingerprint_ignores_places_and_the_environment(monkeypatch):
+    data = fingerprint(compose("data=gopro"))
+    assert fingerprint(compose("data=gopro", "paths.gopro=elsewhere", "paths.run=here")) == data
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    cluster = fingerprint(compose("trainer=slurm"))
+    monkeypatch.setenv("SLURM_NNODES", "4")
+    assert fingerprint(compose("trainer=slurm")) == cluster
+    sweep = compose("sweep=optuna", "sweep.trial=1")
+    assert fingerprint(sweep) == fingerprint(compose("sweep=optuna", "sweep.trial=2"))
+    own = compose("+data.own=${hydra:runtime.output_dir}", "+data.other=${oc.env:NOT_SET}")
+    assert settings(own)["data"]["other"] == "${oc.env:NOT_SET}"
+    assert settings(own)["callbacks"]["last"]["dirpath"] == "${paths.run}/checkpoints"
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("nowhere.Blur", "No module named 'nowhere'"),
+        ("albumentations.Nothing", "albumentations.Nothing"),
+        ("broken_module.Blur", "broken_module"),
+    ],
+)
+def test_missing_target_is_refused_with_its_key(tmp_path, monkeypatch, target, reason):
+    (tmp_path / "broken_module.py").write_text("1 +\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    augmentation = "mprnet_lit.data.PairedAugmentation"
+    node = {"_target_": augmentation, "transforms": [{"_target_": target}]}
+    with pytest.raises(UserError) as error:
+        instantiate(OmegaConf.create({"own": node}).own)
+    assert f"own.transforms.0._target_={target} can't be imported (" in str(error.value)
+    assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+def test_any_importable_class_is_instantiated(tmp_path, monkeypatch):
+    (tmp_path / "own_module.py").write_text("class Blur:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert type(instantiate(OmegaConf.create({"_target_": "own_module.Blur"}))).__name__ == "Blur"
 
 
 def imported(*arguments):

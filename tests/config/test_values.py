@@ -13,7 +13,8 @@ from tests.config.test_config import compose
 from tests.conftest import PHOTOS
 
 from mprnet_lit.config.groups import mode_options, modes
-from mprnet_lit.config.messages import instantiate, register_resolvers
+from mprnet_lit.config.instantiate import instantiate
+from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.config.value_table import TABLE
 from mprnet_lit.config.values import check_value, check_values, settings
 from mprnet_lit.data.sampling import ItemKey
@@ -87,9 +88,9 @@ RIGHT = {
     "num_sanity_val_steps log_every_n_steps unet_step orsnet_step weight_decay warmup_epochs "
     "extra_period final_lr mixup_alpha mixup_after_epoch edge_weight num_workers cache_gb sigma "
     "length shake layers density angle p brightness contrast saturation hue save_top_k "
-    "every_n_epochs decay count trial max_weights_mb psnr ssim verbose num_cpus num_gpus "
+    "every_n_epochs decay count trial max_weights_mb momentum psnr ssim verbose num_cpus num_gpus "
     "gpus_per_node gpus_per_task max_num_timeout signal_delay_s",
-    None: "tile memory_gb max_gb tlc_crop gradient_clip_val max_time profiler val_crop "
+    None: "tile memory_gb max_gb tlc_crop gradient_clip_val max_time profiler "
     "val_crop_size num_workers weights every_n_epochs save_on_train_epoch_end trial "
     "max_batch_size n_jobs timeout num_cpus cpus_per_task cpus_per_gpu gpus_per_node "
     "gpus_per_task",

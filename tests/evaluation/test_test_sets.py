@@ -9,7 +9,7 @@ import scipy.io
 import yaml
 from skimage import data
 
-from mprnet_lit.config.messages import CONFIG_DIR
+from mprnet_lit.config.groups import CONFIG_DIR
 from mprnet_lit.evaluation.dnd import find_dnd_images, write_submission
 from mprnet_lit.evaluation.test_sets import find_test_images, read_mat
 from mprnet_lit.images.reading import write_png

@@ -119,7 +119,7 @@ def test_a_grid_goes_on_after_a_failed_job_and_ends_in_failure(cli, tmp_path):
 
 def test_trials_that_lag_are_pruned(cli, tmp_path):
     cli(*SWEEP, "sweep.trials=4", "sweep.startup_trials=1", "callbacks.pruner.warmup_epochs=0",
-        "optimizer.lr=choice(1e-3,1e-9)", "trainer.max_epochs=6", "module.warmup_epochs=0",
+        "optimizer.lr=choice(1e-3,1e-9)", "trainer.max_epochs=6", "schedule.warmup_epochs=0",
         "model.start_from_identity=true", "seed=3")  # fmt: skip
     study = optuna.load_study(
         study_name="denoise", storage=f"sqlite:///{tmp_path}/runs/sweeps/denoise/study.db"

@@ -3,7 +3,7 @@
 import pytest
 from tests.config.test_config import compose
 
-from mprnet_lit.config.messages import register_resolvers
+from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.training.build import build_model, build_module
 
 

@@ -17,7 +17,6 @@ from tests.conftest import PHOTOS
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mprnet_lit.config.messages import ALLOW_VARIABLE
 from mprnet_lit.training.callbacks.skip_nonfinite import SkipNonFinite
 from mprnet_lit.training.module import RestorationModule
 from mprnet_lit.utils.errors import UserError
@@ -156,7 +155,7 @@ def test_a_training_that_diverges_ends_and_keeps_its_checkpoint(cli):
         "optimizer.lr=1e30",
         "callbacks.skip_nonfinite.max_consecutive=7",
     )
-    outcome = cli(*options, "module.warmup_epochs=0", "logger=csv", status=1)
+    outcome = cli(*options, "schedule.warmup_epochs=0", "logger=csv", status=1)
     message = complaint(outcome)
     assert "7 consecutive steps were skipped" in message
     assert "lower optimizer.lr" in message and "gradient_clip_val" in message
@@ -264,7 +263,6 @@ def test_an_error_within_a_data_worker_is_not_taken_for_its_death(cli, tmp_path,
         "    def __call__(self, image, rng):\n"
         "        raise TypeError('mine')\n"
     )
-    monkeypatch.setenv(ALLOW_VARIABLE, "broken")
     monkeypatch.syspath_prepend(tmp_path)
     broken = ("data.degradation={_target_: broken.Broken}", "data.num_workers=1", "logger=none")
     errors = cli(*TINY, *broken, status=1).errors

@@ -32,7 +32,7 @@ from mprnet_lit.weights import RECORD
 SMALL = (
     "model.width=8", "model.unet_step=4", "model.orsnet_step=4", "model.cabs_per_orb=1",
     "data.val_crop_size=32", "data.num_workers=0", "logger=none", "~callbacks.panels",
-    "module.schedule_per_step=true",
+    "schedule.per_step=true",
 )  # fmt: skip
 STEPS = 5
 """Steps of an epoch."""
@@ -100,8 +100,8 @@ def test_changed_settings_take_effect_in_mid_epoch(originals, small, tmp_path, m
     monkeypatch.setattr(RestorationModule, "training_step", training_step)
     outcome = small(
         f"resume={stopped}", "hydra.run.dir=there", "optimizer.lr=0.05", "trainer.max_epochs=3",
-        "optimizer.weight_decay=0.1", "optimizer.betas=[0.8,0.99]", "module.extra_period=0",
-        "module.warmup_epochs=1",
+        "optimizer.weight_decay=0.1", "optimizer.betas=[0.8,0.99]", "schedule.extra_period=0",
+        "schedule.warmup_epochs=1",
     )  # fmt: skip
     assert f"Resuming {stopped / runs.LAST} (epoch 1, step 8); changed:" in outcome.output
     assert "optimizer.lr 0.0002 -> 0.05" in outcome.output
@@ -352,7 +352,7 @@ def test_paths_and_schedules_in_a_checkpoint_are_not_used(edit, small, tmp_path)
         content["hyper_parameters"] = {"_target_": "os.system"}
 
     last = edit(change)
-    new = ("hydra.run.dir=there", "trainer.max_epochs=3", "module.extra_period=0")
+    new = ("hydra.run.dir=there", "trainer.max_epochs=3", "schedule.extra_period=0")
     small(f"resume={last}", *new)
     assert (treasure / "gold").exists() and (far / "gold").exists()
     saved = read_checkpoint(tmp_path / "there" / runs.LAST)

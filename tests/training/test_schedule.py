@@ -6,15 +6,14 @@ from itertools import pairwise
 import pytest
 import torch
 
-from mprnet_lit.training.schedule import build_schedule
+from mprnet_lit.training.schedule import WarmupCosine
 
 
 def rates(epochs, **options):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
     steps = options.get("steps_per_epoch", 1) if options.get("per_step") else 1
-    paper = {"warmup_epochs": 3, "extra_period": 0, "final_lr": 1e-6}
-    each = {"steps_per_epoch": 1, "per_step": False}
-    schedule = build_schedule(optimizer, epochs=epochs, **paper | each | options)
+    per_epoch = options.pop("steps_per_epoch", 1)
+    schedule = WarmupCosine(**options).build(optimizer, epochs=epochs, steps_per_epoch=per_epoch)
     out = []
     for _ in range(int(epochs * steps)):
         out.append(schedule.get_last_lr()[0])

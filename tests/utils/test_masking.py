@@ -109,8 +109,9 @@ def test_what_a_weights_file_says_of_its_training():
         "paths": {"runs": "/home/ann"},
         "logger": {"x": {"token": "CANARY"}},
         "task": {"name": "denoise", "note": "in /home/ann", "api_key": "CANARY", "who": "${A}"},
-        "model": {"size": "tiny", "width": 16},
-        "module": {"warmup_epochs": 1},
+        "model": {"width": 16},
+        "module": {"mixup_alpha": 0.5},
+        "schedule": {"warmup_epochs": 1},
         "optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-3, "betas": [0.9, 0.999]},
         "data": {
             "_target_": "mprnet_lit.data.RestorationDataModule",
@@ -126,8 +127,9 @@ def test_what_a_weights_file_says_of_its_training():
     assert kept == {
         "seed": 3,
         "task": {"name": "denoise"},
-        "model": {"size": "tiny", "width": 16},
-        "module": {"warmup_epochs": 1},
+        "model": {"width": 16},
+        "module": {"mixup_alpha": 0.5},
+        "schedule": {"warmup_epochs": 1},
         "optimizer": config["optimizer"],
         "data": {
             "_target_": "mprnet_lit.data.RestorationDataModule",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mprnet_lit import weights
 from mprnet_lit.cli.common import new_file, weights_file
-from mprnet_lit.config.messages import instantiate
+from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.export import check, to_onnx, trace
 from mprnet_lit.inference.onnx_runtime import OnnxNetwork

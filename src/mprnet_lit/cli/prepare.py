@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mprnet_lit.cli.common import place
-from mprnet_lit.config.messages import instantiate
+from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.data.store import (
@@ -48,7 +48,9 @@ def run(config: DictConfig) -> None:
     if config.prepare.verify:
         _verify(folder, console)
         return
-    data: RestorationDataModule = instantiate(config.data)
+    # The store does not depend on patches and batches, which a recipe of training sets.
+    patches = {"patch_size": 8, "batch_size": 1, "val_crop_size": None}
+    data: RestorationDataModule = instantiate(config.data, **patches)
     data.setup()
     samples: dict[Split, list[Sample]] = {"train": data.train_samples, "val": data.val_samples}
     images = {

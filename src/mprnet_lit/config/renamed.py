@@ -61,6 +61,12 @@ RENAMED_IN_MODE = {
 }
 """New key by old key, in a single mode."""
 
+REMOVED = {
+    "model.size": "choose the network with model=tiny, model=small, model=base or model=large",
+    "task.paper": "the numbers of a task are in its recipe (conf/recipe)",
+}
+"""What to use instead of a key that was removed."""
+
 
 def new_name(key: str, mode: str) -> str | None:
     """Return the new name of a key of release 0.1 in a mode; ``None`` without one."""

@@ -20,7 +20,6 @@ _SHARE = number(0, 1)
 _SIDE = whole(8, multiple=8)
 _CHANNELS = whole(1, 4096)
 _MOST_CORES = 1024
-_SIZE_NAME = one_of("tiny", "small", "base", "large")
 _SPLIT = one_of("train", "val")
 _TEXT = text(".*", "text")
 _BATCHES = Rule(
@@ -111,7 +110,6 @@ TABLE: dict[str, dict[str, Rule]] = {
         "enable_model_summary": FLAG,
     },
     "model": {
-        "size": _SIZE_NAME,
         "width": _CHANNELS,
         "unet_step": whole(0, 4096),
         "orsnet_step": whole(0, 4096),
@@ -125,11 +123,18 @@ TABLE: dict[str, dict[str, Rule]] = {
         "eps": _POSITIVE,
         "weight_decay": _NOT_NEGATIVE,
     },
-    "mprnet_lit.training.module.RestorationModule": {
+    "torch.optim.SGD": {
+        "momentum": number(0, below=1),
+        "nesterov": FLAG,
+        "weight_decay": _NOT_NEGATIVE,
+    },
+    "mprnet_lit.training.schedule.WarmupCosine": {
         "warmup_epochs": _NOT_NEGATIVE,
         "extra_period": _NOT_NEGATIVE,
         "final_lr": _NOT_NEGATIVE,
-        "schedule_per_step": FLAG,
+        "per_step": FLAG,
+    },
+    "mprnet_lit.training.module.RestorationModule": {
         "mixup_alpha": _NOT_NEGATIVE,
         "mixup_after_epoch": whole(0),
         "channels_last": FLAG,
@@ -141,14 +146,6 @@ TABLE: dict[str, dict[str, Rule]] = {
         "edge_weight": _NOT_NEGATIVE,
         "clamp": FLAG,
         "eps": _POSITIVE,
-    },
-    "task.paper": {
-        "size": _SIZE_NAME,
-        "patch_size": _SIDE,
-        "batch_size": _COUNT,
-        "epochs": _COUNT,
-        "val_every": _COUNT,
-        "val_crop": _COUNT | NULL,
     },
     "mprnet_lit.data.RestorationDataModule": {
         "patch_size": _SIDE,

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mprnet_lit.runs.labels import group, tags
-from mprnet_lit.runs.settings import NOT_THE_RUN
+from mprnet_lit.runs.settings import NOT_THE_RUN, masked, resolved_apart
 from mprnet_lit.utils.atomic import write_whole
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.format_version import FORMAT, check_format
-from mprnet_lit.utils.masking import mask
 
 if TYPE_CHECKING:
     from mprnet_lit.runs.legacy import Upgrade
@@ -54,9 +53,12 @@ class Nearest(NamedTuple):
 
 
 def settings(config: DictConfig) -> dict[str, Any]:
-    """Return all settings that decide what a run computes, unresolved."""
-    values: Any = OmegaConf.to_container(config, resolve=False)
-    kept = {key: value for key, value in values.items() if key not in NOT_THE_RUN}
+    """Return all settings that decide what a run computes.
+
+    Interpolations are resolved, except those that use an environment variable or a setting that
+    does not count: a run may be resumed with other folders and on another number of machines.
+    """
+    kept = resolved_apart(config, NOT_THE_RUN)
     for key in HOW_IT_ENDS:
         node, names = kept, key.split(".")
         for name in names[:-1]:
@@ -83,12 +85,13 @@ def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> 
     came_from = None if checkpoint is None else resumed_from(folder)
     if checkpoint is not None and not is_own(checkpoint, folder):
         came_from = str(checkpoint)
+    values = settings(config)
     content = {
         "format": FORMAT,
         "fingerprint": fingerprint(config),
         "order": 1 + max((_recorded(path)[1] for path in _records(config)), default=0),
         "resumed_from": came_from,
-        "settings": mask(settings(config)),
+        "settings": masked(values, values),
         "group": group(config),
         "tags": tags(config),
     }
@@ -199,11 +202,12 @@ def nearest(config: DictConfig) -> Nearest | None:
     """Return the run whose settings differ least from the command's, the newest of several."""
     from mprnet_lit.runs.files import flatten
 
-    asked = flatten(mask(settings(config)))
+    values = settings(config)
+    asked = flatten(masked(values, values))
     found: list[tuple[int, int, Nearest]] = []
     for path in _records(config):
         there = _content(path).get("settings")
-        if not isinstance(there, dict):  # written by an earlier version
+        if not isinstance(there, dict) or _content(path).get("format") != FORMAT:
             continue
         trained = flatten(there)
         keys = sorted(asked.keys() | trained.keys())

@@ -1,6 +1,6 @@
 """The settings of a run as they are written: without credentials, and without the environment's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from mprnet_lit.utils.atomic import write_whole
@@ -28,10 +29,19 @@ def recorded(config: DictConfig, *, numbers: bool = False) -> dict[str, Any]:
         config: configuration of a command.
         numbers: whether numbers and truth values are resolved wherever they come from.
     """
-    hidden = set(secrets(OmegaConf.to_container(config, resolve=True)))
     with _traced() as used:
         values = _record(config, used, numbers)
-    return dict(_replace(mask(values), hidden))
+    return masked(values, OmegaConf.to_container(config, resolve=True))
+
+
+def masked(values: dict[str, Any], resolved: Any) -> dict[str, Any]:
+    """Return settings without credentials.
+
+    Args:
+        values: settings to mask.
+        resolved: resolved settings; their credentials are masked in the text of any other setting.
+    """
+    return dict(_replace(mask(values), set(secrets(resolved))))
 
 
 def mask_hydras_records(config: HydraConf) -> None:
@@ -64,6 +74,34 @@ def overrides_as_written() -> list[str]:
     return [str(override) for override in written]
 
 
+def resolved_apart(config: DictConfig, apart: Sequence[str]) -> dict[str, Any]:
+    """Return a configuration without some of its top-level keys, and otherwise resolved.
+
+    An interpolation that uses one of these keys, Hydra's settings or an environment variable,
+    directly or through another key, stays unresolved.
+
+    Args:
+        config: configuration of a command.
+        apart: top-level keys that the result does not have.
+    """
+    values: Any = OmegaConf.to_container(config, resolve=False)
+    node = OmegaConf.create({key: _marked(child, key in apart) for key, child in values.items()})
+    with _traced() as used:
+        OmegaConf.register_new_resolver("mprnet.apart", used.append, replace=True)
+        return {key: _child(node, key, used, False) for key in values if key not in apart}
+
+
+def _marked(node: Any, apart: bool) -> Any:
+    """Return a node whose uses of Hydra's settings, or all its leaves, are noted when resolved."""
+    if isinstance(node, dict):
+        return {key: _marked(child, apart) for key, child in node.items()}
+    if apart:
+        return "${mprnet.apart:setting}"
+    if isinstance(node, list):
+        return [_marked(child, apart) for child in node]
+    return node.replace("${hydra:", "${mprnet.apart:") if isinstance(node, str) else node
+
+
 @contextmanager
 def _traced() -> Iterator[list[str]]:
     """Yield a list that gets the name of each environment variable that an interpolation reads."""
@@ -90,7 +128,12 @@ def _child(node: DictConfig | ListConfig, key: Any, used: list[str], numbers: bo
     if OmegaConf.is_missing(node, key):
         return "???"
     used.clear()
-    value = node[key]
+    try:
+        value = node[key]
+    except OmegaConfBaseException:
+        if not used:
+            raise
+        value = None
     resolved = numbers and isinstance(value, bool | int | float)
     if used and not resolved and OmegaConf.is_interpolation(node, key):
         return _written(node)[key]

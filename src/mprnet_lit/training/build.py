@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.optim import Adam
 
 from mprnet_lit import weights
-from mprnet_lit.config.messages import instantiate
+from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.models import MPRNet, Size
 from mprnet_lit.runs.settings import recorded
 from mprnet_lit.training.module import RestorationModule
@@ -49,6 +49,7 @@ def build_module(config: DictConfig, model: MPRNet, **options: Any) -> Restorati
         model=model,
         loss=instantiate(config.task.loss),
         optimizer=_optimizer(config),
+        schedule=instantiate(config.schedule),
         **options,
     )
     return cast(RestorationModule, module)

@@ -14,7 +14,7 @@ from lightning import Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig
 
-from mprnet_lit.config.messages import instantiate
+from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.runs.labels import group, tags
 from mprnet_lit.training.build import configured
 from mprnet_lit.training.records import guard, reason, title

@@ -16,7 +16,7 @@ from mprnet_lit.metrics import psnr, ssim
 from mprnet_lit.models import MPRNet
 from mprnet_lit.models.padding import pad_to_multiple
 from mprnet_lit.training.losses import MultiStageLoss
-from mprnet_lit.training.schedule import build_schedule
+from mprnet_lit.training.schedule import WarmupCosine
 from mprnet_lit.utils.checks import require, require_function
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import RECORD, Info
@@ -38,6 +38,9 @@ class Batch(TypedDict):
     weight: Tensor
 
 
+_PAPER = WarmupCosine()
+
+
 class RestorationModule(LightningModule):
     """Trains an MPRNet with the summed loss of its stages.
 
@@ -45,10 +48,7 @@ class RestorationModule(LightningModule):
         model: the network; it returns a tuple of stages.
         loss: takes the stages and the target.
         optimizer: makes the optimiser from the parameters.
-        warmup_epochs: linear warm-up of the learning rate.
-        extra_period: epochs added to the cosine's period (40 in the denoising recipe).
-        final_lr: the cosine's end.
-        schedule_per_step: move the learning rate every step rather than every epoch.
+        schedule: builder of the learning-rate schedule.
         mixup_alpha: MixUp's Beta(alpha, alpha); 0 for none (Zhang et al., arXiv 1710.09412).
         mixup_after_epoch: epochs before MixUp starts.
         channels_last: keep tensors in NHWC memory order.
@@ -62,10 +62,7 @@ class RestorationModule(LightningModule):
         model: MPRNet,
         loss: MultiStageLoss,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        warmup_epochs: float = 3,
-        extra_period: float = 0,
-        final_lr: float = 1e-6,
-        schedule_per_step: bool = False,
+        schedule: WarmupCosine = _PAPER,
         mixup_alpha: float = 0.0,
         mixup_after_epoch: int = 5,
         channels_last: bool = True,
@@ -77,13 +74,11 @@ class RestorationModule(LightningModule):
         require("model", model, MPRNet, "an MPRNet")
         require("loss", loss, nn.Module, "a loss")
         require_function("optimizer", optimizer)
+        require("schedule", schedule, WarmupCosine, "a WarmupCosine")
         self.model = model
         self.loss = loss
         self.make_optimizer = optimizer
-        self.warmup_epochs = warmup_epochs
-        self.extra_period = extra_period
-        self.final_lr = final_lr
-        self.schedule_per_step = schedule_per_step
+        self.schedule = schedule
         self.mixup_alpha = mixup_alpha
         self.mixup_after_epoch = mixup_after_epoch
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -161,16 +156,10 @@ class RestorationModule(LightningModule):
                 "trainer.max_epochs or trainer.max_steps to a number above 0"
             )
         per_epoch = -(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
-        schedule = build_schedule(
-            optimizer,
-            epochs=steps / per_epoch,
-            steps_per_epoch=int(per_epoch),
-            warmup_epochs=self.warmup_epochs,
-            extra_period=self.extra_period,
-            final_lr=self.final_lr,
-            per_step=self.schedule_per_step,
+        schedule = self.schedule.build(
+            optimizer, epochs=steps / per_epoch, steps_per_epoch=int(per_epoch)
         )
-        interval = "step" if self.schedule_per_step else "epoch"
+        interval = "step" if self.schedule.per_step else "epoch"
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": interval},

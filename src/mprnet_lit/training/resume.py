@@ -45,7 +45,7 @@ _FREE = (
 """Keys below those of ``_FIXED`` that may change anyway."""
 _SHOWN = 4
 """Largest number of keys that a message names."""
-_SAID = ("optimizer", "module", "trainer", "task.loss", "data.augmentation")
+_SAID = ("optimizer", "schedule", "module", "trainer", "task.loss", "data.augmentation")
 """Keys whose changes take effect, and are reported."""
 
 

@@ -31,48 +31,59 @@ def warmup_cosine(progress: float, warmup: float, period: float, final_ratio: fl
     return final_ratio + (1 - final_ratio) * 0.5 * (1 + math.cos(math.pi * phase))
 
 
-def build_schedule(
-    optimizer: Optimizer,
-    *,
-    epochs: float,
-    steps_per_epoch: int,
-    warmup_epochs: float,
-    extra_period: float,
-    final_lr: float,
-    per_step: bool,
-) -> LambdaLR:
-    """Build the schedule; step it once an optimiser step if ``per_step``, else once an epoch.
+class WarmupCosine:
+    """Builder of a schedule with a linear warm-up and a cosine.
 
     Args:
-        optimizer: its current learning rate is the peak.
-        epochs: length of the training.
-        steps_per_epoch: optimiser steps in an epoch; used only if ``per_step``.
-        warmup_epochs: shortened to half the training where that is shorter.
-        extra_period: epochs added to the cosine's period, which then stops short of ``final_lr``
-            (40 in the denoising recipe).
-        final_lr: learning rate at the cosine's end.
-        per_step: move a little every step rather than once an epoch.
+        warmup_epochs: epochs of warm-up, at most half of the training.
+        extra_period: epochs added to the period of the cosine, which then ends above ``final_lr``
+            (40 in the paper's denoising).
+        final_lr: learning rate at the end of the cosine.
+        per_step: whether the learning rate changes after every step instead of every epoch.
 
     Raises:
-        UserError: a number is out of its range, or ``optimizer`` is not an optimizer.
+        UserError: a number is negative or not finite.
     """
-    require("optimizer", optimizer, Optimizer, "a torch optimizer")
-    require_number("epochs", epochs, low=1e-9)
-    require_number("steps_per_epoch", steps_per_epoch, low=1)
-    require_number("warmup_epochs", warmup_epochs, low=0)
-    require_number("extra_period", extra_period, low=0)
-    require_number("final_lr", final_lr, low=0)
-    require_number("the optimizer's lr", optimizer.param_groups[0]["lr"], low=1e-30)
-    warmup = min(warmup_epochs, epochs / 2)
-    period = epochs - warmup + extra_period
-    ratio = final_lr / optimizer.param_groups[0]["lr"]
-    if not per_step:
-        return LambdaLR(optimizer, lambda epoch: warmup_cosine(epoch, warmup, period, ratio))
-    # One warm-up step as small as the first of warmup * steps_per_epoch of them.
-    return LambdaLR(
-        optimizer,
-        lambda step: warmup_cosine(step, warmup * steps_per_epoch, period * steps_per_epoch, ratio),
-    )
+
+    def __init__(
+        self,
+        warmup_epochs: float = 3,
+        extra_period: float = 0,
+        final_lr: float = 1e-6,
+        per_step: bool = False,
+    ) -> None:
+        require_number("warmup_epochs", warmup_epochs, low=0)
+        require_number("extra_period", extra_period, low=0)
+        require_number("final_lr", final_lr, low=0)
+        self.warmup_epochs = warmup_epochs
+        self.extra_period = extra_period
+        self.final_lr = final_lr
+        self.per_step = per_step
+
+    def build(self, optimizer: Optimizer, *, epochs: float, steps_per_epoch: int) -> LambdaLR:
+        """Return the schedule; its unit is the optimizer step if ``per_step``, else the epoch.
+
+        Args:
+            optimizer: optimizer whose current learning rate is the peak.
+            epochs: length of the training.
+            steps_per_epoch: optimizer steps in an epoch.
+
+        Raises:
+            UserError: a number is out of its range, or ``optimizer`` is not an optimizer.
+        """
+        require("optimizer", optimizer, Optimizer, "a torch optimizer")
+        require_number("epochs", epochs, low=1e-9)
+        require_number("steps_per_epoch", steps_per_epoch, low=1)
+        peak = optimizer.param_groups[0]["lr"]
+        require_number("the optimizer's lr", peak, low=1e-30)
+        # The first of the steps of a warm-up is as small as that of a warm-up in epochs.
+        unit = steps_per_epoch if self.per_step else 1
+        warmup = min(self.warmup_epochs, epochs / 2)
+        period = epochs - warmup + self.extra_period
+        return LambdaLR(
+            optimizer,
+            lambda done: warmup_cosine(done, warmup * unit, period * unit, self.final_lr / peak),
+        )
 
 
 def move(schedule: LambdaLR, position: int) -> None:

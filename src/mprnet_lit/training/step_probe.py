@@ -10,7 +10,7 @@ import psutil
 import torch
 from omegaconf import DictConfig
 
-from mprnet_lit.config.messages import register_resolvers
+from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.training.build import build_model, build_module
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import keep_freed_memory, peak_resident, training_device

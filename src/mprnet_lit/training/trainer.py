@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
-from mprnet_lit.config.messages import instantiate
+from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.runs.folder import LAST
 from mprnet_lit.training.callbacks.peer_check import PeerCheck
 from mprnet_lit.training.checkpoints import AtomicCheckpointIO

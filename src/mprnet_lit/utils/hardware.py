@@ -28,9 +28,9 @@ def cores() -> int:
 
 
 def fast_precision(device: torch.device) -> tuple[str, str]:
-    """Return the mixed precision (``bf16-mixed``, else ``32-true``) to train with, and why.
+    """Return the precision in which a device trains fast, and why.
 
-    float16 is never chosen: it needs loss scaling and overflows.
+    The precision is ``bf16-mixed`` or ``32-true``, never ``16-mixed``, which overflows.
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)

@@ -12,6 +12,7 @@ _KEPT: tuple[str, ...] = (
     "model",
     "module",
     "optimizer",
+    "schedule",
     "data",
     "callbacks.ema",
     *(

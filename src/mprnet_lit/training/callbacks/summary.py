@@ -105,8 +105,7 @@ def plan(trainer: Trainer) -> list[str]:
     device = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
     done = f", going on after step {trainer.global_step}" if trainer.global_step else ""
     choice, why = fast_precision(trainer.strategy.root_device)
-    chosen = trainer.precision == choice
-    reason = why if chosen else f"as configured; {choice} would be this machine's: {why}"
+    reason = why if trainer.precision == choice else f"{why}: consider trainer.precision={choice}"
     memory_format = "channels_last" if module.memory_format == torch.channels_last else "NCHW"
     compiled = "compiled" if module.compiled else "not compiled (module.compile=true, if for hours)"
     optimizer = trainer.optimizers[0]

@@ -1,0 +1,76 @@
+"""Instantiation of the objects that a configuration describes."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import hydra
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from mprnet_lit.config.messages import failed_key
+from mprnet_lit.utils.compat import full_key
+from mprnet_lit.utils.errors import UserError
+
+_TARGET = "_target_"
+
+
+def instantiate(config: DictConfig, **kwargs: Any) -> Any:
+    """Instantiate the class, or call the function, that ``_target_`` names, and those nested in it.
+
+    Args:
+        config: node with ``_target_`` and its arguments.
+        kwargs: further arguments, which replace those of ``config``.
+
+    Raises:
+        UserError: a target can't be imported, or a class refuses its arguments by a `UserError`.
+        InstantiationException: a class raises another error.
+    """
+    try:
+        return hydra.utils.instantiate(config, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        targets = {
+            full_key(config, key): target
+            for key, target in _targets(OmegaConf.to_container(config, resolve=True))
+        }
+        if found := re.match(r"Error locating target '(.*?)'", str(error)):
+            key = next((key for key, target in targets.items() if target == found[1]), _TARGET)
+            raise UserError(
+                f"{key}={found[1]} can't be imported ({_origin(error)}): correct the name, or add "
+                "the folder of its module to PYTHONPATH"
+            ) from error
+        if isinstance(error.__cause__, UserError):
+            raise UserError(_with_key(str(error.__cause__), failed_key(error), targets)) from error
+        raise
+
+
+def _targets(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the key and the value of each ``_target_`` below a node."""
+    children: Any = ()
+    if isinstance(node, dict):
+        children = node.items()
+    elif isinstance(node, list):
+        children = enumerate(node)
+    for key, child in children:
+        if key == _TARGET:
+            yield f"{path}{key}", str(child)
+        yield from _targets(child, f"{path}{key}.")
+
+
+def _origin(error: BaseException) -> str:
+    """Return the type and the first line of the error at the start of a chain of causes."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _with_key(sentence: str, key: str, targets: Mapping[str, str]) -> str:
+    """Return a class's error message, preceded by the key of its settings unless it names that.
+
+    Hydra writes the key without the dots before positions in a list: ``choices0``.
+    """
+    for target in targets:
+        node = target.removesuffix(f".{_TARGET}")
+        if node.replace(".", "") == key.replace(".", ""):
+            return sentence if f"{node}." in sentence else f"{node}: {sentence}"
+    return sentence

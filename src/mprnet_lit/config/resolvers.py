@@ -1,0 +1,76 @@
+"""Resolvers of the configuration: functions that its files call as ``${mprnet.NAME:ARGUMENTS}``."""
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from omegaconf import DictConfig, Node, OmegaConf
+
+from mprnet_lit.config.renamed import upgraded
+from mprnet_lit.runs.folder import find_run, refuse_existing, run_stamp
+from mprnet_lit.utils.compat import full_key
+from mprnet_lit.utils.errors import UserError
+
+
+def register_resolvers() -> None:
+    """Register the resolvers that the configuration uses."""
+    resolvers: dict[str, Callable[..., Any]] = {
+        "machine": machine,
+        "gpus": _gpus,
+        "required": _required,
+        "run_dir": _run_dir,
+        "new_run": _new_run,
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(f"mprnet.{name}", resolver, replace=True)
+    OmegaConf.register_new_resolver("mprnet.stamp", run_stamp, replace=True, use_cache=True)
+
+
+def machine(trainer: str) -> str:
+    """Return ``gpu`` if torch finds an accelerator and training may use it, else ``cpu``.
+
+    A build of torch without GPU support is not imported for this, which would take over a second.
+
+    Args:
+        trainer: option of the group ``trainer``, or ``trainer.accelerator``; with ``cpu``, training
+            uses no accelerator.
+    """
+    if trainer == "cpu" or ("torch" not in sys.modules and version("torch").endswith("+cpu")):
+        return "cpu"
+    from mprnet_lit.utils.hardware import training_device
+
+    return "cpu" if training_device(trainer).type == "cpu" else "gpu"
+
+
+def _gpus(accelerator: str) -> int:
+    """Return the number of GPUs that one job of a sweep on this machine uses."""
+    return int(machine(accelerator) == "gpu")
+
+
+def _required(*, _node_: Node) -> NoReturn:
+    """Mark a key that must be set although an earlier file of the defaults list sets it.
+
+    ``???`` can't mark it: merged over a value, ``???`` keeps that value.
+    """
+    key = full_key(_node_)
+    raise UserError(f"{key} is not set: add {key}=VALUE to the command")
+
+
+def _run_dir(new: str, *, _root_: DictConfig) -> str:
+    """Return the folder of the run that ``resume=auto`` finds, else ``new``."""
+    found = find_run(_root_, upgraded) if _root_.resume == "auto" else None
+    return str(new if found is None else found)
+
+
+def _new_run(subfolder: str, *, _root_: DictConfig) -> str:
+    """Return ``subfolder``, in which Hydra records the command.
+
+    Hydra resolves this before it writes anything into the folder of the run.
+
+    Raises:
+        RefusedError: the folder holds a run, which the command would overwrite.
+    """
+    refuse_existing(Path(_root_.hydra.runtime.output_dir), _root_.resume)
+    return subfolder
