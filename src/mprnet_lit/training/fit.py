@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 
-from mprnet_lit.config.messages import instantiate
+from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.models import MPRNet
 from mprnet_lit.runs import folder as runs
