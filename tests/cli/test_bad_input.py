@@ -135,7 +135,7 @@ def test_batch_that_cannot_be_shared_out(cli):
         ("optimizer.lr=fast", "optimizer.lr=fast must be a number above 0"),
         ("task.degradation.choices.0.sigma=[50,0]", "task.degradation.choices.0.sigma=[50, 0]"),
         ("weights=gone.pth", "there is no weights file gone.pth"),
-        ("resume=gone.ckpt", "there is no checkpoint gone.ckpt"),
+        ("resume=gone.ckpt", "the checkpoint gone.ckpt does not exist"),
     ],
 )
 def test_mistakes_in_the_configuration(cli, argument, expected):

@@ -207,7 +207,7 @@ def test_bad_stores_are_refused(cli, pairs):
 def test_a_store_is_prepared_by_one_process_at_a_time(cli, pairs):
     with held(pairs / "store"):
         message = complaint(cli(*PREPARE, status=1))
-    assert "another process is at work in store: wait until it has ended, or stop it" in message
+    assert "another process is using store: wait until it has ended, or stop it" in message
     assert [path.name for path in (pairs / "store").iterdir()] == [".lock"]
     cli(*PREPARE)
 

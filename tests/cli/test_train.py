@@ -19,7 +19,7 @@ def weights(outcome, name="last.ckpt"):
     return torch.load(outcome.file(name), weights_only=True)["state_dict"]
 
 
-def test_a_run_leaves_everything_that_a_user_looks_for(cli):
+def test_files_of_a_run(cli):
     outcome = cli("task=derain", "trainer.max_epochs=2", "logger=many", "callbacks=ema")
     assert "Training MPRNet to derain: 427,033 parameters" in outcome.output
     assert "5 training and 3 validation images" in outcome.output
@@ -53,7 +53,7 @@ def test_two_devices_train_as_one_and_share_a_folder(shell, task):
     assert "on 2 x cpu" in two.output
     assert two.json("summary.json")["step"] == 4
     assert len(list(two.folder.glob("runs/two/*/*"))) == 1
-    if task == "denoise":  # exactly the same items, whoever reads them
+    if task == "denoise":  # exactly the same items on any device
         one = shell(f"task={task}", "trainer.max_steps=4", "paths.runs=runs/one")
         first, second = (
             torch.load(next(one.folder.glob(f"runs/{k}/**/last.ckpt")), weights_only=True)
@@ -103,7 +103,7 @@ RESUMABLE = (
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """The checkpoint of a run of three epochs of ten steps that nothing stopped."""
+    """Checkpoint of an uninterrupted run of three epochs of ten steps."""
     folder = tmp_path_factory.mktemp("whole")
     process = Forked(folder, *RESUMABLE)
     output, errors = process.communicate(timeout=300)
@@ -122,7 +122,7 @@ def wait_for(process, when):
 
 
 def start_and_stop(folder, stop, when, *arguments):
-    """Start the run, send ``stop`` once ``when`` holds, and return what it printed."""
+    """Start the run, send ``stop`` once ``when`` holds, and return status and output."""
     process = Forked(folder, *RESUMABLE, *arguments)
     wait_for(process, lambda: when(folder))
     process.send_signal(stop)
@@ -131,7 +131,7 @@ def start_and_stop(folder, stop, when, *arguments):
 
 
 def same(first, second):
-    """Weights, their average, optimiser and schedule: equal, bit for bit."""
+    """Check that weights, average, optimizer and schedule are equal, bit for bit."""
     for part in ("state_dict", "current_model_state"):
         assert first[part].keys() == second[part].keys()
         assert all(torch.equal(first[part][name], second[part][name]) for name in first[part])
@@ -146,8 +146,8 @@ def resumed(folder, *arguments):
     process = Forked(folder, *RESUMABLE, "resume=auto", *arguments)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, output + errors
-    assert len(list(folder.glob("runs/*/*"))) == 1, "went on in another folder"
-    assert "going on after step" in output
+    assert len(list(folder.glob("runs/*/*"))) == 1, "resumed in another folder"
+    assert "resuming after step" in output
     return torch.load(next(folder.glob("runs/**/last.ckpt")), weights_only=True)
 
 
@@ -157,12 +157,12 @@ def test_killed_after_an_epoch_and_resumed_is_bit_for_bit_the_same(tmp_path, uni
     )
     assert status == -signal.SIGKILL
     same(resumed(tmp_path), uninterrupted)
-    # Both processes' metrics are there.
+    # Both processes have written metrics.
     assert len(list(tmp_path.glob("runs/**/metrics.csv"))) == 2
 
 
 @pytest.mark.parametrize("everyone", [False, True], ids=["first process", "all processes"])
-def test_two_devices_stop_together_and_go_on(tmp_path, everyone):
+def test_two_devices_stop_together_and_resume(tmp_path, everyone):
     options = (*TWO_DEVICES, "trainer.max_epochs=40")
     process = start_cli(tmp_path, *options, start_new_session=True)
     wait_for(process, lambda: list(tmp_path.glob("runs/**/epoch_0002.png")))
@@ -180,7 +180,7 @@ def test_two_devices_stop_together_and_go_on(tmp_path, everyone):
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, output + errors
-    assert f"going on after step {saved['global_step']}" in output
+    assert f"resuming after step {saved['global_step']}" in output
     assert output.count("Stopped by SIGINT and saved") == 1
     assert "Traceback" not in output + errors
 
@@ -212,7 +212,7 @@ def test_resuming_a_finished_run_changes_nothing(cli):
 def test_another_configuration_is_another_run(cli):
     cli("trainer.max_steps=1", "data.val_crop_size=32")
     outcome = cli("trainer.max_steps=1", "data.val_crop_size=32", "resume=auto", "seed=7")
-    assert "going on" not in outcome.output
+    assert "resuming after" not in outcome.output
     assert len(list(outcome.folder.glob("runs/**/run.json"))) == 2
 
 
@@ -294,7 +294,7 @@ def test_options_train(cli, option):
     assert outcome.json("summary.json")["step"] == 2
 
 
-def test_a_seed_gives_the_same_weights_and_another_seed_others(cli, tmp_path):
+def test_weights_depend_on_the_seed(cli, tmp_path):
     found = []
     for k, seed in enumerate((1, 1, 2)):
         cli(f"seed={seed}", "trainer.max_steps=2", "data.val_crop_size=32", f"paths.runs=runs/{k}")
@@ -305,7 +305,7 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others(cli, tmp_path):
 
 
 def test_quickstart_learns(tmp_path):
-    """A tenth of what `make demo` runs already takes much of the noise off unseen photographs."""
+    """A tenth of the steps of `make demo` removes much of the noise of unseen photographs."""
     process = start_cli(
         tmp_path, "experiment=quickstart", "trainer.max_epochs=1", "data.patch_size=64",
         "data.batch_size=4", "data.crops_per_image=64", "data.val_crop_size=128",

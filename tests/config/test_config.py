@@ -57,7 +57,7 @@ def test_every_option_of_every_group_composes(option, mode):
 
 KEYS = {
     "train": "seed resume weights paths data model module optimizer schedule trainer callbacks "
-    "logger task",
+    "logger task tracking",
     "restore": "input output weights overwrite restore inference task",
     "evaluate": "input output weights evaluate inference trainer task paths",
     "serve": "weights serve inference",
@@ -188,6 +188,12 @@ def test_old_keys_name_the_new_ones(override, expected):
 def test_resume_and_places_are_not_part_of_what_a_run_is():
     plain = fingerprint(compose())
     assert fingerprint(compose("resume=auto", "paths.runs=elsewhere", "logger=none")) == plain
+    for how_it_ends in (
+        "callbacks.peer_check.timeout=5", "callbacks.stop_on_signal.requeue=true",
+        "callbacks.skip_nonfinite.max_consecutive=3", "tracking.tags=[a]", "~callbacks.log_run",
+    ):  # fmt: skip
+        assert fingerprint(compose(how_it_ends)) == plain
+    assert fingerprint(compose("~callbacks.skip_nonfinite")) != plain
     for other in ("seed=1", "optimizer.lr=1e-3", "model=small", "trainer.max_epochs=3"):
         assert fingerprint(compose(other)) != plain
 

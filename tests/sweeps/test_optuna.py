@@ -91,7 +91,7 @@ def test_a_killed_sweep_goes_on_with_the_trial_in_hand(tmp_path, cli):
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     outcome = cli(*sweep, "resume=auto")
-    assert "going on after step" in outcome.output
+    assert "resuming after step" in outcome.output
     trials = record(tmp_path)["trials"]
     assert states(tmp_path) == ["killed", "complete", "complete"]
     assert trials[0]["params"] == trials[1]["params"]
@@ -187,7 +187,7 @@ def test_a_study_in_use_is_left_alone(cli, tmp_path):
     folder = tmp_path / "runs" / "sweeps" / "denoise"
     folder.mkdir(parents=True)
     with held(folder):
-        assert "another process is at work in" in cli(*SWEEP, status=1).errors
+        assert "another process is using" in cli(*SWEEP, status=1).errors
 
 
 def test_a_signal_in_the_last_validation_ends_the_sweep(tmp_path):

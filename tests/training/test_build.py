@@ -1,4 +1,4 @@
-"""What a configuration builds: the optimiser."""
+"""The optimizer that a configuration builds."""
 
 import pytest
 from tests.config.test_config import compose
@@ -15,18 +15,18 @@ def optimizer(*overrides):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
-def test_adam_is_fused_but_where_clipping_forbids_it(precision):
+def test_adam_is_fused_except_with_clipping_in_mixed_precision(precision):
     chosen = f"trainer.precision={precision}"
     assert optimizer(chosen).defaults["fused"]
     clipped = optimizer(chosen, "trainer.gradient_clip_val=1.0").defaults["fused"]
     assert bool(clipped) == (precision == "32-true")
 
 
-def test_what_is_chosen_stays():
+def test_configured_implementation_of_the_optimizer_is_used():
     assert optimizer("optimizer._target_=torch.optim.AdamW").defaults["fused"]
     assert optimizer("+optimizer.fused=false").defaults["fused"] is False
     assert optimizer("+optimizer.foreach=true").defaults["fused"] is None
 
 
-def test_an_optimiser_that_knows_no_fusing_is_left_alone():
+def test_optimizer_without_fused_implementation():
     assert "fused" not in optimizer("optimizer._target_=torch.optim.NAdam").defaults

@@ -1,4 +1,4 @@
-"""What a training does about faults: each ends in one sentence, or in going on."""
+"""Faults during a training end it with one sentence, or the training continues."""
 
 import csv
 import os
@@ -25,7 +25,7 @@ TINY = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "data.val_c
 
 
 class Line(LightningModule):
-    """Fits a line to batches of two names; the loss of those called ``bad`` is not finite."""
+    """Fits a line to batches of two images; batches with a ``bad`` image have a non-finite loss."""
 
     def __init__(self, bad, worth=float("nan"), fused=False):
         super().__init__()
@@ -36,7 +36,7 @@ class Line(LightningModule):
     def training_step(self, batch, batch_idx):
         loss = self.layer(batch["x"]).square().mean()
         if self.bad & set(batch["name"]):
-            # Infinite with finite gradients, or not a number with such gradients.
+            # Infinite with finite gradients, or NaN with NaN gradients.
             loss = loss + self.worth if self.worth == float("inf") else loss * self.worth
         return loss
 
@@ -88,7 +88,7 @@ def scaled():
     ],
     ids=str,
 )
-def test_a_step_that_is_not_finite_changes_nothing_and_is_reported(options, worth, capsys):
+def test_non_finite_step_is_skipped_and_reported(options, worth, capsys):
     options = dict(options)
     if options.pop("scaler", False):
         options |= scaled()
@@ -102,7 +102,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_reported(options, wort
     assert all(torch.isfinite(t).all() for t in seen[-1])
 
 
-def test_an_accumulation_is_skipped_whole_and_its_bad_batch_named(capsys):
+def test_accumulated_batches_are_skipped_together_and_the_bad_batch_is_named(capsys):
     module, steps = fit({"image4"}, accumulate_grad_batches=2)
     seen = module.seen
     assert equal(seen[1], seen[2]) and equal(seen[2], seen[3]) and equal(seen[3], seen[4])
@@ -113,19 +113,19 @@ def test_an_accumulation_is_skipped_whole_and_its_bad_batch_named(capsys):
     )
 
 
-def test_the_first_step_may_be_bad(capsys):
+def test_non_finite_first_step_is_skipped(capsys):
     module, _ = fit({"image0"})
     assert not equal(module.seen[0], module.seen[1])
 
 
-def test_too_many_end_the_training_with_advice():
+def test_too_many_consecutive_skipped_steps_end_the_training():
     with pytest.raises(
         UserError, match=r"3 consecutive steps .* step 5 \(images: image8, image9\): lower opt"
     ):
         fit({"image4", "image6", "image8"})
 
 
-def test_an_overflow_that_a_scaler_looks_for_its_scale_by_is_no_fault(capsys):
+def test_overflow_during_the_search_for_the_loss_scale_is_not_reported(capsys):
     options = scaled()
     options["plugins"][0].scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     module, steps = fit(set(), **options)
@@ -134,21 +134,21 @@ def test_an_overflow_that_a_scaler_looks_for_its_scale_by_is_no_fault(capsys):
 
 
 class Uneven(Line):
-    """Only the second process's loss is infinite, and its gradients are not."""
+    """Only the loss of the second process is infinite; all gradients are finite."""
 
     def training_step(self, batch, batch_idx):
         loss = super().training_step(batch, batch_idx)
         return loss + float("inf") if self.global_rank == 1 and batch_idx == 1 else loss
 
 
-def test_two_devices_agree(tmp_path, monkeypatch, capfd):
+def test_two_devices_skip_the_same_step(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("tests.training.test_faults.Line", Uneven)
     fit(set(), strategy="ddp_fork", devices=2)
     printed = capfd.readouterr().err
     assert printed.count("Warning: step 2 was skipped: its loss is not finite (images: ") == 1
 
 
-def test_a_training_that_diverges_ends_and_keeps_its_checkpoint(cli):
+def test_diverging_training_ends_and_keeps_its_checkpoint(cli):
     options = (
         *TINY,
         "trainer.max_epochs=3",
@@ -224,7 +224,7 @@ def at_step(monkeypatch, number, action):
     monkeypatch.setattr(RestorationModule, "training_step", training_step)
 
 
-def test_a_file_that_vanishes_is_named_and_the_run_goes_on_once_it_is_back(
+def test_missing_file_is_named_and_the_run_resumes_once_it_is_back(
     cli, pairs, tmp_path, monkeypatch
 ):
     def vanish():
@@ -241,10 +241,10 @@ def test_a_file_that_vanishes_is_named_and_the_run_goes_on_once_it_is_back(
     )
     for path in (tmp_path / "in").glob("*.gone"):
         path.rename(path.with_suffix(".png"))
-    assert "going on after step 3" in cli(*options, "resume=auto").output
+    assert "resuming after step 3" in cli(*options, "resume=auto").output
 
 
-def test_a_data_worker_that_is_killed(cli, monkeypatch):
+def test_killed_data_worker_is_reported(cli, monkeypatch):
     def kill():
         for child in psutil.Process().children():
             child.send_signal(signal.SIGKILL)
@@ -256,7 +256,7 @@ def test_a_data_worker_that_is_killed(cli, monkeypatch):
     assert last(outcome)["global_step"] == 5
 
 
-def test_an_error_within_a_data_worker_is_not_taken_for_its_death(cli, tmp_path, monkeypatch):
+def test_error_in_a_data_worker_is_not_reported_as_its_death(cli, tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text(
         "from mprnet_lit.data.degradations import Degradation\n"
         "class Broken(Degradation):\n"
@@ -272,7 +272,7 @@ def test_an_error_within_a_data_worker_is_not_taken_for_its_death(cli, tmp_path,
 
 @pytest.fixture
 def mount(tmp_path):
-    """Makes file systems of their own."""
+    """Mounts file systems."""
     made = []
 
     def mounted(name, options):
@@ -288,7 +288,7 @@ def mount(tmp_path):
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up(cli, mount, monkeypatch):
+def test_full_disk_is_reported_and_the_run_resumes(cli, mount, monkeypatch):
     disk = mount("disk", "size=8m")
 
     def fill():
@@ -306,15 +306,15 @@ def test_a_disk_that_fills_up(cli, mount, monkeypatch):
     assert torch.load(path, weights_only=True)["global_step"] == 5
     assert not list(disk.glob("**/*.part"))
     (disk / "other").unlink()
-    assert "going on after step 5" in cli(*options, "resume=auto").output
+    assert "resuming after step 5" in cli(*options, "resume=auto").output
 
 
-def test_a_disk_that_is_read_only(cli, mount):
+def test_read_only_disk_is_reported(cli, mount):
     options = (*TINY, f"paths.runs={mount('disk', 'ro')}", "logger=csv")
     assert "Read-only file system" in complaint(cli(*options, status=1))
 
 
-def test_a_clock_that_is_set_back_hides_no_run(cli, monkeypatch):
+def test_newest_run_is_found_after_the_clock_was_set_back(cli, monkeypatch):
     options = (*TINY, "trainer.max_steps=1", "logger=none")
     first = cli(*options).file("last.ckpt")
     os.utime(first, (4e9, 4e9))  # written in 2096, it seems
@@ -325,7 +325,7 @@ def test_a_clock_that_is_set_back_hides_no_run(cli, monkeypatch):
     assert "2001-09-09" in output and str(first.parents[1]) not in output
 
 
-def test_the_count_is_a_scalar(cli):
+def test_number_of_skipped_steps_is_logged(cli):
     path = cli(*TINY, "trainer.max_steps=1", "logger=csv").file("metrics.csv")
     with path.open() as file:
         assert {row["train/skipped_steps"] for row in csv.DictReader(file)} >= {"0.0"}

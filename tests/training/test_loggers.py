@@ -1,4 +1,4 @@
-"""The dashboards hold the same names, values, images, settings and weights; none calls home."""
+"""All loggers record the same scalars, images, settings and weights, without network access."""
 
 import os
 import socket
@@ -32,12 +32,12 @@ NAMES = {
     *("val/psnr_stage1", "val/psnr_stage2", "val/psnr_stage3"),
     *("val/ssim", "val/ssim_degraded", "val/ssim_stage1", "val/ssim_stage2", "val/ssim_stage3"),
 }
-"""Of the scalars on a CPU. They are relied upon: see docs/tracking.md."""
+"""Scalars on a CPU, as documented in docs/tracking.md."""
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What a process started from here asks of the network, by way of a proxy that answers none."""
+    """Network requests of child processes, which go to a proxy that closes each connection."""
     found = []
 
     def serve():
@@ -59,11 +59,11 @@ def calls(monkeypatch):
         proxy.shutdown(socket.SHUT_RDWR)
 
 
-def test_all_dashboards_hold_the_same(shell, calls, tmp_path, monkeypatch):
-    # As for a user: MLflow doesn't call home from tests anyway, and other tests have set the rest.
+def test_all_loggers_record_the_same(shell, calls, tmp_path, monkeypatch):
+    # As for a user: these variables disable network access in tests.
     for name in (*QUIET, "PYTEST_CURRENT_TEST", "CI", "DO_NOT_TRACK", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
-    git = tmp_path / "bin" / "git"  # it would start programs that the repository around it names
+    git = tmp_path / "bin" / "git"  # git would start programs that the repository configures
     git.parent.mkdir()
     git.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/git-was-run\nexit 1\n")
     git.chmod(0o755)
@@ -104,10 +104,10 @@ def test_all_dashboards_hold_the_same(shell, calls, tmp_path, monkeypatch):
         },
         "wandb": scalars,
     }
-    for dashboard, curves in found.items():
-        assert curves.keys() == NAMES, dashboard
+    for logger, curves in found.items():
+        assert curves.keys() == NAMES, logger
         for name, curve in curves.items():
-            assert curve == pytest.approx(expected[name], rel=1e-5), (dashboard, name)
+            assert curve == pytest.approx(expected[name], rel=1e-5), (logger, name)
 
     # Images: of the same steps as the scalars of the same validation.
     folder = outcome.file("*.wandb").parent / "files"
@@ -135,9 +135,9 @@ def test_all_dashboards_hold_the_same(shell, calls, tmp_path, monkeypatch):
         "MLflow": run.data.params,
         "wandb": {u.key: u.value_json for r in records for u in r.config.update},
     }
-    for dashboard, values in held.items():
-        assert values.keys() - {"_wandb"} == settings.keys(), dashboard
-        assert settings["code.revision"] in str(values["code.revision"]), dashboard
+    for logger, values in held.items():
+        assert values.keys() - {"_wandb"} == settings.keys(), logger
+        assert settings["code.revision"] in str(values["code.revision"]), logger
     assert run.data.params["data.patch_size"] == "32"
     assert held["wandb"]["optimizer.lr"] == "0.0002"
 
@@ -155,7 +155,7 @@ def test_all_dashboards_hold_the_same(shell, calls, tmp_path, monkeypatch):
     assert header.display_name == run.info.run_name == f"denoise/{best.parents[1].name}"
 
 
-def test_each_job_of_a_sweep_is_a_run_of_its_own_in_one_group(cli, tmp_path):
+def test_jobs_of_a_sweep_are_runs_in_one_group(cli, tmp_path):
     cli("-m", "seed=1,2", "logger=wandb", "trainer.max_steps=1", "data.val_crop_size=32",
         "tracking.log_weights=false")  # fmt: skip
     (sweep,) = tmp_path.glob("runs/multirun/*")
@@ -168,7 +168,7 @@ def test_each_job_of_a_sweep_is_a_run_of_its_own_in_one_group(cli, tmp_path):
         assert history(records)[0].keys() == NAMES
 
 
-def test_two_devices_log_once_what_one_logs(shell, tmp_path):
+def test_two_devices_log_the_same_as_one(shell, tmp_path):
     for devices in (1, 2):
         shell("logger=csv", f"trainer.devices={devices}", f"paths.runs=runs/{devices}",
               "trainer.max_steps=3", "trainer.log_every_n_steps=1", "data.val_crop_size=32",
@@ -182,7 +182,7 @@ def test_two_devices_log_once_what_one_logs(shell, tmp_path):
 
 
 class Slope(lightning.LightningModule):
-    """Its gradient is always (3, 4)."""
+    """A module whose gradient is always (3, 4)."""
 
     def __init__(self):
         super().__init__()
@@ -206,7 +206,7 @@ def test_gradient_norm_and_throughput_by_hand(tmp_path, monkeypatch):
     trainer.fit(Slope(), DataLoader([{"target": torch.zeros(3, 1)}] * 100, batch_size=None))
     curves = read_csv(tmp_path / "metrics.csv")
     assert curves["train/grad_norm"] == pytest.approx({1: 5.0, 3: 5.0, 4: 5.0})
-    # The clock goes on by 1 each time it is read: at a batch's start, and at its end.
+    # The clock advances by 1 per reading: at the start and at the end of a batch.
     assert curves["perf/patches_per_second"] == pytest.approx({1: 1.5, 3: 1.5, 4: 1.5})
     assert curves["perf/data_wait"] == pytest.approx({1: 0.5, 3: 0.5, 4: 0.5})
 
@@ -217,7 +217,7 @@ def test_gradient_norm_is_of_unscaled_gradients(fused):
     optimizer = torch.optim.Adam([weight], fused=fused)
     plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
     plugin.scaler.scale((weight * torch.tensor([3.0, 4.0])).sum()).backward()
-    if not fused:  # as Lightning does before it calls the callbacks
+    if not fused:  # Lightning unscales before it calls the callbacks
         plugin.scaler.unscale_(optimizer)
     trainer = SimpleNamespace(
         precision_plugin=plugin, strategy=SingleDeviceStrategy(torch.device("cpu"))
@@ -225,7 +225,7 @@ def test_gradient_norm_is_of_unscaled_gradients(fused):
     assert gradient_norm(trainer, optimizer).item() == pytest.approx(5.0)
 
 
-def test_gpu_use_is_told_as_far_as_it_can_be(monkeypatch):
+def test_gpu_utilization_is_logged_if_available(monkeypatch):
     def lacking(_):
         raise ModuleNotFoundError("pynvml")
 
@@ -239,7 +239,7 @@ def test_gpu_use_is_told_as_far_as_it_can_be(monkeypatch):
     assert monitor._machine(device)["perf/gpu_memory_gb"] == 3.0
 
 
-def test_a_dashboard_that_fails_is_left_out_with_one_sentence(cli, monkeypatch):
+def test_failing_logger_is_disabled_with_one_warning(cli, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -251,7 +251,7 @@ def test_a_dashboard_that_fails_is_left_out_with_one_sentence(cli, monkeypatch):
     assert outcome.file("events.out.tfevents*")
 
 
-def test_what_a_dashboard_lacks_is_said_before_the_training(cli, monkeypatch):
+def test_logger_that_cannot_be_opened_ends_the_command_before_the_training(cli, monkeypatch):
     def refuse(**_):
         raise UsageError("No API key configured. Use `wandb login` to log in.")
 
@@ -265,7 +265,7 @@ def test_what_a_dashboard_lacks_is_said_before_the_training(cli, monkeypatch):
     assert "Traceback" not in outcome.errors
 
 
-def test_weights_that_are_too_large_stay_where_they_are(cli):
+def test_weights_above_the_size_limit_are_not_logged(cli):
     outcome = cli("logger=wandb", "trainer.max_steps=1", "data.val_crop_size=32",
                   "tracking.max_weights_mb=1")  # fmt: skip
     assert "tracking.max_weights_mb is 1" in outcome.output

@@ -1,4 +1,4 @@
-"""The losses against the reference implementation's golden data."""
+"""Losses equal the golden data of the reference implementation."""
 
 import pytest
 import torch
@@ -14,12 +14,12 @@ def stages(golden):
 @pytest.mark.parametrize(
     ("name", "loss"), [("charbonnier", CharbonnierLoss()), ("edge", EdgeLoss())]
 )
-def test_each_stage(golden, stages, name, loss):
+def test_loss_of_each_stage(golden, stages, name, loss):
     values = [loss(stage, golden.tensor("target")).item() for stage in stages]
     assert values == pytest.approx(golden.arrays[name].tolist(), abs=1e-5)
 
 
-def test_sums_of_the_recipes(golden, stages):
+def test_loss_of_the_paper_recipes(golden, stages):
     target = golden.tensor("target")
     deblur = MultiStageLoss(edge_weight=0.05)(stages, target).item()
     denoise = MultiStageLoss(edge_weight=0.0, clamp=True)(stages, target).item()
@@ -37,7 +37,7 @@ def test_float32_under_mixed_precision(golden, stages):
 
 
 @pytest.mark.parametrize(("edge_weight", "clamp"), [(0.05, False), (0.0, True)])
-def test_the_stages_parts_sum_to_the_loss(golden, stages, edge_weight, clamp):
+def test_shares_of_the_stages_sum_to_the_loss(golden, stages, edge_weight, clamp):
     loss, target = MultiStageLoss(edge_weight, clamp), golden.tensor("target")
     total, parts = loss.parts(stages, target)
     assert torch.equal(total, loss(stages, target))

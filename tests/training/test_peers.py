@@ -1,4 +1,4 @@
-"""Trainings of two nodes: torchrun's agents, or SLURM's tasks, as process groups of their own."""
+"""Trainings on two nodes: torchrun agents or SLURM tasks, each a process group of its own."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ RUN = ("trainer.max_epochs=3", "data.crops_per_image=6", "data.val_crop_size=32"
 
 
 class Node:
-    """One machine: a process, and all that it starts."""
+    """One machine: a process with all its children."""
 
     def __init__(self, command, folder, name, **env):
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
@@ -34,7 +34,7 @@ class Node:
             )
 
     def kill(self):
-        """As if the machine were gone: at once, and everything on it."""
+        """Kill all processes of the machine at once."""
         with suppress(psutil.NoSuchProcess):
             everything = psutil.Process(self.process.pid).children(recursive=True)
             with suppress(ProcessLookupError):
@@ -53,7 +53,7 @@ class Node:
 
 @pytest.fixture
 def start():
-    """Start a node; whatever is left of it is killed when the test ends."""
+    """Start a node, whose remaining processes are killed when the test ends."""
     nodes = []
 
     def run(*arguments, **env):
@@ -97,7 +97,7 @@ def checkpoint(folder):
 
 
 def same(first, second):
-    """Weights and the optimiser's state are equal, bit for bit."""
+    """Check that weights and the state of the optimizer are equal, bit for bit."""
     assert first["global_step"] == second["global_step"]
     weights, others = first["state_dict"], second["state_dict"]
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
@@ -128,7 +128,7 @@ def test_two_nodes_train_as_one_and_write_one_folder(uninterrupted, tmp_path, st
         torch.testing.assert_close(two["state_dict"][name], expected, rtol=0, atol=2e-5)
 
 
-def test_a_killed_node_stops_the_other_and_both_go_on_from_the_checkpoint(
+def test_killed_node_stops_the_other_and_both_resume_from_the_checkpoint(
     uninterrupted, tmp_path, start
 ):
     nodes = torchrun(start, tmp_path, "killed", "resume=auto")
@@ -144,12 +144,12 @@ def test_a_killed_node_stops_the_other_and_both_go_on_from_the_checkpoint(
 
     nodes = torchrun(start, tmp_path, "again", "resume=auto")
     assert [node.wait() for node in nodes] == [0, 0], [node.output for node in nodes]
-    assert sum(node.output.count(f"going on after step {saved}") for node in nodes) == 1
+    assert sum(node.output.count(f"resuming after step {saved}") for node in nodes) == 1
     same(checkpoint(tmp_path), checkpoint(uninterrupted))
 
 
 def srun(start, folder, name, **env):
-    """Start what SLURM would: a task on each of two nodes."""
+    """Start a SLURM task on each of two nodes."""
     job = {
         "SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_NNODES": "2",
         "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0",
@@ -162,7 +162,7 @@ def srun(start, folder, name, **env):
     ]
 
 
-def test_slurms_warning_saves_requeues_once_and_the_job_goes_on(
+def test_slurm_signal_saves_and_requeues_once_and_the_job_resumes(
     uninterrupted, tmp_path, start, monkeypatch
 ):
     calls = fake_scontrol(tmp_path, monkeypatch)
@@ -179,13 +179,13 @@ def test_slurms_warning_saves_requeues_once_and_the_job_goes_on(
 
     tasks = srun(start, tmp_path, "second", SLURM_RESTART_COUNT="1")
     assert [task.wait() for task in tasks] == [0, 0], [task.output for task in tasks]
-    assert f"going on after step {saved}" in tasks[0].output
+    assert f"resuming after step {saved}" in tasks[0].output
     assert len(calls()) == 2
     same(checkpoint(tmp_path), checkpoint(uninterrupted))
 
 
-def test_machines_that_would_not_do_the_same_refuse(tmp_path, start):
-    """One of them does not see the folder, as without a shared disk."""
+def test_machines_without_a_shared_disk_are_refused(tmp_path, start):
+    """The second machine does not have the folder of the run."""
     env = {"MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}
     env |= {"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     env |= {"TORCHELASTIC_RUN_ID": "apart"}

@@ -1,4 +1,4 @@
-"""Resuming: settings take effect or are refused, and reports belong to the run."""
+"""Resuming: settings take effect or are refused, and results belong to the run."""
 
 import json
 import os
@@ -35,7 +35,7 @@ SMALL = (
     "schedule.per_step=true",
 )  # fmt: skip
 STEPS = 5
-"""Steps of an epoch."""
+"""Number of steps in an epoch."""
 
 
 def call(*arguments):
@@ -113,7 +113,7 @@ def test_changed_settings_take_effect_in_mid_epoch(originals, small, tmp_path, m
     assert (group["weight_decay"], tuple(group["betas"])) == (0.1, (0.8, 0.99))
     assert group["lr"] == pytest.approx(1e-6) and last["global_step"] == 3 * STEPS
 
-    # The best is this run's alone, and the file's: the rate is too high to improve on before.
+    # The best score is that of this run: the rate is too high to improve on the first run.
     best = json.loads((tmp_path / "there/summary.json").read_text())
     assert best.pop("resumed_from") == str(stopped / runs.LAST)
     assert best == best_of(tmp_path / "there")
@@ -148,7 +148,7 @@ def test_settings_that_cannot_change_are_refused(whole, small, tmp_path):
     assert contents(whole) == before
 
 
-def test_nothing_left_to_train_changes_nothing(whole, small):
+def test_resuming_a_complete_run_changes_nothing(whole, small):
     before = contents(whole)
     same = ("trainer.max_epochs=2", "hydra.run.dir=runs/denoise/whole")
     for resume in ("auto", whole / runs.LAST):
@@ -174,15 +174,15 @@ def test_a_complete_checkpoint_outside_a_run_shows_no_folder(tmp_path, capsys):
     assert "Already complete: /moved.ckpt" in output and "everything" not in output
 
 
-def test_a_folder_that_holds_a_run_is_refused(originals, whole, small, monkeypatch):
+def test_folder_of_another_run_is_refused(originals, whole, small, cli, monkeypatch):
     before = contents(whole)
     folder = "hydra.run.dir=runs/denoise/whole"
-    for arguments in (
-        [folder],
-        [folder, f"resume={originals / 'stopped'}"],
-        ["mode=evaluate", folder],
+    for command, arguments in (
+        (small, [folder]),
+        (small, [folder, f"resume={originals / 'stopped'}"]),
+        (cli, ["mode=evaluate", folder]),
     ):
-        message = complaint(small(*arguments, status=1))
+        message = complaint(command(*arguments, status=1))
         assert f"{whole} holds a run, which this command would overwrite: add resume" in message
     assert {p: c for p, c in contents(whole).items() if p in before} == before
     assert {p.suffix for p in contents(whole).keys() - before.keys()} <= {".log"}
@@ -194,7 +194,7 @@ def test_a_folder_that_holds_a_run_is_refused(originals, whole, small, monkeypat
     runs.refuse_existing(whole.parent, None)
 
 
-def test_resume_auto_says_why_it_starts_a_new_run(tmp_path, monkeypatch):
+def test_resume_auto_explains_why_it_starts_a_new_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plain = compose("resume=auto")
     assert resuming.not_found(plain, False) == (
@@ -219,7 +219,7 @@ def test_resume_auto_says_why_it_starts_a_new_run(tmp_path, monkeypatch):
     )
 
 
-def test_resume_names_a_run_folder_or_a_checkpoint(tmp_path, monkeypatch):
+def test_resume_of_a_folder_without_checkpoint_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty is not the folder of one run with a checkpoint"):
@@ -258,7 +258,7 @@ def test_the_best_score_is_read_from_best_ckpt(originals, whole):
     assert best_of(whole) == {}
 
 
-def test_sighup_is_handled_unless_it_is_ignored(monkeypatch):
+def test_sighup_is_handled_unless_ignored(monkeypatch):
     before = signal.getsignal(signal.SIGHUP)
     with signals.passing_on():
         assert signal.getsignal(signal.SIGHUP) == signals._receive
@@ -287,7 +287,9 @@ def test_output_to_a_closed_terminal_is_discarded():
         os.close(terminal)
 
 
-def test_a_failed_run_has_its_error_until_it_is_resumed(originals, small, tmp_path, monkeypatch):
+def test_error_of_a_failed_run_is_recorded_until_it_is_resumed(
+    originals, small, tmp_path, monkeypatch
+):
     shutil.copytree(originals / "stopped", tmp_path / "runs/denoise/failed")
     arguments = ("trainer.max_epochs=2", "hydra.run.dir=runs/denoise/failed", "resume=auto")
 
@@ -303,7 +305,7 @@ def test_a_failed_run_has_its_error_until_it_is_resumed(originals, small, tmp_pa
     assert (trial.state, trial.error) == ("failed", "RuntimeError: a bug")
     with runs.held(error.parent):  # the run of another process has not failed
         error.unlink()
-        assert "another process is at work" in complaint(small(*arguments, status=1))
+        assert "another process is using" in complaint(small(*arguments, status=1))
     assert not error.exists()
     error.write_text("an earlier one")
     small(*arguments)
@@ -311,7 +313,7 @@ def test_a_failed_run_has_its_error_until_it_is_resumed(originals, small, tmp_pa
     assert find_trials(tmp_path / "runs")[1][0].state == "complete"
 
 
-# A stranger's checkpoint
+# Checkpoints from others
 
 
 @pytest.fixture
@@ -449,7 +451,7 @@ def test_matching_checks_types():
 def test_moments_of_another_optimizer_are_refused(edit, small):
     last = edit(put({"momentum_buffer": None}, *MOMENTS))
     message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
-    assert "that of another optimizer (it holds momentum_buffer, and the configured" in message
+    assert "state of another optimizer (it holds momentum_buffer, and the configured" in message
 
 
 @pytest.mark.parametrize("name", ["Adam", "SGD", "Adafactor", "RMSprop", "NAdam", "Rprop"])
@@ -471,7 +473,7 @@ def test_moments_of_every_optimizer_are_accepted(name):
         check_moments({4: {}}, fresh, make)
 
 
-def test_another_number_of_batches_is_refused(edit, small):
+def test_another_number_of_batches_per_epoch_is_refused(edit, small):
     def change(content):  # as an earlier version's, which says nothing of the images
         del content["RestorationDataModule"]
         content["callbacks"]["CheckpointStates"]["batches_per_epoch"] = 6

@@ -1,4 +1,4 @@
-"""The learning-rate schedule against the recipe's closed form."""
+"""The learning-rate schedule equals the closed form of the recipe."""
 
 import math
 from itertools import pairwise
@@ -33,7 +33,7 @@ def test_paper_recipe():
     assert lr[250] == pytest.approx(1e-6)
 
 
-def test_denoising_stops_short_of_the_final_rate():
+def test_denoising_recipe_ends_above_the_final_rate():
     lr = rates(80, extra_period=40)
     assert lr[80] == pytest.approx(cosine(77, 117))
     assert lr[80] > 2e-5

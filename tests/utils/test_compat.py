@@ -1,8 +1,11 @@
 """Private names of other libraries still mean what ``utils/compat.py`` takes them to mean."""
 
+import ast
 import math
+import re
 import warnings
 from datetime import timedelta
+from pathlib import Path
 
 import optuna
 import pytest
@@ -19,7 +22,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard.summary import scalar
 
+import mprnet_lit
 from mprnet_lit.utils import compat
+
+SOURCES = Path(mprnet_lit.__file__).parents[1]
 
 
 def trainer(*callbacks, **options):
@@ -185,3 +191,20 @@ def test_a_trial_is_reopened_by_its_identifier():
     again = optuna.trial.Trial(study, compat.trial_id(trial))
     again.set_user_attr("x", 1)
     assert study.trials[0].user_attrs == {"x": 1}, "FrozenTrial._trial_id"
+
+
+def test_other_modules_use_no_private_names():
+    found = []
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute):
+                owner = node.value.id if isinstance(node.value, ast.Name) else ""
+                names = [] if owner in ("self", "cls") else [node.attr]
+            elif isinstance(node, ast.ImportFrom):
+                names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            else:
+                continue
+            private = [n for n in names if re.fullmatch(r"_(?!_)(?!exit$).*", n)]
+            if private and path.name != "compat.py":
+                found.append(f"{path.name}:{node.lineno}: {private}")
+    assert found == []

@@ -27,7 +27,7 @@ def test_old_import_statements_work_in_a_new_process():
         "from mprnet_lit.data.images import read_image\n"
         "import mprnet_lit.tracking.summary\n"
         "from mprnet_lit import tracking, schedule\n"
-        "print(MultiStageLoss.__module__, tracking.Summary.__module__, schedule.build_schedule)"
+        "print(MultiStageLoss.__module__, tracking.Summary.__module__, schedule.WarmupCosine)"
     )
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True

@@ -11,23 +11,23 @@ __all__ = ["MISSING"]
 T = TypeVar("T")
 
 MOST_OF_A_RECORD = 2**18
-"""Bytes of a configuration, a summary or the record of an environment."""
+"""Largest size in bytes of a configuration, a summary or an ``environment.json``."""
 _LARGEST = 1e300
-"""Numbers beyond it are not used: some sum or rounding of them would not be finite."""
+"""Largest number that is used; sums of larger ones may not be finite."""
 
 
 def read_json(path: Path, most: int = MOST_OF_A_RECORD) -> tuple[dict[str, Any], str]:
-    """Return a JSON object, and what is wrong with the file in words; then the object is empty."""
+    """Return a JSON object, and the reason why it can't be read (then the object is empty)."""
     return _attempt(lambda: reading.read_json(path.parent, path.name, most), {})
 
 
 def read_yaml(folder: Path, name: str) -> tuple[Any, str]:
-    """Return the content of a YAML file below a folder, or ``None`` and what is wrong in words."""
+    """Return the content of a YAML file, and the reason why it can't be read (then ``None``)."""
     return _attempt(lambda: reading.read_yaml(folder, name, MOST_OF_A_RECORD), None)
 
 
 def read_text(path: Path) -> str:
-    """Return the beginning of a text file, or what is wrong with it."""
+    """Return the start of a text file, or the reason why it can't be read."""
     text, damage = _attempt(lambda: reading.read_text(path.parent, path.name), "")
     return f"{path.name} {damage}" if damage else text
 
@@ -40,7 +40,7 @@ def _attempt(read: Callable[[], T], empty: T) -> tuple[T, str]:
 
 
 def modified(path: Path) -> float | None:
-    """Return when a file was last written; ``None`` if it is not there."""
+    """Return the modification time of a file; ``None`` for a missing file."""
     try:
         return path.lstat().st_mtime
     except OSError:
@@ -48,7 +48,7 @@ def modified(path: Path) -> float | None:
 
 
 def overrides(content: Any) -> dict[str, Any]:
-    """Return what the lines of an ``overrides.yaml`` set."""
+    """Return the values that the lines of an ``overrides.yaml`` set, by key."""
     found = {}
     for line in content if isinstance(content, list) else ():
         key, equals, value = str(line).partition("=")
@@ -58,7 +58,7 @@ def overrides(content: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return what a text means to Hydra: a number, a truth value, null; else the text."""
+    """Return the value that Hydra reads from a text: a number, a boolean, ``None``, or a text."""
     if not isinstance(value, str):
         return value
     words: dict[str, Any] = {"true": True, "false": False, "null": None}
@@ -73,13 +73,13 @@ def plain(value: Any) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a number of at most 1e300, neither NaN nor a truth value."""
+    """Return whether a value is a number of at most 1e300, not NaN and not a boolean."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and -_LARGEST <= value <= _LARGEST
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return a tree's leaves by dotted keys; a list of plain values is a leaf."""
+    """Return the leaves of a tree by dotted key; a list of plain values is a leaf."""
     if isinstance(node, dict):
         children = list(node.items())
     elif isinstance(node, list) and any(isinstance(child, dict | list) for child in node):

@@ -1,4 +1,4 @@
-"""Folders of runs: their names, and the newest one of the same configuration."""
+"""Run folders: file names, fingerprint, lock, and the search for a run of a configuration."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ SUMMARY = "summary.json"
 SWEEP = "sweep.json"
 """File with the trials of an Optuna sweep, in the folder of the sweep."""
 OBJECTIVES = "objectives.json"
-"""What a trial of Optuna is measured by."""
+"""File with the values of the objectives of an Optuna trial."""
 ERROR = "error.txt"
 """File with the error message of a run that failed."""
 HOW_IT_ENDS = (
@@ -37,7 +37,7 @@ HOW_IT_ENDS = (
     "callbacks.stop_on_signal",
     "callbacks.skip_nonfinite.max_consecutive",
 )
-"""Keys that do not change the result of a training below other top-level keys."""
+"""Further keys that do not change the result of a training."""
 
 
 class Nearest(NamedTuple):
@@ -53,7 +53,7 @@ class Nearest(NamedTuple):
 
 
 def settings(config: DictConfig) -> dict[str, Any]:
-    """Return all settings that decide what a run computes.
+    """Return the settings that determine the result of a training.
 
     Interpolations are resolved, except those that use an environment variable or a setting that
     does not count: a run may be resumed with other folders and on another number of machines.
@@ -68,14 +68,14 @@ def settings(config: DictConfig) -> dict[str, Any]:
 
 
 def fingerprint(config: DictConfig) -> str:
-    """Return a digest of the settings that decide what a run computes."""
+    """Return a digest of the settings that determine the result of a training."""
     return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()
 
 
 def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> None:
     """Write the file by which ``resume=auto`` finds a run, and remove an earlier error message.
 
-    The order in which runs were started or resumed is counted: clocks may be set back.
+    The file numbers the runs in the order of their starts, as clocks may be set back.
 
     Args:
         config: configuration of the command.
@@ -115,7 +115,7 @@ def check_version(folder: Path) -> None:
 
 
 def is_own(checkpoint: Path, folder: Path) -> bool:
-    """Tell whether a checkpoint is in the checkpoint folder of a run."""
+    """Return whether a checkpoint is in the checkpoint folder of a run."""
     return checkpoint.parent.resolve() == (folder / LAST).parent.resolve()
 
 
@@ -153,7 +153,7 @@ def refuse_existing(folder: Path, resume: Any) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing into a folder at the same time; makes the folder.
+    """Create a folder if needed, and lock it against writes by other processes.
 
     Raises:
         RefusedError: another process holds the lock on ``folder``.
@@ -166,9 +166,9 @@ def held(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise RefusedError(
-            f"another process is at work in {folder}: wait until it has ended, or stop it"
+            f"another process is using {folder}: wait until it has ended, or stop it"
         ) from error
-    except NotImplementedError:  # this file system has no locks
+    except NotImplementedError:  # the file system has no locks
         pass
     try:
         yield
@@ -199,7 +199,7 @@ def find_run(config: DictConfig, upgrade: "Upgrade") -> Path | None:
 
 
 def nearest(config: DictConfig) -> Nearest | None:
-    """Return the run whose settings differ least from the command's, the newest of several."""
+    """Return the run whose settings differ least from those of the command; newer runs win."""
     from mprnet_lit.runs.files import flatten
 
     values = settings(config)
@@ -228,27 +228,27 @@ def _recorded(path: Path) -> tuple[str | None, int]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """Return the content of a run's record; empty if the file is damaged or not ours."""
+    """Return the content of the record of a run; empty for a damaged or foreign file."""
     from mprnet_lit.runs.files import read_json
 
     return read_json(path)[0]
 
 
 def _process_number() -> int:
-    """Return the rank that torchrun or SLURM gave to this process."""
+    """Return the rank of this process as set by torchrun or SLURM."""
     env = os.environ
     several = int(env.get("SLURM_NTASKS") or 1) > 1
     return int(env.get("RANK") or (env.get("SLURM_PROCID") if several else None) or 0)
 
 
 def restarted() -> bool:
-    """Tell whether torchrun or SLURM has started this same job again."""
+    """Return whether torchrun or SLURM has restarted this job."""
     counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
     return any(int(os.environ.get(name) or 0) > 0 for name in counts)
 
 
 def run_stamp() -> str:
-    """Return the name of a new run's folder, the same in every process of one launch."""
+    """Return the name of the folder of a new run, the same in all processes of a training."""
     env = os.environ
     if env.get("SLURM_JOB_ID") and int(env.get("SLURM_NTASKS", 1)) > 1:
         return f"slurm-{env['SLURM_JOB_ID']}"
@@ -256,7 +256,7 @@ def run_stamp() -> str:
     if run_id := env.get("TORCHELASTIC_RUN_ID"):
         if run_id != "none":
             return f"torchrun-{run_id}"
-        # torchrun with no --rdzv-id: its processes on one machine share a parent.
+        # Without --rdzv-id, the processes of torchrun on one machine share a parent.
         started = psutil.Process(os.getppid()).create_time()
-    milliseconds = int(started % 1 * 1000)  # runs may start in one second
+    milliseconds = int(started % 1 * 1000)  # two runs may start in the same second
     return time.strftime(f"%Y-%m-%d_%H-%M-%S-{milliseconds:03d}", time.localtime(started))

@@ -1,4 +1,4 @@
-"""What a run was made of: the resolved configuration, versions, code revision, machine."""
+"""Provenance of a run: resolved configuration, versions, code revision, machine."""
 
 import json
 import os
@@ -36,9 +36,9 @@ _PACKAGES = (
 
 
 def save_provenance(config: DictConfig, folder: Path) -> None:
-    """Write ``config.yaml`` and ``environment.json`` into the run's folder, without credentials.
+    """Write ``config.yaml`` and ``environment.json`` into the folder of a run.
 
-    The configuration is resolved but for what environment variables say.
+    Credentials are masked. Interpolations of environment variables are not resolved.
     """
     values = OmegaConf.create(recorded(config))
     write_whole(folder / CONFIG, OmegaConf.to_yaml(values).encode())

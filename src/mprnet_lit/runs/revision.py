@@ -1,4 +1,4 @@
-"""The revision of the code that runs, read without git: its settings can name programs to start."""
+"""Revision of the running code, read without git, whose settings can name programs to start."""
 
 import hashlib
 import re
@@ -11,16 +11,16 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _PROJECT = "mprnet_lit"
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _MOST = 2**24
-"""Bytes of a repository's list of packed references."""
+"""Largest size in bytes of the packed references of a repository."""
 
 
 def git_revision(package: Path = _PACKAGE) -> str | None:
-    """Return the commit that is checked out around the package, if the checkout is this project's.
+    """Return the commit of the checkout that contains the package; ``None`` outside a checkout.
 
-    No program is started, and nothing but the names of commits is taken from the repository.
+    No program is started, and only names of commits are read from the repository.
 
     Args:
-        package: folder of the package.
+        package: directory of the package.
     """
     top = package.parents[1]
     if package.relative_to(top).parts != ("src", _PROJECT) or not _is_project(top):
@@ -29,7 +29,7 @@ def git_revision(package: Path = _PACKAGE) -> str | None:
         folder = _git_folder(top)
         head = _text(folder, "HEAD")
         common = folder
-        if (folder / "commondir").exists():  # of a worktree, whose branches lie in the first one
+        if (folder / "commondir").exists():  # a worktree; its branches are in the main repository
             common = (folder / _text(folder, "commondir")).resolve()
         return _commit(folder, common, head)
     except (NotReadableError, OSError, ValueError):
@@ -37,7 +37,7 @@ def git_revision(package: Path = _PACKAGE) -> str | None:
 
 
 def source_digest(package: Path = _PACKAGE) -> str:
-    """Return a digest of the package's Python files, by which runs of the same code are known."""
+    """Return a digest of the Python files of the package, which identifies the code."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0")
@@ -54,7 +54,7 @@ def _is_project(top: Path) -> bool:
 
 
 def _git_folder(top: Path) -> Path:
-    """Return the folder of the repository; a worktree or a submodule has a file that names it."""
+    """Return the directory of the repository, which worktrees and submodules name in a file."""
     place = top / ".git"
     if place.is_dir():
         return place

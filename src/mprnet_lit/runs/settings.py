@@ -1,4 +1,4 @@
-"""The settings of a run as they are written: without credentials, and without the environment's."""
+"""Recorded settings of a run, without credentials and environment variables."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,14 +20,13 @@ _HYDRA = ("config.yaml", "overrides.yaml", "hydra.yaml")
 
 
 def recorded(config: DictConfig, *, numbers: bool = False) -> dict[str, Any]:
-    """Return a configuration resolved but for what the environment says, with credentials hidden.
+    """Return a resolved configuration with masked credentials.
 
-    A value that comes from an environment variable, directly or through another key, stays the
-    interpolation that it is written as.
+    A value from an environment variable, directly or through another key, stays an interpolation.
 
     Args:
         config: configuration of a command.
-        numbers: whether numbers and truth values are resolved wherever they come from.
+        numbers: whether to resolve numbers and booleans from environment variables too.
     """
     with _traced() as used:
         values = _record(config, used, numbers)
@@ -45,13 +44,13 @@ def masked(values: dict[str, Any], resolved: Any) -> dict[str, Any]:
 
 
 def mask_hydras_records(config: HydraConf) -> None:
-    """Hide the credentials in what Hydra wrote of a command into its folder, or that of its sweep.
+    """Mask the credentials in the files that Hydra wrote into the folder of a run or a sweep.
 
     Args:
-        config: Hydra's own configuration, of the key ``hydra``.
+        config: configuration of Hydra, under the key ``hydra``.
 
     Raises:
-        UserError: a record that holds credentials can't be replaced.
+        UserError: a file with credentials can't be replaced.
     """
     places = [Path(config.sweep.dir) / "multirun.yaml"]
     if config.output_subdir is not None:
@@ -67,8 +66,8 @@ def mask_hydras_records(config: HydraConf) -> None:
 
 
 def overrides_as_written() -> list[str]:
-    """Return the overrides of this command; Hydra would resolve the interpolations in them."""
-    # Typed as the configuration below "hydra", which it holds.
+    """Return the overrides of this command with unresolved interpolations."""
+    # The type of HydraConfig().cfg is that of its child "hydra".
     hydra: Any = HydraConfig.instance().cfg
     written: Any = OmegaConf.to_container(hydra.hydra.overrides.task, resolve=False)
     return [str(override) for override in written]
@@ -104,7 +103,7 @@ def _marked(node: Any, apart: bool) -> Any:
 
 @contextmanager
 def _traced() -> Iterator[list[str]]:
-    """Yield a list that gets the name of each environment variable that an interpolation reads."""
+    """Yield a list to which each read of an environment variable appends its name."""
     used: list[str] = []
 
     def read(name: str, *default: str | None) -> str | None:
@@ -141,17 +140,17 @@ def _child(node: DictConfig | ListConfig, key: Any, used: list[str], numbers: bo
 
 
 def _written(node: DictConfig | ListConfig) -> Any:
-    """Return a node with its interpolations as they are written."""
+    """Return a node with unresolved interpolations."""
     return OmegaConf.to_container(node, resolve=False)
 
 
 def _replace(value: Any, hidden: set[str]) -> Any:
-    """Hide texts wherever they stand."""
+    """Replace texts everywhere in a value."""
     if isinstance(value, dict):
         return {key: _replace(child, hidden) for key, child in value.items()}
     if isinstance(value, list):
         return [_replace(child, hidden) for child in value]
     if isinstance(value, str):
-        for text in sorted(hidden, key=len, reverse=True):  # one may hold another
+        for text in sorted(hidden, key=len, reverse=True):  # one may contain another
             value = value.replace(text, HIDDEN)
     return value

@@ -1,4 +1,4 @@
-"""Writing checkpoints atomically, and reading them without running code or trusting their types."""
+"""Atomic writing of checkpoints, and reading with checks of all types."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ from mprnet_lit.weights import RECORD, Info
 from mprnet_lit.weights.tensors import is_plain, read_tensors
 
 AVERAGED = "current_model_state"
-"""Key of the current weights in a checkpoint whose ``state_dict`` is their average."""
+"""Key of the current weights in a checkpoint whose ``state_dict`` is the average."""
 _WEIGHTS = ("state_dict", AVERAGED, "averaging_state")
 _MOST = 2**53
 """Largest count that is accepted."""
@@ -60,7 +60,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"can't write the checkpoint {path}: {culprit} is a link or a special file: remove "
                 "it, or set paths.runs to the folder that it points to"
             )
-        content = BytesIO()  # in memory, as torch's own writer hides why writing failed
+        content = BytesIO()  # the writer of torch hides the reason of a failure
         states = {k: without_folders(v) for k, v in checkpoint.get("callbacks", {}).items()}
         torch.save(checkpoint | {"callbacks": states}, content)
         write_whole(
@@ -72,7 +72,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.written.add(path)
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
-        """Return a checkpoint's content, checked by :func:`read_checkpoint`."""
+        """Return the content of a checkpoint, checked by :func:`read_checkpoint`."""
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
@@ -87,7 +87,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def without_folders(state: Any) -> Any:
     """Return a callback's state with absolute paths replaced by the names of their files.
 
-    Checkpoints are passed on as weights, so they must not contain the author's paths.
+    Checkpoints are shared as weights, so they must not contain paths of this machine.
     """
     if isinstance(state, dict):
         return {without_folders(key): without_folders(value) for key, value in state.items()}
@@ -97,7 +97,7 @@ def without_folders(state: Any) -> Any:
 
 
 def is_regular(path: Path) -> bool:
-    """Tell whether a path is a regular file, not a link to one."""
+    """Return whether a path is a regular file, not a link."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except (OSError, ValueError):
@@ -105,10 +105,13 @@ def is_regular(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a training checkpoint: only tensors and plain values, so that no code runs.
+    """Read a training checkpoint, of which only tensors and plain values are read.
+
+    No code in the file runs.
 
     Raises:
-        UserError: there is no such file, or it is not a training checkpoint of this project.
+        UserError: the file is missing, is not a training checkpoint of this project, or has a newer
+            format.
     """
     refusal = (
         f"{path} is not a training checkpoint of mprnet_lit, or it is damaged; "
@@ -117,7 +120,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = read_tensors(path)
     except FileNotFoundError as error:
-        raise UserError(f"there is no checkpoint {path}: check the path in resume") from error
+        raise UserError(f"the checkpoint {path} does not exist: check the path") from error
     except UserError:  # a pipe, for example
         raise
     except Exception as error:  # torch.load fails in as many ways as a file can be wrong
@@ -126,12 +129,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         check_format(path, content.get(RECORD))
     try:
         return _checked(content)
-    except Exception as error:  # so can values of another type
+    except Exception as error:  # so do values of a wrong type
         raise UserError(refusal) from error
 
 
 def read_info(content: Mapping[str, Any]) -> Info:
-    """Return the record of a checkpoint: its training and the metrics of its last validation."""
+    """Return the metadata of a checkpoint: settings of its training and its last metrics."""
     return Info.of(content[RECORD])
 
 
@@ -146,7 +149,7 @@ def matching(template: Any, value: Any) -> Any:
     """
     if isinstance(template, dict):
         if not isinstance(value, dict):
-            raise ValueError(f"{value!r:.40} instead of several values")
+            raise ValueError(f"{value!r:.40} instead of a mapping")
         return {k: matching(t, value[k]) if k in value else t for k, t in template.items()}
     if isinstance(template, Tensor):
         fits = isinstance(value, Tensor) and value.shape == template.shape and is_plain(value)
@@ -175,9 +178,9 @@ def _checked(content: Any) -> dict[str, Any]:
     callbacks = content.setdefault("callbacks", {})
     _rename_states(callbacks)
     if not all(isinstance(k, str) and isinstance(v, dict) for k, v in callbacks.items()):
-        raise TypeError("the callbacks' states are not mappings")
+        raise TypeError("the states of callbacks are not mappings")
     if not isinstance(content.setdefault("RestorationDataModule", {}), dict):
-        raise TypeError("the data's state is not a mapping")
+        raise TypeError("the state of the data is not a mapping")
     _reopen_epoch(content)
     return dict(content)
 
@@ -192,9 +195,9 @@ def _rename_states(callbacks: dict[str, Any]) -> None:
 
 
 def _reopen_epoch(content: dict[str, Any]) -> None:
-    """Mark an epoch that a limit of steps or time cut short as unfinished.
+    """Mark an epoch that ended early, at a limit of steps or time, as unfinished.
 
-    Lightning marks it as complete and would skip the rest of it.
+    Lightning marks such an epoch as complete and would skip its remaining batches.
     """
     loop = content["loops"]["fit_loop"]
     epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]["current"]

@@ -84,7 +84,7 @@ def _open(logger: Logger, config: DictConfig) -> None:
 
 
 def _build(name: str, settings: DictConfig, config: DictConfig) -> Logger:
-    target = str(settings._target_).rpartition(".")[2]
+    target = str(settings["_target_"]).rpartition(".")[2]
     folder = Path(config.paths.run).resolve()
     name_of_run = f"{folder.parent.name}/{folder.name}"
     extra: dict[str, Any] = {}

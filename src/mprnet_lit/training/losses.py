@@ -10,7 +10,7 @@ from mprnet_lit.utils.checks import require, require_batch, require_number, requ
 from mprnet_lit.utils.errors import UserError
 
 EPS = 1e-3
-"""The Charbonnier loss's epsilon: 1e-3 in the paper, for images in [0, 1]."""
+"""Epsilon of the Charbonnier loss in the paper, for images in [0, 1]."""
 
 
 class CharbonnierLoss(nn.Module):
@@ -22,7 +22,7 @@ class CharbonnierLoss(nn.Module):
         self.eps = eps
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compare two tensors of one shape; returns a scalar.
+        """Return the loss of two tensors of the same shape, a scalar.
 
         Raises:
             UserError: the shapes differ.
@@ -42,9 +42,9 @@ class CharbonnierLoss(nn.Module):
 class EdgeLoss(nn.Module):
     """Charbonnier loss between the Laplacians of two images (equation 3).
 
-    The Laplacian is the image minus its reconstruction from a Gaussian pyramid one level deep,
-    with the 5x5 binomial-like kernel [.05 .25 .4 .25 .05] and replicated borders. It is linear, so
-    that of the difference is the difference of both.
+    The Laplacian is the image minus its reconstruction from a Gaussian pyramid of one level, with
+    the 5x5 binomial-like kernel [.05 .25 .4 .25 .05] and replicated borders. It is linear, so the
+    loss is computed on the difference of the images.
     """
 
     def __init__(self, eps: float = EPS) -> None:
@@ -55,7 +55,7 @@ class EdgeLoss(nn.Module):
         self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compare two images (B, C, H, W); returns a scalar.
+        """Return the loss of two images (B, C, H, W), a scalar.
 
         Raises:
             UserError: the shapes differ, or are not (B, C, H, W).
@@ -84,13 +84,12 @@ class EdgeLoss(nn.Module):
 class MultiStageLoss(nn.Module):
     """Sum over the stages of Charbonnier + ``edge_weight`` * Edge (equation 2).
 
-    Computed in float32 whatever the precision of the predictions.
+    The loss is computed in float32, also for predictions of lower precision.
 
     Args:
-        edge_weight: weight of the edge loss: 0.05 for deblurring and deraining, 0 to leave it out
-            for denoising.
-        clamp: clamp the predictions to [0, 1] first, as the denoising recipe does.
-        eps: the Charbonnier loss's epsilon.
+        edge_weight: weight of the edge loss: 0.05 for deblurring and deraining, 0 for denoising.
+        clamp: whether to clamp the predictions to [0, 1] first, as for denoising.
+        eps: epsilon of the Charbonnier loss.
     """
 
     def __init__(self, edge_weight: float = 0.05, clamp: bool = False, eps: float = EPS) -> None:
@@ -102,11 +101,11 @@ class MultiStageLoss(nn.Module):
         self.edge = EdgeLoss(eps)
 
     def forward(self, stages: Sequence[Tensor], target: Tensor) -> Tensor:
-        """Compare each stage's (B, C, H, W) with ``target`` of that shape; returns a scalar."""
+        """Return the loss, a scalar, of stages and a target (B, C, H, W)."""
         return self.parts(stages, target)[0]
 
     def parts(self, stages: Sequence[Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, and what each stage has in it, (S,), without gradients.
+        """Return the loss, and the share of each stage in the loss, (S,), without gradients.
 
         Raises:
             UserError: ``stages`` is empty or not a sequence, or a stage has another shape than
@@ -121,7 +120,7 @@ class MultiStageLoss(nn.Module):
         target = target.float()
         with torch.autocast(target.device.type, enabled=False):
             predictions = (s.float().clamp(0, 1) if self.clamp else s.float() for s in stages)
-            # On the batch axis: the mean over all is the mean of the stages' means.
+            # Concatenated on the batch axis: the total mean is the mean of the stages' means.
             differences = torch.cat([prediction - target for prediction in predictions])
             pixels = self.charbonnier.each(differences)
             loss, each = pixels.mean(), _means(pixels, len(stages))
@@ -133,5 +132,5 @@ class MultiStageLoss(nn.Module):
 
 
 def _means(pixels: Tensor, count: int) -> Tensor:
-    """Return the mean of each of ``count`` equal parts of the batch, without gradients."""
+    """Return the means of ``count`` equal parts of the batch, without gradients."""
     return pixels.detach().reshape(count, -1).mean(1)

@@ -1,4 +1,4 @@
-"""The LightningModule: steps, metrics, optimiser and schedule, one narrow method each."""
+"""The LightningModule: training and validation steps, metrics, optimizer and schedule."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -22,11 +22,11 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import RECORD, Info
 
 RESTORATIONS = ("degraded", "stage1", "stage2", "stage3")
-"""What validation compares with the target: the input, then each stage."""
+"""Names of the images that validation compares with the target: the input, then each stage."""
 
 
 TRAINED = ("train/loss", *(f"train/loss_stage{k}" for k in (1, 2, 3)), "train/psnr")
-"""What a training step measures."""
+"""Scalars of a training step."""
 
 
 class Batch(TypedDict):
@@ -45,16 +45,17 @@ class RestorationModule(LightningModule):
     """Trains an MPRNet with the summed loss of its stages.
 
     Args:
-        model: the network; it returns a tuple of stages.
-        loss: takes the stages and the target.
-        optimizer: makes the optimiser from the parameters.
+        model: network that returns a tuple of stages.
+        loss: loss of the stages and the target.
+        optimizer: function that builds the optimizer for parameters.
         schedule: builder of the learning-rate schedule.
-        mixup_alpha: MixUp's Beta(alpha, alpha); 0 for none (Zhang et al., arXiv 1710.09412).
-        mixup_after_epoch: epochs before MixUp starts.
-        channels_last: keep tensors in NHWC memory order.
-        compile: compile the network's blocks.
-        gradient_checkpointing: trade time for memory.
-        seed: of MixUp's draws, which depend on nothing else but the step and the rank.
+        mixup_alpha: alpha of MixUp's distribution Beta(alpha, alpha); 0 turns MixUp off (Zhang et
+            al., arXiv 1710.09412).
+        mixup_after_epoch: number of epochs before MixUp starts.
+        channels_last: whether tensors have NHWC memory order.
+        compile: whether to compile the blocks of the network.
+        gradient_checkpointing: whether to save memory by gradient checkpointing.
+        seed: seed of MixUp, whose random numbers depend only on it, the step and the rank.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class RestorationModule(LightningModule):
         self.compiled = compile
         self.seed = seed
         self.info = Info()
-        """What is kept with the weights, besides the metrics."""
+        """Metadata for the checkpoints; the metrics are added when one is saved."""
         model.set_gradient_checkpointing(gradient_checkpointing)
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         if compile:
@@ -99,7 +100,7 @@ class RestorationModule(LightningModule):
         )
 
     def forward(self, degraded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Restore (B, 3, H, W) in [0, 1] of any size; returns the three stages, not clamped."""
+        """Restore images (B, 3, H, W) in [0, 1] of any size; returns three unclamped stages."""
         height, width = degraded.shape[-2:]
         padded = pad_to_multiple(degraded).contiguous(memory_format=self.memory_format)
         one, two, three = self.model(padded)
@@ -119,7 +120,7 @@ class RestorationModule(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Measure the degraded input and every stage; returns them by their names."""
+        """Measure the degraded input and every stage; returns these images by name."""
         target, weight = batch["target"], batch["weight"]
         restored = dict(
             zip(RESTORATIONS, (batch["degraded"], *self(batch["degraded"])), strict=True)
@@ -130,20 +131,20 @@ class RestorationModule(LightningModule):
         return restored
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over all images on all devices; ``val/psnr`` is the last stage's."""
+        """Log the means over all images on all devices; ``val/psnr`` is that of the last stage."""
         values = {name: self._mean(name).compute() for name in self.quality}
         values |= {metric: values[f"{metric}_stage3"] for metric in ("psnr", "ssim")}
         values["psnr_gain"] = values["psnr"] - values["psnr_degraded"]
-        # Every process has computed the same mean over all of them: nothing is left to reduce.
+        # compute() has already reduced the means over all processes.
         self.log_dict({f"val/{name}": value for name, value in values.items()}, sync_dist=False)
         for name in self.quality:
             self._mean(name).reset()
 
     def configure_optimizers(self) -> Any:
-        """Return the optimiser and the warm-up cosine schedule.
+        """Return the optimizer and the warm-up cosine schedule.
 
         Raises:
-            UserError: the optimiser refuses its settings, or the training has no end.
+            UserError: the optimizer rejects its settings, or the training has no limit.
         """
         try:
             optimizer = self.make_optimizer(self.model.parameters())
@@ -152,7 +153,7 @@ class RestorationModule(LightningModule):
         steps = self.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
             raise UserError(
-                "the learning rate's schedule needs the length of the training: set "
+                "the learning-rate schedule needs the length of the training: set "
                 "trainer.max_epochs or trainer.max_steps to a number above 0"
             )
         per_epoch = -(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
@@ -166,7 +167,7 @@ class RestorationModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep with the weights what they are, and what validation last measured."""
+        """Add the metadata of the weights and the metrics of the last validation."""
         metrics = {
             name: value.item()
             for name, value in self.trainer.callback_metrics.items()
@@ -178,7 +179,7 @@ class RestorationModule(LightningModule):
         return cast(MeanMetric, self.quality[name])
 
     def _mixup(self, degraded: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Blend each pair with another of the batch, both images alike."""
+        """Blend each pair of the batch with another pair, both images alike."""
         if not self.mixup_alpha or self.current_epoch < self.mixup_after_epoch:
             return degraded, target
         rng = np.random.default_rng(
@@ -194,9 +195,13 @@ class RestorationModule(LightningModule):
 
 
 def logs_this_step(trainer: Trainer, done: bool = False) -> bool:
-    """Tell whether the scalars of the step in hand go into the dashboards: the same on all devices.
+    """Return whether the scalars of the current step are logged; the same on all devices.
 
-    The last step's do, and every ``trainer.log_every_n_steps``-th's; ``done`` once it is taken.
+    Every ``trainer.log_every_n_steps``-th step and the last step are logged.
+
+    Args:
+        trainer: trainer of the module.
+        done: whether the optimizer has already taken the step.
     """
     step = trainer.global_step + (not done)
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""One function for each kind of record, which puts it into a dashboard in that one's own way.
+"""Logging of scalars, images, settings and weights to each kind of logger.
 
-A dashboard that fails, for want of space, say, is left out from then on with one sentence: the
-training goes on.
+A logger that fails, for example on a full disk, is disabled with one warning, and the training
+continues.
 """
 
 import math
@@ -13,34 +13,29 @@ from typing import Any
 from weakref import WeakSet
 
 import numpy as np
-from lightning import Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
 from PIL import Image
 
-from mprnet_lit.utils.compat import logged_step, write_summary
+from mprnet_lit.utils.compat import write_summary
 from mprnet_lit.utils.masking import mask_text
 from mprnet_lit.utils.text import printable
 
 Value = bool | int | float | str
-"""A setting that every dashboard can hold."""
+"""A value that every logger can store."""
 
 _FAILED: WeakSet[Logger] = WeakSet()
-
-
-def step_of(trainer: Trainer) -> int:
-    """Return the step under which Lightning logs its own scalars now."""
-    return logged_step(trainer)
+"""Loggers that are disabled."""
 
 
 def record_scalars(logger: Logger, values: Mapping[str, float], step: int) -> None:
-    """Record numbers by their names."""
+    """Log scalars by name."""
     logger.log_metrics(dict(values), step)
     logger.save()
 
 
 def record_image(logger: Logger, name: str, image: NDArray[np.uint8], step: int) -> None:
-    """Record an image (H, W, 3); CSV has no place for one."""
+    """Log an image (H, W, 3); CSV loggers skip it."""
     if isinstance(logger, TensorBoardLogger):
         attempt(logger, lambda: logger.experiment.add_image(name, image, step, dataformats="HWC"))
     elif isinstance(logger, WandbLogger):
@@ -53,9 +48,10 @@ def record_image(logger: Logger, name: str, image: NDArray[np.uint8], step: int)
 
 
 def record_settings(logger: Logger, settings: Mapping[str, Value]) -> None:
-    """Record what the run is made of: TensorBoard's hparams, MLflow's params, wandb's config.
+    """Log the settings of the run.
 
-    In CSV's folder it is ``hparams.yaml``.
+    They become the hparams of TensorBoard, the params of MLflow, the config of wandb, and the file
+    ``hparams.yaml`` of CSV.
     """
     values = dict(settings)
     if isinstance(logger, TensorBoardLogger):
@@ -67,9 +63,9 @@ def record_settings(logger: Logger, settings: Mapping[str, Value]) -> None:
 
 
 def record_weights(logger: Logger, path: Path) -> None:
-    """Record a file of weights as an artifact; for TensorBoard and CSV it lies in the run's folder.
+    """Log a weights file as an artifact of wandb or MLflow.
 
-    wandb's is not copied: ``wandb sync`` takes it from where it lies.
+    wandb does not copy the file: ``wandb sync`` uploads it from its folder.
     """
     if isinstance(logger, WandbLogger):
         attempt(logger, lambda: _wandb_weights(logger, path))
@@ -78,33 +74,33 @@ def record_weights(logger: Logger, path: Path) -> None:
 
 
 def guard(logger: Logger) -> None:
-    """Let whatever calls this dashboard survive its failures."""
+    """Make the methods of a logger raise no errors; see :func:`attempt`."""
     for name in ("log_metrics", "log_hyperparams", "save", "finalize"):
         setattr(logger, name, partial(attempt, logger, getattr(logger, name)))
 
 
 def attempt(logger: Logger, action: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """Do something with a dashboard; if that fails say so, and do nothing with it any more."""
+    """Call a function that uses a logger; if it fails, print a warning and disable the logger."""
     if logger in _FAILED:
         return
     try:
         action(*args, **kwargs)
-    except Exception as error:  # each has errors of its own, and none is worth a training
+    except Exception as error:  # each library has its own errors
         _FAILED.add(logger)
         print(
-            f"Warning: {title(logger)} can't record any more ({reason(error)}): the training goes "
-            "on without it",
+            f"Warning: {title(logger)} can't record any more ({reason(error)}): the training "
+            "continues without it",
             file=sys.stderr,
         )
 
 
 def title(logger: Logger) -> str:
-    """Return a dashboard's name."""
+    """Return the name of a logger, for messages."""
     return type(logger).__name__.removesuffix("Logger").replace("MLFlow", "MLflow")
 
 
 def reason(error: BaseException) -> str:
-    """Return an error's first line, or its class if it has none."""
+    """Return the first line of an error, or its class if the error has no message."""
     lines = str(error).strip().splitlines()
     return mask_text(printable(lines[0].rstrip(".:"))) if lines else type(error).__name__
 
@@ -114,7 +110,7 @@ def _tensorboard_settings(logger: TensorBoardLogger, settings: dict[str, Value])
 
     logger.hparams.update(settings)
     logger.save()
-    # The column of results in its table; the logger's own way would add a scalar to the curves.
+    # Adds a column for the result; log_hyperparams would add a scalar to the curves.
     for summary in hparams(settings, {"val/psnr": math.nan}):
         write_summary(logger, summary)
 
@@ -127,7 +123,7 @@ def _mlflow_settings(logger: MLFlowLogger, settings: dict[str, Value]) -> None:
         MAX_PARAMS_TAGS_PER_BATCH,
     )
 
-    # The logger's own way cuts values at 250 characters.
+    # log_hyperparams truncates values to 250 characters.
     params = [
         Param(name[:MAX_ENTITY_KEY_LENGTH], str(value)[:MAX_PARAM_VAL_LENGTH])
         for name, value in settings.items()

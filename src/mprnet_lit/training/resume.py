@@ -1,4 +1,4 @@
-"""Find the checkpoint that a training resumes from, and compare its settings with the command's."""
+"""Choice of the checkpoint to resume from, and comparison of its settings with the command."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,13 +36,13 @@ _FIXED = (
 """Keys that fix the batches, their order or the optimizer's state."""
 _FREE = (
     "data.augmentation",
-    "data.cache_gb",  # RestorationDataModule compares the order that follows from it
+    "data.cache_gb",  # RestorationDataModule compares the resulting order
     "data.num_workers",
     "data.on_error",
-    "data.val",  # with other validation images the best score starts anew
+    "data.val",  # with other validation images, the best score is reset
     "data.val_crop_size",
 )
-"""Keys below those of ``_FIXED`` that may change anyway."""
+"""Keys below those of ``_FIXED`` that may change."""
 _SHOWN = 4
 """Largest number of keys that a message names."""
 _SAID = ("optimizer", "schedule", "module", "trainer", "task.loss", "data.augmentation")
@@ -55,9 +55,9 @@ class Resumed:
 
     Attributes:
         path: file of the checkpoint.
-        position: its epoch and step, for people.
+        position: epoch and step of the checkpoint, for messages.
         changes: changed settings that take effect, as ``optimizer.lr 0.0002 -> 0.0001``.
-        is_complete: whether it already has all the epochs or steps that the command asks for.
+        is_complete: whether the checkpoint has all the epochs or steps of the command.
         data: state of the data module.
     """
 
@@ -123,16 +123,21 @@ def read(config: DictConfig, path: Path | None, size: Size) -> Resumed | None:
 
 
 def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, Any]) -> list[str]:
-    """Compare the command's settings with those of the checkpoint's training.
+    """Compare the settings of the command with those of the checkpoint.
 
     Settings that the checkpoint does not record are taken to be equal.
+
+    Args:
+        config: configuration of the command.
+        checkpoint: file of the checkpoint.
+        content: content of the checkpoint.
 
     Returns:
         changes that take effect, as ``optimizer.lr 0.0002 -> 0.0001``.
 
     Raises:
         RefusedError: a setting that can't change within a training differs, or the checkpoint has
-            more epochs or steps than the command asks for.
+            more epochs or steps than the command allows.
     """
     asked = flatten(OmegaConf.to_container(config, resolve=True))
     trained = upgraded(flatten(dict(read_info(content).config)), asked)
@@ -193,20 +198,20 @@ def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
         + (f". These changes have no effect: {changes}" if changes else ""),
     )
     owner = resumed.path.resolve().parent.parent
-    if not runs.is_own(resumed.path, owner):  # the checkpoint was moved out of its run
+    if not runs.is_own(resumed.path, owner):  # the checkpoint is outside a run folder
         return
     best = best_of(owner)
     if owner == folder and best and not (folder / SUMMARY).is_file():
-        write_summary(folder, best)  # the training was killed before it wrote the file
+        write_summary(folder, best)  # the training was killed before writing the file
     show(owner, best, console)
 
 
 def not_found(config: DictConfig, in_sweep: bool) -> str:
-    """Return one sentence on why ``resume=auto`` starts a new run.
+    """Return a sentence that explains why ``resume=auto`` starts a new run.
 
     Args:
         config: configuration of the command.
-        in_sweep: whether the command is a job of a sweep; its other jobs are not named.
+        in_sweep: whether the command is a job of a sweep; then no other job is named.
     """
     place = config.paths.runs
     nearest = runs.nearest(config)

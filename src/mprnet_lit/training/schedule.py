@@ -13,11 +13,11 @@ def warmup_cosine(progress: float, warmup: float, period: float, final_ratio: fl
     """Return the learning rate at ``progress`` as a fraction of the peak.
 
     Args:
-        progress: epochs done; fractions are allowed.
-        warmup: epochs of linear warm-up: the rate after k of them is (k + 1) / warmup, so that the
-            first epoch already learns.
-        period: epochs from the peak down to ``final_ratio`` along half a cosine.
-        final_ratio: final learning rate over the peak.
+        progress: number of epochs done, possibly fractional.
+        warmup: number of epochs of linear warm-up. The rate after k epochs is (k + 1) / warmup, so
+            it is above 0 in the first epoch.
+        period: number of epochs of the half cosine from the peak to ``final_ratio``.
+        final_ratio: ratio of the final learning rate to the peak.
 
     Raises:
         UserError: an argument is not a number, or it is negative.

@@ -1,4 +1,4 @@
-"""Trial training steps in a process of their own, which may run out of memory without harm."""
+"""Trial training steps in a separate process, where running out of memory is harmless."""
 
 import multiprocessing
 import time
@@ -16,20 +16,20 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import keep_freed_memory, peak_resident, training_device
 
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""The precisions that trials run in."""
+"""Data type of autocast by precision of the trainer."""
 _EVERY = 0.02
-"""Seconds between two looks at a trial's memory."""
+"""Seconds between two measurements of the memory of a trial."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One batch size's figures.
+    """Time and memory of training steps with one batch size.
 
     Attributes:
-        batch: patches.
-        checkpointing: whether gradients were checkpointed.
-        seconds: of each timed step.
-        peak: bytes of memory that the training grew by.
+        batch: number of patches.
+        checkpointing: whether gradient checkpointing was on.
+        seconds: duration of each timed step.
+        peak: memory of the training in bytes.
     """
 
     batch: int
@@ -39,10 +39,19 @@ class Trial:
 
 
 def run_trial(config: DictConfig, batch: int, checkpointing: bool, limit: float) -> Trial | None:
-    """Train a few steps of random patches in a new process; ``None`` if ``limit`` bytes are few.
+    """Train a few steps on random patches in a new process.
+
+    Args:
+        config: configuration of the command.
+        batch: number of patches.
+        checkpointing: whether to use gradient checkpointing.
+        limit: memory limit in bytes.
+
+    Returns:
+        the measurements; ``None`` if the memory limit is too small.
 
     Raises:
-        UserError: it failed for another reason.
+        UserError: a step failed for another reason.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -53,12 +62,12 @@ def run_trial(config: DictConfig, batch: int, checkpointing: bool, limit: float)
     assert process.pid is not None
     try:
         outcome = ours.recv()
-        if isinstance(outcome, int):  # what it holds before it trains, on a CPU
+        if isinstance(outcome, int):  # memory before the training, on a CPU
             while not ours.poll(_EVERY):
                 if _resident(process.pid) - outcome > limit:
                     process.kill()
             outcome = ours.recv()
-    except EOFError:  # killed, by us or by the system
+    except EOFError:  # killed, by this process or by the system
         outcome = None
     process.join()
     if isinstance(outcome, str):
@@ -69,7 +78,7 @@ def run_trial(config: DictConfig, batch: int, checkpointing: bool, limit: float)
 def _resident(pid: int) -> int:
     try:
         return int(psutil.Process(pid).memory_info().rss)
-    except psutil.NoSuchProcess:  # it has just ended
+    except psutil.NoSuchProcess:  # the process has just ended
         return 0
 
 
@@ -80,9 +89,9 @@ def _serve(end: Connection, *arguments: Any) -> None:
     except (MemoryError, torch.OutOfMemoryError):
         end.send(None)
     except Exception as error:
-        # The CPU's allocator has no class of its own for it.
-        short = "can't allocate memory" in str(error)
-        end.send(None if short else " ".join(str(error).split()))
+        # The CPU allocator raises a plain RuntimeError.
+        too_large = "can't allocate memory" in str(error)
+        end.send(None if too_large else " ".join(str(error).split()))
 
 
 def _trial(
@@ -97,7 +106,7 @@ def _trial(
         )
     model = build_model(config).model
     module = build_module(config, model, gradient_checkpointing=checkpointing)
-    # Without what the libraries hold, which doesn't grow with the batch.
+    # Without the memory of the libraries, which does not depend on the batch.
     before = psutil.Process().memory_info().rss - sum(p.nbytes for p in model.parameters())
     if device.type == "cpu":
         end.send(before)
@@ -117,7 +126,7 @@ def _trial(
         optimizer.step()
         if device.type != "cpu":
             torch.accelerator.synchronize()
-        if number:  # the first warms up
+        if number:  # the first step is a warm-up
             seconds.append(time.perf_counter() - started)
     if device.type == "cuda":
         return Trial(batch, checkpointing, seconds, float(torch.cuda.max_memory_reserved(device)))

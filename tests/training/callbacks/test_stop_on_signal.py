@@ -1,4 +1,4 @@
-"""Who is asked to start a stopped training again."""
+"""Requeueing of a training that a signal stopped."""
 
 import os
 import pickle
@@ -29,7 +29,7 @@ elif "{state}" == "refused":
 
 
 def fake_scontrol(folder, monkeypatch, state="RUNNING"):
-    """Put a ``scontrol`` that records its calls on PATH; returns what reads them."""
+    """Put a ``scontrol`` that records its calls on PATH; returns a function that reads them."""
     tools, calls = folder / "tools", folder / "scontrol.calls"
     tools.mkdir()
     script = tools / "scontrol"
@@ -47,7 +47,7 @@ def nowhere(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_slurm_is_asked_once(tmp_path, monkeypatch, number):
+def test_first_process_asks_slurm_to_requeue(tmp_path, monkeypatch, number):
     calls = fake_scontrol(tmp_path, monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     for rank in range(2):
@@ -55,7 +55,7 @@ def test_slurm_is_asked_once(tmp_path, monkeypatch, number):
     assert calls() == ["show job 4711", "requeue 4711"]
 
 
-def test_of_an_array_only_the_own_task_is_requeued(tmp_path, monkeypatch):
+def test_requeue_of_a_single_array_task(tmp_path, monkeypatch):
     calls = fake_scontrol(tmp_path, monkeypatch)
     for name, value in {"JOB_ID": "4711", "ARRAY_JOB_ID": "4711", "ARRAY_TASK_ID": "2"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
@@ -67,13 +67,15 @@ def test_of_an_array_only_the_own_task_is_requeued(tmp_path, monkeypatch):
     ("env", "number", "requeue"),
     [
         ({}, signal.SIGUSR1, True),  # not under SLURM
-        ({"SLURM_JOB_ID": "4711"}, signal.SIGUSR1, False),  # not wanted
+        ({"SLURM_JOB_ID": "4711"}, signal.SIGUSR1, False),  # turned off
         ({"SLURM_JOB_ID": "4711"}, signal.SIGINT, True),  # Ctrl-C
         ({"SLURM_JOB_ID": "4711", "SUBMITIT_EXECUTOR": "slurm"}, signal.SIGUSR1, True),
         ({"SLURM_JOB_ID": "4711", "SUBMITIT_EXECUTOR": "slurm"}, signal.SIGTERM, True),
     ],
 )
-def test_nobody_else_is(tmp_path, monkeypatch, env, number, requeue):
+def test_requeue_skipped_outside_slurm_and_after_ctrl_c(
+    tmp_path, monkeypatch, env, number, requeue
+):
     calls = fake_scontrol(tmp_path, monkeypatch)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
@@ -81,21 +83,21 @@ def test_nobody_else_is(tmp_path, monkeypatch, env, number, requeue):
     assert calls() == []
 
 
-def test_a_cancelled_job_stays_cancelled(tmp_path, monkeypatch):
+def test_canceled_job_is_not_requeued(tmp_path, monkeypatch):
     calls = fake_scontrol(tmp_path, monkeypatch, state="COMPLETING")
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     start_again(signal.SIGTERM, requeue=True)
     assert calls() == ["show job 4711"]
 
 
-def test_without_scontrol_the_user_is_told(tmp_path, monkeypatch, capsys):
+def test_failed_requeue_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     start_again(signal.SIGUSR1, requeue=True)
     assert "Can't requeue the job" in capsys.readouterr().err
 
 
-def test_submitit_has_its_signal_back_after_the_save(monkeypatch):
+def test_signal_of_submitit_is_raised_again_after_the_save(monkeypatch):
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     received = []
     before = signal.signal(signal.SIGUSR2, lambda number, _: received.append(number))
@@ -107,8 +109,8 @@ def test_submitit_has_its_signal_back_after_the_save(monkeypatch):
     assert received == [signal.SIGUSR2]
 
 
-def test_a_copy_of_a_signal_is_one_signal_and_a_later_one_is_obeyed(tmp_path, monkeypatch):
-    """torchrun passes on what the whole group of processes received already."""
+def test_copy_of_a_signal_is_ignored_and_a_later_signal_is_not(tmp_path, monkeypatch):
+    """torchrun forwards signals that the whole process group has already received."""
     stop = StopOnSignal(tmp_path)
     clock = iter([10.0, 10.2, 15.0])
     monkeypatch.setattr(f"{MODULE}.time.monotonic", lambda: next(clock))
@@ -123,7 +125,7 @@ def test_a_copy_of_a_signal_is_one_signal_and_a_later_one_is_obeyed(tmp_path, mo
         signal.signal(signal.SIGINT, before)
 
 
-def test_sigusr1_outside_of_a_cluster_saves_and_asks_nobody(tmp_path, monkeypatch):
+def test_sigusr1_outside_a_cluster_saves_without_requeue(tmp_path, monkeypatch):
     calls = fake_scontrol(tmp_path, monkeypatch)
     process = Forked(tmp_path, "data.val_crop_size=32", "trainer.max_epochs=500", "logger=none")
     try:
@@ -139,7 +141,7 @@ def test_sigusr1_outside_of_a_cluster_saves_and_asks_nobody(tmp_path, monkeypatc
 
 
 class Job:
-    """What a launcher gives to submitit: the same command, again after a requeue."""
+    """Job of submitit that runs the same command again after a requeue."""
 
     def __init__(self, arguments):
         self.arguments = arguments
@@ -179,7 +181,7 @@ def test_submitit_requeues_by_itself_after_our_save(tmp_path, monkeypatch):
     finally:
         job.cancel(check=False)
     assert output.count("Stopped by SIGUSR2 and saved") == 1
-    assert output.count("going on after step") == 1
+    assert output.count("resuming after step") == 1
     assert "epoch 4/4" in output
     assert calls() == []
 
@@ -191,13 +193,13 @@ def wait_for(done):
         time.sleep(0.05)
 
 
-def test_a_worker_can_hand_over_that_it_was_stopped():
+def test_stopped_can_be_pickled():
     stopped = pickle.loads(pickle.dumps(Stopped(15, 143, True)))
     assert (stopped.number, stopped.code, stopped.requeue) == (15, 143, True)
 
 
-def test_a_signal_while_a_job_is_being_made_stops_it(tmp_path, monkeypatch):
-    """In a sweep that has started other processes, which get the signal too."""
+def test_signal_during_the_preparation_of_a_job_stops_it(tmp_path, monkeypatch):
+    """The sweep has started another process, which receives the signal too."""
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     stop = StopOnSignal(tmp_path)
     with signals.passing_on():
@@ -205,7 +207,7 @@ def test_a_signal_while_a_job_is_being_made_stops_it(tmp_path, monkeypatch):
         assert other.wait(timeout=10) == -signal.SIGTERM
         monkeypatch.setattr(
             "mprnet_lit.training.callbacks.stop_on_signal._signals", lambda: []
-        )  # those of the tests stay
+        )  # the handlers of the tests stay
         stop.on_train_start(None, None)
         assert stop.received == signal.SIGTERM
         with pytest.raises(SystemExit, match="143"):

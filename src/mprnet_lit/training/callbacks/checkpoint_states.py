@@ -49,7 +49,7 @@ class CheckpointStates(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Check the states that Lightning is about to restore, and drop those that it must not."""
+        """Check the states before Lightning restores them, and drop those of the configuration."""
         loops = checkpoint["loops"]
         loops["fit_loop"] = matching(trainer.fit_loop.state_dict(), loops["fit_loop"])
         states, sample = checkpoint["callbacks"], _validation(trainer)
@@ -73,7 +73,7 @@ class CheckpointStates(Callback):
         self._optimizer_states = checkpoint["optimizer_states"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the configured hyperparameters, and check the optimizer's state against them."""
+        """Store the configured hyperparameters, and check the state of the optimizer."""
         self._groups = [
             [{k: v for k, v in group.items() if k != "params"} for group in o.param_groups]
             for o in trainer.optimizers
@@ -155,7 +155,7 @@ def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, sam
 
 
 def best_of(folder: Path, sample: Any = None) -> dict[str, float]:
-    """Return the metrics, epoch and step that a run's ``best.ckpt`` holds; empty without the file.
+    """Return metrics, epoch and step of the ``best.ckpt`` of a run; empty without the file.
 
     Args:
         folder: directory of the run.
@@ -179,13 +179,13 @@ def _validation(trainer: Trainer) -> Any:
 
 
 def _comparable(content: Mapping[str, Any], sample: Any) -> bool:
-    """Tell whether a checkpoint's scores are on the same validation images, as far as recorded."""
+    """Return whether the scores of a checkpoint are on the same validation images, if recorded."""
     data = content.get("RestorationDataModule")
     return sample is None or not isinstance(data, dict) or data.get("validation", sample) == sample
 
 
 def _known(callback: Callback) -> bool:
-    """Tell whether a callback's state always has the same keys."""
+    """Return whether the state of a callback always has the same keys."""
     own = type(callback).__module__.startswith("mprnet_lit.")
     lightnings = isinstance(callback, WeightAveraging | EarlyStopping | Timer)
     return (own or lightnings) and bool(callback.state_dict())
@@ -199,7 +199,7 @@ def check_moments(
     Args:
         state: state of each parameter by its index.
         optimizer: the configured optimizer.
-        make: function that makes such an optimizer of parameters.
+        make: function that builds such an optimizer for parameters.
 
     Raises:
         UserError: the state is that of another optimizer.
@@ -209,11 +209,11 @@ def check_moments(
     usual = _moments({p.shape: p for p in parameters}, make)
     for index, values in state.items():
         if type(index) is not int or not 0 <= index < len(parameters):
-            raise ValueError(f"there is no parameter {index!r:.20}")
+            raise ValueError(f"no parameter {index!r:.20}")
         expected = usual[parameters[index].shape]
         if set(values) != set(expected):
             raise UserError(
-                "the optimizer's state is that of another optimizer (it holds "
+                "the checkpoint has the state of another optimizer (it holds "
                 f"{', '.join(sorted(map(str, values)))}, and the configured one needs "
                 f"{', '.join(sorted(expected))}): use the optimizer that the checkpoint was "
                 "trained with, or start a new training from its weights with weights=PATH"
@@ -224,7 +224,7 @@ def check_moments(
 def _moments(
     shapes: Mapping[torch.Size, Tensor], make: Callable[[Iterable[nn.Parameter]], Optimizer]
 ) -> dict[torch.Size, dict[str, Any]]:
-    """Return the state that an optimizer has of a parameter of each shape after a step."""
+    """Return the state of an optimizer after one step, by shape of the parameter."""
     trial = {shape: nn.Parameter(torch.zeros_like(p)) for shape, p in shapes.items()}
     optimizer = make(trial.values())
     for parameter in trial.values():

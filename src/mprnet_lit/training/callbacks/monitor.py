@@ -1,4 +1,4 @@
-"""How fast a training goes, what it waits for, what it takes, and how large its gradients are."""
+"""Speed, memory use and gradient norm of a training."""
 
 import time
 from typing import Any
@@ -12,14 +12,14 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from mprnet_lit.training.module import Batch, logs_this_step
-from mprnet_lit.training.records import record_scalars, step_of
-from mprnet_lit.utils.compat import unscales_by_itself
+from mprnet_lit.training.records import record_scalars
+from mprnet_lit.utils.compat import logged_step, unscales_by_itself
 
 
 class Monitor(Callback):
     """Logs ``train/grad_norm`` and ``perf/*`` every ``trainer.log_every_n_steps`` steps.
 
-    Time in validation counts in none of them.
+    Time spent in validation does not count.
     """
 
     def __init__(self) -> None:
@@ -28,30 +28,30 @@ class Monitor(Callback):
         self.norm: Tensor | None = None
         self.stepped = False
         self.mark = 0.0
-        """When the last step, validation or epoch's beginning ended."""
+        """Time when the last step, validation or start of an epoch ended."""
         self._restart()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
-        psutil.cpu_percent()  # it tells what was used since the last call
+        """Start to count."""
+        psutil.cpu_percent()  # each call returns the use since the previous one
         self._restart()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave out what came between the epochs."""
+        """Exclude the time between epochs."""
         self.mark = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the validation out."""
+        """Exclude the time of the validation."""
         self.mark = time.perf_counter()
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Take the time since the last step for that of fetching the batch."""
+        """Count the time since the last step as time spent on fetching the batch."""
         self.waited += time.perf_counter() - self.mark
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """Measure the gradients, before they are clipped."""
+        """Measure the gradients before clipping."""
         self.stepped = True
         if trainer.loggers and logs_this_step(trainer):
             self.norm = gradient_norm(trainer, optimizer)
@@ -59,7 +59,7 @@ class Monitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
-        """Count the batch, and log after the steps that are to be logged."""
+        """Count the batch, and log after every ``trainer.log_every_n_steps``-th step."""
         now = time.perf_counter()
         self.seconds += now - self.mark
         self.mark = now
@@ -74,12 +74,12 @@ class Monitor(Callback):
             [self.patches / self.seconds, self.waited / self.seconds],
             device=trainer.strategy.root_device,
         )
-        # Of all devices together; the same time has passed on each.
+        # Summed over the devices; the elapsed time is the same on all of them.
         speed, waited = trainer.strategy.reduce(ours, reduce_op="sum").tolist()
         if not trainer.is_global_zero:
             return
         values = {
-            "epoch": float(trainer.current_epoch),  # as Lightning has it beside its own
+            "epoch": float(trainer.current_epoch),  # Lightning logs it with its own scalars too
             "perf/patches_per_second": speed,
             "perf/data_wait": waited / trainer.world_size,
             **self._machine(trainer.strategy.root_device),
@@ -87,7 +87,7 @@ class Monitor(Callback):
         if self.norm is not None:
             values["train/grad_norm"] = self.norm.item()
         for logger in trainer.loggers:
-            record_scalars(logger, values, step_of(trainer))
+            record_scalars(logger, values, logged_step(trainer))
 
     def _machine(self, device: torch.device) -> dict[str, float]:
         values = {
@@ -99,7 +99,7 @@ class Monitor(Callback):
             if self.has_utilization:
                 try:
                     values["perf/gpu_percent"] = float(torch.cuda.utilization(device))
-                except Exception:  # needs nvidia-ml-py, and a driver that tells
+                except Exception:  # needs nvidia-ml-py and a driver that reports it
                     self.has_utilization = False
         return values
 
@@ -111,7 +111,7 @@ class Monitor(Callback):
 
 
 def gradient_norm(trainer: Trainer, optimizer: Optimizer) -> Tensor:
-    """Return the L2 norm of all gradients together, as they are before clipping."""
+    """Return the L2 norm of all gradients before clipping."""
     gradients = [
         parameter.grad
         for group in optimizer.param_groups
@@ -119,17 +119,17 @@ def gradient_norm(trainer: Trainer, optimizer: Optimizer) -> Tensor:
         if parameter.grad is not None
     ]
     norm = get_total_norm(gradients)
-    if isinstance(trainer.strategy, FSDPStrategy):  # each process holds a part of them
+    if isinstance(trainer.strategy, FSDPStrategy):  # each process holds a shard
         norm = trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
     scaler = getattr(trainer.precision_plugin, "scaler", None)
-    # Under 16-mixed a fused optimiser takes them still scaled; for any other they no longer are.
+    # With 16-mixed, gradients are still scaled for fused optimizers, and unscaled for others.
     if scaler is not None and unscales_by_itself(optimizer):
         norm = norm / scaler.get_scale()
     return norm
 
 
 def _resident(process: psutil.Process) -> int:
-    """Return the bytes of memory that a process and those it started hold."""
+    """Return the resident memory of a process and its children, in bytes."""
     total = 0
     for each in (process, *process.children(recursive=True)):
         try:

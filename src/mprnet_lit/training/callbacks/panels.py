@@ -1,4 +1,4 @@
-"""Pictures of the validation images: degraded, each stage, target."""
+"""Panels of validation images: degraded, each stage, target."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +13,22 @@ from torch import Tensor
 from mprnet_lit.images.reading import to_uint8, write_png
 from mprnet_lit.metrics import psnr
 from mprnet_lit.training.module import Batch
-from mprnet_lit.training.records import record_image, step_of
+from mprnet_lit.training.records import record_image
 from mprnet_lit.utils.checks import require, require_number
+from mprnet_lit.utils.compat import logged_step
 
 TITLES = ("degraded", "stage 1", "stage 2", "stage 3", "target")
 _GAP, _CAPTION, _TILE = 6, 24, 256
 _COLUMN = 150
-"""At least as wide as a caption."""
+"""Smallest width of a column, which holds a caption."""
 
 
 class Panels(Callback):
-    """After each validation, writes a panel of the first validation images and logs it.
+    """Writes and logs a panel of the first validation images after each validation.
 
     Args:
-        folder: gets ``epoch_0001.png`` and so on, and ``latest.png``.
-        count: number of images; one row each.
+        folder: directory for ``epoch_0001.png`` and so on, and ``latest.png``.
+        count: number of images, which is the number of rows.
     """
 
     def __init__(self, folder: str | Path, count: int = 3) -> None:
@@ -46,7 +47,7 @@ class Panels(Callback):
         *_: Any,
         **__: Any,
     ) -> None:
-        """Keep the images of the first batches."""
+        """Store the images of the first batches."""
         if trainer.is_global_zero and len(self.rows) < self.count:
             images = (*outputs.values(), batch["target"])
             self.rows.append(tuple(i[0].detach().float().cpu() for i in images))
@@ -60,14 +61,18 @@ class Panels(Callback):
         write_png(self.folder / f"epoch_{trainer.current_epoch + 1:04d}.png", panel)
         write_png(self.folder / "latest.png", panel)
         for logger in trainer.loggers:
-            record_image(logger, "val/panel", panel, step_of(trainer))
+            record_image(logger, "val/panel", panel, logged_step(trainer))
 
 
 def draw_panel(rows: Sequence[tuple[Tensor, ...]]) -> NDArray[np.uint8]:
-    """Draw rows of degraded, three stages and target, each (3, H, W) in [0, 1].
+    """Draw rows of images with their PSNR.
 
-    Each image is captioned with its PSNR; of one larger than 256 pixels its centre is shown.
-    Returns (H, W, 3).
+    Args:
+        rows: degraded image, three stages and target, each (3, H, W) in [0, 1]. The panel shows
+            the central 256 pixels of larger images.
+
+    Returns:
+        the panel (H, W, 3).
     """
     tiles = [[_tile(image) for image in row] for row in rows]
     widths = [max(_COLUMN, *(row[k].shape[1] for row in tiles)) for k in range(len(TITLES))]
@@ -95,5 +100,5 @@ def _caption(title: str, image: Tensor, target: Tensor) -> str:
 def _tile(image: Tensor) -> NDArray[np.uint8]:
     height, width = image.shape[-2:]
     top, left = max(height - _TILE, 0) // 2, max(width - _TILE, 0) // 2
-    centre = image[:, top : top + _TILE, left : left + _TILE]
-    return to_uint8(centre.permute(1, 2, 0).numpy())
+    center = image[:, top : top + _TILE, left : left + _TILE]
+    return to_uint8(center.permute(1, 2, 0).numpy())

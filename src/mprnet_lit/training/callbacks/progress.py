@@ -1,4 +1,4 @@
-"""One progress line for the whole training: loss, PSNR and the time left."""
+"""Progress of a training in one line: loss, PSNR and the remaining time."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.progress import Progress as Bar
 
 
 class Progress(ProgressBar):
-    """A bar over all steps on a terminal; elsewhere (a log file, a batch job) a line an epoch."""
+    """Shows a bar over all steps on a terminal; prints one line per epoch elsewhere."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Progress(ProgressBar):
         self.task: TaskID | None = None
 
     def disable(self) -> None:
-        """Show nothing: Lightning calls this on all processes but the first."""
+        """Show nothing; Lightning calls this on all processes except the first."""
         self.console.quiet = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,7 +48,7 @@ class Progress(ProgressBar):
             self.bar.update(self.task, completed=trainer.global_step, description=_line(trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print a line where there is no terminal."""
+        """Print a line if there is no bar."""
         if self.bar is None:
             self.console.print(_line(trainer), highlight=False, soft_wrap=True)
 
@@ -57,7 +57,7 @@ class Progress(ProgressBar):
         self._close()
 
     def on_exception(self, *_: Any) -> None:
-        """Close the bar, so that the message has the terminal to itself."""
+        """Close the bar before the error message is printed."""
         self._close()
 
     def _close(self) -> None:

@@ -1,4 +1,4 @@
-"""The plan of a run, printed first, and its result, printed last and written to a file."""
+"""Plan and result of a run."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ _ROWS = dict(zip(RESTORATIONS, ("degraded input", "stage 1", "stage 2", "stage 3
 
 
 class Summary(Callback):
-    """Opens with the plan, keeps the best validation, closes with a table and ``summary.json``.
+    """Prints the plan of the training and its best validation, and writes ``summary.json``.
 
     Args:
         folder: directory of the run.
@@ -38,18 +38,18 @@ class Summary(Callback):
         self.console = Console()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what will be done."""
+        """Print the plan."""
         if trainer.is_global_zero:
             for line in plan(trainer):
                 say(self.console, line)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Have a run that reaches ``max_steps`` in mid-epoch validated before it ends."""
+        """Run a validation at the end of a training that reaches ``max_steps`` in mid-epoch."""
         if trainer.global_step == trainer.max_steps:
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the metrics if they are the best so far."""
+        """Store the metrics if they are the best so far."""
         metrics = {
             name.removeprefix("val/"): value.item()
             for name, value in trainer.callback_metrics.items()
@@ -92,7 +92,7 @@ def show(folder: Path, best: dict[str, float], console: Console) -> None:
 
 
 def plan(trainer: Trainer) -> list[str]:
-    """Return what the training will do, in lines for people."""
+    """Return lines that describe the training: network, device, precision, data, length."""
     module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
     assert isinstance(module, RestorationModule) and isinstance(data, RestorationDataModule)
     size = module.model.size
@@ -103,11 +103,15 @@ def plan(trainer: Trainer) -> list[str]:
     else:
         budget = f"{trainer.max_epochs} epochs of {patches} patches"
     device = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
-    done = f", going on after step {trainer.global_step}" if trainer.global_step else ""
+    done = f", resuming after step {trainer.global_step}" if trainer.global_step else ""
     choice, why = fast_precision(trainer.strategy.root_device)
     reason = why if trainer.precision == choice else f"{why}: consider trainer.precision={choice}"
     memory_format = "channels_last" if module.memory_format == torch.channels_last else "NCHW"
-    compiled = "compiled" if module.compiled else "not compiled (module.compile=true, if for hours)"
+    compiled = (
+        "compiled"
+        if module.compiled
+        else "not compiled (module.compile=true pays off in long trainings)"
+    )
     optimizer = trainer.optimizers[0]
     fused = "fused " if optimizer.defaults.get("fused") else ""
     on_cpu = trainer.strategy.root_device.type == "cpu"
@@ -125,7 +129,7 @@ def plan(trainer: Trainer) -> list[str]:
 
 
 def table(best: dict[str, float]) -> Table:
-    """Return the best validation as a table: PSNR and SSIM of the input and of each stage."""
+    """Return a table of the best validation: PSNR and SSIM of the input and of each stage."""
     out = Table(title=f"Best validation: epoch {best['epoch']:.0f}")
     for column in ("", "PSNR", "gain", "SSIM"):
         out.add_column(column, justify="right" if column else "left")
