@@ -17,7 +17,7 @@ _BEST, _SHARE = 8, 0.25
 With Optuna's default of a tenth, numbers outweigh categories that matter as much.
 """
 _FEW = 5
-"""Numbers with at most so many distinct values are categories, as in a grid."""
+"""Largest number of distinct numbers that are treated as categories, as in a grid."""
 _MOST_KEYS = 50
 """Largest number of settings that are analyzed."""
 _Column = tuple[list[Any], Any]
