@@ -113,8 +113,7 @@ def _mode(config: DictConfig) -> str:
     mode, primary = config.get("mode"), HydraConfig.get().job.config_name
     if mode not in modes() or (primary in modes() and mode != primary):
         raise UserError(
-            f"mode={mode} can't be set in a configuration file: add mode=NAME to the command "
-            f"(modes: {', '.join(modes())})"
+            f"a configuration file can't choose the mode ({mode}): add mode=NAME to the command"
         )
     return str(mode)
 

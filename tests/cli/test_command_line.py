@@ -264,3 +264,17 @@ def test_help_includes_options_of_a_config_dir(tmp_path):
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
     arguments = ["--config-dir", str(tmp_path), "mode=restore", "experiment=mine", "-h"]
     assert "\n  inference.tile=64 " in usage.answer(arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("tile: 64", "tile: this key is now inference.tile; rename it in your configuration file"),
+        ("mode: report", "a configuration file can't choose the mode (report): add mode=NAME"),
+        ("defaults: [override /mode: x]", "a configuration file can't choose the mode: add mode=N"),
+    ],
+)
+def test_experiment_with_an_old_key_or_a_mode_is_refused(cli, tmp_path, text, sentence):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "x.yaml").write_text(f"# @package _global_\n{text}\n")
+    assert sentence in cli("--config-dir", "mine", "experiment=x", status=1).errors

@@ -119,6 +119,8 @@ def explain(error: Exception, mode: str = "train") -> str | None:
 
 
 def _no_such_key(key: str, value: str, mode: str) -> str:
+    if key == "mode":
+        return "a configuration file can't choose the mode: add mode=NAME to the command"
     if renamed := explain_renamed(key, value, mode):
         return renamed
     options = [f"{group}={'|'.join(names)}" for group, names in owners(key, mode).items()]
