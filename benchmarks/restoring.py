@@ -76,13 +76,13 @@ def compare_tiles(path: str) -> None:
 def time_overlap(photos: int, side: int, rounds: int) -> None:
     """Restore a folder with reading, computing and writing one after the other, and at once."""
 
-    class Now(overlap.Behind):
-        def run(self, job: Callable[[], object]) -> None:
+    class Now(overlap.SerialExecutor):
+        def submit(self, job: Callable[[], object]) -> None:
             job()
 
     ways: dict[str, dict[str, Any]] = {
         "in turn": {"ahead": iter, "Behind": Now},
-        "at once": {"ahead": overlap.ahead, "Behind": overlap.Behind},
+        "at once": {"ahead": overlap.prefetch, "Behind": overlap.SerialExecutor},
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     photo = cv2.resize(skimage.data.coffee(), (side, side), interpolation=cv2.INTER_CUBIC)

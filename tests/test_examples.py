@@ -66,7 +66,7 @@ def test_train_on_own_pairs_learns_and_saves_weights(example, own_pairs):
                 Path(directory).mkdir(exist_ok=True)
                 Image.fromarray(image.astype(np.uint8)).save(f"{directory}/{name}.png")
     output = example("train_on_own_pairs.py", *arguments)
-    degraded, restored = decibels(output, "degraded", "restored")
+    degraded, restored = psnr_from_mse(output, "degraded", "restored")
     assert restored > degraded + 0.3
     assert "trained.safetensors" in written()
     check_weights("trained.safetensors")
@@ -74,7 +74,7 @@ def test_train_on_own_pairs_learns_and_saves_weights(example, own_pairs):
 
 def test_finetune_shipped_improves_the_shipped_weights(example):
     output = example("finetune_shipped.py")
-    degraded, shipped, finetuned = decibels(output, "degraded", "shipped", "fine-tuned")
+    degraded, shipped, finetuned = psnr_from_mse(output, "degraded", "shipped", "fine-tuned")
     assert finetuned > shipped + 1 and shipped > degraded
     assert written() == {"finetuned.safetensors"}
     check_weights("finetuned.safetensors")
@@ -108,7 +108,7 @@ def test_readme_lists_every_example():
     )
 
 
-def decibels(output, *names):
+def psnr_from_mse(output, *names):
     """Return the last PSNR that the output gives for each name."""
     return [float(re.findall(rf"{name} ([\d.]+) dB", output)[-1]) for name in names]
 

@@ -29,7 +29,7 @@ from mprnet_lit.images.photo import read_photo
 from mprnet_lit.images.reading import probe_image, read_image
 from mprnet_lit.inference.onnx_runtime import OnnxNetwork
 from mprnet_lit.training.checkpoints import read_checkpoint
-from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 
 EXAMPLES = {"images": 30, "pairing": 25, "config": 6, "weights": 15, "mat": 60, "store": 60}
@@ -106,7 +106,7 @@ def test_writing_does_not_follow_a_link(tmp_path):
     kept.write_bytes(b"kept")
     for name in ("a.png", "a.png.part"):
         (tmp_path / name).symlink_to(kept)
-    write_whole(tmp_path / "a.png", b"new")
+    write_atomic(tmp_path / "a.png", b"new")
     assert kept.read_bytes() == b"kept"
     assert (tmp_path / "a.png").read_bytes() == b"new" and not (tmp_path / "a.png").is_symlink()
 
@@ -139,7 +139,7 @@ def test_pipes_are_not_waited_for(tmp_path):
     calls += [(weights.read, "p.safetensors"), (lambda path: read_mat(path, "x"), "p.mat")]
     calls += [(lambda path: find_dnd_images(path, path.parent), "p.mat")]
     for read, name in calls:
-        with pytest.raises(UserError, match="is a pipe or a device and not a file"):
+        with pytest.raises(UserError, match="is a pipe or a device: remove it"):
             read(tmp_path / name)
 
 

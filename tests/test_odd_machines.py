@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mprnet_lit.data import shared_memory as handover
-from mprnet_lit.utils import temporary
+from mprnet_lit.utils import temp_folder
 from tests.cli.test_bad_input import complaint
 from tests.conftest import quick
 from tests.training.test_faults import TINY
@@ -60,7 +60,7 @@ def test_training_where_little_can_be_written(machine, tmp_path):
     assert weights(out)
     mounts += " && mount -o remount,ro /dev/shm"
     done = machine(mounts, *options, status=1)
-    assert "Error: no folder for temporary files can be written (/tmp, " in done.stderr
+    assert "Error: no folder for temporary files is writable (/tmp, " in done.stderr
     assert "set TMPDIR to a folder that can be written" in done.stderr
 
 
@@ -94,12 +94,12 @@ def test_a_folder_for_temporary_files(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("TMPDIR", raising=False)
     with monkeypatch.context() as patch:
         patch.setattr(tempfile, "gettempdir", full)
-        temporary.provide(tmp_path)
+        temp_folder.ensure_temp_folder(tmp_path)
         assert "TMPDIR" not in os.environ and capsys.readouterr().err == ""
         patch.setattr(tempfile, "gettempdir", lambda: os.environ.get("TMPDIR") or full())
-        temporary.provide(tmp_path)
+        temp_folder.ensure_temp_folder(tmp_path)
         assert os.environ.pop("TMPDIR") == str(tmp_path)
     said = capsys.readouterr().err
-    assert "no folder for temporary files can be written (/tmp, /a b)" in said
+    assert "no folder for temporary files is writable (/tmp, /a b)" in said
     assert f"temporary files go to {tmp_path}" in said
-    assert temporary.without_folder(FileNotFoundError(2, "else")) is None
+    assert temp_folder.temp_folder_problem(FileNotFoundError(2, "else")) is None

@@ -191,7 +191,7 @@ CALLS = {
     "ssim_volume": batches(metrics.ssim_volume),
     "ssim_map": [*pairs(quality.ssim_map), lambda: quality.ssim_map(X, X, None)],
     "local_mean": [lambda: quality.local_mean(SMALL), lambda: quality.local_mean(IMAGE)],
-    "decibels": [lambda: quality.decibels(0.1)],
+    "decibels": [lambda: quality.psnr_from_mse(0.1)],
     "luma": [lambda: metrics.luma(X[:, :1]), lambda: metrics.luma(None)],
     "realblur_scores": [
         lambda: metrics.realblur_scores(IMAGE, IMAGE[1:]),

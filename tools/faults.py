@@ -26,7 +26,7 @@ import torch
 import mprnet_lit.cli.train  # noqa: F401
 from mprnet_lit.__main__ import main as command
 from mprnet_lit.images.reading import write_png
-from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.atomic import write_atomic
 
 SMALL = (
     "model=tiny", "model.width=8", "model.unet_step=4", "model.orsnet_step=4",
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     print(json.dumps({k: v for k, v in found.items() if k != "events"}, indent=1))
     if chosen.output is not None:
-        write_whole(chosen.output, (json.dumps(found, indent=1) + "\n").encode())
+        write_atomic(chosen.output, (json.dumps(found, indent=1) + "\n").encode())
     if found["differing"]:
         sys.exit(f"{len(found['differing'])} values differ")
     print("equal, bit for bit")

@@ -23,7 +23,7 @@ from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.runs import folder as runs
 from mprnet_lit.utils import signals
 from mprnet_lit.utils.compat import job_result
-from mprnet_lit.utils.console import say
+from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ class OptunaSweeper(Sweeper):
             seed=self.seed,
             startup_trials=self.startup_trials,
         )
-        say(Console(), f"sweep {self.name}: {study.finished()} of {self.trials} trials done before")
+        print_line(
+            Console(), f"sweep {self.name}: {study.finished()} of {self.trials} trials done before"
+        )
         while (left := self.trials - study.finished()) > 0:
             begun = [study.ask(space.searched, folder) for _ in range(min(self.jobs, left))]
             for trial, values in zip(begun, self._launch(space, begun, folder), strict=True):
@@ -132,7 +134,7 @@ class OptunaSweeper(Sweeper):
                 f"none of the {self.trials} trials succeeded: {folder / runs.SWEEP} says why"
             )
         for line in study.describe_best():
-            say(Console(), line)
+            print_line(Console(), line)
 
     def _launch(self, space: "Space", begun: list["Begun"], folder: Path) -> list[Outcome]:
         """Run trials; returns what each came to.
@@ -145,10 +147,10 @@ class OptunaSweeper(Sweeper):
         try:
             returned = self.launcher.launch(jobs, initial_job_idx=begun[0].number)
         except Exception as error:
-            signals.end_if_received()
+            signals.exit_if_signaled()
             said = f"its launcher failed: {type(error).__name__}: {error}".strip()
             return [_complete(trial.folder) or UserError(said) for trial in begun]
-        signals.end_if_received()
+        signals.exit_if_signaled()
         return [_outcome(job) for job in returned]
 
     def _job(self, space: "Space", trial: "Begun", folder: Path) -> list[str]:

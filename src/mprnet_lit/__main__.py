@@ -24,7 +24,7 @@ from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.config.values import check_values
 from mprnet_lit.runs.folder import note_failure
 from mprnet_lit.runs.settings import mask_hydras_records
-from mprnet_lit.utils import signals, temporary
+from mprnet_lit.utils import signals, temp_folder
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.masking import mask_text
 from mprnet_lit.utils.text import printable_lines
@@ -47,13 +47,13 @@ def main() -> None:
             print(text, flush=True)
             return
         run = hydra.main(config_path=str(CONFIG_DIR), config_name=mode, version_base="1.3")(_run)
-        with signals.passing_on():
+        with signals.forward_signals():
             try:
                 run()
             except Exception:
-                signals.end_if_received()  # a launcher's own words for jobs that were stopped
+                signals.exit_if_signaled()  # a launcher's own words for jobs that were stopped
                 raise
-            signals.end_if_received()
+            signals.exit_if_signaled()
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_sentence(error, mode) or str(error).strip())
     except UserError as error:  # of a sweep, or of one of its jobs
@@ -84,7 +84,7 @@ def _run(config: DictConfig) -> Any:
         mode = _mode(config)
         refuse_renamed(config, mode)
         check_values(config)
-        temporary.provide()
+        temp_folder.ensure_temp_folder()
         return importlib.import_module(f"mprnet_lit.cli.{mode}").run(config)
     except Exception as error:
         sentence = _sentence(error, str(config.get("mode")))
@@ -126,7 +126,7 @@ def _sentence(error: Exception, mode: str) -> str | None:
     for link in chain:
         if isinstance(link, UserError):
             return str(link).rpartition("UserError: ")[2].strip()  # worker processes wrap it
-        if clause := temporary.without_folder(link):
+        if clause := temp_folder.temp_folder_problem(link):
             return f"{clause}: make room there, or set TMPDIR to a folder that can be written"
         if isinstance(link, OSError) and link.filename is not None:
             return f"can't use {link.filename}: {link.strerror}"

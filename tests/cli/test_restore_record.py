@@ -11,7 +11,7 @@ from mprnet_lit.cli.restore_plan import check_report, make_plan
 from mprnet_lit.cli.restore_record import RECORD, Record, Records, Result
 from mprnet_lit.utils import identity
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.identity import File
+from mprnet_lit.utils.file_state import FileState
 
 
 def put(path, content=b"photo"):
@@ -21,7 +21,7 @@ def put(path, content=b"photo"):
 
 
 def result(folder, name, source="../in/a.png", recipe="recipe"):
-    file = File.of(put(folder / name))
+    file = FileState.of(put(folder / name))
     return Result(source, file, recipe, {name: file})
 
 
@@ -33,8 +33,8 @@ def test_nothing_is_read_of_files_that_were_not_touched(tmp_path, monkeypatch):
     for job in jobs:
         put(job.destination)
         record = Record(job.destination.parent)
-        photo = File.of(job.source, with_changed=True)
-        files = {job.destination.name: File.of(job.destination)}
+        photo = FileState.of(job.source, with_changed=True)
+        files = {job.destination.name: FileState.of(job.destination)}
         record.append([Result(record.relative(str(job.source)), photo, "recipe", files)])
     monkeypatch.setattr(identity, "digest", lambda path: pytest.fail(f"{path} was read"))
     assert len(make_plan(jobs, "recipe", Records(), overwrite=False).done) == 2

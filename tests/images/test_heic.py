@@ -11,7 +11,7 @@ from tests.conftest import PHOTOS
 from tests.images.test_photo import ORIENTATION, block, facts, profile
 
 from mprnet_lit.images import formats
-from mprnet_lit.images.formats import IMAGE_SUFFIXES, readable
+from mprnet_lit.images.formats import IMAGE_SUFFIXES, supported_formats
 from mprnet_lit.images.listing import list_images
 from mprnet_lit.images.photo import Photo, read_photo, write_photo
 from mprnet_lit.images.reading import probe_image, read_image
@@ -26,7 +26,7 @@ def cat():
     return np.asarray(Image.open(PHOTOS / "chelsea.png").convert("RGB"))[60:120, 80:160]
 
 
-def decibels(found, expected, peak=255):
+def psnr_from_mse(found, expected, peak=255):
     return 10 * np.log10(peak**2 / np.square(found.astype(float) - expected).mean())
 
 
@@ -42,9 +42,9 @@ def test_pixels_alpha_exif_and_profile_come_back(tmp_path, cat, suffix, gray, cl
     photo = read_photo(path)
     assert photo.lossy and photo.pixels.dtype == np.uint8
     assert photo.grey is (gray and not clear)
-    assert decibels(photo.pixels, pixels) > 42
+    assert psnr_from_mse(photo.pixels, pixels) > 42
     assert (photo.alpha is None) is not clear
-    assert not clear or decibels(photo.alpha, alpha) > 42
+    assert not clear or psnr_from_mse(photo.alpha, alpha) > 42
     assert photo.icc == profile()
     assert facts(photo.exif)[0][271] == "Maker"
     assert probe_image(path) == (60, 80)
@@ -64,11 +64,11 @@ def test_ten_bits_of_a_heic_become_sixteen_and_ten_again(tmp_path, cat, gray, cl
     assert photo.pixels.dtype == np.uint16
     assert photo.grey is (gray and not clear)
     assert photo.pixels.max() == 65535  # not 1023 << 6
-    assert decibels(photo.pixels, pixels, 65535) > 48
+    assert psnr_from_mse(photo.pixels, pixels, 65535) > 48
     assert not clear or photo.alpha.min() == 65535
     np.testing.assert_array_equal(read_image(path), photo.pixels)
     write_photo(path, photo)
-    assert decibels(read_photo(path).pixels, photo.pixels, 65535) > 48
+    assert psnr_from_mse(read_photo(path).pixels, photo.pixels, 65535) > 48
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -76,7 +76,7 @@ def test_ten_bits_of_a_heic_become_sixteen_and_ten_again(tmp_path, cat, gray, cl
 def test_the_orientation_is_applied_once(tmp_path, cat, suffix, deep):
     """The container turns the pixels; EXIF says so too, and XMP may."""
     path = tmp_path / f"turned{suffix}"
-    readable()
+    supported_formats()
     for orientation in (1, 3, 5, 6, 8):
         exif = Image.Exif()
         exif[ORIENTATION] = orientation
@@ -95,11 +95,11 @@ def test_the_orientation_is_applied_once(tmp_path, cat, suffix, deep):
         scale = 257 if photo.pixels.dtype == np.uint16 else 1
         assert probe_image(path) == upright.shape[:2]
         assert photo.pixels.shape == upright.shape
-        assert decibels(photo.pixels / scale, upright) > 30
-        assert decibels(read_image(path) / scale, upright) > 30
+        assert psnr_from_mse(photo.pixels / scale, upright) > 30
+        assert psnr_from_mse(read_image(path) / scale, upright) > 30
         out = tmp_path / f"out{suffix}"
         write_photo(out, photo)
-        assert decibels(read_image(out) / scale, upright) > 30
+        assert psnr_from_mse(read_image(out) / scale, upright) > 30
 
 
 def test_exif_alone_does_not_turn_a_heic(tmp_path, cat):
@@ -108,7 +108,7 @@ def test_exif_alone_does_not_turn_a_heic(tmp_path, cat):
     exif = Image.Exif()
     exif[ORIENTATION] = 1
     exif[271] = "Maker"
-    readable()
+    supported_formats()
     Image.fromarray(cat).save(path, quality=95, exif=exif)
     content, tag = path.read_bytes(), exif.tobytes().removeprefix(b"Exif\0\0")[8:22]
     assert content.count(tag) == 1
@@ -121,7 +121,7 @@ def test_colors_without_a_profile_are_kept(tmp_path, cat):
     write_photo(tmp_path / "p3.heic", Photo(cat, cicp=display_p3))
     photo = read_photo(tmp_path / "p3.heic")
     assert (photo.icc, photo.cicp) == (None, display_p3)
-    assert decibels(photo.pixels, cat) > 42
+    assert psnr_from_mse(photo.pixels, cat) > 42
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -140,12 +140,12 @@ def test_files_cut_short_are_noticed(tmp_path, cat, suffix):
 @pytest.mark.parametrize("suffix", [".heic", ".avif"])
 def test_several_pictures_are_refused(tmp_path, cat, suffix):
     path = tmp_path / f"burst{suffix}"
-    readable()
+    supported_formats()
     first, second = Image.fromarray(cat), Image.fromarray(cat[::-1].copy())
     first.save(path, save_all=True, append_images=[second], quality=95)
     with pytest.raises(UserError, match=rf"burst\{suffix} has 2 frames or pages"):
         read_photo(path)
-    assert decibels(read_image(path), cat) > 30
+    assert psnr_from_mse(read_image(path), cat) > 30
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".avif"])
@@ -167,7 +167,7 @@ def test_absurd_sizes_are_refused_before_they_are_decoded(tmp_path, cat, suffix)
 def test_without_the_extra_a_heic_says_what_to_install(tmp_path, cat, monkeypatch):
     write_photo(tmp_path / "photo.heic", Photo(cat))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    formats.readable.cache_clear()
+    formats.supported_formats.cache_clear()
     try:
         with pytest.raises(UserError, match=r"photo\.heic.*pip install .*\[heic\]'"):
             read_photo(tmp_path / "photo.heic")
@@ -176,7 +176,7 @@ def test_without_the_extra_a_heic_says_what_to_install(tmp_path, cat, monkeypatc
         write_photo(tmp_path / "photo.avif", Photo(cat))  # part of Pillow
         assert read_photo(tmp_path / "photo.avif").pixels.shape == cat.shape
     finally:
-        formats.readable.cache_clear()
+        formats.supported_formats.cache_clear()
 
 
 def test_every_suffix_is_listed_read_and_written(tmp_path, cat):

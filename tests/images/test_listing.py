@@ -8,7 +8,7 @@ from PIL import Image
 
 from mprnet_lit.data.sources import CleanFolder, PairedFolders
 from mprnet_lit.images.formats import IMAGE_SUFFIXES
-from mprnet_lit.images.listing import list_images, skipped
+from mprnet_lit.images.listing import list_images, skip_messages
 from mprnet_lit.utils.errors import UserError
 
 
@@ -55,11 +55,11 @@ def test_linked_folders_are_entered_each_real_one_once(tmp_path):
 
 def test_kinds_that_are_not_read_are_counted(tmp_path):
     touch(tmp_path, "a.png", "b.CR2", "sub/c.cr2", "sub/d.Gif", ".e.gif", "notes.txt", "f.m4v")
-    (line,) = skipped(list_images(tmp_path))
+    (line,) = skip_messages(list_images(tmp_path))
     assert line == ("Skipped 4 files that are not images that can be read: 2 .cr2, 1 .gif, 1 .m4v")
     listing = list_images(tmp_path, IMAGE_SUFFIXES | {".gif", ".m4v"})
     assert names(tmp_path, listing) == ["a.png", "f.m4v", "sub/d.Gif"]
-    (line,) = skipped(listing, "images or videos")
+    (line,) = skip_messages(listing, "images or videos")
     assert line == "Skipped 2 files that are not images or videos that can be read: 2 .cr2"
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match=r"holds no image .*, only 2 \.cr2, 1 \.gif, 1 \.m4v"):

@@ -85,7 +85,7 @@ def test_only_regular_files_inside_the_folder_are_read(tmp_path, kind):
     notes = [note for trial in data["trials"] for note in trial["notes"]]
     if kind == "outside":
         assert data["trials"][0]["psnr"] == 1.0 and data["panels"] == []
-        assert sum("is a link or lies outside the folder" in note for note in notes) == 3
+        assert sum("is a symbolic link or outside the folder" in note for note in notes) == 3
     else:
         for name in ("summary.json", "environment.json", "config.yaml", "panels/epoch_0002.png"):
             assert any(note.startswith(name) and "not read" in note for note in notes), notes

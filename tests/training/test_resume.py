@@ -260,13 +260,13 @@ def test_the_best_score_is_read_from_best_ckpt(originals, whole):
 
 def test_sighup_is_handled_unless_ignored(monkeypatch):
     before = signal.getsignal(signal.SIGHUP)
-    with signals.passing_on():
+    with signals.forward_signals():
         assert signal.getsignal(signal.SIGHUP) == signals._receive
         assert signal.SIGHUP in stopping._signals()
     assert signal.getsignal(signal.SIGHUP) == before
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # by nohup
     try:
-        with signals.passing_on():
+        with signals.forward_signals():
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
             assert signal.SIGHUP not in stopping._signals()
     finally:
@@ -276,12 +276,12 @@ def test_sighup_is_handled_unless_ignored(monkeypatch):
 def test_output_to_a_closed_terminal_is_discarded():
     master, terminal = os.openpty()
     try:
-        signals.leave_terminal((terminal,))
+        signals.detach_from_terminal((terminal,))
         assert os.isatty(terminal)
         os.close(master)
         with pytest.raises(OSError, match="Input/output"):
             os.write(terminal, b"x")
-        signals.leave_terminal((terminal,))
+        signals.detach_from_terminal((terminal,))
         assert os.write(terminal, b"x") == 1
     finally:
         os.close(terminal)

@@ -1,4 +1,4 @@
-"""What is chosen by the machine."""
+"""Precision and memory settings that depend on the hardware."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ if {keep}:
     assert keep_freed_memory()
 def step():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    x = torch.zeros(10_000_000, requires_grad=True)  # 40 MB: more than glibc keeps unasked
+    x = torch.zeros(10_000_000, requires_grad=True)  # 40 MB: not reused by default
     y = x
     for _ in range(8):
         y = torch.sin(y)
@@ -35,23 +35,23 @@ print(step() + step())
         (False, False, "32-true"),
     ],
 )
-def test_a_cpu_gets_bfloat16_where_it_multiplies_it(monkeypatch, bf16, amx, expected):
+def test_cpu_uses_bfloat16_if_it_has_instructions(monkeypatch, bf16, amx, expected):
     found = {"avx512_bf16": bf16, "amx_tile": amx}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     assert fast_precision(torch.device("cpu"))[0] == expected
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((9, 0), "bf16-mixed"), ((7, 5), "32-true")])
-def test_a_gpu_gets_bfloat16_from_ampere_on(monkeypatch, capability, expected):
+def test_gpu_uses_bfloat16_from_ampere_on(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    precision, why = fast_precision(torch.device("cuda"))
+    precision, reason = fast_precision(torch.device("cuda"))
     assert precision == expected
-    assert "Some GPU" in why
+    assert "Some GPU" in reason
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_steps_with_large_tensors_reuse_the_memory_of_the_last():
+def test_large_tensors_reuse_freed_memory():
     def faults(keep: bool) -> int:
         command = [sys.executable, "-c", FAULTS.format(keep=keep)]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -63,6 +63,6 @@ def test_steps_with_large_tensors_reuse_the_memory_of_the_last():
 def test_training_prints_the_precision_that_suits_the_cpu(cli, monkeypatch, bf16):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bf16})
     output = cli("recipe=cpu_denoise", "debug=fast").output.replace("\n", " ")
-    advice = "multiplies bfloat16 in hardware: consider trainer.precision=bf16-mixed"
-    fact = advice if bf16 else "has no instructions for bfloat16"
+    advice = "has bfloat16 instructions: consider trainer.precision=bf16-mixed"
+    fact = advice if bf16 else "has no bfloat16 instructions"
     assert f"precision 32-true (this CPU {fact});" in output

@@ -1,8 +1,14 @@
-"""Credentials and home folders in settings, commands and messages."""
+"""Masking of credentials and home folders in settings, commands and messages."""
 
 import pytest
 
-from mprnet_lit.utils.masking import hide_homes, is_secret, mask, mask_text, may_hold_secrets
+from mprnet_lit.utils.masking import (
+    is_secret,
+    mask,
+    mask_home_folders,
+    mask_text,
+    may_contain_secrets,
+)
 from mprnet_lit.weights.training_config import training_settings
 
 
@@ -12,12 +18,12 @@ from mprnet_lit.weights.training_config import training_settings
      "client_secret", "Authorization", "credentials.user", "tokens.hf_token", "privateKey",
      "db.passwords"],
 )  # fmt: skip
-def test_keys_that_look_like_secrets(key):
+def test_secret_keys(key):
     assert is_secret(key)
 
 
 @pytest.mark.parametrize("key", ["monitor", "keyboard", "tokenizer", "author", "passes", "lr"])
-def test_keys_that_do_not(key):
+def test_other_keys(key):
     assert not is_secret(key)
 
 
@@ -51,13 +57,13 @@ def test_keys_that_do_not(key):
         ("optimizer.lr=1e-3", None),
     ],
 )
-def test_texts(text, masked):
+def test_masked_text(text, masked):
     assert mask_text(text) == (text if masked is None else masked)
     assert mask_text(mask_text(text)) == mask_text(text)
-    assert masked is None or may_hold_secrets(text)
+    assert masked is None or may_contain_secrets(text)
 
 
-def test_settings():
+def test_masked_settings():
     settings = {
         "api_key": "CANARY",
         "pin": {"token": 1234, "keys": ["a"]},
@@ -84,25 +90,26 @@ LONG = ("a", "a=", "://", "key:'", "x://u:p/", "/home/", 'key="', "key=${", "1_b
 
 
 @pytest.mark.parametrize("text", LONG)
-def test_long_texts_take_no_longer_than_they_are(text):
-    hide_homes(mask_text(text * 20_000))
+def test_masking_of_long_texts_is_fast(text):
+    mask_home_folders(mask_text(text * 20_000))
 
 
-def test_home_folders(monkeypatch):
+def test_home_folders_of_all_users(monkeypatch):
     monkeypatch.setenv("HOME", "/srv/people/me")
-    assert hide_homes("/srv/people/me/runs /srv/people/meme") == "~/runs /srv/people/meme"
-    assert hide_homes("at /home/ann/x, /Users/bob/y or /root/z") == "at ~/x, ~/y or ~/z"
-    assert hide_homes(r"C:\Users\ann\x") == r"~\x"
-    assert hide_homes(r"'C:\\Users\\ann\\x'") == r"'~\\x'"
+    assert mask_home_folders("/srv/people/me/runs /srv/people/meme") == "~/runs /srv/people/meme"
+    assert mask_home_folders("at /home/ann/x, /Users/bob/y or /root/z") == "at ~/x, ~/y or ~/z"
+    assert mask_home_folders(r"C:\Users\ann\x") == r"~\x"
+    assert mask_home_folders(r"'C:\\Users\\ann\\x'") == r"'~\\x'"
     assert (
-        hide_homes("/data/home/x /rooted https://a/root") == "/data/home/x /rooted https://a/root"
+        mask_home_folders("/data/home/x /rooted https://a/root")
+        == "/data/home/x /rooted https://a/root"
     )
     monkeypatch.delenv("HOME")
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user without a home
-    assert hide_homes("/home/ann/x ~/y") == "~/x ~/y"
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # user without a home folder
+    assert mask_home_folders("/home/ann/x ~/y") == "~/x ~/y"
 
 
-def test_what_a_weights_file_says_of_its_training():
+def test_training_settings_of_a_weights_file():
     config = {
         "seed": 3,
         "weights": "/home/ann/a.ckpt",

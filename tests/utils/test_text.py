@@ -1,4 +1,4 @@
-"""Names and messages that come from files are printed as they are, but obey nothing."""
+"""File names and messages are printed literally, with escaped control characters."""
 
 import io
 
@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from tests.conftest import PHOTOS
 
-from mprnet_lit.utils.console import say, say_facts
+from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.text import printable, printable_lines
 
 
@@ -14,7 +14,7 @@ from mprnet_lit.utils.text import printable, printable_lines
     ("text", "printed"),
     [
         ("photo \u00fc \u6771\u4eac \U0001f600 \u202f.jpg", None),
-        ("\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None),  # a joiner of Persian
+        ("\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None),  # joiner of Persian
         ("a\x1b[2Jb", r"a\x1b[2Jb"),
         ("a\x1b]0;title\x07", r"a\x1b]0;title\x07"),
         ("a\nError: b\r\tc", r"a\nError: b\r\tc"),
@@ -22,26 +22,26 @@ from mprnet_lit.utils.text import printable, printable_lines
         ("\x9b31m\u2028\u2066\ufeff\udc80", r"\x9b31m\u2028\u2066\ufeff\udc80"),
     ],
 )
-def test_control_characters_are_written_out(text, printed):
+def test_control_characters_are_escaped(text, printed):
     assert printable(text) == (text if printed is None else printed)
 
 
-def test_a_message_keeps_its_list():
+def test_lines_of_a_list_are_kept():
     assert printable_lines("2 bad:\n  a\x1bb\n  c") == "2 bad:\n  a\\x1bb\n  c"
     assert printable_lines("a\nError: b") == r"a\nError: b"
 
 
 def test_lines_are_printed_literally():
     console = Console(file=io.StringIO(), force_terminal=True, width=20)
-    say(console, "[red]:smile:[/red] \x1b[31m " + "x" * 30)
-    say_facts(console, {"task": "de\x1bblur[bold]"})
+    print_line(console, "[red]:smile:[/red] \x1b[31m " + "x" * 30)
+    print_table(console, {"task": "de\x1bblur[bold]"})
     printed = console.file.getvalue()
     assert printed == (
         r"[red]:smile:[/red] \x1b[31m " + "x" * 30 + "\n" + r"task  de\x1bblur[bold]" + "\n"
     )
 
 
-def test_names_of_files_in_messages_of_the_command_line(cli, tmp_path):
+def test_file_names_are_escaped_in_the_terminal(cli, tmp_path):
     (tmp_path / "in").mkdir()
     bad = tmp_path / "in" / "a\x1b[31m\nError: done\u202e.png"
     bad.write_bytes(b"not an image")
@@ -55,7 +55,7 @@ def test_names_of_files_in_messages_of_the_command_line(cli, tmp_path):
     assert len(outcome.errors.strip().splitlines()) == 1
 
 
-def test_names_of_files_in_scores_and_pages(tmp_path):
+def test_file_names_are_escaped_in_scores_and_pages(tmp_path):
     from mprnet_lit.evaluation.results import _cell
     from mprnet_lit.reports.page import fill
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from mprnet_lit import weights
 from mprnet_lit.cli.common import new_file, weights_file
 from mprnet_lit.models import SIZES
-from mprnet_lit.utils.console import say_facts
+from mprnet_lit.utils.console import print_table
 
 
 def run(config: DictConfig) -> None:
@@ -34,4 +34,4 @@ def run(config: DictConfig) -> None:
         or "not said",
         "license": read.info.license or "not said",
     }
-    say_facts(Console(), facts)
+    print_table(Console(), facts)

@@ -19,7 +19,7 @@ from mprnet_lit.inference.tile_size import free_bytes
 from mprnet_lit.metrics.protocols import PROTOCOLS, PerceptualScores, Protocol
 from mprnet_lit.runs.provenance import save_provenance
 from mprnet_lit.training.trainer import build_trainer
-from mprnet_lit.utils.console import quieten, say, say_facts
+from mprnet_lit.utils.console import print_line, print_table, silence_lightning
 from mprnet_lit.utils.errors import UserError
 
 _WHOLE = 0.9
@@ -28,7 +28,7 @@ _WHOLE = 0.9
 
 def run(config: DictConfig) -> float | None:
     """Evaluate as configured; returns the mean PSNR in dB, ``None`` where there are no targets."""
-    quieten()
+    silence_lightning()
     benchmark, folder = config.get("benchmark"), Path(arguments.place(config, "output")).resolve()
     if benchmark is not None and benchmark.protocol is None:  # it has no targets
         _submit(config, folder)
@@ -140,7 +140,7 @@ def _submit(config: DictConfig, folder: Path) -> None:
         return
     save_provenance(config, folder)
     console = Console()
-    say_facts(console, restorer.settings | {"tiling": _tiling(submission.tiles, restorer)})
+    print_table(console, restorer.settings | {"tiling": _tiling(submission.tiles, restorer)})
     crops = sum(len(image.boxes) for image in images)
     lines = [
         f"Restored {crops} crops of {len(images)} images; there are no targets, so no scores.",
@@ -148,7 +148,7 @@ def _submit(config: DictConfig, folder: Path) -> None:
         *(f"Published: PSNR {p['psnr']:.2f}, SSIM {p['ssim']:.3f}" for p in _published(node)),
     ]
     for line in lines:
-        say(console, line)
+        print_line(console, line)
 
 
 def _trainer(config: DictConfig) -> Trainer:

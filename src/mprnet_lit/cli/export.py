@@ -18,8 +18,8 @@ from mprnet_lit.inference.onnx_runtime import OnnxNetwork
 from mprnet_lit.metrics import psnr
 from mprnet_lit.models import MPRNet
 from mprnet_lit.models.padding import pad_to_multiple
-from mprnet_lit.utils.atomic import write_whole
-from mprnet_lit.utils.console import say
+from mprnet_lit.utils.atomic import write_atomic
+from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
 
 _BATCHES = 16
@@ -58,11 +58,11 @@ def run(config: DictConfig) -> None:
         content = to_onnx(read)
         exported = _runner(content)
     for shape, difference in check(exported, read.model).items():
-        say(console, f"checked  {shape}: differs from torch by at most {difference:.1e}")
+        print_line(console, f"checked  {shape}: differs from torch by at most {difference:.1e}")
     if config.export.int8:
         content = _int8(content, exported, config, console)
-    write_whole(output, content)
-    say(console, f"written  {output} ({len(content) / 1e6:.2f} MB)")
+    write_atomic(output, content)
+    print_line(console, f"written  {output} ({len(content) / 1e6:.2f} MB)")
 
 
 def _program(model: MPRNet) -> bytes:
@@ -97,10 +97,12 @@ def _int8(
         images = (degraded, *(run(padded)[..., :height, :width] for run in (original, network)))
         scores.append(torch.stack([psnr(image, target)[0] for image in images]))
     before, whole, coarse = torch.stack(scores).mean(0).tolist()
-    say(console, f"photos   {len(scores)} held out, degraded: {before:.2f} dB")
-    say(console, f"float32  {whole:.2f} dB, {len(content) / 1e6:.2f} MB")
+    print_line(console, f"photos   {len(scores)} held out, degraded: {before:.2f} dB")
+    print_line(console, f"float32  {whole:.2f} dB, {len(content) / 1e6:.2f} MB")
     lost = whole - coarse
-    say(console, f"int8     {coarse:.2f} dB, {len(quantised) / 1e6:.2f} MB: {lost:+.3f} dB lost")
+    print_line(
+        console, f"int8     {coarse:.2f} dB, {len(quantised) / 1e6:.2f} MB: {lost:+.3f} dB lost"
+    )
     if not lost < _MOST_LOST:
         raise UserError(
             f"int8 loses {lost:.2f} dB, more than {_MOST_LOST:g}: nothing was written; check that "

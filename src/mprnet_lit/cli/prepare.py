@@ -31,7 +31,7 @@ from mprnet_lit.data.store import (
 )
 from mprnet_lit.images.reading import read_image
 from mprnet_lit.runs.folder import held
-from mprnet_lit.utils.console import say
+from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import cores
 from mprnet_lit.utils.text import printable
@@ -67,7 +67,7 @@ def run(config: DictConfig) -> None:
     with held(folder):
         done = _prepare(folder, samples, images, console)
     size = sum(stored.size for stored in done.values()) / 1e9
-    say(
+    print_line(
         console,
         f"{len(samples['train'])} training and {len(samples['val'])} validation samples in "
         f"{folder} ({size:.2f} GB): train with data=prepared data.train.folder={folder}",
@@ -82,7 +82,7 @@ def _prepare(
     done = {file: stored for file, stored in done.items() if file in images}
     todo = {file: image for file, image in images.items() if file not in done}
     if done:
-        say(console, f"{len(done)} of {len(images)} images done before")
+        print_line(console, f"{len(done)} of {len(images)} images done before")
     if todo:
         _check_room(folder, todo)
         start_progress(folder, done)
@@ -100,7 +100,7 @@ def _prepare(
         folder, {split: [entry(split, s) for s in samples[split]] for split in SPLITS}
     )
     if deleted:
-        say(console, f"{deleted} images deleted that are no longer in the data set")
+        print_line(console, f"{deleted} images deleted that are no longer in the data set")
     return done
 
 
@@ -182,5 +182,5 @@ def _verify(folder: Path, console: Console) -> None:
         )
     changed = [s for s in stored if not s.is_current(folder)]
     for each in changed:
-        say(console, f"changed since: {each.source}; mode=prepare takes it anew")
-    say(console, f"all {len(stored)} files of {folder} are whole")
+        print_line(console, f"changed since: {each.source}; mode=prepare takes it anew")
+    print_line(console, f"all {len(stored)} files of {folder} are whole")

@@ -14,8 +14,8 @@ from mprnet_lit.cli.common import new_file
 from mprnet_lit.inference.tile_size import free_bytes
 from mprnet_lit.training.build import build_model
 from mprnet_lit.training.step_probe import AUTOCAST, Trial, run_trial
-from mprnet_lit.utils.atomic import write_whole
-from mprnet_lit.utils.console import say, say_facts
+from mprnet_lit.utils.atomic import write_atomic
+from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import training_device
 
@@ -50,12 +50,12 @@ def run(config: DictConfig) -> None:
         "device": device,
         "memory": f"{limit / 1e9:.3g} GB",
     }
-    say_facts(console, facts)
+    print_table(console, facts)
     trials: list[Trial] = []
     for checkpointing in (False, True):
         # bound to this turn's value of checkpointing
         def attempt(batch: int, checkpointing: bool = checkpointing) -> Trial | None:
-            say(console, f"trying {batch} patches{_with(checkpointing)}")
+            print_line(console, f"trying {batch} patches{_with(checkpointing)}")
             return run_trial(config, batch, checkpointing, limit)
 
         trials += search(attempt, int(config.profile.largest_batch), limit)
@@ -66,10 +66,10 @@ def run(config: DictConfig) -> None:
         )
     console.print(_table(trials))
     for line in _advice(trials, config):
-        say(console, line)
+        print_line(console, line)
     if output is not None:
         record = {"facts": {k: str(v) for k, v in facts.items()}, "trials": [*map(asdict, trials)]}
-        write_whole(output, (json.dumps(record, indent=1) + "\n").encode())
+        write_atomic(output, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def search(attempt: Callable[[int], Trial | None], largest: int, limit: float) -> list[Trial]:

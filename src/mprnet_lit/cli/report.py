@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mprnet_lit.cli.common import new_file, place
 from mprnet_lit.reports.runs_report import headline, write_runs_report
-from mprnet_lit.utils.console import say_facts
+from mprnet_lit.utils.console import print_table
 
 
 def run(config: DictConfig) -> None:
@@ -19,4 +19,4 @@ def run(config: DictConfig) -> None:
     output = new_file(config)
     trials = write_runs_report(Path(place(config, "input")), output)
     size = f"{output} ({output.stat().st_size / 1e6:.1f} MB)"
-    say_facts(Console(), dict(headline(trials)) | {"written": size})
+    print_table(Console(), dict(headline(trials)) | {"written": size})

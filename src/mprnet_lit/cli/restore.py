@@ -25,10 +25,10 @@ from mprnet_lit.images.reading import Pixels, write_png
 from mprnet_lit.inference import Restorer
 from mprnet_lit.reports.image_report import Entry, center, write_report
 from mprnet_lit.utils.atomic import staging
-from mprnet_lit.utils.console import say, say_facts
+from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.identity import File, digest
-from mprnet_lit.utils.prefetch import Behind, ahead
+from mprnet_lit.utils.file_state import FileState, file_digest
+from mprnet_lit.utils.prefetch import SerialExecutor, prefetch
 from mprnet_lit.utils.text import printable
 from mprnet_lit.video.restore import restore_video
 from mprnet_lit.weights import SHIPPED
@@ -51,13 +51,16 @@ def run(config: DictConfig) -> None:
     console, options = Console(), config.restore
     kinds = ["stage1", "stage2"] * options.stages + ["compare"] * options.compare
     jobs = find_jobs(
-        arguments.inputs(config), arguments.place(config, "output"), kinds, partial(say, console)
+        arguments.inputs(config),
+        arguments.place(config, "output"),
+        kinds,
+        partial(print_line, console),
     )
     restorer = arguments.restorer(config)
-    say_facts(console, restorer.settings)
+    print_table(console, restorer.settings)
     if config.weights is None:
         others = " or ".join(name for name in SHIPPED if name != config.task.name)
-        say(console, f"Small weights that come with the package; for others: task={others}")
+        print_line(console, f"Small weights that come with the package; for others: task={others}")
     if options.stages and str(config.weights).endswith(".onnx"):
         raise UserError(
             "restore.stages=true is not available for exported networks, which return their last "
@@ -87,7 +90,7 @@ def _recipe(restorer: Restorer) -> str:
     may have been made with different tiles.
     """
     made_by = {
-        "weights": digest(Path(restorer.source)),
+        "weights": file_digest(Path(restorer.source)),
         "tile": restorer.tile,
         "overlap": None if restorer.tile is None else restorer.overlap,
         "memory_gb": restorer.memory_gb if restorer.tile == "auto" else None,
@@ -100,10 +103,12 @@ def _recipe(restorer: Restorer) -> str:
 
 def _say_done(console: Console, plan: Plan, jobs: int) -> None:
     if plan.done:
-        say(console, f"{len(plan.done)} of {jobs} done before (overwrite=true does them again)")
+        print_line(
+            console, f"{len(plan.done)} of {jobs} done before (overwrite=true does them again)"
+        )
     if plan.again:
         changed = "the photo, the weights or the options changed"
-        say(console, f"Replacing {plan.again} of {jobs} results: {changed}")
+        print_line(console, f"Replacing {plan.again} of {jobs} results: {changed}")
 
 
 @dataclass
@@ -155,20 +160,22 @@ def _restore_all(
             return work()
         except UserError as error:
             failures.append(str(error))
-            say(console, f"Failed: {error}")  # above the bar
+            print_line(console, f"Failed: {error}")  # above the bar
             return None
 
     started = time.perf_counter()
-    with _Bar(console, len(jobs)) as bar, Behind() as behind:
+    with _Bar(console, len(jobs)) as bar, SerialExecutor() as writer:
         # While a photo is restored, the next is read and the one before is written.
-        for source in ahead(_Source.read(job) for job in jobs):
+        for source in prefetch(_Source.read(job) for job in jobs):
             bar.begin(source.job)
             write = attempt(partial(_restore, source, restorer, outputs, bar))
             if write is not None:
-                behind.run(partial(attempt, write))
+                writer.submit(partial(attempt, write))
             bar.end()
     done, seconds = len(jobs) - len(failures), time.perf_counter() - started
-    say(console, f"{done} restored in {seconds:.1f} s ({done / seconds:.2f} a second) into {where}")
+    print_line(
+        console, f"{done} restored in {seconds:.1f} s ({done / seconds:.2f} a second) into {where}"
+    )
     return failures
 
 
@@ -177,14 +184,14 @@ class _Source:
     """A job with its file and, unless it is a video, its photo; or with the error of reading it."""
 
     job: Job
-    file: File | None = None
+    file: FileState | None = None
     photo: Photo | None = None
     error: UserError | None = None
 
     @classmethod
     def read(cls, job: Job) -> Self:
         try:
-            file = File.of(job.source, with_changed=True)
+            file = FileState.of(job.source, with_changed=True)
             return cls(job, file, None if job.is_video else read_photo(job.source))
         except UserError as error:
             return cls(job, error=error)
@@ -283,7 +290,7 @@ class _Bar:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        say(self.progress.console, line)
+        print_line(self.progress.console, line)
 
     def end(self) -> None:
         """Count the file."""

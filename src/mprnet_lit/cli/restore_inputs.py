@@ -8,10 +8,17 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from mprnet_lit.cli.restore_record import Records
-from mprnet_lit.images.formats import IMAGE_SUFFIXES, convert_hint, is_other_image
-from mprnet_lit.images.listing import Listing, count_kinds, list_images, skipped, sort_out, walk
+from mprnet_lit.images.formats import IMAGE_SUFFIXES, convert_hint, is_unsupported_image
+from mprnet_lit.images.listing import (
+    Listing,
+    count_suffixes,
+    list_images,
+    skip_messages,
+    split_by_suffix,
+    walk,
+)
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.identity import RealPaths
+from mprnet_lit.utils.file_state import RealPathCache
 from mprnet_lit.video.restore import VIDEO_SUFFIXES
 
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
@@ -105,7 +112,7 @@ def _find(
     path = Path(source)
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
-            hint = f": {convert_hint(path)}" if is_other_image(path) else ""
+            hint = f": {convert_hint(path)}" if is_unsupported_image(path) else ""
             raise UserError(
                 f"{path} is not an image or a video ({' '.join(sorted(SUFFIXES))}){hint}"
             )
@@ -118,14 +125,14 @@ def _find(
         place = None
     else:
         raise UserError(f"there is no file or folder {source}: check input")
-    for line in skipped(found, "images or videos"):
+    for line in skip_messages(found, "images or videos"):
         note(line)
     files = _without_results(found.files, root, place)
     if len(files) < len(found.files):
         count = len(found.files) - len(files)
         note(f"Skipped results of earlier calls and files in the output: {count}")
     if not files:
-        others = f", only {count_kinds(found.unread)}" if found.unread else ""
+        others = f", only {count_suffixes(found.unread)}" if found.unread else ""
         results = ", only results of earlier calls" if found.files else others
         raise UserError(
             f"nothing matches {source} that is an image or a video{results}: check input"
@@ -139,7 +146,7 @@ def _find(
 
 def _checked(jobs: list[Job]) -> list[Job]:
     """Return each job once; refuse those whose results would overwrite each other or a source."""
-    real = RealPaths()
+    real = RealPathCache()
     sources = {real(job.source) for job in jobs}
     kept: dict[str, Job] = {}
     distinct: list[Job] = []
@@ -210,7 +217,7 @@ def _matches(pattern: Path) -> tuple[Path, Listing]:
         found = dict.fromkeys(_expand(root, rest, hidden, closed))
     except ValueError as error:
         raise UserError(f"input={pattern} can't be used ({error}): change it") from error
-    return root, sort_out(found, SUFFIXES, closed)
+    return root, split_by_suffix(found, SUFFIXES, closed)
 
 
 def _expand(folder: Path, parts: Sequence[str], hidden: bool, closed: list[Path]) -> Iterator[Path]:

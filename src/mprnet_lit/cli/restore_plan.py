@@ -8,7 +8,7 @@ from pathlib import Path
 from mprnet_lit.cli.restore_inputs import Job
 from mprnet_lit.cli.restore_record import Record, Records, Result
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.identity import File
+from mprnet_lit.utils.file_state import FileState
 
 _SHOWN = 10
 _NOT_A_RESULT = "is not a result of mprnet_lit, or was changed since"
@@ -108,10 +108,10 @@ def _refreshed(job: Job, source: str, result: Result) -> Result | None:
     ):
         return None
     files = {
-        name: File.of(places[name]) if name in places else file
+        name: FileState.of(places[name]) if name in places else file
         for name, file in result.files.items()
     }
-    photo = File.of(job.source, with_changed=True)
+    photo = FileState.of(job.source, with_changed=True)
     return replace(result, source=source, photo=photo, files=files)
 
 

@@ -14,9 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from mprnet_lit.utils.atomic import explained, keep_permissions, require_regular, write_whole
+from mprnet_lit.utils.atomic import (
+    copy_permissions,
+    require_regular_file,
+    write_atomic,
+    write_errors,
+)
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.identity import File, RealPaths
+from mprnet_lit.utils.file_state import FileState, RealPathCache
 
 try:
     import fcntl
@@ -41,9 +46,9 @@ class Result:
     """
 
     source: str
-    photo: File | None
+    photo: FileState | None
     recipe: str
-    files: Mapping[str, File]
+    files: Mapping[str, FileState]
 
     def line(self) -> bytes:
         """Return the record's line, which begins with a newline: an earlier one may be cut off."""
@@ -70,15 +75,15 @@ class Result:
         return cls(values["source"], photo, str(values["recipe"]), files)
 
 
-def _values(file: File) -> list[int | str]:
+def _values(file: FileState) -> list[int | str]:
     return [file.size, file.modified, file.changed, file.digest]
 
 
-def _file(values: Any) -> File:
+def _file(values: Any) -> FileState:
     size, modified, changed, content = values
     if not (all(type(n) is int for n in (size, modified, changed)) and isinstance(content, str)):
         raise TypeError(values)
-    return File(size, modified, changed, content)
+    return FileState(size, modified, changed, content)
 
 
 class Record:
@@ -98,7 +103,7 @@ class Record:
         try:
             if not stat.S_ISREG(os.lstat(self.path).st_mode):
                 raise UserError(f"{folder / RECORD} is not a regular file: remove it")
-            require_regular(self.path, _MOST_BYTES)
+            require_regular_file(self.path, _MOST_BYTES)
             content = self.path.read_bytes()
             self.exists = True
         except (FileNotFoundError, NotADirectoryError):
@@ -148,7 +153,7 @@ class Record:
         """
         added = list(results)
         content = b"".join(result.line() for result in added)
-        with explained(self.path, "the record"):
+        with write_errors(self.path, "the record"):
             while not self._write(content):
                 pass
         for result in added:
@@ -183,7 +188,7 @@ class Record:
         # In a read-only folder the record stays as it is.
         with suppress(OSError, UserError), self.path.open("rb") as file:
             if _lock(file.fileno(), shared=False) and file.read() == content:
-                write_whole(self.path, b"".join(kept.values()))
+                write_atomic(self.path, b"".join(kept.values()))
 
 
 def _lock(number: int, *, shared: bool) -> bool:
@@ -204,7 +209,7 @@ class Records:
     """The records of many folders, each read once."""
 
     def __init__(self) -> None:
-        self.real = RealPaths()
+        self.real = RealPathCache()
         self._records: dict[Path, Record] = {}
 
     def of(self, folder: Path) -> Record:
@@ -218,7 +223,7 @@ class Records:
         return self._records[folder]
 
     def publish(
-        self, staged: Path, folder: Path, source: Path | None, photo: File | None, recipe: str
+        self, staged: Path, folder: Path, source: Path | None, photo: FileState | None, recipe: str
     ) -> None:
         """Record a result and move its files from ``files.staging`` to their folder.
 
@@ -232,13 +237,13 @@ class Records:
         Raises:
             UserError: the files or the record can't be written.
         """
-        with explained(folder, "into"):
+        with write_errors(folder, "into"):
             folder.mkdir(parents=True, exist_ok=True)
             record = self.of(folder)
             paths = sorted(staged.iterdir(), key=lambda path: len(path.name), reverse=True)
-            files = {path.name: File.of(path) for path in paths}
+            files = {path.name: FileState.of(path) for path in paths}
             name = "" if source is None else record.relative(self.real(source))
             record.append([Result(name, photo, recipe, files)])
             for path in paths:  # the result itself, which has the shortest name, last
-                keep_permissions(path, folder / path.name)
+                copy_permissions(path, folder / path.name)
                 path.replace(folder / path.name)

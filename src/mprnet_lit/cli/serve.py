@@ -13,7 +13,7 @@ from mprnet_lit.cli import common as arguments
 from mprnet_lit.serving.hosts import is_loopback
 from mprnet_lit.serving.limits import Limits
 from mprnet_lit.serving.restoring import Choices
-from mprnet_lit.utils.console import say
+from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights.shipped import SHIPPED, shipped
 
@@ -32,7 +32,9 @@ def run(config: DictConfig) -> None:
     console, options = Console(), config.serve
     host = str(options.host)
     if not is_loopback(host):
-        say(console, f"Warning: serve.host={host}: any client that reaches it can use the page")
+        print_line(
+            console, f"Warning: serve.host={host}: any client that reaches it can use the page"
+        )
     weights = _weights(config)
     choices = Choices(weights, lambda file, tlc: arguments.restorer(_with(config, file, tlc)))
     limits = Limits(options.max_mb, options.max_megapixels, options.max_gb)

@@ -14,8 +14,8 @@ from mprnet_lit.training.build import build_model
 from mprnet_lit.training.callbacks.stop_on_signal import Stopped, start_again
 from mprnet_lit.training.fit import fit
 from mprnet_lit.utils import signals
-from mprnet_lit.utils.atomic import write_whole
-from mprnet_lit.utils.console import quieten
+from mprnet_lit.utils.atomic import write_atomic
+from mprnet_lit.utils.console import silence_lightning
 
 
 def run(config: DictConfig) -> float | list[float] | None:
@@ -28,7 +28,7 @@ def run(config: DictConfig) -> float | list[float] | None:
     Raises:
         UserError: a setting can't be used, or the training can't continue.
     """
-    quieten()
+    silence_lightning()
     folder = Path(config.paths.run).resolve()
     if launch.needs_own_command(config):
         launch.run_job(config, folder)
@@ -40,7 +40,7 @@ def run(config: DictConfig) -> float | list[float] | None:
         raise
     if model is not None or not (folder / OBJECTIVES).is_file():
         _measure_objectives(config, folder, model)
-    signals.end_sweep_if_received()
+    signals.exit_sweep_if_signaled()
     return _outcome(config, folder)
 
 
@@ -57,7 +57,7 @@ def _measure_objectives(config: DictConfig, folder: Path, model: MPRNet | None) 
     if OmegaConf.select(config, "sweep.objectives") and summary.is_file():
         model = model or build_model(config).model
         values = measure(config.sweep.objectives, json.loads(summary.read_text()), model)
-        write_whole(folder / OBJECTIVES, (json.dumps(values) + "\n").encode())
+        write_atomic(folder / OBJECTIVES, (json.dumps(values) + "\n").encode())
 
 
 def _outcome(config: DictConfig, folder: Path) -> float | list[float] | None:

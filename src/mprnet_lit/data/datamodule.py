@@ -16,7 +16,7 @@ from mprnet_lit.data.sampling import EpochSampler, LazyLoader
 from mprnet_lit.data.shared_memory import Transfer, as_arrays, choose_transfer
 from mprnet_lit.data.sources import Sample, Source
 from mprnet_lit.data.store import SUFFIX
-from mprnet_lit.images.formats import DEEP_SUFFIXES
+from mprnet_lit.images.formats import HIGH_BIT_DEPTH_SUFFIXES
 from mprnet_lit.utils.checks import require_function
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.hardware import cores
@@ -260,7 +260,9 @@ class RestorationDataModule(LightningDataModule):
 
         def size(sample: Sample) -> int:
             files = [path for path in (sample.target, sample.degraded) if path is not None]
-            depth = sum(2 if path.suffix.lower() in DEEP_SUFFIXES else 1 for path in files)
+            depth = sum(
+                2 if path.suffix.lower() in HIGH_BIT_DEPTH_SUFFIXES else 1 for path in files
+            )
             return sample.height * sample.width * 3 * depth
 
         sizes = [size(sample) for sample in samples if sample.target.suffix != SUFFIX]

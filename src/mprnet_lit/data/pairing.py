@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from mprnet_lit.images.listing import Listing, list_images, skipped
+from mprnet_lit.images.listing import Listing, list_images, skip_messages
 from mprnet_lit.images.reading import probe_image
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.text import printable
@@ -210,7 +210,7 @@ class _Side:
             )
         unread = [p for p in found.unread if _matched(parts, _name(p, folder)) is not None]
         listing = Listing(found.files, unread, found.closed)
-        return cls(folder, pattern, dict(files), tuple(skipped(listing, folder=folder)))
+        return cls(folder, pattern, dict(files), tuple(skip_messages(listing, folder=folder)))
 
     def faults(self, key: Key, other: "_Side | None" = None) -> list[str]:
         """Return the problem with the files of a key on this side: at most one message."""

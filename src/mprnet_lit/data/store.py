@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.images.reading import Pixels
-from mprnet_lit.utils.atomic import require_regular, write_whole
+from mprnet_lit.utils.atomic import require_regular_file, write_atomic
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
 
@@ -142,7 +142,7 @@ def store_image(
     buffer = io.BytesIO()
     np.save(buffer, pixels, allow_pickle=False)
     content = buffer.getbuffer()
-    write_whole(folder / file, content)
+    write_atomic(folder / file, content)
     digest = hashlib.sha256(content).hexdigest()
     return StoredImage(
         file, len(content), digest, str(source.resolve()), status.st_size, status.st_mtime_ns
@@ -156,7 +156,7 @@ def open_pixels(path: Path) -> Pixels:
         UserError: the file is missing, damaged, or not an image of a store.
     """
     try:
-        require_regular(path)
+        require_regular_file(path)
         pixels: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing from the store: {_AGAIN}") from error
@@ -182,7 +182,7 @@ def start_progress(folder: Path, complete: dict[str, StoredImage]) -> None:
         complete: files that need no work, by their path in the store.
     """
     lines = "".join(json.dumps(asdict(stored)) + "\n" for stored in complete.values())
-    write_whole(folder / PROGRESS, lines.encode())
+    write_atomic(folder / PROGRESS, lines.encode())
     (folder / INDEX).unlink(missing_ok=True)
 
 
@@ -209,7 +209,7 @@ def write_index(folder: Path, index: Index) -> int:
     """
     entries = {split: [asdict(entry) for entry in index[split]] for split in SPLITS}
     content = json.dumps({"format": FORMAT} | entries, indent=1) + "\n"
-    write_whole(folder / INDEX, content.encode())
+    write_atomic(folder / INDEX, content.encode())
     (folder / PROGRESS).unlink(missing_ok=True)
     listed = {stored.file for stored in stored_images(index)}
     stale = [file for file in _files(folder) if file not in listed]

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from mprnet_lit.utils.atomic import require_regular, write_whole
+from mprnet_lit.utils.atomic import require_regular_file, write_atomic
 from mprnet_lit.utils.errors import UserError
 
 EVAL_VERSION = "1.0"
@@ -92,14 +92,14 @@ def write_submission(path: Path, crops: Sequence[NDArray[np.float32]]) -> None:
         cells[index] = crop.astype(np.float32)
     content = BytesIO()
     scipy.io.savemat(content, {"Idenoised": cells, "israw": False, "eval_version": EVAL_VERSION})
-    write_whole(path, content.getvalue())
+    write_atomic(path, content.getvalue())
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a MATLAB file; any error inside the ``with`` block becomes a UserError."""
     try:
-        require_regular(path)
+        require_regular_file(path)
         with h5py.File(path, "r") as file:
             yield file
     except UserError:

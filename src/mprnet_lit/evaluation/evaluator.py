@@ -17,7 +17,7 @@ from mprnet_lit.images.reading import to_float
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import Protocol, mean_scores
 from mprnet_lit.metrics.protocols import TileCounts
-from mprnet_lit.utils.prefetch import ahead
+from mprnet_lit.utils.prefetch import prefetch
 
 Scores = dict[str, float]
 
@@ -223,7 +223,7 @@ class _PrefetchLoader(DataLoader[Any]):
     """DataLoader that reads the next image in a thread while the current one is restored."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        return ahead(super().__iter__())
+        return prefetch(super().__iter__())
 
 
 def _loader(dataset: Dataset[Any], module: LightningModule) -> DataLoader[Any]:

@@ -20,8 +20,8 @@ from mprnet_lit.images.reading import to_float, to_uint8, write_png
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import mean_scores
 from mprnet_lit.reports.image_report import Entry, write_report
-from mprnet_lit.utils.atomic import write_whole
-from mprnet_lit.utils.console import say, say_facts
+from mprnet_lit.utils.atomic import write_atomic
+from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.text import printable
 
 _SHOWN = 3
@@ -73,8 +73,8 @@ def write_result(result: Result, folder: Path, restorer: Restorer, console: Cons
     Raises:
         UserError: a file can't be written.
     """
-    write_whole(folder / "scores.csv", _csv(result).encode())
-    write_whole(folder / "scores.json", (json.dumps(_json(result), indent=2) + "\n").encode())
+    write_atomic(folder / "scores.csv", _csv(result).encode())
+    write_atomic(folder / "scores.json", (json.dumps(_json(result), indent=2) + "\n").encode())
     entries = _pictures(result, folder / "pictures", restorer)
     write_report(
         folder / "report.html",
@@ -86,9 +86,9 @@ def write_result(result: Result, folder: Path, restorer: Restorer, console: Cons
     )
     console.print(_table(result))
     for line in _remarks(result):
-        say(console, line)
+        print_line(console, line)
     places = {"scores": folder / "scores.csv", "report": folder / "report.html"}
-    say_facts(console, result.settings | places)
+    print_table(console, result.settings | places)
 
 
 def _tiling_note(rows: Sequence[Row]) -> str:

@@ -14,7 +14,7 @@ from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.sources import PairedFolders
 from mprnet_lit.images.formats import IMAGE_SUFFIXES
 from mprnet_lit.images.reading import Pixels, read_image
-from mprnet_lit.utils.atomic import require_regular
+from mprnet_lit.utils.atomic import require_regular_file
 from mprnet_lit.utils.errors import UserError
 
 Layout = Mapping[str, str]
@@ -158,7 +158,7 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
         UserError: the file is missing or damaged, or has no such variable.
     """
     try:
-        require_regular(path)
+        require_regular_file(path)
         if path.exists():
             _check_size(path, variable)
         return np.asarray(scipy.io.loadmat(path, variable_names=[variable])[variable])
@@ -206,7 +206,7 @@ def _listed(root: Path, file: str) -> list[EvaluationImage]:
     """Return the images of a list file with lines "TARGET INPUT" (RealBlur)."""
     images: list[EvaluationImage] = []
     try:
-        require_regular(root / file)
+        require_regular_file(root / file)
         lines = (root / file).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{root / file} can't be read ({error}): download it again") from error

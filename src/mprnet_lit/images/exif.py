@@ -59,7 +59,7 @@ def without_orientation(tiff: bytes) -> bytes:
     return bytes(changed)
 
 
-def block_of_tiff(image: TiffImageFile) -> bytes | None:
+def exif_from_tiff(image: TiffImageFile) -> bytes | None:
     """Return an EXIF block of a TIFF's texts, EXIF and GPS directories, or None without any."""
     tags = image.getexif()
     kept: dict[int, Any] = {tag: tags[tag] for tag in TEXTS if tag in tags}

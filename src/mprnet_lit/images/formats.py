@@ -41,7 +41,7 @@ FORMATS = (
 )
 BY_SUFFIX = {suffix: form for form in FORMATS for suffix in form.suffixes}
 IMAGE_SUFFIXES = frozenset(BY_SUFFIX)
-DEEP_SUFFIXES = frozenset(suffix for suffix, form in BY_SUFFIX.items() if form.deep)
+HIGH_BIT_DEPTH_SUFFIXES = frozenset(suffix for suffix, form in BY_SUFFIX.items() if form.deep)
 """Suffixes of files that may have 16 bits."""
 TITLES = ", ".join(form.title for form in FORMATS)
 
@@ -60,7 +60,7 @@ _OTHERS = {
 }
 
 
-def format_of(path: Path) -> Format:
+def format_for(path: Path) -> Format:
     """Return the format that a file name's suffix stands for.
 
     Raises:
@@ -72,13 +72,13 @@ def format_of(path: Path) -> Format:
         known = " ".join(sorted(BY_SUFFIX))
         raise UserError(f"can't write {path}: its format is unknown; use one of {known}")
     form = BY_SUFFIX[suffix]
-    if form.pillow not in readable():
+    if form.pillow not in supported_formats():
         raise UserError(f"can't write {path}: {_missing(form.pillow)}")
     return form
 
 
 @cache
-def readable() -> tuple[str, ...]:
+def supported_formats() -> tuple[str, ...]:
     """Return Pillow's names of the formats that can be read and written here.
 
     HEIC needs pillow-heif, an extra; AVIF is part of Pillow's wheels.
@@ -95,18 +95,18 @@ def readable() -> tuple[str, ...]:
     return tuple(names)
 
 
-def is_other_image(path: Path) -> bool:
+def is_unsupported_image(path: Path) -> bool:
     """Return whether a file begins as an image of a kind that is not read does."""
     return _head(path).startswith((*_OTHERS, *_TIFF_STARTS))
 
 
-def why_unreadable(path: Path) -> str:
+def unreadable_reason(path: Path) -> str:
     """Return why no decoder takes a file, by its first bytes, and what to do."""
     head = _head(path)
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
-    if brand in _HEIC_BRANDS and "HEIF" not in readable():
+    if brand in _HEIC_BRANDS and "HEIF" not in supported_formats():
         return f"{path} can't be read: {_missing('HEIF')}"
-    if brand in _AVIF_BRANDS and "AVIF" not in readable():
+    if brand in _AVIF_BRANDS and "AVIF" not in supported_formats():
         return f"{path} can't be read: {_missing('AVIF')}"
     for start, what in _OTHERS.items():
         if head.startswith(start):

@@ -52,9 +52,9 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> List
         raise UserError(f"the folder {folder} {what}: check the path")
     closed: list[Path] = []
     paths = (inside / name for inside, names in walk(folder, closed) for name in names)
-    found = sort_out(paths, suffixes, closed)
+    found = split_by_suffix(paths, suffixes, closed)
     if not found.files:
-        others = f", only {count_kinds(found.unread)}" if found.unread else ""
+        others = f", only {count_suffixes(found.unread)}" if found.unread else ""
         raise UserError(
             f"the folder {folder} holds no image ({' '.join(sorted(suffixes))}){others}: "
             "check the path"
@@ -62,7 +62,9 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> List
     return found
 
 
-def sort_out(paths: Iterable[Path], suffixes: frozenset[str], closed: Sequence[Path]) -> Listing:
+def split_by_suffix(
+    paths: Iterable[Path], suffixes: frozenset[str], closed: Sequence[Path]
+) -> Listing:
     """Split visible files by their suffixes into those that are read and those that are not."""
     files, unread = [], []
     for path in paths:
@@ -119,13 +121,13 @@ def _is_new(status: os.stat_result, entered: set[tuple[int, int]]) -> bool:
     return new
 
 
-def count_kinds(unread: Iterable[Path]) -> str:
+def count_suffixes(unread: Iterable[Path]) -> str:
     """Return how many files there are of each kind, the most frequent first: "2 .heic, 1 .gif"."""
     kinds = Counter(path.suffix.lower() for path in unread)
     return ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items(), key=lambda k: (-k[1], k)))
 
 
-def skipped(listing: Listing, what: str = "images", folder: Path | None = None) -> list[str]:
+def skip_messages(listing: Listing, what: str = "images", folder: Path | None = None) -> list[str]:
     """Return a sentence on the files and one on the folders that a search skipped."""
     where = "" if folder is None else f" (in {folder})"
     lines = []
@@ -133,7 +135,7 @@ def skipped(listing: Listing, what: str = "images", folder: Path | None = None) 
         count = len(listing.unread)
         files = "1 file that is not one of the" if count == 1 else f"{count} files that are not"
         lines.append(
-            f"Skipped {files} {what} that can be read: {count_kinds(listing.unread)}{where}"
+            f"Skipped {files} {what} that can be read: {count_suffixes(listing.unread)}{where}"
         )
     if listing.closed:
         names = ", ".join(map(str, listing.closed[:3])) + (", ..." if listing.closed[3:] else "")

@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mprnet_lit.images.deep import read_deep
 from mprnet_lit.images.encoding import encode_bmp, encode_deep_png, encode_heic, encode_tiff
-from mprnet_lit.images.exif import block_of_tiff, make_upright
-from mprnet_lit.images.formats import Format, format_of
+from mprnet_lit.images.exif import exif_from_tiff, make_upright
+from mprnet_lit.images.formats import Format, format_for
+from mprnet_lit.images.high_bit_depth import read_high_bit_depth
 from mprnet_lit.images.reading import Pixels, open_image, to_float, to_uint8, upright_image
 from mprnet_lit.images.tiff import page_count
-from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 
 _QUALITY = 95
@@ -106,12 +106,12 @@ def write_photo(path: Path, photo: Photo) -> None:
         UserError: the format is unsupported, cannot hold the photo's transparency or size, or
             needs a package that is not installed; or the file cannot be written.
     """
-    form = format_of(path)
+    form = format_for(path)
     try:
         content = _encode(photo, form)
     except (OSError, ValueError, struct.error) as error:  # such as a side too long for the format
         raise UserError(f"can't write {path} ({error}): choose .png") from error
-    write_whole(path, content)
+    write_atomic(path, content)
 
 
 def _frames(path: Path, image: Image.Image) -> int:
@@ -132,12 +132,12 @@ def _cicp(image: Image.Image) -> tuple[int, int] | None:
 def _read_deep(path: Path, image: Image.Image) -> tuple[Pixels, Pixels | None]:
     """Read RGB and alpha of 16 bits."""
     if not image.has_transparency_data:
-        return read_deep(path, image), None
+        return read_high_bit_depth(path, image), None
     if image.mode.startswith("I;16"):  # one level of grey is transparent
-        rgb = read_deep(path, image)
+        rgb = read_high_bit_depth(path, image)
         opaque = rgb[..., 0] != image.info["transparency"]
         return rgb, np.where(opaque, 65535, 0).astype(np.uint16)
-    channels = read_deep(path, image, alpha=True)
+    channels = read_high_bit_depth(path, image, alpha=True)
     rgb, alpha = np.ascontiguousarray(channels[..., :3]), channels[..., 3].copy()
     if isinstance(image, TiffImageFile) and _PREMULTIPLIED in image.tag_v2.get(338, ()):
         share = np.maximum(alpha, 1)[..., None] / np.float32(65535)
@@ -180,7 +180,7 @@ def _exif(image: Image.Image, width: int, height: int) -> bytes | None:
     """Return the EXIF block, made to fit the upright pixels."""
     with suppress(Exception):  # the photo is worth restoring even if its EXIF is damaged
         if isinstance(image, TiffImageFile):
-            block = block_of_tiff(image)
+            block = exif_from_tiff(image)
         elif "exif" in image.info:
             block = image.info["exif"]
         else:  # as ImageMagick writes it into a PNG

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mprnet_lit.images.deep import is_deep, orientation_of, read_deep
-from mprnet_lit.images.formats import readable, why_unreadable
+from mprnet_lit.images.formats import supported_formats, unreadable_reason
+from mprnet_lit.images.high_bit_depth import is_high_bit_depth, orientation_of, read_high_bit_depth
 from mprnet_lit.images.tiff import HEIGHT, WIDTH, needs_opencv, read_ycbcr
-from mprnet_lit.images.truncation import check_whole
-from mprnet_lit.utils.atomic import require_regular, write_whole
+from mprnet_lit.images.truncation import check_complete
+from mprnet_lit.utils.atomic import require_regular_file, write_atomic
 from mprnet_lit.utils.errors import UserError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -38,7 +38,7 @@ def read_image(path: Path) -> Pixels:
     """
     with open_image(path) as (image, deep):
         if deep:
-            return read_deep(path, image)
+            return read_high_bit_depth(path, image)
         return np.array(upright_image(path, image).convert("RGB"), dtype=np.uint8)
 
 
@@ -72,7 +72,7 @@ def write_png(path: Path, image: Pixels) -> None:
         UserError: the file can't be written.
     """
     _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    write_whole(path, encoded.tobytes())
+    write_atomic(path, encoded.tobytes())
 
 
 @contextmanager
@@ -85,13 +85,13 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
         UserError: the file is missing, damaged, too large or of an unsupported kind.
     """
     try:
-        require_regular(path, _MOST_BYTES)
+        require_regular_file(path, _MOST_BYTES)
         # Not by its name: Pillow would then map some TIFFs into memory, and turn them wrongly.
-        with path.open("rb") as file, Image.open(file, formats=readable()) as image:
+        with path.open("rb") as file, Image.open(file, formats=supported_formats()) as image:
             if image.format in ("AVIF", "HEIF"):  # only the container turns these
                 image.info.pop("xmp", None)
-            deep = is_deep(path, image)
-            check_whole(path, image)
+            deep = is_high_bit_depth(path, image)
+            check_complete(path, image)
             yield image, deep
     except UserError:
         raise
@@ -100,7 +100,7 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
     except PermissionError as error:
         raise UserError(f"{path} can't be read (permission denied): allow it") from error
     except UnidentifiedImageError as error:
-        raise UserError(why_unreadable(path)) from error
+        raise UserError(unreadable_reason(path)) from error
     except Image.DecompressionBombError as error:
         raise UserError(
             f"{path} says that it has over {_MOST_PIXELS / 1e6:.0f} megapixels, which is too many: "

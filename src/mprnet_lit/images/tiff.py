@@ -23,7 +23,7 @@ _GRAY_RGB_PALETTE_CMYK_YCBCR = {0, 1, 2, 3, 5, _YCBCR}
 _JPEG = {6, 7}
 
 
-def is_deep_tiff(path: Path, image: TiffImageFile) -> bool:
+def is_high_bit_depth_tiff(path: Path, image: TiffImageFile) -> bool:
     """Return whether a TIFF has 16 bits, which Pillow may turn into 8.
 
     Raises:
@@ -72,7 +72,7 @@ def read_ycbcr(path: Path) -> NDArray[np.uint8]:
     return np.asarray(pixels, dtype=np.uint8)
 
 
-def is_whole_tiff(image: TiffImageFile, size: int) -> bool:
+def is_complete_tiff(image: TiffImageFile, size: int) -> bool:
     """Return whether a file of ``size`` bytes holds all pixels that its directory names."""
     tags = image.tag_v2
     starts = tags.get(_STRIPS) or tags.get(_TILES) or ()

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mprnet_lit.images.tiff import is_whole_tiff
+from mprnet_lit.images.tiff import is_complete_tiff
 
 _MOST_SCANS = 100
 """Most scans of a JPEG. Encoders write about ten; each goes over the whole picture once more."""
@@ -20,7 +20,7 @@ _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END, _JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
 
 
-def check_whole(path: Path, image: Image.Image) -> None:
+def check_complete(path: Path, image: Image.Image) -> None:
     """Look for the end of an image file.
 
     Raises:
@@ -30,7 +30,7 @@ def check_whole(path: Path, image: Image.Image) -> None:
     size = path.stat().st_size
     whole = True
     if isinstance(image, TiffImageFile):
-        whole = is_whole_tiff(image, size)
+        whole = is_complete_tiff(image, size)
     elif image.format == "PNG":
         with Image.open(path, formats=("PNG",)) as unread:
             unread.verify()  # reads every chunk's checksum but the last

@@ -25,7 +25,7 @@ Scores = dict[int, dict[str, float]]
 """Each image's scores by its index, in its order."""
 
 
-class PerImage(Metric):
+class PerImageMetric(Metric):
     """Numbers of each image; ``compute`` returns :data:`Scores` of all processes together."""
 
     full_state_update = False
@@ -52,7 +52,7 @@ class PerImage(Metric):
         }
 
 
-class TileCounts(PerImage):
+class TileCounts(PerImageMetric):
     """The number of tiles that each image was restored in."""
 
     columns = ("tiles",)
@@ -62,7 +62,7 @@ class TileCounts(PerImage):
         self.record(index, torch.tensor([[float(tiles)]]))
 
 
-class Protocol(PerImage):
+class Protocol(PerImageMetric):
     """PSNR and SSIM of each image.
 
     Subclasses say how a batch is measured. Images are rounded to the 8 bits that a published

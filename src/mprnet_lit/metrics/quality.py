@@ -21,10 +21,10 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
     require_pair("prediction", prediction, "target", target)
     require_batch("prediction", prediction)
     error = (prediction.float().clamp(0, 1) - target.float()).square().mean((1, 2, 3))
-    return decibels(error)
+    return psnr_from_mse(error)
 
 
-def decibels(squared_error: Tensor) -> Tensor:
+def psnr_from_mse(squared_error: Tensor) -> Tensor:
     """Turn mean squared errors of images with peak 1 into PSNR in dB, at most 100."""
     require("squared_error", squared_error, Tensor, "a tensor")
     return -10 * torch.log10(squared_error.clamp(min=1e-10))

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mprnet_lit.metrics.quality import WINDOW, decibels, ssim_map
+from mprnet_lit.metrics.quality import WINDOW, psnr_from_mse, ssim_map
 from mprnet_lit.utils.checks import require_image
 from mprnet_lit.utils.errors import UserError
 
@@ -69,11 +69,11 @@ def realblur_scores(restored: Image, target: Image) -> tuple[float, float]:
     count = mask.sum().clamp(min=1)
     squared_error = (x - y).double().square().sum() / (3 * count)
     if min(mask.shape) < WINDOW:
-        return float(decibels(squared_error)), float("nan")
+        return float(psnr_from_mse(squared_error)), float("nan")
     edge = WINDOW // 2
     centres = mask[edge:-edge, edge:-edge]
     similarity: Tensor = ssim_map(x, y)[:, centres]
-    return float(decibels(squared_error)), float(similarity.double().mean())
+    return float(psnr_from_mse(squared_error)), float(similarity.double().mean())
 
 
 def _homography(matched: Image, target: Image) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mprnet_lit.images.reading import Pixels, to_float, to_uint8
 from mprnet_lit.reports.page import embed, fill
-from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.atomic import write_atomic
 
 _LARGEST = 2048
 """Longest side of an embedded image in pixels; larger images are cropped to the center."""
@@ -76,7 +76,7 @@ def write_report(
         "omitted": omitted,
         "entries": [_describe(entry) for entry in entries],
     }
-    write_whole(path, fill("image_report.html", title, data))
+    write_atomic(path, fill("image_report.html", title, data))
 
 
 def _describe(entry: Entry) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from mprnet_lit.utils.masking import hide_homes
+from mprnet_lit.utils.masking import mask_home_folders
 from mprnet_lit.utils.text import printable
 
 _IMAGE = "data:image/webp;base64,"
@@ -56,7 +56,7 @@ def fill(template: str, title: str, data: Any, scripts: Mapping[str, str] | None
 
 def printable_text(text: str) -> str:
     """Return a text without control characters, except for line breaks, and home directories."""
-    return "\n".join(map(printable, hide_homes(text).splitlines()))
+    return "\n".join(map(printable, mask_home_folders(text).splitlines()))
 
 
 def _printable(data: Any) -> Any:

@@ -19,7 +19,7 @@ from mprnet_lit.reports.page import fill
 from mprnet_lit.reports.pictures import embed_panels
 from mprnet_lit.reports.trials import Trial, find_trials
 from mprnet_lit.runs.files import is_number
-from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError, install_hint
 
 _POINTS = 300_000
@@ -60,7 +60,7 @@ def write_runs_report(root: Path, path: Path) -> list[Trial]:
         )
     title = trials[0].name if len(trials) == 1 else f"{common.name}: {len(trials)} runs"
     scripts = {"plotly.js": get_plotlyjs()}
-    write_whole(path, fill("runs_report.html", title, describe(trials), scripts))
+    write_atomic(path, fill("runs_report.html", title, describe(trials), scripts))
     return trials
 
 

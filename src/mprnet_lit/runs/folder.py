@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from mprnet_lit.runs.labels import group, tags
 from mprnet_lit.runs.settings import NOT_THE_RUN, masked, resolved_apart
-from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.format_version import FORMAT, check_format
 
@@ -95,7 +95,7 @@ def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> 
         "group": group(config),
         "tags": tags(config),
     }
-    write_whole(folder / RECORD, (json.dumps(content) + "\n").encode())
+    write_atomic(folder / RECORD, (json.dumps(content) + "\n").encode())
     (folder / ERROR).unlink(missing_ok=True)
 
 
@@ -129,7 +129,7 @@ def note_failure(folder: Path, sentence: str, replace: bool = True) -> None:
     """
     if replace or not (folder / ERROR).exists():
         with suppress(UserError):
-            write_whole(folder / ERROR, f"{sentence}\n".encode())
+            write_atomic(folder / ERROR, f"{sentence}\n".encode())
 
 
 def refuse_existing(folder: Path, resume: Any) -> None:

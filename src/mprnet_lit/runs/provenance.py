@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.runs.revision import git_revision, source_digest
 from mprnet_lit.runs.settings import recorded
-from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.masking import mask_text
 
 CONFIG = "config.yaml"
@@ -41,8 +41,8 @@ def save_provenance(config: DictConfig, folder: Path) -> None:
     Credentials are masked. Interpolations of environment variables are not resolved.
     """
     values = OmegaConf.create(recorded(config))
-    write_whole(folder / CONFIG, OmegaConf.to_yaml(values).encode())
-    write_whole(folder / ENVIRONMENT, (json.dumps(environment(), indent=2) + "\n").encode())
+    write_atomic(folder / CONFIG, OmegaConf.to_yaml(values).encode())
+    write_atomic(folder / ENVIRONMENT, (json.dumps(environment(), indent=2) + "\n").encode())
 
 
 def environment() -> dict[str, Any]:

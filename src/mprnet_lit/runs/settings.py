@@ -11,8 +11,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
-from mprnet_lit.utils.atomic import write_whole
-from mprnet_lit.utils.masking import HIDDEN, mask, may_hold_secrets, secrets
+from mprnet_lit.utils.atomic import write_atomic
+from mprnet_lit.utils.masking import HIDDEN, find_secrets, mask, may_contain_secrets
 
 NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "tracking", "sweep")
 """Top-level keys that do not change the result of a training."""
@@ -40,7 +40,7 @@ def masked(values: dict[str, Any], resolved: Any) -> dict[str, Any]:
         values: settings to mask.
         resolved: resolved settings; their credentials are masked in the text of any other setting.
     """
-    return dict(_replace(mask(values), set(secrets(resolved))))
+    return dict(_replace(mask(values), set(find_secrets(resolved))))
 
 
 def mask_hydras_records(config: HydraConf) -> None:
@@ -57,12 +57,12 @@ def mask_hydras_records(config: HydraConf) -> None:
         folder = Path(config.runtime.output_dir) / config.output_subdir
         places += [folder / name for name in _HYDRA]
     for path in places:
-        if not (path.is_file() and may_hold_secrets(text := path.read_text(encoding="utf-8"))):
+        if not (path.is_file() and may_contain_secrets(text := path.read_text(encoding="utf-8"))):
             continue
         content: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
         masked = mask(content)
         if masked != content:
-            write_whole(path, OmegaConf.to_yaml(OmegaConf.create(masked)).encode())
+            write_atomic(path, OmegaConf.to_yaml(OmegaConf.create(masked)).encode())
 
 
 def overrides_as_written() -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from mprnet_lit.images.deep import is_deep
-from mprnet_lit.images.formats import IMAGE_SUFFIXES, readable
+from mprnet_lit.images.formats import IMAGE_SUFFIXES, supported_formats
+from mprnet_lit.images.high_bit_depth import is_high_bit_depth
 from mprnet_lit.inference.tile_size import free_bytes
 from mprnet_lit.utils.errors import UserError
 
@@ -55,8 +55,8 @@ def check(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
             f"{limits.megabytes:g} MB allowed here"
         )
     try:
-        with Image.open(path, formats=readable()) as image:
-            pixels, bits = image.width * image.height, 16 if is_deep(path, image) else 8
+        with Image.open(path, formats=supported_formats()) as image:
+            pixels, bits = image.width * image.height, 16 if is_high_bit_depth(path, image) else 8
     except Image.DecompressionBombError as error:
         raise UserError(
             f"{path.name} has more than the {limits.megapixels:g} megapixels allowed here"

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mprnet_lit.serving.gate import App
 from mprnet_lit.serving.uploads import Uploads
-from mprnet_lit.utils.console import say
+from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
 
 _CONNECTIONS = 200
@@ -56,13 +56,13 @@ def serve(
             uploads = Uploads(folder, max_total_mb, max_age_minutes)
             _start(build(uploads), listener)
             shown = f"[{host}]" if ":" in host else host
-            say(console, f"Open http://{shown}:{port} in a browser; Ctrl-C ends it")
+            print_line(console, f"Open http://{shown}:{port} in a browser; Ctrl-C ends it")
             while not stop.wait(_CHECK_SECONDS):
                 uploads.expire()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     name = signal.Signals(received[0]).name
-    say(console, f"Stopped by {name}; uploads and results are deleted")
+    print_line(console, f"Stopped by {name}; uploads and results are deleted")
     console.file.flush()
     os._exit(0)  # a restoration that is under way would hold the process
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mprnet_lit.sweeps.study import PRUNED, require_optuna
 from mprnet_lit.utils.compat import trial_id
-from mprnet_lit.utils.console import say
+from mprnet_lit.utils.console import print_line
 
 
 class Pruner(Callback):
@@ -60,4 +60,6 @@ class Pruner(Callback):
         trainer.should_stop = True
         if self._trial is not None:
             self._trial.set_user_attr(PRUNED, True)
-            say(Console(), f"pruned after epoch {trainer.current_epoch + 1}: others were better")
+            print_line(
+                Console(), f"pruned after epoch {trainer.current_epoch + 1}: others were better"
+            )

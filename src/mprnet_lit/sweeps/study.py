@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mprnet_lit.sweeps.objectives import DIRECTIONS
-from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.compat import trial_id
 from mprnet_lit.utils.errors import UserError, install_hint
 from mprnet_lit.utils.masking import mask, mask_text
@@ -174,7 +174,7 @@ class Study:
         ]
         best = [trial.number for trial in self.study.best_trials]
         content = {"objectives": self.objectives, "best": best, "trials": trials}
-        write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+        write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
     def best(self) -> list["optuna.trial.FrozenTrial"]:
         """Return the best trial, or with several objectives those that none is better than."""

@@ -14,7 +14,7 @@ from packaging.version import Version
 from torch import Tensor
 
 from mprnet_lit.models import Size
-from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.format_version import check_format
 from mprnet_lit.weights import RECORD, Info
@@ -63,7 +63,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         content = BytesIO()  # the writer of torch hides the reason of a failure
         states = {k: without_folders(v) for k, v in checkpoint.get("callbacks", {}).items()}
         torch.save(checkpoint | {"callbacks": states}, content)
-        write_whole(
+        write_atomic(
             path,
             content.getbuffer(),
             "the checkpoint",

@@ -57,6 +57,6 @@ def run_job(config: DictConfig, folder: Path) -> None:
         status = 128 - status
     if status in _STOPPED:
         raise SystemExit(status)
-    signals.end_if_received()
+    signals.exit_if_signaled()
     if status:
         raise UserError(f"the job failed with exit status {status}: see its message above")

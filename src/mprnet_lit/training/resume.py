@@ -19,7 +19,7 @@ from mprnet_lit.training.build import check_size
 from mprnet_lit.training.callbacks.checkpoint_states import best_of
 from mprnet_lit.training.callbacks.summary import show, write_summary
 from mprnet_lit.training.checkpoints import AVERAGED, epochs_done, read_checkpoint, read_info
-from mprnet_lit.utils.console import say
+from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import RefusedError
 from mprnet_lit.weights import RECORD
 
@@ -184,14 +184,14 @@ def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
     console = Console()
     if resumed is None:
         if config.resume == "auto":
-            say(console, not_found(config, HydraConfig.get().mode == RunMode.MULTIRUN))
+            print_line(console, not_found(config, HydraConfig.get().mode == RunMode.MULTIRUN))
         return
     changes = ", ".join(resumed.changes)
     if not resumed.is_complete:
         changed = f"; changed: {changes}" if changes else ""
-        say(console, f"Resuming {resumed.path} ({resumed.position}){changed}")
+        print_line(console, f"Resuming {resumed.path} ({resumed.position}){changed}")
         return
-    say(
+    print_line(
         console,
         f"Already complete: {resumed.path} is at the end of this training ({resumed.position}). To "
         "train longer, set a larger trainer.max_epochs or trainer.max_steps"

@@ -1,4 +1,4 @@
-"""Writing files atomically, and refusing what is not a regular file."""
+"""Atomic file writes, and checks for regular files."""
 
 import os
 import re
@@ -20,33 +20,35 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _TEMPORARY = re.compile(r"\.mprnet_lit-[0-9a-f]{16}\.parts?")
-"""The names of temporary files, and of the folders for several."""
-_ADVICE = "make room there or choose a folder that can be written"
+"""Names of temporary files (``.part``) and temporary folders (``.parts``)."""
+_ADVICE = "free disk space or choose a writable folder"
 
 
-def require_regular(path: Path, most_bytes: float | None = None) -> None:
-    """Refuse pipes and devices, as reading them might never end, and files that are too large.
+def require_regular_file(path: Path, max_bytes: float | None = None) -> None:
+    """Check that a path is not a pipe or device, and that a file is not too large.
+
+    Reading a pipe or device might never end. A missing path and a folder pass the check.
 
     Raises:
-        UserError: ``path`` is a pipe, a device or a file of more than ``most_bytes``.
+        UserError: ``path`` is a pipe, a device or a file of more than ``max_bytes`` bytes.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UserError(f"{path} is a pipe or a device and not a file: remove it or name a file")
-    if most_bytes is not None and path.is_file() and path.stat().st_size > most_bytes:
+        raise UserError(f"{path} is a pipe or a device: remove it or choose a regular file")
+    if max_bytes is not None and path.is_file() and path.stat().st_size > max_bytes:
         raise UserError(
-            f"{path} has over {most_bytes / 1e9:.1f} GB, which is too much: check the path, or "
-            "remove it if it is a trap"
+            f"{path} is larger than the limit of {max_bytes / 1e9:.1f} GB: check the path, or "
+            "remove the file"
         )
 
 
 @contextmanager
-def explained(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[None]:
-    """Turn an error of the file system into a sentence.
+def write_errors(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[None]:
+    """Convert an OSError in the block to a UserError.
 
     Args:
-        path: file or folder to be written.
-        what: kind of file, or ``into`` for a folder.
-        advice: what to do about the error.
+        path: path of the output file or folder.
+        what: kind of file for the error message, or ``into`` for a folder.
+        advice: remedy for the error message.
 
     Raises:
         UserError: the block raises OSError.
@@ -58,42 +60,44 @@ def explained(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[Non
         raise UserError(f"can't write {name}: {error.strerror or error}; {advice}") from error
 
 
-def write_whole(
+def write_atomic(
     path: Path, content: bytes | memoryview, what: str = "", advice: str = _ADVICE
 ) -> None:
-    """Write a file atomically: a reader sees the earlier file or the new one, never a part.
+    """Write a file atomically: a reader sees the previous or the new content, never a part.
 
     Args:
-        path: file to write or replace; its folder is made. A link is replaced, not followed.
-        content: what to write.
-        what: kind of file, for the message of an error.
-        advice: what to do about an error, for its message.
+        path: path of the file. Missing parent folders are created. A symbolic link is replaced,
+            not followed.
+        content: new content of the file.
+        what: kind of file, for the error message.
+        advice: remedy, for the error message.
 
     Raises:
-        UserError: the file can't be written; an earlier one stays as it was.
+        UserError: the file can't be written. The previous file is unchanged.
     """
-    with replacing(path, what, advice) as file, explained(path, what, advice):
+    with atomic_writer(path, what, advice) as file, write_errors(path, what, advice):
         file.write(content)
 
 
 @contextmanager
-def replacing(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[BinaryIO]:
-    """Yield a new temporary file, which replaces the one at ``path`` if the block ends well.
+def atomic_writer(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[BinaryIO]:
+    """Yield a temporary file that replaces ``path`` at the end of the block.
 
-    The temporary file (its path is ``file.name``) lies in the same folder under a unique, hidden
-    name of 33 characters, so that several writers of one file do not meet. It is deleted if the
-    block raises. A process that is killed leaves it behind; the next process that writes into the
-    folder deletes it. The file gets the permissions of the one that it replaces.
+    The temporary file (its path is ``file.name``) is in the same folder and has a unique, hidden
+    name of 33 characters, so that concurrent writers do not conflict. It is deleted if the block
+    raises an exception. If the process is killed, the next process that writes to the folder
+    deletes it. The new file has the permissions of the previous file.
 
     Args:
-        path: file to write or replace; its folder is made. A link is replaced, not followed.
-        what: kind of file, for the message of an error.
-        advice: what to do about an error, for its message.
+        path: path of the file. Missing parent folders are created. A symbolic link is replaced,
+            not followed.
+        what: kind of file, for the error message.
+        advice: remedy, for the error message.
 
     Raises:
-        UserError: the file can't be created or replaced; an earlier one stays as it was.
+        UserError: the file can't be created or replaced. The previous file is unchanged.
     """
-    with explained(path, what, advice):
+    with write_errors(path, what, advice):
         _require_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
@@ -101,55 +105,56 @@ def replacing(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[Bin
     temporary = Path(file.name)
     try:
         yield file
-        with explained(path, what, advice):
+        with write_errors(path, what, advice):
             file.flush()
-            os.fsync(file.fileno())  # or a power cut may leave the new name and no content
-            keep_permissions(temporary, path)
-            if fcntl is None:  # Windows renames no open file
+            os.fsync(file.fileno())  # else a power failure may leave an empty file
+            copy_permissions(temporary, path)
+            if fcntl is None:  # Windows can't rename an open file
                 file.close()
             temporary.replace(path)
     finally:
-        with suppress(OSError):  # a full disk fails again
+        with suppress(OSError):  # a full disk raises again
             file.close()
-        with suppress(OSError):  # it is renamed if all went well
+        with suppress(OSError):  # missing after a successful rename
             temporary.unlink()
 
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """Yield a new, hidden folder for unfinished files, which is deleted afterwards.
+    """Yield a temporary, hidden folder for unfinished files.
 
-    The hidden folder lies in ``folder``, or in its nearest parent that exists, so that its files
-    can be renamed into ``folder``. Messages about these files name ``folder`` instead. A process
-    that is killed leaves the hidden folder behind; the next process that writes there deletes it.
+    The hidden folder is in ``folder``, or in its nearest existing parent, so that files can be
+    renamed from it into ``folder``. Error messages name ``folder`` instead of the hidden folder. If
+    the process is killed, the next process that writes to the parent deletes the hidden folder.
 
     Raises:
-        UserError: the hidden folder can't be made.
+        UserError: the hidden folder can't be created.
     """
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    with explained(folder, "into"):
-        _remove_leftovers(there)
-        place, lock = _temporary_folder(there)
+    parents = (folder.absolute(), *folder.absolute().parents)
+    parent = next(path for path in parents if path.exists())
+    with write_errors(folder, "into"):
+        _remove_leftovers(parent)
+        hidden, lock = _temporary_folder(parent)
     try:
-        yield place
+        yield hidden
     except UserError as error:
-        raise UserError(str(error).replace(str(place), str(folder))) from error
+        raise UserError(str(error).replace(str(hidden), str(folder))) from error
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(hidden, ignore_errors=True)
         if lock is not None:
             os.close(lock)
 
 
-def keep_permissions(new: Path, old: Path) -> None:
-    """Give a file the permissions of the one that it will replace, if there is one."""
-    with suppress(OSError):  # some file systems have none
+def copy_permissions(new: Path, old: Path) -> None:
+    """Copy the permissions of the previous file, if it exists, to the new file."""
+    with suppress(OSError):  # not supported by some file systems
         mode = old.lstat().st_mode
         if stat.S_ISREG(mode):
             new.chmod(mode & 0o777)
 
 
 def _require_replaceable(path: Path) -> None:
-    """Refuse to replace what is not a file or a link.
+    """Check that a path is a regular file, a symbolic link or missing.
 
     Raises:
         OSError: ``path`` is a directory, or its name is too long.
@@ -162,33 +167,33 @@ def _require_replaceable(path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
     if not stat.S_ISLNK(mode):
-        require_regular(path)
+        require_regular_file(path)
 
 
 def _temporary(folder: Path) -> BinaryIO:
-    """Create an empty file; while it is open, a lock tells other processes not to remove it."""
+    """Create an empty file with a lock, so that other processes do not delete it while open."""
     while True:
         file = (folder / f".mprnet_lit-{secrets.token_hex(8)}.part").open("xb")
         if fcntl is not None:
-            with suppress(OSError):  # this file system has no locks
+            with suppress(OSError):  # not supported by this file system
                 fcntl.flock(file, fcntl.LOCK_EX)
-        if Path(file.name).exists():  # else another process deleted it before it was locked
+        if Path(file.name).exists():  # else deleted by another process before the lock
             return file
         file.close()
 
 
 def _temporary_folder(folder: Path) -> tuple[Path, int | None]:
-    """Make an empty folder, and lock it as :func:`_temporary` does; also returns what to close."""
+    """Create an empty folder with a lock; return it and the descriptor of the lock."""
     while True:
-        place = folder / f".mprnet_lit-{secrets.token_hex(8)}.parts"
-        place.mkdir()
+        hidden = folder / f".mprnet_lit-{secrets.token_hex(8)}.parts"
+        hidden.mkdir()
         if fcntl is None:
-            return place, None
-        lock = os.open(place, os.O_RDONLY)
-        with suppress(OSError):  # this file system has no locks
+            return hidden, None
+        lock = os.open(hidden, os.O_RDONLY)
+        with suppress(OSError):  # not supported by this file system
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if place.exists():
-            return place, lock
+        if hidden.exists():
+            return hidden, lock
         os.close(lock)
 
 
@@ -197,14 +202,14 @@ _cleaning = threading.Lock()
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of killed processes, which hold no lock; once for each folder."""
+    """Delete the temporary files of killed processes (without a lock), once for each folder."""
     folder = folder.absolute()
     if fcntl is None or folder in _cleaned or _TEMPORARY.fullmatch(folder.name):
         return
     with _cleaning:
         if folder in _cleaned:
             return
-        with suppress(OSError):  # this user may write but not list it
+        with suppress(OSError):  # writable, but not readable
             for path in folder.iterdir():
                 if _TEMPORARY.fullmatch(path.name) and not path.is_symlink():
                     _remove_unlocked(path)

@@ -1,4 +1,4 @@
-"""Checks of a caller's arguments: of types, shapes and single numbers, never of pixels."""
+"""Argument checks: types, shapes and ranges of numbers. Pixel values are not checked."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,18 +10,28 @@ from mprnet_lit.utils.errors import UserError
 
 
 def require(name: str, value: Any, kind: type | tuple[type, ...], what: str) -> None:
-    """Raise UserError unless a value is an instance of ``kind``; ``what`` names that for people."""
+    """Check the type of an argument.
+
+    Args:
+        name: name of the parameter, for the error message.
+        value: argument to check.
+        kind: expected type, or types.
+        what: description of the expected type, such as "a tensor (B, 3, H, W)".
+
+    Raises:
+        UserError: the argument has another type.
+    """
     if not isinstance(value, kind):
         raise UserError(f"{name} must be {what}, not {type(value).__name__}")
 
 
 def require_function(name: str, value: Any) -> None:
-    """Raise UserError unless a value can be called."""
+    """Raise UserError unless the argument is callable."""
     require(name, value, Callable, "a function")  # type: ignore[arg-type]
 
 
 def require_number(name: str, value: Any, low: float = -np.inf, high: float = np.inf) -> None:
-    """Raise UserError unless a value is a finite number from ``low`` to ``high``."""
+    """Raise UserError unless the argument is a finite number from ``low`` to ``high``."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not (number and low <= value <= high and np.isfinite(value)):
         bounds = (f"from {low:g}" if low > -np.inf else "") + (
@@ -31,7 +41,7 @@ def require_number(name: str, value: Any, low: float = -np.inf, high: float = np
 
 
 def require_batch(name: str, value: Any, channels: int | None = None) -> None:
-    """Raise UserError unless a value is a batch of images (B, C, H, W), none of the sizes 0."""
+    """Raise UserError unless the argument is a non-empty batch of images (B, C, H, W)."""
     shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     fits = isinstance(value, Tensor) and value.dim() == 4 and 0 not in value.shape
     if not fits or channels not in (None, value.shape[1]):
@@ -39,18 +49,18 @@ def require_batch(name: str, value: Any, channels: int | None = None) -> None:
 
 
 def require_pair(first: str, prediction: Any, second: str, target: Any) -> None:
-    """Raise UserError unless two tensors have one shape."""
+    """Raise UserError unless two arguments are tensors of the same shape."""
     require(first, prediction, Tensor, "a tensor")
     require(second, target, Tensor, "a tensor")
     if prediction.shape != target.shape:
         raise UserError(
-            f"{first} {tuple(prediction.shape)} and {second} {tuple(target.shape)} must have one "
-            "shape"
+            f"{first} {tuple(prediction.shape)} and {second} {tuple(target.shape)} must have "
+            "the same shape"
         )
 
 
 def require_image(image: Any) -> None:
-    """Raise UserError unless a value is an array (H, W, 3) of floating point."""
+    """Raise UserError unless the argument is a floating-point array (H, W, 3)."""
     require("image", image, np.ndarray, "an array (H, W, 3)")
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UserError(f"image must be an array (H, W, 3), not {image.shape}")
@@ -59,5 +69,5 @@ def require_image(image: Any) -> None:
 
 
 def require_generator(rng: Any) -> None:
-    """Raise UserError unless a value is one of NumPy's random generators."""
+    """Raise UserError unless the argument is a ``numpy.random.Generator``."""
     require("rng", rng, np.random.Generator, "a numpy.random.Generator")

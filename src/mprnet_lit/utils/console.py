@@ -1,4 +1,4 @@
-"""What reaches the terminal: plain lines and facts, and little of what libraries say."""
+"""Terminal output: plain lines, tables of settings, and a filter for messages of libraries."""
 
 import logging
 import warnings
@@ -10,35 +10,38 @@ from rich.text import Text
 
 from mprnet_lit.utils.text import printable
 
-_SETTLED = (
+_IGNORED_WARNINGS = (
     ".*LeafSpec.*",
-    ".*sync_dist=True.*",  # the metrics are reduced by then
-    ".*dataloader is not resumable.*",  # it is, by its sampler's position
+    ".*sync_dist=True.*",  # the metrics are already reduced across processes
+    ".*dataloader is not resumable.*",  # the sampler stores its position
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
     ".*number of training batches.*is smaller than the logging interval.*",
-    ".*Grad strides do not match.*",  # of 1x1 weights, whose memory is the same either way
-    ".*DistributedSampler.*",  # our sampler gives each image once
+    ".*Grad strides do not match.*",  # harmless for 1x1 convolutions
+    ".*DistributedSampler.*",  # our sampler does not repeat images
 )
 
 
-def say(console: Console, line: str) -> None:
-    """Print a line as it is: not wrapped, without markup, emoji codes and control characters."""
+def print_line(console: Console, line: str) -> None:
+    """Print a line literally, without wrapping, markup and emoji codes.
+
+    Control characters are escaped, see :func:`~mprnet_lit.utils.text.printable`.
+    """
     console.print(Text(printable(line)), soft_wrap=True)
 
 
-def say_facts(console: Console, facts: Mapping[str, Any]) -> None:
+def print_table(console: Console, rows: Mapping[str, Any]) -> None:
     """Print names and values in two columns."""
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        say(console, f"{name:>{width}}  {value}")
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print_line(console, f"{name:>{width}}  {value}")
 
 
-def quieten() -> None:
-    """Keep from the terminal what Lightning says of itself."""
+def silence_lightning() -> None:
+    """Hide the info messages and the known, harmless warnings of Lightning."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # It warns of every new experiment.
+    # The MLflow logger warns about every new experiment.
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
-    for message in _SETTLED:
+    for message in _IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

@@ -1,7 +1,7 @@
-"""Module names of release 0.1, which keep working until release 0.3.
+"""Deprecated module names of release 0.1, which will be removed in release 0.3.
 
-They may stand in people's configurations (``_target_``) and scripts. Importing one gives a
-``DeprecationWarning`` that names the new module.
+Scripts and configurations (``_target_``) may still use them. Importing one raises a
+``DeprecationWarning`` with the name of the new module.
 """
 
 import sys
@@ -38,7 +38,7 @@ MOVED = {
     "tracking.summary": "training.callbacks.summary",
     "weights.files": "weights",
 }
-"""New module by old module, both below ``mprnet_lit``."""
+"""New module name of each old module name, without the prefix ``mprnet_lit.``."""
 
 
 def current_name(name: str) -> str:
@@ -50,7 +50,7 @@ def current_name(name: str) -> str:
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Imports an old module name as a thin module that forwards to the new one."""
+    """Import hook that loads an old module name as a proxy of the new module."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -1,27 +1,26 @@
-"""The one error type meant for people rather than programmers."""
+"""Exceptions for invalid input, whose message is shown to the user without a traceback."""
 
 from pathlib import Path
 
 
 class UserError(ValueError):
-    """Bad input: one clear sentence saying what is wrong, where, and what to do.
+    """Invalid input. The message is one sentence: the problem, its place and a remedy.
 
     The command line prints the message without a traceback and exits with status 1.
     """
 
 
 class RefusedError(UserError):
-    """A command that was refused before it changed anything; it is not a failure of its run."""
+    """A command that was rejected before it changed any file; its run does not count as failed."""
 
 
 def install_hint(extra: str) -> str:
-    """Return the command that installs an optional group of dependencies.
+    """Return the pip command that installs an optional group of dependencies.
 
-    In a checkout, it names the checkout. From a wheel, pip takes the extra of the package that is
-    installed.
+    The command names the checkout if the package runs from one, else the installed package.
 
     Args:
-        extra: name under ``[project.optional-dependencies]`` in pyproject.toml.
+        extra: name of the group under ``[project.optional-dependencies]`` in pyproject.toml.
     """
     checkout = Path(__file__).resolve().parents[3]
     if not (checkout / "pyproject.toml").is_file():

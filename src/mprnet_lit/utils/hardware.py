@@ -1,4 +1,4 @@
-"""What this machine does well: the precision it computes fast in, memory that is kept."""
+"""Hardware: device, CPU cores, fast precision and memory of this machine."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # of glibc's mallopt
 
 
 def training_device(accelerator: str) -> torch.device:
-    """Return the device that ``trainer.accelerator`` means on this machine."""
+    """Return the device for an accelerator of ``lightning.Trainer``, such as ``auto``."""
     if accelerator == "cpu" or not torch.accelerator.is_available():
         return torch.device("cpu")
     found = torch.accelerator.current_accelerator()
@@ -21,36 +21,36 @@ def training_device(accelerator: str) -> torch.device:
 
 
 def cores() -> int:
-    """Return the processor cores that this process may use."""
+    """Return the number of CPU cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def fast_precision(device: torch.device) -> tuple[str, str]:
-    """Return the precision in which a device trains fast, and why.
+    """Return the fast training precision of a device (``bf16-mixed`` or ``32-true``) and a reason.
 
-    The precision is ``bf16-mixed`` or ``32-true``, never ``16-mixed``, which overflows.
+    float16 is never chosen, as it needs loss scaling and overflows.
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         if torch.cuda.get_device_capability(device) >= (8, 0):
-            return "bf16-mixed", f"{name} multiplies bfloat16 in its tensor cores"
-        return "32-true", f"{name} has no tensor cores for bfloat16"
+            return "bf16-mixed", f"{name} has bfloat16 tensor cores"
+        return "32-true", f"{name} has no bfloat16 tensor cores"
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         if capabilities.get("avx512_bf16") or capabilities.get("amx_tile"):
-            return "bf16-mixed", "this CPU multiplies bfloat16 in hardware"
-        return "32-true", "this CPU has no instructions for bfloat16"
-    return "32-true", f"bfloat16 was not tried on {device.type}"
+            return "bf16-mixed", "this CPU has bfloat16 instructions"
+        return "32-true", "this CPU has no bfloat16 instructions"
+    return "32-true", f"bfloat16 is untested on {device.type}"
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep what a CPU's tensors free, for the next ones; tells whether it does.
+    """Make glibc reuse the freed memory of CPU tensors, and return whether that is supported.
 
-    Blocks over 32 MB are otherwise given back to the system and come back page by page, each of
-    them zeroed, which can take half of a training step; kept, they fragment, which takes more
-    memory. Linux with glibc only.
+    By default, glibc returns blocks over 32 MB to the system, which zeroes each page on the next
+    allocation. This can take half of a training step. Reuse increases fragmentation and thus the
+    peak memory. Only Linux with glibc is supported.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -59,12 +59,12 @@ def keep_freed_memory() -> bool:
 
 
 def peak_resident() -> float:
-    """Return the most bytes of memory that this process has held at once."""
+    """Return the peak resident memory of this process in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # the other figure is, on Linux, at least that of the parent process
+    if status.exists():  # on Linux, ru_maxrss includes the peak of the parent process
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
         return float(line.split()[1]) * 1024
-    import resource  # not on Windows
+    import resource  # not available on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024.0

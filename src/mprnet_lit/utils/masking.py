@@ -1,4 +1,4 @@
-"""Hiding credentials and home folders in the settings, commands and messages that are written."""
+"""Masking of credentials and home folders in settings, commands and messages."""
 
 import os
 import re
@@ -12,12 +12,12 @@ _ENDINGS = (
     *("accesskey", "authorization", "authorisation", "credential", "credentials"),
 )
 _PARTS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
-# All are bounded, and begin at the beginning of a word: they take time in proportion to the text.
+# All patterns have bounded repeats and start at a word boundary, so that the time is linear.
 _URI = re.compile(r"""(?<![\w+.-])([A-Za-z][\w+.-]{0,30}://)(?:[^\s/'"]{1,2000}|[^\s/:@'"]{1,100}:
     (?!\d{1,5}(?:/|$))[^\s'"]{1,2000})@""", re.VERBOSE)  # fmt: skip
 _NAME = re.compile(r"""(?<![\w.-])([\w.-]{1,200})(["']?)\s?([=:])\s?""")
-# Neither an interpolation nor the placeholder of our messages, as in "type KEY=VALUE". A quoted
-# value without its closing mark is all that follows; a list or a mapping ends at the last bracket.
+# Interpolations and the placeholder "VALUE" of error messages are not masked. An unterminated
+# quoted value extends to the end of the text, a list or mapping to the last bracket.
 _VALUE = re.compile(
     r"""(?!\$\{[^{}]{0,100}\}(?:["'\s,]|$))(?!VALUE[]"')}]*[.,:;]?(?:\s|\Z))"""
     r"""(?:(?i:Bearer|Basic|Digest|Token)\s)?"""
@@ -33,16 +33,16 @@ _HOMES = re.compile(
 
 
 def is_secret(key: str) -> bool:
-    """Tell whether a dotted key looks like that of a credential, such as ``logger.api_key``."""
+    """Return whether a dotted key looks like a credential, such as ``logger.api_key``."""
     words = [word.lower() for word in _PARTS.findall(key)]
     return any(word in _WORDS or word.endswith(_ENDINGS) for word in words)
 
 
 def mask_text(text: str) -> str:
-    """Hide the credentials in a text: those of URIs, and values of keys that look like secrets.
+    """Mask the credentials in a text: passwords in URIs and values of secret keys.
 
     Args:
-        text: an override such as ``+api_key=1234``, a command or a message.
+        text: override such as ``+api_key=1234``, command or message.
     """
     override = _OVERRIDE.fullmatch(text)
     if override and is_secret(override[1]):
@@ -51,10 +51,10 @@ def mask_text(text: str) -> str:
 
 
 def mask(value: Any, key: str = "") -> Any:
-    """Return plain settings with the credentials in them hidden.
+    """Return a copy of settings with masked credentials.
 
     Args:
-        value: a mapping, a list, a text, a number, a truth value or ``None``.
+        value: mapping, list, string, number, boolean or ``None``.
         key: dotted key of the value.
     """
     if isinstance(value, dict):
@@ -68,40 +68,40 @@ def mask(value: Any, key: str = "") -> Any:
     return mask_text(value) if isinstance(value, str) else value
 
 
-def secrets(value: Any, key: str = "") -> Iterator[str]:
-    """Yield the texts of settings whose keys look like secrets, to be found under other keys."""
+def find_secrets(value: Any, key: str = "") -> Iterator[str]:
+    """Yield the string values of secret keys, to mask copies of them under other keys."""
     if isinstance(value, dict | list):
         for name, child in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from secrets(child, f"{key}.{name}")
+            yield from find_secrets(child, f"{key}.{name}")
     elif isinstance(value, str) and len(value) > 3 and is_secret(key):
         yield value
 
 
-def hide_homes(text: str) -> str:
-    """Replace home folders, of whichever user, by ``~``."""
-    own = os.path.expanduser("~")  # noqa: PTH111  # Path.home() raises for a user without one
+def mask_home_folders(text: str) -> str:
+    """Replace the home folders of all users by ``~``."""
+    own = os.path.expanduser("~")  # noqa: PTH111  # Path.home() raises for a user without a home folder
     if len(own) > 1:
         text = re.sub(rf"{re.escape(own)}(?![\w.-])", "~", text)
     return _HOMES.sub("~", text)
 
 
-def may_hold_secrets(text: str) -> bool:
-    """Tell quickly whether a file of settings is worth being searched for credentials."""
+def may_contain_secrets(text: str) -> bool:
+    """Return whether a settings file needs masking: a fast check with false positives."""
     words = set(re.findall(r"[\w.-]{1,200}", text))
     return bool(_URI.search(text)) or any(map(is_secret, words))
 
 
 def _mask_values(text: str) -> str:
-    """Hide what follows the names of secrets, as in ``token=1234`` or ``password: 1234``."""
-    parts, at = [], 0
+    """Mask the values of secret keys, as in ``token=1234`` or ``password: 1234``."""
+    parts, end = [], 0
     for found in _NAME.finditer(text):
         name, quote, sign = found.groups()
         before = set(text[max(found.start() - 2, 0) : found.start()])
-        # "there is no key: ..." is a sentence, and {key: ...} a setting.
+        # "there is no key: ..." is a sentence, {key: ...} is a setting.
         is_sentence = sign == ":" and name.lower() in _WORDS and not (quote or before & set("{,"))
-        if found.start() < at or is_sentence or not is_secret(name):
+        if found.start() < end or is_sentence or not is_secret(name):
             continue
         if value := _VALUE.match(text, found.end()):
-            parts += [text[at : found.end()], HIDDEN]
-            at = value.end()
-    return "".join((*parts, text[at:]))
+            parts += [text[end : found.end()], HIDDEN]
+            end = value.end()
+    return "".join((*parts, text[end:]))

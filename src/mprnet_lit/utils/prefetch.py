@@ -1,6 +1,6 @@
-"""Reading ahead and writing behind, so that decoding, computing and encoding go on at once.
+"""Prefetching and background writing, to overlap decoding, computation and encoding.
 
-Threads suffice: decoders, encoders, zlib and torch let go of the interpreter while they work.
+Threads suffice, as decoders, encoders, zlib and torch release the GIL.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,41 +12,46 @@ T = TypeVar("T")
 _END = object()
 
 
-def ahead(items: Iterable[T]) -> Iterator[T]:
-    """Yield ``items``, each of them made in a thread while the one before is being used.
+def prefetch(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items of an iterable, and compute the next item in a background thread.
 
-    One item is held besides that in use. What making an item raises is raised where it is due.
+    One item is prefetched. An error of the iterable is raised after the items before it.
     """
     source = iter(items)
 
-    def take() -> object:
-        return next(source, _END)
-
-    with ThreadPoolExecutor(1, "ahead") as pool:
-        following = pool.submit(take)
-        while (item := following.result()) is not _END:
-            following = pool.submit(take)
+    with ThreadPoolExecutor(1, "prefetch") as pool:
+        upcoming = pool.submit(next, source, _END)
+        while (item := upcoming.result()) is not _END:
+            upcoming = pool.submit(next, source, _END)
             yield cast(T, item)
 
 
-class Behind:
-    """Runs jobs in a thread, in order, while the caller goes on; at most one at a time.
+class SerialExecutor:
+    """Context manager that runs one job at a time in a background thread, in order.
 
-    :meth:`run` waits for the job before and raises what that one raised; leaving the context waits
-    for the last.
+    Leaving the context waits for the last job. An error of a job is raised by the next call of
+    :meth:`submit` or :meth:`wait`, or on leaving the context.
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "behind")
+        self._pool = ThreadPoolExecutor(1, "serial_executor")
         self._last: Future[Any] | None = None
 
-    def run(self, job: Callable[[], Any]) -> None:
-        """Begin ``job`` once the one before is done."""
+    def submit(self, job: Callable[[], Any]) -> None:
+        """Start a job after the previous job has finished.
+
+        Raises:
+            Exception: error of the previous job.
+        """
         self.wait()
         self._last = self._pool.submit(job)
 
     def wait(self) -> None:
-        """Wait for the job in hand; raises what it raised."""
+        """Wait for the current job.
+
+        Raises:
+            Exception: error of the current job.
+        """
         last, self._last = self._last, None
         if last is not None:
             last.result()

@@ -1,4 +1,4 @@
-"""Signals of a command (SIGTERM, SIGHUP, Ctrl-C), passed on to its child processes.
+"""Handling of signals (SIGTERM, SIGHUP, Ctrl-C) and forwarding to child processes.
 
 During training, :class:`~mprnet_lit.training.callbacks.stop_on_signal.StopOnSignal` handles them.
 """
@@ -18,81 +18,84 @@ _received: list[int] = []
 
 
 @contextmanager
-def passing_on() -> Iterator[None]:
-    """Handle them so; only the main thread can."""
+def forward_signals() -> Iterator[None]:
+    """Forward signals to the child processes during the block.
+
+    Outside the main thread, which alone may set signal handlers, this does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _received.clear()
-    numbers = (signal.SIGTERM, signal.SIGINT, *hangup())
-    before = {n: signal.signal(n, _receive) for n in numbers}
+    numbers = (signal.SIGTERM, signal.SIGINT, *hangup_signals())
+    previous = {n: signal.signal(n, _receive) for n in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def hangup() -> list[signal.Signals]:
-    """Return SIGHUP, unless the system lacks it or the process ignores it, as under nohup."""
+def hangup_signals() -> list[signal.Signals]:
+    """Return SIGHUP, or nothing on Windows or if the process ignores it (``nohup``)."""
     number = getattr(signal, "SIGHUP", None)
     ignored = number is None or signal.getsignal(number) == signal.SIG_IGN
     return [] if ignored else [signal.SIGHUP]
 
 
-def leave_terminal(descriptors: tuple[int, ...] = (1, 2)) -> None:
-    """Discard further output to a closed terminal, where printing would raise an error."""
+def detach_from_terminal(descriptors: tuple[int, ...] = (1, 2)) -> None:
+    """Redirect output to the null device if its terminal is closed, as printing would fail."""
     for descriptor in descriptors:
         try:
             is_device = stat.S_ISCHR(os.fstat(descriptor).st_mode)
         except OSError:  # closed
             continue
         if is_device and not os.isatty(descriptor):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
+            os.close(null)
 
 
-def received() -> int:
-    """Return the signal that came first; 0 for none."""
+def received_signal() -> int:
+    """Return the number of the first received signal, or 0."""
     return _received[0] if _received else 0
 
 
-def end_if_received() -> None:
-    """End this process if a signal came while others did its work.
+def exit_if_signaled() -> None:
+    """Exit if a signal was received while child processes did the work.
 
     Raises:
-        SystemExit: one did.
+        SystemExit: a signal was received.
     """
-    if number := received():
+    if number := received_signal():
         raise SystemExit(128 + number)
 
 
-def end_sweep_after_job(number: int) -> None:
-    """Remember a signal that reached a job of a sweep too late to stop it."""
+def record_late_signal(number: int) -> None:
+    """Record a signal that a job of a sweep received too late to stop."""
     if _in_sweep():
         _received.append(number)
 
 
-def end_sweep_if_received() -> None:
-    """End a sweep after a job that is complete, if a signal came during the job.
+def exit_sweep_if_signaled() -> None:
+    """Exit a sweep after a completed job if a signal was received during the job.
 
     Raises:
-        SystemExit: a signal came.
+        SystemExit: a signal was received.
     """
-    if number := received():
+    if number := received_signal():
         name = signal.Signals(number).name
-        print(f"Stopped by {name} after this job, which is complete: add resume=auto to resume")
+        print(f"Stopped by {name} after a complete job: add resume=auto to resume the sweep")
         raise SystemExit(128 + number)
 
 
 def _receive(number: int, _: Any) -> None:
     import psutil
 
-    leave_terminal()
+    detach_from_terminal()
     children = psutil.Process().children(recursive=True)
     for child in children:
-        with suppress(psutil.Error):  # it has just ended
+        with suppress(psutil.Error):  # it has already ended
             child.send_signal(number)
     again = bool(_received)
     _received.append(number)
@@ -101,9 +104,9 @@ def _receive(number: int, _: Any) -> None:
             raise KeyboardInterrupt
         print(f"Stopped by {signal.Signals(number).name}")
         raise SystemExit(128 + number)
-    # The jobs save first; what they end with ends this process.
+    # The jobs save a checkpoint first. Their exit status ends this process.
 
 
 def _in_sweep() -> bool:
-    """Return whether this command is a sweep; also before Hydra has read the command."""
+    """Return whether the command is a sweep, or not yet parsed by Hydra."""
     return not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN

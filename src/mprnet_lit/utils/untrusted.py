@@ -1,4 +1,4 @@
-"""Reading small files that others made: regular files inside a folder, bounded in every way."""
+"""Reading of small, untrusted files: regular files in a folder, with limits on size and depth."""
 
 import json
 import os
@@ -13,40 +13,40 @@ import yaml  # type: ignore[import-untyped]
 from mprnet_lit.utils.errors import UserError
 
 MISSING = "is missing"
-MOST_ENTRIES = 1_000_000
-"""Files and folders below one folder; a walk ends with an error at more."""
-_DEEPEST_FOLDER = 32
-_DEEPEST = 32
-"""Levels of nested lists and mappings in a JSON or YAML file."""
-_MOST_NODES = 10_000
-"""Values of a YAML file, whose reader takes some 0.1 ms for each."""
-_LONGEST_INTEGER = 18
-"""Digits of an integer that fits 64 bits; one with more is read as a float, or as text."""
-_SMALL = 2**18
+MAX_ENTRIES = 1_000_000
+"""Maximum number of files and folders that :func:`walk` visits before it raises an error."""
+_MAX_FOLDER_DEPTH = 32
+_MAX_DEPTH = 32
+"""Maximum nesting of lists and mappings in a JSON or YAML file."""
+_MAX_NODES = 10_000
+"""Maximum number of values in a YAML file. PyYAML needs about 0.1 ms per value."""
+_MAX_DIGITS = 18
+"""Maximum digits of an integer, which then fits in 64 bits. A longer one becomes float or str."""
+_DEFAULT_MAX_BYTES = 2**18
 _FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)  # or opening a pipe would wait for its writer
+    | getattr(os, "O_NONBLOCK", 0)  # else opening a pipe would block
     | getattr(os, "O_BINARY", 0)
     | getattr(os, "O_CLOEXEC", 0)
 )
 
 
 class NotReadableError(Exception):
-    """A file that must not or can't be read; the message says why and follows the file's name."""
+    """A file that is unsafe or unreadable. The message is a clause that follows the file name."""
 
 
-def open_inside(folder: Path, name: str | Path, most: int | None = None) -> int:
-    """Open a regular file below a folder and return its descriptor.
+def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) -> int:
+    """Open a regular file in a folder and return its file descriptor.
 
     Args:
-        folder: folder that the file must lie in.
-        name: path of the file relative to ``folder``; no part of it may be a link.
-        most: largest size in bytes; ``None`` for any.
+        folder: folder that must contain the file.
+        name: path of the file relative to ``folder``, without symbolic links.
+        max_bytes: maximum size in bytes, or ``None`` for no limit.
 
     Raises:
-        NotReadableError: the file is missing, a link, a folder, a pipe or a device, lies outside
-            ``folder``, is larger than ``most`` bytes, or can't be opened.
+        NotReadableError: the file is missing, a symbolic link, a folder, a pipe or a device, is
+            outside ``folder``, is larger than ``max_bytes``, or can't be opened.
     """
     path = folder / name
     try:
@@ -54,52 +54,54 @@ def open_inside(folder: Path, name: str | Path, most: int | None = None) -> int:
         expected = folder.joinpath(name)
         real = path.resolve(strict=True)
         if path.is_symlink() or real != expected or not real.is_relative_to(folder):
-            raise NotReadableError("is a link or lies outside the folder, and is not read")
+            raise NotReadableError("is a symbolic link or outside the folder, and is not read")
         descriptor = os.open(expected, _FLAGS)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         raise NotReadableError(
             MISSING if missing else f"can't be read ({error.strerror})"
         ) from error
-    except (RuntimeError, ValueError) as error:  # links in a circle; a NUL in the name
-        raise NotReadableError("has a path that can't be followed") from error
+    except (RuntimeError, ValueError) as error:  # a cycle of links; a NUL in the name
+        raise NotReadableError("has an invalid path") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise NotReadableError("is not a regular file, and is not read")
-        if most is not None and status.st_size > most:
-            raise NotReadableError(f"is larger than {most / 1e6:.1f} MB, and is not read")
+        if max_bytes is not None and status.st_size > max_bytes:
+            raise NotReadableError(f"is larger than {max_bytes / 1e6:.1f} MB, and is not read")
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def read_bytes(folder: Path, name: str | Path, most: int = _SMALL) -> bytes:
-    """Return the content of a regular file below a folder; arguments and errors as `open_inside`.
+def read_bytes(folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTES) -> bytes:
+    """Return the content of a regular file in a folder.
 
-    A file that grows while it is read is cut off at ``most`` bytes.
+    At max_bytes ``max_bytes`` are read from a file that grows. Arguments and errors are those of
+    :func:`open_inside`.
     """
-    descriptor = open_inside(folder, name, most)
+    descriptor = open_inside(folder, name, max_bytes)
     with os.fdopen(descriptor, "rb") as file:
         try:
-            return file.read(most)
+            return file.read(max_bytes)
         except OSError as error:
             raise NotReadableError(f"can't be read ({error.strerror})") from error
 
 
-def read_json(folder: Path, name: str | Path, most: int = _SMALL) -> dict[str, Any]:
-    """Return a JSON object whose integers fit 64 bits and whose nesting is bounded.
-
-    An integer with more digits becomes a float, which may be infinite.
+def read_json(
+    folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTES
+) -> dict[str, Any]:
+    """Return the JSON object in a file. An integer of more than 18 digits becomes a float.
 
     Raises:
-        NotReadableError: as `open_inside`, or the content is not a JSON object or nested too deep.
+        NotReadableError: as in :func:`open_inside`; the content is not a JSON object or is nested
+            too deep.
     """
-    content = read_bytes(folder, name, most)
+    content = read_bytes(folder, name, max_bytes)
     try:
         values = json.loads(content, parse_int=_integer)
-    except (ValueError, RecursionError) as error:  # half-written
+    except (ValueError, RecursionError) as error:  # for example a partially written file
         raise NotReadableError("is damaged") from error
     if not isinstance(values, dict):
         raise NotReadableError("is damaged")
@@ -107,30 +109,32 @@ def read_json(folder: Path, name: str | Path, most: int = _SMALL) -> dict[str, A
     return values
 
 
-def read_yaml(folder: Path, name: str | Path, most: int = _SMALL) -> Any:
-    """Return the content of a YAML file with neither anchors nor aliases, as OmegaConf writes it.
+def read_yaml(folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTES) -> Any:
+    """Return the content of a YAML file in the subset that OmegaConf writes.
 
-    Only mappings, lists, texts, numbers, truth values and null are read; interpolations stay text.
+    The subset has mappings, lists, strings, numbers, booleans and null, and neither anchors nor
+    aliases. Interpolations are returned as strings.
 
     Raises:
-        NotReadableError: as `open_inside`, or the content is not such YAML or nested too deep.
+        NotReadableError: as in :func:`open_inside`; the content is not valid YAML of the subset or
+            is nested too deep.
     """
-    content = read_bytes(folder, name, most)
+    content = read_bytes(folder, name, max_bytes)
     try:
         return yaml.load(content, _Loader)
-    # PyYAML indexes into the text of a number or a truth value whose tag is given.
+    # PyYAML raises LookupError for an explicitly tagged number or boolean without a value.
     except (yaml.YAMLError, ValueError, LookupError, RecursionError, OverflowError) as error:
         raise NotReadableError("is damaged") from error
 
 
-def read_text(folder: Path, name: str | Path, most: int = 2**16) -> str:
-    """Return the beginning of a text file, at most ``most`` bytes; errors as `open_inside`."""
+def read_text(folder: Path, name: str | Path, max_bytes: int = 2**16) -> str:
+    """Return the first ``max_bytes`` of a text file. Errors are those of :func:`open_inside`."""
     with os.fdopen(open_inside(folder, name), "rb") as file:
-        return file.read(most).decode(errors="replace").strip()
+        return file.read(max_bytes).decode(errors="replace").strip()
 
 
 class Directory(NamedTuple):
-    """A folder that a walk met: its path, its sub-folders' names and its files' names."""
+    """Folder of a walk: its path, and the names of its subfolders and files."""
 
     path: Path
     folders: list[str]
@@ -138,27 +142,27 @@ class Directory(NamedTuple):
 
 
 def walk(root: Path) -> Iterator[Directory]:
-    """Walk a folder and its sub-folders, parents first; follow no link and enter nothing hidden.
+    """Walk a folder tree from the top, without symbolic links and hidden folders.
 
-    The caller may take names out of ``folders``, and sort it, before it asks for the next folder.
-    Folders that can't be listed, and those more than 32 levels deep, are not entered.
+    As with ``os.walk``, the caller may remove names from ``folders`` or sort it. Folders that can't
+    be listed and folders more than 32 levels deep are skipped.
 
     Raises:
-        UserError: there are more than a million files and folders.
+        UserError: the tree has more than a million files and folders.
     """
-    left = MOST_ENTRIES
-    waiting = [(root, 0)]
-    while waiting:
-        path, depth = waiting.pop()
+    remaining = MAX_ENTRIES
+    pending = [(root, 0)]
+    while pending:
+        path, depth = pending.pop()
         found = Directory(path, [], [])
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
-                    left -= 1
-                    if left < 0:
+                    remaining -= 1
+                    if remaining < 0:
                         raise UserError(
-                            f"{root} holds more than {MOST_ENTRIES:,} files and folders: name a "
-                            "folder inside it"
+                            f"{root} has more than {MAX_ENTRIES:,} files and folders: choose a "
+                            "subfolder"
                         )
                     if not entry.is_dir(follow_symlinks=False):
                         found.files.append(entry.name)
@@ -168,12 +172,12 @@ def walk(root: Path) -> Iterator[Directory]:
             pass
         found.folders.sort()
         yield found
-        if depth < _DEEPEST_FOLDER:
-            waiting += [(path / name, depth + 1) for name in reversed(found.folders)]
+        if depth < _MAX_FOLDER_DEPTH:
+            pending += [(path / name, depth + 1) for name in reversed(found.folders)]
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Plain values alone: no aliases, which can blow up a small file, and no deep nesting."""
+    """YAML loader of plain values with limits and without aliases, which may expand a file."""
 
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)
@@ -181,10 +185,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent) or getattr(self.peek_event(), "anchor", None):
-            raise yaml.YAMLError("anchors and aliases are not read")
+            raise yaml.YAMLError("anchors and aliases are not supported")
         self.depth += 1
         self.nodes += 1
-        if self.depth > _DEEPEST or self.nodes > _MOST_NODES:
+        if self.depth > _MAX_DEPTH or self.nodes > _MAX_NODES:
             raise yaml.YAMLError("nested too deep, or too many values")
         try:
             return super().compose_node(parent, index)
@@ -192,9 +196,9 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             self.depth -= 1
 
     def integer(self, node: Any) -> int | str:
-        """Return an integer of at most 64 bits; a longer one as it is written."""
+        """Return an integer of at max_bytes 64 bits, or the text of a longer integer."""
         text = self.construct_scalar(node)
-        return int(self.construct_yaml_int(node)) if len(text) <= _LONGEST_INTEGER else str(text)
+        return int(self.construct_yaml_int(node)) if len(text) <= _MAX_DIGITS else str(text)
 
 
 _PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
@@ -205,7 +209,7 @@ _Loader.yaml_constructors = {
     "tag:yaml.org,2002:int": _Loader.integer,
     None: yaml.SafeLoader.yaml_constructors[None],
 }
-# Dates and the like stay text, as in OmegaConf.
+# Dates are returned as strings, as in OmegaConf.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in resolvers if tag.rpartition(":")[2] in _PLAIN]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -216,11 +220,11 @@ _Loader.add_implicit_resolver(
 
 
 def _integer(text: str) -> int | float:
-    return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
+    return int(text) if len(text) <= _MAX_DIGITS else float(text)
 
 
 def _check_depth(node: Any, depth: int = 0) -> None:
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise NotReadableError("is nested too deep, and is not read")
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     for child in children:

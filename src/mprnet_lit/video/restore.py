@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mprnet_lit.utils.atomic import replacing
+from mprnet_lit.utils.atomic import atomic_writer
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.video.color import Color, frame_color, has_alpha, to_frame, to_rgb
 from mprnet_lit.video.formats import FORMATS, Encoding, dropped_properties, encoding_for
@@ -98,7 +98,7 @@ def restore_video(
     first = read_first_frame(source)
     options = {"movflags": "+faststart"} if container_format in ("mp4", "mov") else {}
     advice = "free disk space, or choose another folder or format"
-    with replacing(destination, "the video", advice) as file, open_video(source) as container:
+    with atomic_writer(destination, "the video", advice) as file, open_video(source) as container:
         path = str(Path(file.name).absolute())
         with write_errors(destination):
             output = av.open(path, "w", format=container_format, options=options)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from mprnet_lit.models import MPRNet
-from mprnet_lit.utils.atomic import require_regular, write_whole
+from mprnet_lit.utils.atomic import require_regular_file, write_atomic
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.format_version import FORMAT, check_format
@@ -135,7 +135,7 @@ def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
         once[ACTIVATION] = next(t for name, t in state.items() if name.endswith(ACTIVATION))
         metadata = {name: json.dumps(value) for name, value in record.items()}
         metadata |= {RECORD: json.dumps({"format": FORMAT}), "format": "pt"}  # safetensors' own key
-        write_whole(path, safetensors.torch.save(once, metadata))
+        write_atomic(path, safetensors.torch.save(once, metadata))
     elif path.suffix == ".pth":
         named = to_official(state, model.size.cabs_per_orb)
         _save_torch({"state_dict": named, RECORD: record}, path)
@@ -159,7 +159,7 @@ def _newest(folder: Path) -> Path:
 def _save_torch(content: Mapping[str, Any], path: Path) -> None:
     buffer = BytesIO()
     torch.save(content, buffer)
-    write_whole(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -177,7 +177,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the state dict and the known metadata."""
-    require_regular(path)
+    require_regular_file(path)
     with safe_open(path, framework="pt") as file:
         known = {f.name for f in fields(Info)} | {OLD_LICENSE}
         metadata = file.metadata() or {}

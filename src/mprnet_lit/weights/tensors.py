@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mprnet_lit.utils.atomic import require_regular
+from mprnet_lit.utils.atomic import require_regular_file
 
 
 def read_tensors(path: Path) -> Any:
@@ -17,7 +17,7 @@ def read_tensors(path: Path) -> Any:
         UserError: ``path`` is a pipe or a device.
         Exception: the file is missing, damaged, or contains code. The readers raise many types.
     """
-    require_regular(path)
+    require_regular_file(path)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:  # torch.save does not compress
             if sum(item.file_size for item in archive.infolist()) > path.stat().st_size:

@@ -202,7 +202,7 @@ def test_signal_during_the_preparation_of_a_job_stops_it(tmp_path, monkeypatch):
     """The sweep has started another process, which receives the signal too."""
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     stop = StopOnSignal(tmp_path)
-    with signals.passing_on():
+    with signals.forward_signals():
         signal.raise_signal(signal.SIGTERM)
         assert other.wait(timeout=10) == -signal.SIGTERM
         monkeypatch.setattr(
@@ -211,6 +211,6 @@ def test_signal_during_the_preparation_of_a_job_stops_it(tmp_path, monkeypatch):
         stop.on_train_start(None, None)
         assert stop.received == signal.SIGTERM
         with pytest.raises(SystemExit, match="143"):
-            signals.end_if_received()
-    with signals.passing_on():  # the next command
-        assert signals.received() == 0
+            signals.exit_if_signaled()
+    with signals.forward_signals():  # the next command
+        assert signals.received_signal() == 0

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from mprnet_lit.runs.folder import RECORD
 from mprnet_lit.runs.provenance import CONFIG, ENVIRONMENT
 from mprnet_lit.training.records import Value, record_settings, record_weights
-from mprnet_lit.utils.masking import hide_homes
+from mprnet_lit.utils.masking import mask_home_folders
 
 
 class LogRun(Callback):
@@ -70,7 +70,7 @@ def run_settings(folder: Path) -> dict[str, Value]:
         "machine": environment["machine"],
     }
     flat = _flat({**config, **settings})
-    return {k: hide_homes(v) if isinstance(v, str) else v for k, v in flat}
+    return {k: mask_home_folders(v) if isinstance(v, str) else v for k, v in flat}
 
 
 def best_weights(trainer: Trainer) -> Path | None:

@@ -66,7 +66,7 @@ class StopOnSignal(Checkpoint):
         if threading.current_thread() is threading.main_thread():
             for number in _signals():
                 signal.signal(number, self._receive)
-        self.received = signals.received()  # during the preparation of the training
+        self.received = signals.received_signal()  # during the preparation of the training
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop if a signal has reached any of the processes.
@@ -93,7 +93,7 @@ class StopOnSignal(Checkpoint):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Pass on a signal that came during the last validation, so that a sweep ends."""
         if self.received:
-            signals.end_sweep_after_job(self.received)
+            signals.record_late_signal(self.received)
 
     def _agreed(self, trainer: Trainer) -> int:
         """Return the signal that reached any of the processes; 0 for none."""
@@ -103,7 +103,7 @@ class StopOnSignal(Checkpoint):
         return int(trainer.strategy.reduce(received, reduce_op="max"))
 
     def _receive(self, number: int, _: Any) -> None:
-        signals.leave_terminal()
+        signals.detach_from_terminal()
         now = time.monotonic()
         if not self.received:
             self.received, self.since = number, now
@@ -147,7 +147,7 @@ def _scontrol(*arguments: str) -> str:
 
 def _signals() -> list[int]:
     """Return the signals that stop a training."""
-    found: list[int] = [signal.SIGTERM, signal.SIGINT, *signals.hangup()]
+    found: list[int] = [signal.SIGTERM, signal.SIGINT, *signals.hangup_signals()]
     if hasattr(signal, "SIGUSR1"):  # not on Windows
         found.append(signal.SIGUSR1)
     if "SUBMITIT_EXECUTOR" in os.environ:

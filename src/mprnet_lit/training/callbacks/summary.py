@@ -12,9 +12,9 @@ from rich.table import Table
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.runs import folder as runs
 from mprnet_lit.training.module import RESTORATIONS, RestorationModule
-from mprnet_lit.utils.atomic import write_whole
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.checks import require
-from mprnet_lit.utils.console import say, say_facts
+from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.hardware import fast_precision
 
 _ROWS = dict(zip(RESTORATIONS, ("degraded input", "stage 1", "stage 2", "stage 3"), strict=True))
@@ -41,7 +41,7 @@ class Summary(Callback):
         """Print the plan."""
         if trainer.is_global_zero:
             for line in plan(trainer):
-                say(self.console, line)
+                print_line(self.console, line)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Run a validation at the end of a training that reaches ``max_steps`` in mid-epoch."""
@@ -63,7 +63,7 @@ class Summary(Callback):
         if not trainer.is_global_zero:
             return
         if not self.best:
-            say(self.console, f"No validation was run. The run is in {self.folder}")
+            print_line(self.console, f"No validation was run. The run is in {self.folder}")
             return
         write_summary(self.folder, self.best)
         show(self.folder, self.best, self.console)
@@ -73,7 +73,7 @@ def write_summary(folder: Path, best: dict[str, float]) -> None:
     """Write ``summary.json``: the best validation and the checkpoint that the run started from."""
     came_from = runs.resumed_from(folder)
     content = best | ({} if came_from is None else {"resumed_from": came_from})
-    write_whole(folder / runs.SUMMARY, (json.dumps(content, indent=2) + "\n").encode())
+    write_atomic(folder / runs.SUMMARY, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def show(folder: Path, best: dict[str, float], console: Console) -> None:
@@ -88,7 +88,7 @@ def show(folder: Path, best: dict[str, float], console: Console) -> None:
         "everything": folder,
     }
     facts: dict[str, Any] = {name: path for name, path in places.items() if path.exists()}
-    say_facts(console, facts | ({} if came_from is None else {"resumed from": came_from}))
+    print_table(console, facts | ({} if came_from is None else {"resumed from": came_from}))
 
 
 def plan(trainer: Trainer) -> list[str]:

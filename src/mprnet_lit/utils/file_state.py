@@ -1,4 +1,4 @@
-"""Checking whether a file is unchanged: real paths, sizes, times, digests."""
+"""Detection of changed files: size, modification time and digest; cached real paths."""
 
 import hashlib
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Self
 
 
-def digest(path: Path) -> str:
-    """Return a digest of a file's content.
+def file_digest(path: Path) -> str:
+    """Return a digest of the content of a file: 32 hexadecimal digits of its SHA-256.
 
     Raises:
         OSError: the file can't be read.
@@ -18,15 +18,15 @@ def digest(path: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """State of a file.
+class FileState:
+    """Size, times and digest of a file.
 
     Attributes:
-        size: its bytes.
-        modified: time of the last change of its content, in nanoseconds.
-        changed: time of the last change of its status, in nanoseconds; 0 if that does not count,
-            as for a file that is renamed later.
-        digest: digest of its content.
+        size: size in bytes.
+        modified: modification time (``st_mtime_ns``) in nanoseconds.
+        changed: status change time (``st_ctime_ns``) in nanoseconds; 0 to ignore it, for example
+            for a file that is renamed later.
+        digest: digest of the content, as in :func:`file_digest`.
     """
 
     size: int
@@ -36,17 +36,21 @@ class File:
 
     @classmethod
     def of(cls, path: Path, *, with_changed: bool = False) -> Self:
-        """Describe a file as it is now.
+        """Return the current state of a file.
+
+        Args:
+            path: path of the file.
+            with_changed: whether to record the status change time.
 
         Raises:
             OSError: the file can't be read.
         """
-        status = path.stat()  # before the content: a change in between is then noticed later
+        status = path.stat()  # before reading, so that a change during reading is detected later
         changed = status.st_ctime_ns if with_changed else 0
-        return cls(status.st_size, status.st_mtime_ns, changed, digest(path))
+        return cls(status.st_size, status.st_mtime_ns, changed, file_digest(path))
 
     def is_untouched(self, path: Path) -> bool:
-        """Return whether size and times are the same; reads no content."""
+        """Return whether size and times are equal, without reading the file."""
         try:
             status = path.stat()
         except OSError:
@@ -55,26 +59,26 @@ class File:
         return (status.st_size, *times) == (self.size, self.modified, self.changed)
 
     def matches(self, path: Path) -> bool:
-        """Return whether the content is the same; reads it only if the times differ."""
+        """Return whether the content is equal. The file is read only if its times differ."""
         if self.is_untouched(path):
             return True
         try:
-            return path.stat().st_size == self.size and digest(path) == self.digest
+            return path.stat().st_size == self.size and file_digest(path) == self.digest
         except OSError:
             return False
 
 
-class RealPaths:
-    """Follows the links in paths; asks for each folder once. Links that lead nowhere are kept.
+class RealPathCache:
+    """Resolves symbolic links in paths, with a cache of the folders.
 
-    Works on strings, which is what makes 100,000 paths cheap.
+    Broken links are kept. The cache stores strings, which is fast enough for 100,000 paths.
     """
 
     def __init__(self) -> None:
         self._folders: dict[str, str] = {}
 
     def __call__(self, path: Path) -> str:
-        """Return the real path."""
+        """Return the path without symbolic links."""
         folder, _, name = str(path).rpartition(os.sep)
         if path.name != name or name == "..":  # a root, or the parent of the working directory
             return os.path.realpath(path)

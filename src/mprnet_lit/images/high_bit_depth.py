@@ -10,27 +10,27 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from mprnet_lit.images.exif import ORIENTATION, without_orientation
-from mprnet_lit.images.tiff import is_deep_tiff
+from mprnet_lit.images.tiff import is_high_bit_depth_tiff
 
 _PNG_BITS = 24
 """Offset of the byte in a PNG that gives its bits."""
 
 
-def is_deep(path: Path, image: Image.Image) -> bool:
+def is_high_bit_depth(path: Path, image: Image.Image) -> bool:
     """Return whether an image has more than 8 bits.
 
     Raises:
         UserError: the image is a TIFF whose pixels no decoder reads correctly.
     """
     if isinstance(image, TiffImageFile):
-        return is_deep_tiff(path, image)
+        return is_high_bit_depth_tiff(path, image)
     if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(_PNG_BITS + 1)[_PNG_BITS] == 16
     return image.format == "HEIF" and image.info["bit_depth"] > 8
 
 
-def read_deep(path: Path, image: Image.Image, alpha: bool = False) -> NDArray[np.uint16]:
+def read_high_bit_depth(path: Path, image: Image.Image, alpha: bool = False) -> NDArray[np.uint16]:
     """Read (H, W, 3) RGB, or with alpha (H, W, 4), upright, from an image of more than 8 bits.
 
     Raises:
