@@ -133,7 +133,7 @@ def test_probing_keeps_the_warnings_filter_of_the_process(tmp_path, monkeypatch)
         barrier.wait()
         time.sleep(0 if path.stem == "0" else 0.05)  # the first thread to start ends first
 
-    monkeypatch.setattr(images, "check_whole", check)
+    monkeypatch.setattr(images, "check_complete", check)
     for k in range(4):
         draw(tmp_path / f"{k}.png")
     before = list(warnings.filters)
