@@ -41,7 +41,7 @@ def test_measures_steps_of_growing_batches(cli, tmp_path):
         (1, False), (2, False), (1, True), (2, True),
     ]  # fmt: skip
     assert all(t["seconds"][0] > 0 and t["peak"] > 1e6 for t in record["trials"])
-    assert "largest batch per device: 2 (largest_batch)" in outcome.output
+    assert "largest batch per device: 2 (profile.largest_batch)" in outcome.output
     assert not (tmp_path / "runs").exists()
 
 

@@ -120,7 +120,7 @@ def chosen_mode(arguments: Sequence[str]) -> str:
         return "train"
     if mode in groups()["task"]:
         raise UserError(f"'{mode}' is a task: did you mean 'mode=restore task={mode}'?")
-    near = difflib.get_close_matches(mode, modes(), 1, 0.5)
+    near = difflib.get_close_matches(mode, modes(), 1, 0.6)
     meant = f": did you mean '{near[0]}'?" if near else ""
     raise UserError(f"'{mode}' is not a mode{meant} (modes: {', '.join(modes())})")
 
