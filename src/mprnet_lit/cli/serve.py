@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mprnet_lit.cli import common as arguments
-from mprnet_lit.serving.hosts import is_loopback
+from mprnet_lit.serving.allowed_hosts import is_loopback
 from mprnet_lit.serving.limits import Limits
-from mprnet_lit.serving.restoring import Choices
+from mprnet_lit.serving.photo_restorer import PhotoRestorer
 from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights.shipped import SHIPPED, shipped
@@ -26,7 +26,7 @@ def run(config: DictConfig) -> None:
             the port is taken.
     """
     allowed = _allowed_hosts(config)
-    from mprnet_lit.serving.page import application
+    from mprnet_lit.serving.page import build_app
     from mprnet_lit.serving.server import serve
 
     console, options = Console(), config.serve
@@ -36,11 +36,13 @@ def run(config: DictConfig) -> None:
             console, f"Warning: serve.host={host}: any client that reaches it can use the page"
         )
     weights = _weights(config)
-    choices = Choices(weights, lambda file, tlc: arguments.restorer(_with(config, file, tlc)))
+    restorer = PhotoRestorer(
+        weights, lambda file, tlc: arguments.restorer(_with(config, file, tlc))
+    )
     limits = Limits(options.max_mb, options.max_megapixels, options.max_gb)
     build = partial(
-        application,
-        choices,
+        build_app,
+        restorer,
         limits,
         host=host,
         allowed_hosts=allowed,

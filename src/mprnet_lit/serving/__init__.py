@@ -1,1 +1,1 @@
-"""The page that ``mode=serve`` opens."""
+"""Web page that restores uploaded photos (``mode=serve``)."""

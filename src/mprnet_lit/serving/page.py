@@ -1,4 +1,4 @@
-"""The Gradio page, behind its gate."""
+"""Web page with Gradio, behind a request filter."""
 
 import html
 import logging
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mprnet_lit.images.formats import IMAGE_SUFFIXES
-from mprnet_lit.serving.gate import Gate
-from mprnet_lit.serving.hosts import Hosts
+from mprnet_lit.serving.allowed_hosts import AllowedHosts
 from mprnet_lit.serving.limits import Limits
-from mprnet_lit.serving.restoring import Choices
+from mprnet_lit.serving.photo_restorer import PhotoRestorer
+from mprnet_lit.serving.request_filter import RequestFilter
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError, install_hint
 
@@ -19,11 +19,11 @@ _CSS = (
     ".gradio-container { max-width: 1100px !important; margin: auto } #line { min-height: 1.5em }"
 )
 _WAITING = 20
-"""Photos that may wait in the queue."""
+"""Maximum number of photos in the queue."""
 
 
-def application(
-    choices: Choices,
+def build_app(
+    restorer: PhotoRestorer,
     limits: Limits,
     uploads: Uploads,
     host: str,
@@ -31,17 +31,17 @@ def application(
     *,
     tlc: bool = False,
     self_ensemble: bool = False,
-) -> Gate:
+) -> RequestFilter:
     """Build the page as an ASGI application.
 
     Args:
-        choices: the weights that the page offers.
-        limits: bounds on one photo.
-        uploads: folder of what visitors upload and get.
-        host: name or address that the server listens on.
-        allowed_hosts: further names under which browsers may ask for the page.
-        tlc: first state of the box "TLC".
-        self_ensemble: first state of the box "Self-ensemble".
+        restorer: restorer with the weights that the page offers.
+        limits: limits of one photo.
+        uploads: folder of uploads and results.
+        host: host name or IP address that the server listens on.
+        allowed_hosts: further host names of the page, without ports.
+        tlc: initial state of the checkbox "TLC".
+        self_ensemble: initial state of the checkbox "Self-ensemble".
 
     Raises:
         UserError: gradio is not installed.
@@ -55,8 +55,8 @@ def application(
     except ImportError as error:
         raise UserError(f"mode=serve needs gradio: {install_hint('serve')}") from error
 
-    blocks, function = _page(choices, limits, uploads, tlc, self_ensemble)
-    blocks.has_launched = True  # else Gradio does not check the paths of files
+    blocks, function = _page(restorer, limits, uploads, tlc, self_ensemble)
+    blocks.has_launched = True  # otherwise Gradio does not check file paths
     app = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
         blocks,
@@ -74,20 +74,21 @@ def application(
         ),
         css=_CSS,
     )
-    return Gate(app, uploads, Hosts(host, allowed_hosts), limits.megabytes * 1e6, function)
+    hosts = AllowedHosts(host, allowed_hosts)
+    return RequestFilter(app, uploads, hosts, limits.megabytes * 1e6, function)
 
 
 def _page(
-    choices: Choices, limits: Limits, uploads: Uploads, tlc: bool, self_ensemble: bool
+    restorer: PhotoRestorer, limits: Limits, uploads: Uploads, tlc: bool, self_ensemble: bool
 ) -> tuple[Any, int]:
-    """Return Gradio's blocks and the number of the function that the button calls."""
+    """Return the Gradio blocks and the index of the function that the button calls."""
     import gradio as gr
 
     def restore(file: str | None, name: str, tlc: bool, self_ensemble: bool) -> tuple[Any, ...]:
         try:
             if not file:
-                raise UserError("there is no photo yet: drop one, or click to choose it")
-            result = choices.restore(Path(file), name, tlc, self_ensemble, limits, uploads)
+                raise UserError("no photo is selected: drop a photo, or click to choose one")
+            result = restorer.restore(Path(file), name, tlc, self_ensemble, limits, uploads)
         except UserError as error:
             line = f"<b>Not restored:</b> {html.escape(str(error))}"
             return None, gr.DownloadButton(value=None, interactive=False), line
@@ -104,11 +105,13 @@ def _page(
                     file_types=sorted(IMAGE_SUFFIXES),
                     elem_id="photo",
                 )
-                names = [(label, name) for name, label in choices.labels.items()]
+                names = [(label, name) for name, label in restorer.labels.items()]
                 weights = gr.Dropdown(names, value=names[0][1], label="Task and weights")
-                local = gr.Checkbox(tlc, label="TLC", info="Local averages: for large photos")
+                local = gr.Checkbox(tlc, label="TLC", info="Local averages, for large photos")
                 mean = gr.Checkbox(
-                    self_ensemble, label="Self-ensemble", info="Mean of 8 views: 8 times the work"
+                    self_ensemble,
+                    label="Self-ensemble",
+                    info="Mean of 8 orientations, 8 times as long",
                 )
                 button = gr.Button("Restore", variant="primary", elem_id="restore")
             with gr.Column(scale=2, min_width=280):

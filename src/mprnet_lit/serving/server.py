@@ -1,4 +1,4 @@
-"""The server of the page, which stops cleanly."""
+"""HTTP server of the page with a clean shutdown."""
 
 import os
 import shutil
@@ -11,13 +11,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mprnet_lit.serving.gate import App
+from mprnet_lit.serving.request_filter import App
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
 
 _CONNECTIONS = 200
-_CHECK_SECONDS = 60.0
+"""Maximum number of connections."""
+_EXPIRY_INTERVAL = 60.0
+"""Seconds between two deletions of expired files."""
 
 
 def serve(
@@ -28,18 +30,18 @@ def serve(
     max_age_minutes: float,
     console: Console,
 ) -> None:
-    """Serve a page until Ctrl-C or SIGTERM; uploads and results are then deleted.
+    """Serve a page until Ctrl-C or SIGTERM, then delete uploads and results and exit.
 
     Args:
-        build: makes the page, which keeps its files in the folder given.
-        host: name or address to listen on.
-        port: number of the port to listen on.
-        max_total_mb: most that uploads and results may take on the disk, in MB.
-        max_age_minutes: age at which they are deleted.
-        console: console that the address is printed to.
+        build: function that returns the ASGI application of the page.
+        host: host name or IP address to listen on.
+        port: port to listen on.
+        max_total_mb: maximum disk space of uploads and results in MB.
+        max_age_minutes: age in minutes at which uploads and results are deleted.
+        console: console for the address of the page.
 
     Raises:
-        UserError: the port can't be used, or as ``build`` does.
+        UserError: the address or the port can't be used, or ``build`` raises it.
     """
     stop = threading.Event()
     received: list[int] = []
@@ -56,41 +58,41 @@ def serve(
             uploads = Uploads(folder, max_total_mb, max_age_minutes)
             _start(build(uploads), listener)
             shown = f"[{host}]" if ":" in host else host
-            print_line(console, f"Open http://{shown}:{port} in a browser; Ctrl-C ends it")
-            while not stop.wait(_CHECK_SECONDS):
+            print_line(console, f"Open http://{shown}:{port} in a browser; Ctrl-C stops the server")
+            while not stop.wait(_EXPIRY_INTERVAL):
                 uploads.expire()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     name = signal.Signals(received[0]).name
-    print_line(console, f"Stopped by {name}; uploads and results are deleted")
+    print_line(console, f"Stopped by {name}; uploads and results were deleted")
     console.file.flush()
-    os._exit(0)  # a restoration that is under way would hold the process
+    os._exit(0)  # a running restoration would block the exit
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound.
+    """Return a listening socket.
 
     Raises:
-        UserError: the address can't be used, or the port is taken.
+        UserError: the address can't be used, or the port is in use.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise _refused(host, port, error) from error
+        raise _listen_error(host, port, error) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen()
     except OSError as error:
         listener.close()
-        raise _refused(host, port, error) from error
+        raise _listen_error(host, port, error) from error
     return listener
 
 
-def _refused(host: str, port: int, error: OSError) -> UserError:
+def _listen_error(host: str, port: int, error: OSError) -> UserError:
     return UserError(
-        f"can't listen on {host} port {port} ({error.strerror}): choose another serve.port=NUMBER"
+        f"can't listen on {host} port {port} ({error.strerror}): set serve.port to another port"
     )
 
 

@@ -1,4 +1,4 @@
-"""The folder of uploads and results, bounded in bytes and in age."""
+"""Folder of uploads and results with a limited size and age."""
 
 import threading
 import time
@@ -9,16 +9,16 @@ from pathlib import Path
 from mprnet_lit.utils.errors import UserError
 
 _LEAST = 65536
-"""Bytes that a file counts for at least, so that their number is bounded, too."""
+"""Minimum bytes that a file counts for, which also limits the number of files."""
 
 
 class Uploads:
-    """Counts what lies in a folder and what is about to, and deletes what is old.
+    """Folder that limits the total size of its files and deletes expired files.
 
     Args:
-        folder: directory of uploads and results; nothing else lies in it.
-        megabytes: bound on their sum, in MB.
-        minutes: age at which a file is deleted.
+        folder: directory that has only uploads and results.
+        megabytes: maximum total size in MB.
+        minutes: age in minutes at which a file expires.
     """
 
     def __init__(self, folder: Path, megabytes: float, minutes: float) -> None:
@@ -29,18 +29,21 @@ class Uploads:
 
     @contextmanager
     def reserved(self, size: float) -> Iterator[None]:
-        """Hold ``size`` bytes free for a file that is being written.
+        """Reserve space for a file while it is written.
+
+        Args:
+            size: size of the file in bytes.
 
         Raises:
             UserError: the folder is full.
         """
         with self._lock:
             self.expire()
-            if self._held() + self._reserved + size > self._bytes:
+            if self._used() + self._reserved + size > self._bytes:
                 raise UserError(
-                    "there is no room for another photo at the moment: older ones are deleted "
-                    f"after {self._seconds / 60:g} minutes; try again later, or ask whoever runs "
-                    "this page for a larger max_total_mb"
+                    "the disk space of this page is full: photos are deleted after "
+                    f"{self._seconds / 60:g} minutes; try again later, or ask the operator to "
+                    "increase serve.max_total_mb"
                 )
             self._reserved += size
         try:
@@ -50,16 +53,16 @@ class Uploads:
                 self._reserved -= size
 
     def expire(self) -> None:
-        """Delete the files that are too old, and folders that are then empty."""
+        """Delete expired files and their folders."""
         before = time.time() - self._seconds
         for path in self._files():
-            with suppress(OSError):  # another thread was first
+            with suppress(OSError):  # another thread deleted it
                 if path.stat().st_mtime < before:
                     path.unlink()
                     if path.parent != self.folder:
                         path.parent.rmdir()
 
-    def _held(self) -> float:
+    def _used(self) -> float:
         total = 0
         for path in self._files():
             with suppress(OSError):

@@ -1,7 +1,7 @@
-"""ASGI application in front of Gradio, which passes on only the requests that the page needs.
+"""ASGI middleware before Gradio that forwards only the requests that the page needs.
 
-Any web page in the same browser, and anyone who reaches the address, can send requests. Gradio
-answers many that this page does not need.
+Other web pages in the same browser, and all clients that reach the address, can send requests.
+Gradio answers many requests that this page does not need.
 """
 
 import json
@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from mprnet_lit.serving.hosts import ELSEWHERE, Hosts, RequestError
+from mprnet_lit.serving.allowed_hosts import CROSS_SITE, AllowedHosts, RequestError
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError
 
@@ -26,14 +26,15 @@ _PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robo
     _API + name for name in ("startup-events", "info", "queue/data", "upload_progress", "theme.css")
 }
 _PREFIXES = ("/assets/", "/static/", "/svelte/", f"{_API}heartbeat/", _FILE)
-_HIDDEN = re.compile(r"[0-9a-f]{64}")
-"""Folder of one file: a digest of the upload, or random digits for a result."""
+_FOLDER = re.compile(r"[0-9a-f]{64}")
+"""Folder of one file: SHA-256 digest of an upload, or random digits for a result."""
 _SESSION = re.compile(r"[0-9A-Za-z_-]{1,64}")
-"""Name of a session as Gradio's script makes it; with an empty one Gradio's queue would end."""
+"""Session hash of Gradio's script. An empty session hash would stop Gradio's queue."""
 _MOST_JSON = 16384
+"""Maximum bytes of a call."""
 _FORM = 16384
-"""Bytes that a form with a file has besides the file."""
-# The browser itself refuses whatever would leave this server.
+"""Maximum bytes of an upload form besides the file."""
+# The content security policy blocks requests to other servers in the browser.
 _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; "
     "frame-ancestors 'none'"
@@ -50,25 +51,25 @@ _FILE_HEADERS = {
 }
 
 
-class Gate:
-    """An ASGI application before Gradio's.
+class RequestFilter:
+    """ASGI middleware before Gradio.
 
     Args:
-        app: Gradio's application.
+        app: ASGI application of Gradio.
         uploads: folder of uploads and results.
-        hosts: the names of the server.
-        most_bytes: size of the largest photo.
-        function: number of the one function that the page calls.
+        hosts: host names of the server.
+        most_bytes: maximum size of a photo in bytes.
+        function: index of the only function that the page calls.
     """
 
     def __init__(
-        self, app: App, uploads: Uploads, hosts: Hosts, most_bytes: float, function: int
+        self, app: App, uploads: Uploads, hosts: AllowedHosts, most_bytes: float, function: int
     ) -> None:
         self.app, self.uploads, self.hosts = app, uploads, hosts
         self.most_bytes, self.function = most_bytes, function
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with a sentence."""
+        """Forward a request, or answer it with an error message."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -87,7 +88,7 @@ class Gate:
             elif scope["method"] in ("GET", "HEAD") and self._is_page(scope["path"]):
                 await self.app(scope, receive, send)
             else:
-                raise RequestError(HTTPStatus.NOT_FOUND, "this page has no such address")
+                raise RequestError(HTTPStatus.NOT_FOUND, "not found: this page has no such address")
         except RequestError as error:
             await _answer(send, error.status, str(error))
         except UserError as error:
@@ -99,14 +100,14 @@ class Gate:
         return path in _PAGES or path.startswith(_PREFIXES)
 
     def _is_stored(self, path: Any) -> bool:
-        """Tell whether a path is that of a visitor's file."""
+        """Return whether a path is that of an upload or a result."""
         if not isinstance(path, str) or "\0" in path:
             return False
         try:
             parts = Path(path).relative_to(self.uploads.folder).parts
         except ValueError:
             return False
-        return len(parts) == 2 and bool(_HIDDEN.fullmatch(parts[0])) and parts[1] != ".."
+        return len(parts) == 2 and bool(_FOLDER.fullmatch(parts[0])) and parts[1] != ".."
 
     async def _upload(
         self, scope: Message, receive: Receive, send: Send, headers: Mapping[str, list[str]]
@@ -115,8 +116,8 @@ class Gate:
         if size > self.most_bytes + _FORM:
             raise RequestError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the photo has {size / 1e6:.1f} MB, more than the "
-                f"{self.most_bytes / 1e6:g} MB allowed here",
+                f"the photo has {size / 1e6:.1f} MB, but the limit of this page is "
+                f"{self.most_bytes / 1e6:g} MB",
             )
         with self.uploads.reserved(size):
             await self.app(scope, receive, send)
@@ -126,7 +127,7 @@ class Gate:
     ) -> None:
         size = _length(headers)
         if size > _MOST_JSON:
-            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the call is too long")
+            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the call is too large")
         body = b""
         while len(body) < size:
             message = await receive()
@@ -136,7 +137,8 @@ class Gate:
             if not message.get("more_body", False):
                 break
         call = json.dumps(self._call(body)).encode()
-        kept = [(n, v) for n, v in scope["headers"] if n.lower() != b"content-length"]
+        headers_out = [(n, v) for n, v in scope["headers"] if n.lower() != b"content-length"]
+        headers_out.append((b"content-length", str(len(call)).encode()))
         sent = False
 
         async def replay() -> Message:
@@ -146,14 +148,13 @@ class Gate:
             sent = True
             return {"type": "http.request", "body": call, "more_body": False}
 
-        scope = {**scope, "headers": [*kept, (b"content-length", str(len(call)).encode())]}
-        await self.app(scope, replay, send)
+        await self.app({**scope, "headers": headers_out}, replay, send)
 
     def _call(self, body: bytes) -> dict[str, Any]:
-        """Return the call as the page itself sends it, without any other entries.
+        """Parse a call and return it with only the entries that the page sends.
 
         Raises:
-            RequestError: the call is malformed, or names a file that was not uploaded here.
+            RequestError: the call is malformed, or its file was not uploaded to this page.
         """
         try:
             call = json.loads(body)
@@ -165,7 +166,7 @@ class Gate:
         if path is not None and not self._is_stored(path):
             raise RequestError(
                 HTTPStatus.BAD_REQUEST,
-                "only a photo that was uploaded to this page can be restored: upload it first",
+                "the photo must be uploaded to this page: upload it first",
             )
         named = isinstance(name, str) and isinstance(session, str)
         plain = named and _SESSION.fullmatch(session)
@@ -189,30 +190,30 @@ def _headers(scope: Message) -> dict[str, list[str]]:
 
 
 def _check_site(scope: Message, headers: Mapping[str, list[str]]) -> None:
-    """Refuse the requests that a browser marks as another site's, except a link to the page.
+    """Reject requests that a browser marks as cross-site, except links to the page.
 
     Raises:
-        RequestError: another site sent the request, and it is not a link to the page.
+        RequestError: the request is cross-site and does not follow a link to the page.
     """
     link = scope["path"] == "/" and headers.get("sec-fetch-mode") == ["navigate"]
     if not link and set(headers.get("sec-fetch-site", ())) & {"cross-site", "same-site"}:
-        raise RequestError(HTTPStatus.FORBIDDEN, ELSEWHERE)
+        raise RequestError(HTTPStatus.FORBIDDEN, CROSS_SITE)
 
 
 def _length(headers: Mapping[str, list[str]]) -> int:
-    """Return the length of a request's body.
+    """Return the length of the body of a request in bytes.
 
     Raises:
         RequestError: the request has no valid ``Content-Length``.
     """
-    said = headers.get("content-length", [])
-    if len(said) != 1 or not said[0].isdecimal() or "transfer-encoding" in headers:
+    values = headers.get("content-length", [])
+    if len(values) != 1 or not values[0].isdecimal() or "transfer-encoding" in headers:
         raise RequestError(HTTPStatus.LENGTH_REQUIRED, "the request needs a Content-Length")
-    return int(said[0])
+    return int(values[0])
 
 
 def _with_headers(send: Send, is_file: bool) -> Send:
-    """Add the headers of the page's browser policy, and drop those that give others access."""
+    """Add the security headers to all responses, and drop the headers of cross-origin access."""
     added = _HEADERS | _FILE_HEADERS if is_file else _HEADERS
 
     async def guarded(message: Message) -> None:
@@ -228,8 +229,8 @@ def _with_headers(send: Send, is_file: bool) -> Send:
     return guarded
 
 
-async def _answer(send: Send, status: int, sentence: str) -> None:
-    content = f"{sentence}\n".encode()
+async def _answer(send: Send, status: int, message: str) -> None:
+    content = f"{message}\n".encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(content)).encode()),

@@ -1,4 +1,4 @@
-"""Restoration of an uploaded photo."""
+"""Restoration of uploaded photos."""
 
 import secrets
 import threading
@@ -15,17 +15,24 @@ from PIL import Image
 from mprnet_lit.images.photo import read_photo, write_photo
 from mprnet_lit.images.reading import Pixels, to_float, to_uint8
 from mprnet_lit.inference import Restorer
-from mprnet_lit.serving.limits import Limits, check
+from mprnet_lit.serving.limits import Limits, check_photo
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError
 
-_SHOWN = 1600
-"""Longest side in pixels of what the slider shows."""
+_PREVIEW = 1600
+"""Maximum side of the previews in pixels."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """Restored photo: both sides of the slider, the file, and a line about it."""
+    """Result of a restoration.
+
+    Attributes:
+        before: preview of the photo, (H, W, 3) RGB.
+        after: preview of the restored photo, (H, W, 3) RGB.
+        file: file of the restored photo.
+        line: size, bit depth, duration and device.
+    """
 
     before: NDArray[np.uint8]
     after: NDArray[np.uint8]
@@ -34,15 +41,21 @@ class Result:
 
 
 def _label(name: str, task: str | None) -> str:
-    return name if name == task else f"{task or 'task not said'} \N{EN DASH} {name}"
+    return name if name == task else f"{task or 'unknown task'} \N{EN DASH} {name}"
 
 
-class Choices:
-    """The weights that the page offers; each is read at the start, so that none fails later.
+class PhotoRestorer:
+    """Restores photos with one of several networks, which are all loaded at the start.
 
     Args:
-        weights: files by name.
-        build: makes the Restorer of a file, with or without TLC.
+        weights: weights files by name.
+        build: function that returns the Restorer of a weights file, with or without TLC.
+
+    Attributes:
+        labels: labels of the networks by name.
+
+    Raises:
+        UserError: a weights file can't be read.
     """
 
     def __init__(self, weights: Mapping[str, str], build: Callable[[str, bool], Restorer]) -> None:
@@ -60,32 +73,42 @@ class Choices:
         limits: Limits,
         uploads: Uploads,
     ) -> Result:
-        """Restore an uploaded photo into a new folder; one at a time is decoded and restored.
+        """Restore an uploaded photo and write the result into a new folder.
+
+        A lock ensures that one photo at a time is decoded and restored.
+
+        Args:
+            path: file of the upload.
+            name: name of the network.
+            tlc: whether to use the test-time local converter.
+            self_ensemble: whether to use self-ensemble.
+            limits: limits of the photo.
+            uploads: folder of uploads and results.
 
         Raises:
-            UserError: the photo is too large, damaged or not a photo, an option can't be used, or
-                there is no room.
+            UserError: the photo exceeds a limit, is damaged or is not a photo, an option is
+                invalid, or the folder is full.
         """
         if name not in self._weights:
-            raise UserError("there are no such weights: choose some of the list")
+            raise UserError("these weights are not available: choose weights from the list")
         try:
-            with self._lock, uploads.reserved(check(path, limits, self_ensemble)):
+            with self._lock, uploads.reserved(check_photo(path, limits, self_ensemble)):
                 restorer = self._restorer(name, tlc)
                 restorer.self_ensemble = self_ensemble
                 photo = read_photo(path)
                 started = time.perf_counter()
                 restored = restorer(photo.pixels)
                 seconds = time.perf_counter() - started
-                folder = uploads.folder / secrets.token_hex(32)  # cannot be guessed
+                folder = uploads.folder / secrets.token_hex(32)  # not guessable
                 file = folder / f"{path.stem}.restored{path.suffix.lower()}"
                 write_photo(file, replace(photo, pixels=restored))
-                before, after = _shown(photo.pixels), _shown(restored)
-        except UserError as error:  # visitors need not know the folders
-            said = str(error).replace(str(path), path.name)
-            said = said.replace(self._weights[name], name).replace(f"{uploads.folder}/", "")
-            raise UserError(said) from error
+                before, after = _preview(photo.pixels), _preview(restored)
+        except UserError as error:  # hide the folders of the server
+            message = str(error).replace(str(path), path.name)
+            message = message.replace(self._weights[name], name).replace(f"{uploads.folder}/", "")
+            raise UserError(message) from error
         except (MemoryError, torch.OutOfMemoryError) as error:
-            raise UserError("there is too little memory: try a smaller photo") from error
+            raise UserError("out of memory: choose a smaller photo") from error
         height, width = restored.shape[:2]
         line = (
             f"{width} x {height} pixels, {8 * restored.itemsize} bits, restored in "
@@ -99,8 +122,8 @@ class Choices:
         return self._built[name, tlc]
 
 
-def _shown(pixels: Pixels) -> NDArray[np.uint8]:
-    """Return a preview with 8 bits, at most 1600 pixels long."""
+def _preview(pixels: Pixels) -> NDArray[np.uint8]:
+    """Return a preview with 8 bits and sides of at most 1600 pixels."""
     image = Image.fromarray(pixels if pixels.dtype == np.uint8 else to_uint8(to_float(pixels)))
-    image.thumbnail((_SHOWN, _SHOWN), Image.Resampling.LANCZOS)
+    image.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
     return np.asarray(image)

@@ -1,4 +1,4 @@
-"""Check of the address that a request was sent to and of the page that sent it."""
+"""Check of the host and the origin of a request."""
 
 import ipaddress
 import re
@@ -6,27 +6,32 @@ import socket
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
-ELSEWHERE = "requests from other web pages are refused: open this page itself"
+CROSS_SITE = "requests from other web pages are rejected: open this page directly"
 _ADDRESS = re.compile(r"(?:\[([\da-f:.]+)\]|([\w.-]+))(?::\d*)?", re.ASCII | re.IGNORECASE)
 
 
 class RequestError(Exception):
-    """Refusal of a request, with a status and a sentence."""
+    """Rejection of a request.
 
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
+    Args:
+        status: HTTP status of the response.
+        message: text of the response.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
         self.status = status
 
 
-class Hosts:
-    """Names under which the page is served.
+class AllowedHosts:
+    """Host names under which the page is served, against DNS rebinding.
 
-    Another site can point its own name to this machine (DNS rebinding), but it can't be named
-    ``localhost`` or an address.
+    In DNS rebinding, the host name of another site resolves to this machine. Such a name is neither
+    ``localhost`` nor an IP address.
 
     Args:
-        host: name or address that the server listens on.
-        allowed: further names, without ports.
+        host: host name or IP address that the server listens on.
+        allowed: further host names, without ports.
     """
 
     def __init__(self, host: str, allowed: Iterable[str] = ()) -> None:
@@ -37,25 +42,24 @@ class Hosts:
             self._own.add(socket.gethostname().lower())
 
     def check(self, headers: Mapping[str, list[str]]) -> None:
-        """Check where a request was sent to and which page sent it.
+        """Check the headers ``Host`` and ``Origin`` of a request.
 
         Raises:
-            RequestError: ``Host`` does not name this server, or a page of another origin sent the
-            request.
+            RequestError: ``Host`` is not a name of this server, or ``Origin`` is another page.
         """
         (host, *more) = headers.get("host", [""])
         name = _name_of(host)
         if more or name is None or not self._is_own(name):
             raise RequestError(
                 HTTPStatus.MISDIRECTED_REQUEST,
-                f"this page is not served under the name {name or host!r}: open it by the address "
-                "that was printed at its start, or start it with serve.allowed_hosts=[NAME]",
+                f"the host name {name or host!r} is not allowed: open the address that the server "
+                "printed, or start the server with serve.allowed_hosts=[NAME]",
             )
         for origin in headers.get("origin", []):
             scheme, _, address = origin.lower().partition("://")
             known = address == host.lower() or _name_of(address) in self.allowed
             if scheme not in ("http", "https") or not known:
-                raise RequestError(HTTPStatus.FORBIDDEN, ELSEWHERE)
+                raise RequestError(HTTPStatus.FORBIDDEN, CROSS_SITE)
 
     def _is_own(self, name: str) -> bool:
         if name in self._own | self.allowed:
@@ -68,7 +72,7 @@ class Hosts:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address to listen on."""
+    """Return whether an address to listen on is reachable only from this machine."""
     if host.lower() == "localhost":
         return True
     try:
@@ -78,6 +82,6 @@ def is_loopback(host: str) -> bool:
 
 
 def _name_of(address: str) -> str | None:
-    """Return the name in a ``Host`` header, in lower case, without port and brackets."""
+    """Return the name in a ``Host`` header: lower case, without port and brackets."""
     found = _ADDRESS.fullmatch(address)
     return (found[1] or found[2]).lower() if found else None

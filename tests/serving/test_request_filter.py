@@ -1,4 +1,4 @@
-"""What the page takes from other web pages and from hand-made requests: in the process."""
+"""Requests of other web pages and hand-made requests to the page, in this process."""
 
 import html
 import io
@@ -15,10 +15,10 @@ from PIL import Image
 
 from mprnet_lit import Restorer
 from mprnet_lit.models import MPRNet
-from mprnet_lit.serving import restoring
-from mprnet_lit.serving.hosts import Hosts, RequestError
-from mprnet_lit.serving.limits import Limits, check
-from mprnet_lit.serving.restoring import Choices
+from mprnet_lit.serving import photo_restorer
+from mprnet_lit.serving.allowed_hosts import AllowedHosts, RequestError
+from mprnet_lit.serving.limits import Limits, check_photo
+from mprnet_lit.serving.photo_restorer import PhotoRestorer
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError
 
@@ -33,20 +33,20 @@ def uploads(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def choices():
+def restorer():
     model = MPRNet(width=8, unet_step=4, orsnet_step=4, cabs_per_orb=2, reduction=4)
-    restorer = Restorer(model, device="cpu", tile="auto")
-    return Choices({"cat": "/secret/net.pth"}, lambda file, tlc: restorer)
+    inner = Restorer(model, device="cpu", tile="auto")
+    return PhotoRestorer({"cat": "/secret/net.pth"}, lambda file, tlc: inner)
 
 
 @pytest.fixture(scope="module")
-def page(choices, uploads):
-    """The page, asked as its own script asks it."""
+def page(restorer, uploads):
+    """Client that sends the requests of the script of the page."""
     from starlette.testclient import TestClient
 
-    from mprnet_lit.serving.page import application
+    from mprnet_lit.serving.page import build_app
 
-    app = application(choices, Limits(1, 0.1), uploads, "127.0.0.1")
+    app = build_app(restorer, Limits(1, 0.1), uploads, "127.0.0.1")
     with TestClient(app, base_url=HERE) as client:
         yield client
 
@@ -68,10 +68,10 @@ def join(page, photo, session="session"):
 
 
 def restore(page, photo):
-    """Return what the button's function answers: slider, download, line."""
+    """Return the result of the button: slider, download, line."""
     assert join(page, photo).status_code == 200
-    said = page.get("/gradio_api/queue/data", params={"session_hash": "session"}).text
-    messages = [json.loads(line[5:]) for line in said.splitlines() if line.startswith("data:")]
+    events = page.get("/gradio_api/queue/data", params={"session_hash": "session"}).text
+    messages = [json.loads(line[5:]) for line in events.splitlines() if line.startswith("data:")]
     (done,) = [m for m in messages if m["msg"] == "process_completed"]
     slider, download, line = done["output"]["data"]
     return slider, download, html.unescape(line)
@@ -90,9 +90,13 @@ def test_a_photo_is_uploaded_restored_and_downloaded(page):
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_bad_files_get_a_sentence_without_a_path(page, uploads):
+def test_messages_of_bad_files_have_no_folder(page, uploads):
     for name, content, why in (
-        ("large.png", png((400, 300)), "large.png has 0.1 megapixels, more than the 0.1"),
+        (
+            "large.png",
+            png((400, 300)),
+            "large.png has 0.1 megapixels, but the limit of this page is 0.1",
+        ),
         ("damaged.png", png()[:60], "damaged.png can't be read"),
         ("<b>.png", b"nothing", "b.png is not an image"),
     ):
@@ -100,10 +104,8 @@ def test_bad_files_get_a_sentence_without_a_path(page, uploads):
         assert slider is None and why in line and str(uploads.folder) not in line
     gone = upload(page, "gone.png", png((9, 9)))
     Path(gone).unlink()
-    assert (
-        "gone.png is not here any more: choose the photo again" in restore(page, {"path": gone})[2]
-    )
-    assert "there is no photo yet" in restore(page, None)[2]
+    assert "gone.png has expired: choose the photo again" in restore(page, {"path": gone})[2]
+    assert "no photo is selected" in restore(page, None)[2]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_bad_files_get_a_sentence_without_a_path(page, uploads):
         ({}, 200),
         ({"Host": "localhost:7860"}, 200),
         ({"Host": "[::1]:7860"}, 200),
-        ({"Host": "localhost:9000"}, 200),  # a port that ssh or a container hands on
+        ({"Host": "localhost:9000"}, 200),  # port forwarding by ssh or a container
         ({"Host": "evil.example:7860"}, 421),
         ({"Host": "127.0.0.1.evil.example"}, 421),
         ({"Host": "192.168.1.7:7860"}, 421),
@@ -121,7 +123,7 @@ def test_bad_files_get_a_sentence_without_a_path(page, uploads):
         ({"Host": "[::1]evil.example"}, 421),
         ({"Host": ""}, 421),
         ({"Origin": HERE}, 200),
-        ({"Origin": "https://127.0.0.1:7860"}, 200),  # a proxy with a certificate
+        ({"Origin": "https://127.0.0.1:7860"}, 200),  # TLS proxy
         ({"Origin": "http://127.0.0.1:3000"}, 403),
         ({"Origin": "http://localhost:7860"}, 403),
         ({"Origin": "http://evil.example"}, 403),
@@ -133,7 +135,7 @@ def test_bad_files_get_a_sentence_without_a_path(page, uploads):
     ],
     ids=str,
 )
-def test_requests_of_other_pages_and_under_other_names_are_refused(page, headers, status):
+def test_cross_site_requests_and_other_host_names_are_rejected(page, headers, status):
     answer = page.get("/", headers=headers)
     assert answer.status_code == status
     assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -146,22 +148,22 @@ def test_requests_of_other_pages_and_under_other_names_are_refused(page, headers
     assert page.options("/gradio_api/upload", headers=preflight).status_code in (404, posted)
 
 
-def test_names_of_a_server_that_others_reach():
-    hosts = Hosts("0.0.0.0", ["Photos.example.org"])
+def test_host_names_of_a_public_server():
+    hosts = AllowedHosts("0.0.0.0", ["Photos.example.org"])
     for host in ("192.168.1.7:7860", "[fe80::1]:80", "localhost", "photos.example.org"):
         hosts.check({"host": [host]})
     hosts.check({"host": ["127.0.0.1:7860"], "origin": ["https://photos.example.org"]})  # a proxy
     for host in ("evil.example", "example.org", "photos.example.org.evil.example"):
-        with pytest.raises(RequestError, match="not served under the name"):
+        with pytest.raises(RequestError, match=r"host name .* is not allowed"):
             hosts.check({"host": [host]})
-    with pytest.raises(RequestError, match="not served"):
+    with pytest.raises(RequestError, match="is not allowed"):
         hosts.check({"host": ["localhost", "evil.example"]})
     for origin in ("null", "photos.example.org", "ftp://photos.example.org", "https://example.org"):
         with pytest.raises(RequestError, match="other web pages"):
             hosts.check({"host": ["localhost"], "origin": [origin]})
 
 
-def test_what_the_page_does_not_ask_for_is_closed(page, uploads):
+def test_all_other_addresses_are_closed(page, uploads):
     body = {"data": [None, "cat", False, False]}
     for path in (
         "run/restore", "run/predict", "api/restore", "call/restore", "call/v2/restore", "cancel",
@@ -186,7 +188,7 @@ def test_what_the_page_does_not_ask_for_is_closed(page, uploads):
     assert closed.value.code == 1008
 
 
-def test_only_an_upload_is_restored(page, uploads, monkeypatch):
+def test_only_uploads_are_restored(page, uploads, monkeypatch):
     def fetch(*_, **__):
         raise AssertionError("a URL was fetched")
 
@@ -212,9 +214,9 @@ def test_only_an_upload_is_restored(page, uploads, monkeypatch):
     assert page.post("/gradio_api/queue/join", content=bytes(20_000)).status_code == 413
 
 
-def test_uploads_are_bounded_each_and_in_sum_and_in_age(page, uploads, monkeypatch):
+def test_uploads_are_limited_in_size_sum_and_age(page, uploads, monkeypatch):
     assert page.post("/gradio_api/upload", files={"files": ("a.png", bytes(1_100_000))}).text == (
-        "the photo has 1.1 MB, more than the 1 MB allowed here\n"
+        "the photo has 1.1 MB, but the limit of this page is 1 MB\n"
     )
     many = [("files", (f"{k}.png", bytes(200_000))) for k in range(9)]
     assert page.post("/gradio_api/upload", files=many).status_code == 413
@@ -224,51 +226,51 @@ def test_uploads_are_bounded_each_and_in_sum_and_in_age(page, uploads, monkeypat
     os.utime(old, (time.time() - 3601,) * 2)
     monkeypatch.setattr(uploads, "_bytes", 0)
     full = page.post("/gradio_api/upload", files={"files": ("a.png", png())})
-    assert full.status_code == 507 and "no room for another photo" in full.text
+    assert full.status_code == 507 and "disk space of this page is full" in full.text
     assert not Path(old).parent.exists()
 
 
-def test_room_that_is_reserved_counts(tmp_path):
+def test_reserved_space_counts(tmp_path):
     uploads = Uploads(tmp_path, megabytes=1, minutes=60)
     (tmp_path / "a").write_bytes(bytes(500_000))
     with (
         uploads.reserved(400_000),
-        pytest.raises(UserError, match="no room"),
+        pytest.raises(UserError, match="disk space"),
         uploads.reserved(2e5),
     ):
         pass
     with uploads.reserved(400_000):
         pass
-    for number in range(9):  # small files count for more than they hold
+    for number in range(9):  # small files count with a minimum size
         (tmp_path / f"small{number}").touch()
-    with pytest.raises(UserError, match="no room"), uploads.reserved(1):
+    with pytest.raises(UserError, match="disk space"), uploads.reserved(1):
         pass
 
 
-def test_one_photo_at_a_time_is_decoded(choices, tmp_path, monkeypatch):
+def test_one_photo_at_a_time_is_decoded(restorer, tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(png())
-    read, busy, most = restoring.read_photo, threading.Semaphore(1), []
+    read, busy, acquired = photo_restorer.read_photo, threading.Semaphore(1), []
 
     def counted(path):
-        most.append(busy.acquire(blocking=False))
+        acquired.append(busy.acquire(blocking=False))
         try:
             return read(path)
         finally:
             busy.release()
 
-    monkeypatch.setattr(restoring, "read_photo", counted)
+    monkeypatch.setattr(photo_restorer, "read_photo", counted)
     uploads = Uploads(tmp_path / "made", 50, 60)
     with ThreadPoolExecutor(4) as pool:
         done = [
-            pool.submit(choices.restore, path, "cat", False, False, Limits(1, 1), uploads)
+            pool.submit(restorer.restore, path, "cat", False, False, Limits(1, 1), uploads)
             for _ in range(8)
         ]
-    assert all(each.result().file.is_file() for each in done) and most == [True] * 8
+    assert all(each.result().file.is_file() for each in done) and acquired == [True] * 8
 
 
 def header(path, size, bits):
-    """Write a PNG that has a header and no pixels yet."""
+    """Write a PNG with a header and without pixels."""
     import struct
     import zlib
 
@@ -282,37 +284,41 @@ def header(path, size, bits):
     return path
 
 
-def test_memory_is_reckoned_from_the_header_by_bits(tmp_path, choices, monkeypatch):
+def test_memory_is_estimated_from_the_header(tmp_path, restorer, monkeypatch):
     path = header(tmp_path / "a.png", (7000, 7000), 16)
-    with pytest.raises(UserError, match=r"a\.png would take 3\.3 GB of memory, more than the 3\.0"):
-        check(path, Limits(50, 50, gigabytes=3))
-    assert check(path, Limits(50, 50, gigabytes=4)) == 7000 * 7000 * 8
-    with pytest.raises(UserError, match=r"7\.8 GB .* without self-ensemble, or a smaller photo"):
-        check(path, Limits(50, 50, gigabytes=4), self_ensemble=True)
+    with pytest.raises(
+        UserError, match=r"a\.png needs 3\.3 GB of memory, but 3\.0 GB are available"
+    ):
+        check_photo(path, Limits(50, 50, gigabytes=3))
+    assert check_photo(path, Limits(50, 50, gigabytes=4)) == 7000 * 7000 * 8
+    with pytest.raises(
+        UserError, match=r"7\.8 GB .*: turn off self-ensemble, or choose a smaller photo"
+    ):
+        check_photo(path, Limits(50, 50, gigabytes=4), self_ensemble=True)
     path = header(path, (7000, 7000), 8)
-    assert check(path, Limits(50, 50, gigabytes=3)) == 7000 * 7000 * 4
+    assert check_photo(path, Limits(50, 50, gigabytes=3)) == 7000 * 7000 * 4
     monkeypatch.setattr("mprnet_lit.serving.limits.free_bytes", lambda device: 5e9)
-    with pytest.raises(UserError, match=r"2\.5 GB of memory, more than the 2\.5 GB"):
-        check(path, Limits(50, 50))
+    with pytest.raises(UserError, match=r"2\.5 GB of memory, but 2\.5 GB are available"):
+        check_photo(path, Limits(50, 50))
     decoded = []
-    monkeypatch.setattr(restoring, "read_photo", decoded.append)
-    with pytest.raises(UserError, match="would take"):
-        choices.restore(path, "cat", False, False, Limits(50, 50), Uploads(tmp_path, 999, 60))
+    monkeypatch.setattr(photo_restorer, "read_photo", decoded.append)
+    with pytest.raises(UserError, match="needs"):
+        restorer.restore(path, "cat", False, False, Limits(50, 50), Uploads(tmp_path, 999, 60))
     assert not decoded
 
 
-def test_deep_tiffs_are_told_by_their_header(tmp_path):
+def test_16_bit_tiffs_are_detected_by_their_header(tmp_path):
     for name, pixels, expected in (
         ("a.tif", np.zeros((10, 10, 3), np.uint8), 400),
         ("b.tif", np.zeros((10, 10), np.uint16), 800),
     ):
         Image.fromarray(pixels).save(tmp_path / name)
-        assert check(tmp_path / name, Limits(1, 1)) == expected
+        assert check_photo(tmp_path / name, Limits(1, 1)) == expected
 
 
-def test_limits(tmp_path):
+def test_limits_of_file_size_and_type(tmp_path):
     (tmp_path / "a.png").write_bytes(bytes(2_000_000))
-    with pytest.raises(UserError, match=r"a\.png has 2\.0 MB, more than the 1 MB"):
-        check(tmp_path / "a.png", Limits(1, 1))
-    with pytest.raises(UserError, match="not a photo of a known kind"):
-        check(tmp_path / "a.exe", Limits(1, 1))
+    with pytest.raises(UserError, match=r"a\.png has 2\.0 MB, but the limit of this page is 1 MB"):
+        check_photo(tmp_path / "a.png", Limits(1, 1))
+    with pytest.raises(UserError, match="not a supported image file"):
+        check_photo(tmp_path / "a.exe", Limits(1, 1))
