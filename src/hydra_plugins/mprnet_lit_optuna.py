@@ -1,7 +1,7 @@
-"""The Hydra plugin behind ``sweep=optuna``. Hydra wants plugins in this namespace package.
+"""Hydra sweeper of ``sweep=optuna``. Hydra finds plugins in this namespace package.
 
-Workers of a launcher import it before they compose a job's configuration, which is why it registers
-the resolvers.
+The workers of a launcher import this module before they compose the configuration of a job, so that
+it registers the resolvers.
 """
 
 import json
@@ -34,21 +34,21 @@ register_resolvers()
 
 Outcome = list[float] | Exception
 _OURS = {"resume", "sweep.name", "sweep.storage", "sweep.trial"}
-"""Keys that the sweeper gives to each job."""
+"""Keys that the sweeper sets for each job."""
 
 
 class OptunaSweeper(Sweeper):
-    """Asks a study for trials and has the launcher run them, some at a time.
+    """Sweeper that gets trials from an Optuna study and runs them with the launcher.
 
     Args:
-        name: of the study.
-        storage: Optuna's URL of it.
-        trials: how many to end with, those of earlier runs included.
-        jobs: trials that are run at once, where the launcher can.
-        objectives: what is optimised.
-        params: search space by key, in Hydra's sweep syntax; the command line goes before it.
-        startup_trials: random trials first.
-        seed: of the sampler.
+        name: name of the study.
+        storage: Optuna URL of the study.
+        trials: total number of trials, including those of earlier sweeps.
+        jobs: number of trials per launch, which run in parallel if the launcher supports it.
+        objectives: names of the objectives.
+        params: search space by key in Hydra's sweep syntax; the command line takes precedence.
+        startup_trials: number of random trials before TPE starts.
+        seed: random seed of the sampler.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class OptunaSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra gives to every sweeper."""
+        """Store the context and the configuration, and create the launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the trials that are left.
+        """Run the remaining trials.
 
         Raises:
-            UserError: nothing is searched, an option can't be used, or no trial succeeded.
+            UserError: the search space is empty, an option is invalid, or no trial succeeded.
         """
         from mprnet_lit.sweeps.objectives import check
         from mprnet_lit.sweeps.space import parse_space
@@ -101,7 +101,7 @@ class OptunaSweeper(Sweeper):
             raise UserError(
                 "the sweep searches nothing: add, say, 'optimizer.lr=tag(log,interval(1e-5,1e-3))'"
             )
-        for job in space.examples():  # a mistyped choice is noticed before any trial begins
+        for job in space.examples():  # report an invalid choice before any trial starts
             self.validate_batch_is_legal([job])
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,10 +137,10 @@ class OptunaSweeper(Sweeper):
             print_line(Console(), line)
 
     def _launch(self, space: "Space", begun: list["Begun"], folder: Path) -> list[Outcome]:
-        """Run trials; returns what each came to.
+        """Run trials and return the outcome of each.
 
-        Where a launcher fails as a whole, since one of its processes was killed, say, the trials
-        that are not complete have failed.
+        If the launcher itself fails, for example because a worker was killed, all incomplete
+        trials count as failed.
         """
         assert self.launcher is not None
         jobs = [self._job(space, trial, folder) for trial in begun]
@@ -154,7 +154,7 @@ class OptunaSweeper(Sweeper):
         return [_outcome(job) for job in returned]
 
     def _job(self, space: "Space", trial: "Begun", folder: Path) -> list[str]:
-        """Return a trial's overrides; what names the sweep is the same in all of them."""
+        """Return the overrides of a trial, including the name and the folder of the sweep."""
         fixed = {
             "sweep.name": self.name,
             "sweep.storage": self.storage,
@@ -169,7 +169,7 @@ class OptunaSweeper(Sweeper):
         ]
 
     def _parse(self, arguments: list[str]) -> list[Any]:
-        """Read overrides, those of the configuration first."""
+        """Parse the overrides of the configuration and of the command line."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = parser.parse_overrides(arguments)
@@ -179,7 +179,7 @@ class OptunaSweeper(Sweeper):
 
 
 def _outcome(job: JobReturn) -> Outcome:
-    """Return a job's objectives, or what it failed of."""
+    """Return the values of the objectives of a job, or its error."""
     value = job_result(job)
     if isinstance(value, Exception):
         return value
@@ -189,6 +189,6 @@ def _outcome(job: JobReturn) -> Outcome:
 
 
 def _complete(folder: Path) -> list[float] | None:
-    """Return the objectives of a trial that was complete before its launcher failed."""
+    """Return the values of the objectives of a trial that was complete before the failure."""
     path = folder / runs.OBJECTIVES
     return list(json.loads(path.read_text()).values()) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""What a sweep optimises: figures of a finished training."""
+"""Objectives of a sweep: metrics of a finished training run."""
 
 import statistics
 import time
@@ -14,14 +14,14 @@ _SIDE, _ROUNDS = 256, 5
 
 
 def latency(model: MPRNet) -> float:
-    """Return the median seconds of restoring one image of 256x256, on this machine's device."""
+    """Return the median time in seconds to restore one 256x256 image on this machine."""
     restorer = Restorer(model)
     image = torch.rand(1, 3, _SIDE, _SIDE)
     seconds = []
     for number in range(_ROUNDS + 1):
         started = time.perf_counter()
-        restorer.restore(image, last_only=True)  # gives the result back to the CPU: it is done
-        if number:  # the first warms up
+        restorer.restore(image, last_only=True)  # synchronizes, because the result is on the CPU
+        if number:  # the first round is the warm-up
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
 
@@ -41,14 +41,14 @@ DIRECTIONS = {
     "parameters": "minimize",
     "latency": "minimize",
 }
-"""What ``sweep.objectives`` may name."""
+"""Optimization direction by objective."""
 
 
 def check(objectives: Sequence[str]) -> None:
-    """Refuse objectives that are not known.
+    """Check the names of objectives.
 
     Raises:
-        UserError: one is not, or there is none.
+        UserError: an objective is unknown, or there is no objective.
     """
     unknown = [name for name in objectives if name not in DIRECTIONS]
     if unknown or not objectives:
@@ -59,7 +59,13 @@ def check(objectives: Sequence[str]) -> None:
 def measure(
     objectives: Sequence[str], summary: Mapping[str, float], model: MPRNet
 ) -> dict[str, float]:
-    """Return the objectives' values: of the best validation, or of the network itself."""
+    """Return the values of objectives.
+
+    Args:
+        objectives: names of the objectives.
+        summary: metrics of the best validation.
+        model: trained network.
+    """
     return {
         name: _OF_THE_MODEL[name](model) if name in _OF_THE_MODEL else summary[name]
         for name in objectives

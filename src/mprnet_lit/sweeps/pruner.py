@@ -1,4 +1,4 @@
-"""Ending trainings early that are worse than the others were."""
+"""Pruning of trials that are worse than the median of earlier trials."""
 
 from typing import Any
 
@@ -11,16 +11,17 @@ from mprnet_lit.utils.console import print_line
 
 
 class Pruner(Callback):
-    """After each validation, reports its PSNR to the study and stops the training if it lags.
+    """Callback that reports the validation PSNR to the study and stops a pruned trial.
 
-    The training then ends as at any end: with its checkpoints and its summary. Of several
-    objectives nothing is reported, since Optuna does not prune them.
+    A pruned training run ends regularly, with its checkpoints and its summary. Optuna does not
+    support pruning with several objectives, for which the callback has no effect.
 
     Args:
-        storage, study: where the study lies, and its name.
-        trial: the number of this trial; ``None`` for a training that is none.
-        startup_trials: trials before any is stopped.
-        warmup_epochs: epochs in which none is.
+        storage: Optuna URL of the study.
+        study: name of the study.
+        trial: number of the trial; ``None`` outside of a sweep.
+        startup_trials: number of trials before pruning starts.
+        warmup_epochs: number of epochs of each trial without pruning.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Pruner(Callback):
         self._trial: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look the trial up, in the first of the processes."""
+        """Load the trial in the process of rank 0."""
         if self.number is None or not trainer.is_global_zero:
             return
         optuna = require_optuna()
@@ -49,7 +50,7 @@ class Pruner(Callback):
             self._trial = optuna.trial.Trial(study, trial_id(study.trials[self.number]))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report, and stop if the study says so."""
+        """Report the PSNR, and stop if the study prunes the trial."""
         stop = False
         if self._trial is not None:
             psnr = trainer.callback_metrics["val/psnr"].item()

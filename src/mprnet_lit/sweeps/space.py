@@ -1,4 +1,4 @@
-"""What a sweep searches: Hydra's sweep syntax as Optuna's distributions."""
+"""Search space of a sweep: Optuna distributions from Hydra's sweep syntax."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 @dataclass
 class Space:
-    """The overrides of a sweep's command line.
+    """Overrides of a sweep.
 
     Attributes:
-        fixed: those that are the same in every trial.
-        searched: the distributions of the others, by their keys.
+        fixed: overrides that are the same in every trial.
+        searched: distributions of the searched values by key.
     """
 
     fixed: list[str] = field(default_factory=list)
     searched: dict[str, "BaseDistribution"] = field(default_factory=dict)
 
     def overrides(self, values: dict[str, Any]) -> list[str]:
-        """Return a trial's overrides."""
+        """Return the overrides of a trial with the given values by key."""
         return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
 
     def examples(self) -> list[list[str]]:
-        """Return overrides in which each choice comes once."""
+        """Return lists of overrides that together contain each choice at least once."""
         choices: dict[str, Any] = {
             key: getattr(distribution, "choices", None) or [distribution.low]  # type: ignore[attr-defined]
             for key, distribution in self.searched.items()
@@ -40,12 +40,13 @@ class Space:
 
 
 def parse_space(overrides: Sequence[Override]) -> Space:
-    """Sort a command line's overrides: ``a,b``, ``choice``, ``range``, ``interval`` are searched.
+    """Split overrides into fixed ones and a search space.
 
-    ``int(interval(a, b))`` gives whole numbers; ``tag(log, ...)`` a logarithmic scale.
+    ``a,b``, ``choice``, ``range`` and ``interval`` define searched values. ``int(interval(a, b))``
+    defines integers, and ``tag(log, ...)`` a logarithmic scale.
 
     Raises:
-        UserError: an override can't be searched.
+        UserError: a range is invalid.
     """
     space = Space()
     for override in overrides:
@@ -75,7 +76,9 @@ def _distribution(override: Override) -> "BaseDistribution":
         if isinstance(value, RangeSweep) and not value.shuffle:
             low, high, step = value.start, value.stop, value.step
             if isinstance(low, int) and isinstance(high, int) and isinstance(step, int):
-                return IntDistribution(low, high - 1, log=log, step=step)  # as in Python
+                return IntDistribution(
+                    low, high - 1, log=log, step=step
+                )  # excludes the end, as in Python
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     except ValueError as error:
         raise UserError(f"{override.input_line}: {error}") from error

@@ -1,4 +1,4 @@
-"""An Optuna study in a file: what was tried, and what is to be tried next."""
+"""Optuna study with persistent trials."""
 
 import json
 import math
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 PRUNED, ERROR, KILLED = "pruned", "error", "killed"
-"""User attributes of trials: stopped early; why it failed; was running when the sweep ended."""
+"""User attributes of trials: pruned; error message; running when the sweep was killed."""
 _TIMES, _MOST_TIMES = "times killed", 3
 _STATES = {
     "COMPLETE": "complete",
@@ -29,13 +29,13 @@ _STATES = {
 
 
 class Begun(NamedTuple):
-    """A trial.
+    """Trial that was started.
 
     Attributes:
         number: number of the trial in its study.
         values: value of each searched key.
         folder: directory in which it trains.
-        again: whether it resumes a killed trial in the same folder.
+        again: whether the trial resumes a killed trial in the same folder.
     """
 
     number: int
@@ -45,19 +45,19 @@ class Begun(NamedTuple):
 
 
 class Study:
-    """A sweep's trials, which outlive the process.
+    """Trials of a sweep in a database.
 
     Args:
-        storage: Optuna's URL of the study, such as ``sqlite:///runs/sweeps/denoise/study.db``.
-        name: of the study.
-        objectives: what is optimised; keys of ``DIRECTIONS``.
-        resume: go on with a study that is there.
-        seed: of the sampler.
-        startup_trials: random trials before TPE begins, and trials before any is pruned.
+        storage: Optuna URL of the study, such as ``sqlite:///runs/sweeps/denoise/study.db``.
+        name: name of the study.
+        objectives: names of the objectives, which are keys of ``DIRECTIONS``.
+        resume: whether to continue an existing study.
+        seed: random seed of the sampler.
+        startup_trials: number of random trials before TPE starts.
 
     Raises:
-        UserError: Optuna is not installed, or the study is there and ``resume`` is false, or it
-            is one of other objectives.
+        UserError: Optuna is not installed, the storage can't be used, the study exists and
+            ``resume`` is false, or the study has other objectives.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Study:
                 f"the sweep '{name}' is there already: add resume=auto to go on with it, or choose "
                 "another sweep.name"
             ) from error
-        except Exception as error:  # SQLAlchemy's, and those of each database's driver
+        except Exception as error:  # SQLAlchemy and the database drivers raise many types
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
                 mask_text(f"sweep.storage={storage} can't be used: {reason}")
@@ -96,16 +96,16 @@ class Study:
                 f"the sweep '{name}' optimises something else than sweep.objectives="
                 f"[{','.join(objectives)}]: choose another sweep.name"
             )
-        before = len(self.study.trials)  # or the same "random" trials would come again
+        before = len(self.study.trials)  # otherwise the random trials would repeat
         self.study.sampler = optuna.samplers.TPESampler(
             seed=seed + before, n_startup_trials=startup_trials
         )
         self._go_on()
 
     def _go_on(self) -> None:
-        """Have the trials that were running when an earlier sweep ended tried again, first.
+        """Enqueue the trials that were running when an earlier sweep was killed.
 
-        One that has ended the sweep three times has failed.
+        A trial that was killed three times counts as failed.
         """
         from optuna.trial import TrialState
 
@@ -119,14 +119,18 @@ class Study:
                 self.study.enqueue_trial(trial.params, {"folder": folder, _TIMES: times})
 
     def finished(self) -> int:
-        """Return how many trials were completed, pruned or have failed by themselves."""
+        """Return the number of complete, pruned and failed trials, without killed ones."""
         return sum(t.state.is_finished() and KILLED not in t.user_attrs for t in self.study.trials)
 
     def ask(self, searched: Mapping[str, "BaseDistribution"], place: Path) -> "Begun":
-        """Begin a trial, in a folder of its own in ``place`` or in that where it was killed.
+        """Start a trial.
+
+        Args:
+            searched: distributions by key.
+            place: parent folder of the folder of a new trial. A killed trial keeps its folder.
 
         Raises:
-            UserError: the space is another one than it was.
+            UserError: the search space differs from that of earlier trials.
         """
         try:
             trial = self.study.ask(dict(searched))
@@ -141,7 +145,7 @@ class Study:
         return Begun(trial.number, trial.params, folder, again=before is not None)
 
     def tell(self, number: int, values: Sequence[float] | Exception) -> None:
-        """End a trial with its objectives' values, or with why it failed."""
+        """Finish a trial with the values of its objectives, or with its error."""
         from optuna.trial import TrialState
 
         trial = self.study.trials[number]
@@ -159,14 +163,14 @@ class Study:
         require_optuna().trial.Trial(self.study, trial_id(trial)).set_user_attr(name, value)
 
     def record(self, path: Path) -> None:
-        """Write what came of each trial as JSON, for people and for ``mode=report``."""
+        """Write the results of all trials as JSON, which ``mode=report`` reads."""
         trials = [
             {
                 "number": trial.number,
                 "state": KILLED if KILLED in trial.user_attrs else _STATES[trial.state.name],
                 "params": mask(trial.params),
                 "values": dict(zip(self.objectives, trial.values or (), strict=False)),
-                # What was killed goes on as another trial, in its folder.
+                # Another trial resumes a killed trial in its folder.
                 "folder": None if KILLED in trial.user_attrs else trial.user_attrs.get("folder"),
                 "error": mask(trial.user_attrs.get(ERROR)),
             }
@@ -177,12 +181,12 @@ class Study:
         write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
     def best(self) -> list["optuna.trial.FrozenTrial"]:
-        """Return the best trial, or with several objectives those that none is better than."""
+        """Return the best trial, or the Pareto front of several objectives."""
         trials: list[optuna.trial.FrozenTrial] = self.study.best_trials
         return trials
 
     def describe_best(self) -> list[str]:
-        """Return the best trials in lines for people."""
+        """Return one line of text per best trial."""
         lines = []
         for trial in self.best():
             figures = zip(self.objectives, trial.values, strict=True)
@@ -193,7 +197,7 @@ class Study:
 
 
 def _make_folder(storage: str) -> None:
-    """Make the folder of an SQLite file."""
+    """Create the folder of an SQLite file."""
     kind, found, path = storage.partition("sqlite:///")
     if not kind and found and path:
         if "?" in path:
@@ -202,10 +206,10 @@ def _make_folder(storage: str) -> None:
 
 
 def require_optuna() -> Any:
-    """Import Optuna.
+    """Import and return Optuna.
 
     Raises:
-        UserError: it is not installed.
+        UserError: Optuna is not installed.
     """
     try:
         import optuna
