@@ -81,7 +81,7 @@ class Study:
             )
         except optuna.exceptions.DuplicatedStudyError as error:
             raise UserError(
-                f"the sweep '{name}' is there already: add resume=auto to go on with it, or choose "
+                f"the sweep '{name}' is there already: add resume=auto to continue it, or choose "
                 "another sweep.name"
             ) from error
         except Exception as error:  # SQLAlchemy and the database drivers raise many types
@@ -93,7 +93,7 @@ class Study:
             self.study.set_user_attr("objectives", self.objectives)
         if self.study.user_attrs.get("objectives") != self.objectives:
             raise UserError(
-                f"the sweep '{name}' optimises something else than sweep.objectives="
+                f"the sweep '{name}' has other objectives than sweep.objectives="
                 f"[{','.join(objectives)}]: choose another sweep.name"
             )
         before = len(self.study.trials)  # otherwise the random trials would repeat
