@@ -191,7 +191,7 @@ CALLS = {
     "ssim_volume": batches(metrics.ssim_volume),
     "ssim_map": [*pairs(quality.ssim_map), lambda: quality.ssim_map(X, X, None)],
     "local_mean": [lambda: quality.local_mean(SMALL), lambda: quality.local_mean(IMAGE)],
-    "decibels": [lambda: quality.psnr_from_mse(0.1)],
+    "psnr_from_mse": [lambda: quality.psnr_from_mse(0.1)],
     "luma": [lambda: metrics.luma(X[:, :1]), lambda: metrics.luma(None)],
     "realblur_scores": [
         lambda: metrics.realblur_scores(IMAGE, IMAGE[1:]),
@@ -230,7 +230,7 @@ CALLS = {
     "Summary": [lambda: tracking.Summary(None)],
 }  # fmt: skip
 NOTHING_TO_GIVE = {
-    *("Degradation", "Source", "PerImage", "Protocol"),  # are derived from
+    *("Degradation", "Source", "PerImageMetric", "Protocol"),  # are derived from
     *("Sample", "Weights", "UserError", "RefusedError", "Monitor", "Progress"),  # take anything
     *("LocalChannelAttention", "TileCounts"),  # made by with_tlc, and by the evaluation
     "PerceptualScores",  # without torchvision: tests/metrics/test_protocols.py

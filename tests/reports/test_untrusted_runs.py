@@ -259,7 +259,7 @@ def test_walk_depth_and_entries_are_bounded(tmp_path, monkeypatch):
     (tmp_path / "d" / "loop").symlink_to(tmp_path)
     found = list(reading.walk(tmp_path))
     assert len(found) == 33 and found[1].files == ["loop"]
-    monkeypatch.setattr(reading, "MOST_ENTRIES", 20)
+    monkeypatch.setattr(reading, "MAX_ENTRIES", 20)
     with pytest.raises(UserError, match="more than 20 files and folders: name a folder inside"):
         list(reading.walk(tmp_path))
 

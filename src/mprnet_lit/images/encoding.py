@@ -1,4 +1,7 @@
-"""Encoding what neither Pillow nor OpenCV can: 16 bits with transparency, EXIF and a profile."""
+"""Encoders for images with 16 bits, alpha, EXIF and a color profile.
+
+Neither Pillow nor OpenCV supports these combinations.
+"""
 
 import io
 import struct
@@ -11,13 +14,13 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from mprnet_lit.images.exif import TEXTS, add_directories
+from mprnet_lit.images.exif import TEXT_TAGS, add_directories
 
-_METRES_PER_INCH = 0.0254
+_METERS_PER_INCH = 0.0254
 _X265_PRESET = "ultrafast"
-"""A sixth of the time of the default, "slow", for files that are a seventh larger."""
+"""Six times as fast as the default "slow", for files that are 1/7 larger."""
 _V4_HEADER, _BITFIELDS = 108, 3
-"""Of a BMP: the size of the header that knows alpha, and its way to store pixels."""
+"""Size of the BMP header with an alpha mask, and its compression method."""
 
 Dpi = tuple[float, float]
 
@@ -28,9 +31,16 @@ def encode_deep_png(
     icc: bytes | None = None,
     dpi: Dpi | None = None,
 ) -> bytes:
-    """Return a PNG of (H, W, 1 to 4) pixels: grey, grey and alpha, RGB, RGB and alpha.
+    """Encode a 16-bit PNG.
 
-    ``exif`` begins with a TIFF header; ``dpi`` is across and down.
+    Args:
+        channels: pixels (H, W, C) with 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA) channels.
+        exif: EXIF block that starts with a TIFF header.
+        icc: ICC color profile.
+        dpi: horizontal and vertical pixels per inch.
+
+    Returns:
+        Content of the file.
     """
     height, width, count = channels.shape
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[count]
@@ -38,11 +48,11 @@ def encode_deep_png(
     if icc:
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
     if dpi:
-        density = (round(value / _METRES_PER_INCH) for value in dpi)
+        density = (round(value / _METERS_PER_INCH) for value in dpi)
         chunks.append((b"pHYs", struct.pack(">IIB", *density, 1)))
     if exif:
         chunks.append((b"eXIf", exif))
-    # Filter 1 of the PNG specification: each byte less its left neighbour's, modulo 256.
+    # PNG filter type 1 (Sub): difference to the pixel on the left, modulo 256.
     rows = channels.astype(">u2").view(np.uint8).reshape(height, -1)
     filtered = np.ones((height, 1 + rows.shape[1]), np.uint8)
     filtered[:, 1:] = rows
@@ -61,7 +71,17 @@ def encode_tiff(
     icc: bytes | None = None,
     dpi: Dpi | None = None,
 ) -> bytes:
-    """Return a deflated TIFF of (H, W, 1 to 4) pixels of 8 or 16 bits; else as the PNG."""
+    """Encode a TIFF with Deflate compression.
+
+    Args:
+        channels: pixels (H, W, C) of 8 or 16 bits with 1 to 4 channels, as for PNG.
+        exif: EXIF block that starts with a TIFF header.
+        icc: ICC color profile.
+        dpi: horizontal and vertical pixels per inch.
+
+    Returns:
+        Content of the file.
+    """
     count = channels.shape[2]
     tags = Image.Exif()
     tags.load(exif or b"")
@@ -80,20 +100,24 @@ def encode_tiff(
         resolutionunit="inch" if dpi else None,
         software="",
         metadata=None,
-        extratags=[(tag, "s", 0, str(tags[tag]).encode(), True) for tag in TEXTS if tag in tags],
+        extratags=[
+            (tag, "s", 0, str(tags[tag]).encode(), True) for tag in TEXT_TAGS if tag in tags
+        ],
     )
     return add_directories(file.getvalue(), tags)
 
 
 def encode_bmp(channels: NDArray[np.uint8], dpi: Dpi | None = None) -> bytes:
-    """Return a BMP of (H, W, 4) RGB and alpha, with the header that says which byte is alpha."""
+    """Encode RGBA pixels (H, W, 4) as a BMP with a version 4 header, which has an alpha mask."""
     height, width, _ = channels.shape
-    density = [round(value / _METRES_PER_INCH) for value in dpi or (96, 96)]
-    rows = channels[::-1, :, [2, 1, 0, 3]].tobytes()  # from the bottom, blue first
+    density = [round(value / _METERS_PER_INCH) for value in dpi or (96, 96)]
+    rows = channels[::-1, :, [2, 1, 0, 3]].tobytes()  # bottom row first, as BGRA
     fields = struct.pack(
         "<IiiHHIIiiII", _V4_HEADER, width, height, 1, 32, _BITFIELDS, len(rows), *density, 0, 0
     )
-    masks = struct.pack("<4I4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")  # sRGB, reversed
+    masks = struct.pack(
+        "<4I4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs"
+    )  # "sRGB", little-endian
     header = (fields + masks).ljust(_V4_HEADER, b"\0")
     start = 14 + len(header)
     return b"BM" + struct.pack("<III", start + len(rows), 0, start) + header + rows
@@ -106,10 +130,17 @@ def encode_heic(
     cicp: tuple[int, int] | None,
     quality: int,
 ) -> bytes:
-    """Return a HEIC of (H, W, 1 to 4) pixels: 8 bits, or of uint16 the upper 10.
+    """Encode a HEIC of 8 bits, or of 10 bits for uint16 pixels. This needs pillow-heif.
 
-    Needs pillow-heif. ``cicp`` is the color primaries and the transfer function where there is no
-    profile.
+    Args:
+        channels: pixels (H, W, C) with 1 to 4 channels, as for PNG.
+        exif: EXIF block that starts with a TIFF header.
+        icc: ICC color profile.
+        cicp: color primaries and transfer function (ITU-T H.273), used without a profile.
+        quality: quality from 0 to 100.
+
+    Returns:
+        Content of the file.
     """
     import pillow_heif
 

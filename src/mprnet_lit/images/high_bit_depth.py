@@ -1,4 +1,4 @@
-"""Pixels of more than 8 bits, of which Pillow keeps 8."""
+"""Decoding of images with more than 8 bits per channel, which Pillow reduces to 8 bits."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -13,14 +13,14 @@ from mprnet_lit.images.exif import ORIENTATION, without_orientation
 from mprnet_lit.images.tiff import is_high_bit_depth_tiff
 
 _PNG_BITS = 24
-"""Offset of the byte in a PNG that gives its bits."""
+"""Offset of the bit depth in a PNG file."""
 
 
 def is_high_bit_depth(path: Path, image: Image.Image) -> bool:
-    """Return whether an image has more than 8 bits.
+    """Return whether an image has more than 8 bits per channel.
 
     Raises:
-        UserError: the image is a TIFF whose pixels no decoder reads correctly.
+        UserError: the image is a TIFF with an unsupported pixel format.
     """
     if isinstance(image, TiffImageFile):
         return is_high_bit_depth_tiff(path, image)
@@ -31,7 +31,15 @@ def is_high_bit_depth(path: Path, image: Image.Image) -> bool:
 
 
 def read_high_bit_depth(path: Path, image: Image.Image, alpha: bool = False) -> NDArray[np.uint16]:
-    """Read (H, W, 3) RGB, or with alpha (H, W, 4), upright, from an image of more than 8 bits.
+    """Read an image of more than 8 bits per channel, with the EXIF orientation applied.
+
+    Args:
+        path: path of the image.
+        image: same image, opened by Pillow.
+        alpha: whether to read an alpha channel too.
+
+    Returns:
+        RGB, shape (H, W, 3), or RGBA, shape (H, W, 4), in the range 0 to 65535.
 
     Raises:
         ValueError: the pixels can't be decoded.
@@ -41,32 +49,31 @@ def read_high_bit_depth(path: Path, image: Image.Image, alpha: bool = False) -> 
     content = path.read_bytes()
     orientation = orientation_of(path, image)
     flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR
-    # OpenCV fails to turn a TIFF with alpha, and reads a PNG's orientation from fewer places than
-    # Pillow.
+    # OpenCV does not rotate a TIFF with alpha, and finds the orientation of fewer PNGs than Pillow.
     if image.format == "PNG":
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     elif not alpha:
-        orientation = 1  # it is applied below
+        orientation = 1  # applied by OpenCV
     elif orientation != 1:
         content = without_orientation(content)
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
         raise ValueError("its 16-bit pixels can't be decoded")
     pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if alpha else cv2.COLOR_BGR2RGB)
-    return np.ascontiguousarray(_turn(pixels, orientation), dtype=np.uint16)
+    return np.ascontiguousarray(_apply_orientation(pixels, orientation), dtype=np.uint16)
 
 
 def orientation_of(path: Path, image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8, of which 1 is upright."""
+    """Return the EXIF orientation, 1 (upright) to 8."""
     if image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes():
-        image.load()  # it follows the pixels
-    # A PNG's own method would decode the pixels to look for it.
+        image.load()  # the eXIf chunk follows the pixels
+    # PngImageFile.getexif would decode the pixels.
     orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
     return orientation if orientation in range(1, 9) else 1
 
 
 def _read_heic(path: Path, alpha: bool) -> NDArray[np.uint16]:
-    """Read the primary image of a HEIC, which libheif turns upright, with 0 to 65535 for its range.
+    """Read the primary image of a HEIC, scaled to 0 to 65535; libheif applies the orientation.
 
     Raises:
         ValueError: the pixels can't be decoded.
@@ -85,8 +92,8 @@ def _read_heic(path: Path, alpha: bool) -> NDArray[np.uint16]:
     return np.ascontiguousarray(pixels[..., : 4 if alpha else 3])
 
 
-def _turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Make upright by the EXIF orientation: 5 to 8 are 1 to 4 after exchanging the axes."""
+def _apply_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Rotate and flip pixels by the EXIF orientation: 5 to 8 are 1 to 4 of the transposed image."""
     if orientation > 4:
         pixels, orientation = pixels.swapaxes(0, 1), orientation - 4
     rows, columns = (-1 if orientation in flipped else 1 for flipped in ((3, 4), (2, 3)))
