@@ -72,5 +72,5 @@ def _new_run(subfolder: str, *, _root_: DictConfig) -> str:
     Raises:
         RefusedError: the folder holds a run, which the command would overwrite.
     """
-    refuse_existing(Path(_root_.hydra.runtime.output_dir), _root_.resume)
+    refuse_existing(Path(_root_.hydra.runtime.output_dir), _root_.get("resume"))
     return subfolder

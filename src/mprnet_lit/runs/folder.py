@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.runs.labels import group, tags
 from mprnet_lit.runs.settings import NOT_THE_RUN, masked, resolved_apart
@@ -204,6 +204,8 @@ def nearest(config: DictConfig) -> Nearest | None:
 
     values = settings(config)
     asked = flatten(masked(values, values))
+    written = flatten(OmegaConf.to_container(config, resolve=False))
+    references = [key for key, value in written.items() if str(value).startswith("${")]
     found: list[tuple[int, int, Nearest]] = []
     for path in _records(config):
         there = _content(path).get("settings")
@@ -212,7 +214,10 @@ def nearest(config: DictConfig) -> Nearest | None:
         trained = flatten(there)
         keys = sorted(asked.keys() | trained.keys())
         differ = [(k, trained.get(k), asked.get(k)) for k in keys if trained.get(k) != asked.get(k)]
-        found.append((len(differ), -_recorded(path)[1], Nearest(path.parent, differ)))
+        # A reference differs because another key does, which is the one to name.
+        named = [d for d in differ if not any(f"{d[0]}.".startswith(f"{k}.") for k in references)]
+        order = -_recorded(path)[1]
+        found.append((len(differ), order, Nearest(path.parent, named or differ)))
     return min(found, key=lambda entry: entry[:2])[2] if found else None
 
 
