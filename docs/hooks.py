@@ -1,24 +1,31 @@
-"""What MkDocs does besides: the configuration reference, and links that lead out of the docs."""
+"""MkDocs hooks: the configuration reference, and links to files outside the docs."""
 
 import posixpath
 import re
 from pathlib import Path
 
+import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from mprnet_lit.config.groups import about, file_settings
+from mprnet_lit.config.groups import about, file_settings, package
+from mprnet_lit.config.schema import KEYS
+from mprnet_lit.config.values import section_rules
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 REFERENCE = "reference/configuration.md"
 INTRODUCTION = """# Configuration reference
 
-Every file of `conf/`, as it is: `GROUP=OPTION` takes one, `KEY=VALUE` changes a key (quoted for the
-shell where it holds brackets or spaces). `mprnet_lit MODE --help` lists a mode's settings; with
-`--cfg job` a command shows what it comes to and runs nothing. A value of `${...}` is another key's,
-or that of a function which looks at the machine; `???` has to be given.
+All files of `conf/`, by group. `GROUP=OPTION` selects an option of a group, and `KEY=VALUE` sets a
+key. `mprnet_lit MODE --help` lists the keys of a mode. The flag `--cfg job` prints the composed
+configuration of a command.
+
+A key without a type belongs to a class of another library. A default `${...}` refers to another key
+or calls a resolver. A key with the default `???` has no default: another option of the command sets
+it, or the command must. A value of the wrong type, or outside the listed values, is refused before
+the mode starts.
 """
 
 
@@ -53,19 +60,43 @@ def configuration() -> str:
 
 
 def _section(path: Path, title: str) -> str:
-    """Return one file: what it says of itself, what it builds on, its keys."""
-    text = [f"### {title}", ""]
+    """Return the reference of one file: its description, its base files and its keys."""
+    content = [f"### {title}", ""]
     for line in about(path):
-        text += [f"```sh\n{line}\n```" if line.startswith("python -m") else line]
-    rows = file_settings(path)
-    builds = [row.value for row in rows if row.key == "defaults"]
-    if builds:
-        text += ["", f"Builds on `{builds[0]}`."]
-    rows = [row for row in rows if row.key != "defaults"]
-    if rows:
-        text += ["", "| key | value | |", "|---|---|---|"]
-        text += [f"| `{r.key}` | `{_cell(r.value)}` | {_cell(r.comment)} |" for r in rows]
-    return "\n".join([*text, ""])
+        content += [f"```sh\n{line}\n```" if line.startswith("python -m") else line]
+    values = {row.key: row.value for row in file_settings(path)}
+    bases = yaml.safe_load(values.pop("defaults", "[]"))
+    if bases := [base for base in bases if not str(base).startswith(("/schema/", "_self_"))]:
+        flow = yaml.safe_dump(bases, default_flow_style=True, width=10_000, sort_keys=False)
+        content += ["", f"Builds on `{flow.strip()}`."]
+    if values:
+        content += ["", "| key | type | default | values | description |", "|---|---|---|---|---|"]
+    for row in file_settings(path):
+        if row.key != "defaults":
+            parent = row.key.rpartition(".")[0]
+            target = values.get(f"{parent}._target_".lstrip("."), "")
+            cells = [f"`{package(path)}{row.key}`", *_type(package(path) + row.key, target)]
+            cells[2:2] = [f"`{row.value}`"]
+            content += [f"| {' | '.join(map(_cell, [*cells, row.comment]))} |"]
+    return "\n".join([*content, ""])
+
+
+def _type(key: str, target: str) -> tuple[str, str]:
+    """Return the type of a key and, in words, the values that it accepts.
+
+    Args:
+        key: dotted key.
+        target: value of ``_target_`` beside the key.
+    """
+    section, _, name = key.rpartition(".")
+    rule = section_rules(section, target).get(name)
+    words = rule.words if rule else ""
+    if key not in KEYS:
+        return "", words
+    hint = KEYS[key].type
+    shown = hint.__name__ if isinstance(hint, type) else str(hint)
+    shown = shown.replace("None", "null").replace("typing.", "").replace("Any", "any")
+    return f"`{shown}`", KEYS[key].rule.words if KEYS[key].rule else words
 
 
 def _cell(text: str) -> str:

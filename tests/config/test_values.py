@@ -2,21 +2,26 @@
 
 import inspect
 import math
+import pickle
+import re
 from itertools import zip_longest
+from typing import Any
 
 import hydra
 import pytest
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from tests.cli.test_bad_input import complaint
 from tests.config.test_config import compose
 from tests.conftest import PHOTOS
 
-from mprnet_lit.config.groups import mode_options, modes
+from mprnet_lit.config.groups import mode_keys, mode_options, modes
 from mprnet_lit.config.instantiate import instantiate
+from mprnet_lit.config.messages import explain
 from mprnet_lit.config.resolvers import register_resolvers
-from mprnet_lit.config.value_table import TABLE
-from mprnet_lit.config.values import check_value, check_values, settings
+from mprnet_lit.config.schema import KEYS
+from mprnet_lit.config.values import TABLE, check_value, check_values, settings
 from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.data.sources import Sample
 from mprnet_lit.models import MPRNet
@@ -104,8 +109,8 @@ LISTS = {
     (0.5,): "weights tags",
     (0, -1): "tags",
     (math.nan, 1): "",
-    ("abc",): "tags objectives",
-    (): "tags objectives",
+    ("abc",): "tags objectives allowed_hosts",
+    (): "tags objectives allowed_hosts",
 }
 
 
@@ -135,6 +140,50 @@ def test_whole_numbers_have_a_bound(found):
                 UserError, match=r"less than 2147483648| to \d+|number other than 0"
             ):
                 check_value(key, 2**70, rule)
+
+
+@pytest.mark.parametrize("key", [key for key, of in KEYS.items() if of.type is not Any])
+def test_wrong_type_is_refused_at_composition(key):
+    register_resolvers()
+    option = ["sweep=optuna"] if "sweep." in key or "pruner" in key else []
+    mode = next(mode for mode in ("train", *modes()) if key in mode_keys(mode))
+    wrong = "[1]" if KEYS[key].type == dict[str, Any] else "{a: 1}"
+    with pytest.raises(ConfigCompositionException) as error:
+        compose(f"mode={mode}", *option, f"{key}={wrong}")
+    assert re.match(rf"{re.escape(key)}=\S.* must be \w", explain(error.value))
+
+
+def test_wrong_type_in_a_file_is_refused_with_the_file(tmp_path):
+    (tmp_path / "inference").mkdir()
+    mine = tmp_path / "inference" / "mine.yaml"
+    mine.write_text("defaults: [default]\noverlap: wide\n")
+    where = f"hydra.searchpath=[{tmp_path}]"
+    register_resolvers()
+    with pytest.raises(ConfigCompositionException) as error:
+        compose("mode=restore", "inference=mine", where)
+    sentence = "inference.overlap=wide must be a whole number, 0 or more (conf/inference/mine.yaml)"
+    assert explain(error.value) == sentence
+
+
+def test_files_of_users_may_add_keys_and_other_classes(tmp_path):
+    (tmp_path / "module").mkdir()
+    mine = tmp_path / "module" / "mine.yaml"
+    mine.write_text("defaults: [default]\n_target_: own.Module\nadded: 3\n")
+    own = tmp_path / "module" / "own.yaml"
+    own.write_text("_target_: own.Module\nmixup_alpha: often\n")
+    where = f"hydra.searchpath=[{tmp_path}]"
+    register_resolvers()
+    assert compose("module=mine", where).module.added == 3
+    assert compose("module=own", where).module.mixup_alpha == "often"
+    assert compose("+module.added=[1]").module.added == [1]
+
+
+def test_types_leave_values_and_pickles_as_they_are():
+    register_resolvers()
+    given = {"mixup_alpha": 1, "mixup_after_epoch": 0}
+    config = compose(*(f"module.{key}={value}" for key, value in given.items()))
+    plain = OmegaConf.to_container(pickle.loads(pickle.dumps(config)).module, resolve=True)
+    assert {key: plain[key] for key in given} == given and type(plain["mixup_alpha"]) is int
 
 
 def test_what_ships_is_right(configs):

@@ -130,7 +130,7 @@ def _file_keys(path: Path) -> frozenset[str]:
     prefix = package(path)
     keys = {f"{prefix}{key}" for key in _dotted(content)} | {prefix.rstrip(".")} - {""}
     for default in content.get("defaults", []):
-        if isinstance(default, str) and default != "_self_":
+        if isinstance(default, str) and not default.startswith(("_self_", "/schema/")):
             name, _, place = default.partition("@")
             base = CONFIG_DIR if name.startswith("/") else path.parent
             inherited = _file_keys(base / f"{name.lstrip('/')}.yaml")

@@ -11,6 +11,8 @@ from omegaconf.errors import ValidationError
 
 from mprnet_lit.config.groups import CONFIG_DIR, groups, mode_keys, owners, valid_keys
 from mprnet_lit.config.renamed import REMOVED, explain_renamed
+from mprnet_lit.config.schema import KEYS
+from mprnet_lit.config.values import shown
 from mprnet_lit.utils.errors import UserError, install_hint
 
 _EXTRAS = {
@@ -111,11 +113,27 @@ def explain(error: Exception, mode: str = "train") -> str | None:
         return found[1]
     if isinstance(error, InstantiationException):
         return f"{failed_key(error) or 'the configuration'}: {error.__cause__ or text}"
-    if isinstance(error.__cause__, ValidationError):  # a type of Hydra's own settings
-        return f"{text.removeprefix('Error merging override ')}: {error.__cause__}".splitlines()[0]
+    wrong = error if isinstance(error, ValidationError) else error.__cause__
+    if isinstance(wrong, ValidationError):
+        return _wrong_type(wrong, text)
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found[1]} is not set: add {found[1]}=VALUE to the command"
     return None
+
+
+def _wrong_type(error: ValidationError, text: str) -> str:
+    """Return the sentence that refuses a value of the wrong type.
+
+    Args:
+        error: error of OmegaConf.
+        text: message of Hydra, which names the override or the file.
+    """
+    key = str(error.full_key)
+    if known := KEYS.get(key.partition("[")[0]):
+        file = re.match("In '(.+?)'", text)
+        origin = f" (conf/{file[1]}.yaml)" if file else ""
+        return f"{key}={shown(error.value)} must be {known.words}{origin}"
+    return f"{text.removeprefix('Error merging override ')}: {error}".splitlines()[0]
 
 
 def _no_such_key(key: str, value: str, mode: str) -> str:

@@ -9,13 +9,14 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, Node, OmegaConf
 
 from mprnet_lit.config.renamed import upgraded
+from mprnet_lit.config.schema import register_schema
 from mprnet_lit.runs.folder import find_run, refuse_existing, run_stamp
 from mprnet_lit.utils.compat import full_key
 from mprnet_lit.utils.errors import UserError
 
 
 def register_resolvers() -> None:
-    """Register the resolvers that the configuration uses."""
+    """Register the resolvers and the schemas that the configuration uses."""
     resolvers: dict[str, Callable[..., Any]] = {
         "machine": machine,
         "gpus": _gpus,
@@ -26,6 +27,7 @@ def register_resolvers() -> None:
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(f"mprnet.{name}", resolver, replace=True)
     OmegaConf.register_new_resolver("mprnet.stamp", run_stamp, replace=True, use_cache=True)
+    register_schema()
 
 
 def machine(trainer: str) -> str:

@@ -112,3 +112,16 @@ def is_whole(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Tell whether a value is a finite number within the largest magnitude that is accepted."""
     return (is_whole(value) or isinstance(value, float)) and -MOST <= value <= MOST
+
+
+SEED = whole(0, 2**32 - 1)
+COUNT = whole(1)
+SIDE = whole(8, multiple=8)
+CORES = 1024
+"""Largest number of devices or of DataLoader workers."""
+NUMBER = number()
+NOT_NEGATIVE = number(0)
+POSITIVE = number(above=0)
+SHARE = number(0, 1)
+AMOUNT = number(above=0, high=1e6)
+TEXT = text(".*", "text")

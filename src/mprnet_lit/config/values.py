@@ -1,4 +1,4 @@
-"""Checks of the settings of the configuration by the rules of the table."""
+"""Checks of the values of the configuration by the rules of its keys."""
 
 import sys
 from collections.abc import Iterator
@@ -8,15 +8,18 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from mprnet_lit.config.foreign import FOREIGN
 from mprnet_lit.config.rules import MOST, MOST_WHOLE, Rule
-from mprnet_lit.config.value_table import TABLE
+from mprnet_lit.config.schema import RULES
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.masking import mask_text
 from mprnet_lit.utils.text import printable_lines
 
+TABLE = RULES | FOREIGN
+
 
 def check_values(config: DictConfig) -> None:
-    """Check every setting that has a rule in the table.
+    """Check the value of every key that has a rule.
 
     Raises:
         UserError: a value breaks its rule.
@@ -32,7 +35,7 @@ def check_value(key: str, value: Any, rule: Rule) -> None:
         UserError: the value breaks the rule.
     """
     if not rule.accepts(value):
-        raise UserError(f"{key}={_shown(value)} must be {rule.words}{_bound(value, rule)}")
+        raise UserError(f"{key}={shown(value)} must be {rule.words}{_bound(value, rule)}")
 
 
 def settings(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[str, Any, Rule]]:
@@ -41,7 +44,8 @@ def settings(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[st
     Mandatory settings without a value are skipped, and so are references to another group, whose
     settings are yielded under their own keys.
     """
-    rules = _rules(node, path)
+    target = node.get("_target_") if isinstance(node, DictConfig) else None
+    rules = section_rules(path, str(target or "")) if isinstance(node, DictConfig) else {}
     names: Any = list(node) if isinstance(node, DictConfig) else range(len(node))
     names = sorted(names, key=lambda name: name == "hydra")  # it refers to keys that people set
     for name in names:
@@ -73,20 +77,25 @@ class CheckBeforeSweep(Callback):
             raise SystemExit(1) from error
 
 
-def _rules(node: DictConfig | ListConfig, path: str) -> dict[str, Rule]:
+def section_rules(path: str, target: str) -> dict[str, Rule]:
+    """Return the rules of a node by key.
+
+    Args:
+        path: dotted key of the node.
+        target: value of its ``_target_``, or nothing.
+    """
     found: dict[str, Rule] = {}
-    if isinstance(node, DictConfig):
-        target = str(node["_target_"]) if "_target_" in node else ""
-        for section, rules in TABLE.items():
-            if fnmatchcase(path, section) or (target and fnmatchcase(target, section)):
-                found |= rules
+    for section, rules in TABLE.items():
+        if fnmatchcase(path, section) or (target and fnmatchcase(target, section)):
+            found |= rules
     return found
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as YAML has it, shortened to 60 characters."""
     plain = {None: "null", True: "true", False: "false"}
-    shown = plain[value] if value is None or isinstance(value, bool) else str(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+    text = plain[value] if value is None or isinstance(value, bool) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _bound(value: Any, rule: Rule) -> str:

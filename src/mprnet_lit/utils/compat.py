@@ -97,6 +97,17 @@ def full_key(node: "Container | Node", key: Any = None) -> str:
     return str(node._get_full_key(key))
 
 
+def typed_nodes(schema: type) -> "dict[str, Node]":
+    """Return the fields of a dataclass as OmegaConf nodes, which accept values of their type only.
+
+    Unlike a node of the dataclass itself, a mapping of them accepts additional keys.
+    """
+    from omegaconf import OmegaConf
+
+    structured = OmegaConf.structured(schema)
+    return {key: structured._get_node(key) for key in structured}
+
+
 def job_result(job: "JobReturn") -> Any:
     """Return the value of a Hydra job, or its exception, which the public property raises."""
     return job._return_value
