@@ -5,10 +5,25 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+import yaml
 from omegaconf import OmegaConf
 
+from mprnet_lit.config.groups import modes, package
+from mprnet_lit.config.resolvers import register_resolvers
+from mprnet_lit.config.schema import KEYS
+from tests.config.test_config import compose
+
 ROOT = Path(__file__).parents[1]
+TYPES = {
+    Any: "any", bool: "bool", int: "int", float: "float", str: "str", list[str]: "list[str]",
+    list[Any]: "list[any]", dict[str, Any]: "dict[str, any]", str | None: r"str \| null",
+    int | None: r"int \| null", int | str: r"int \| str", int | float: r"int \| float",
+    int | float | None: r"int \| float \| null", int | str | None: r"int \| str \| null",
+}  # fmt: skip
+"""Type in the reference by annotation."""
 
 
 def test_the_site_builds_and_asks_no_other_server(tmp_path):
@@ -24,11 +39,16 @@ def test_the_site_builds_and_asks_no_other_server(tmp_path):
     assert "the network, or a weights file" in reference, "from Restorer's docstring"
 
 
-def test_the_configuration_reference_has_every_file_and_key():
+@pytest.fixture(scope="module")
+def text():
+    """The configuration reference."""
     spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
     hooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hooks)
-    text = hooks.configuration()
+    return hooks.configuration()
+
+
+def test_the_configuration_reference_has_every_file_and_key(text):
     for path in (ROOT / "conf").rglob("*.yaml"):
         name = path.relative_to(ROOT / "conf").with_suffix("").as_posix()
         group, _, option = name.rpartition("/")
@@ -38,6 +58,32 @@ def test_the_configuration_reference_has_every_file_and_key():
         section = section.partition(f"{title}\n")[2].partition("\n### ")[0]
         assert section, path
         for key in OmegaConf.load(path):
-            assert key == "defaults" or re.search(rf"\| `{key}[.`]", section), (path, key)
-    assert "| `trainer.gradient_clip_val` | `1.0` |" in text
-    assert "| `holdout` | `0.1` | Share of the training images held out" in text
+            full = re.escape(f"{package(path)}{key}")
+            assert key == "defaults" or re.search(rf"\| `{full}[.`]", section), (path, key)
+    assert re.search(r"\| `trainer\.gradient_clip_val` \|  \| `1\.0` \| a number, 0 or more", text)
+    assert re.search(
+        r"\| `data\.holdout` \| `float` \| `0\.1` \| a number above 0 and below 1 \| ", text
+    )
+
+
+@pytest.mark.parametrize("mode", modes())
+def test_reference_has_type_and_default_of_each_composed_key(text, mode):
+    register_resolvers()
+    config = OmegaConf.to_container(compose(f"mode={mode}"), resolve=False)
+    rows = {}
+    for cells in re.findall(
+        r"^\| `(.+?)` \| (.*?) (?<!\\)\| `(.*?)` (?<!\\)\| ", text, re.MULTILINE
+    ):
+        rows.setdefault(cells[0], []).append((cells[1], yaml.safe_load(cells[2])))
+    checked = set()
+    for key, of in KEYS.items():
+        node = config
+        for part in key.split("."):
+            node = node.get(part, rows) if isinstance(node, dict) else rows
+        if node is rows:  # not a key of this mode
+            continue
+        types = {kind for kind, _ in rows[key] if kind}
+        assert types == {f"`{TYPES[of.type]}`"}, key
+        assert node in [default for _, default in rows[key]], key
+        checked.add(key)
+    assert checked

@@ -4,6 +4,7 @@ import ast
 import math
 import re
 import warnings
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from omegaconf import OmegaConf
+from omegaconf.errors import ValidationError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -208,3 +210,15 @@ def test_other_modules_use_no_private_names():
             if private and path.name != "compat.py":
                 found.append(f"{path.name}:{node.lineno}: {private}")
     assert found == []
+
+
+def test_typed_nodes_check_values_and_accept_further_keys():
+    @dataclass
+    class Node:
+        count: int = 3
+
+    node = OmegaConf.create(compat.typed_nodes(Node))
+    node.added = "text"
+    with pytest.raises(ValidationError):
+        node.count = "many"
+    assert node == {"count": 3, "added": "text"}

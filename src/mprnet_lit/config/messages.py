@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
-from omegaconf.errors import ValidationError
+from omegaconf.errors import ConfigTypeError, ValidationError
 
 from mprnet_lit.config.groups import CONFIG_DIR, groups, mode_keys, owners, valid_keys
 from mprnet_lit.config.renamed import REMOVED, explain_renamed
@@ -114,14 +114,14 @@ def explain(error: Exception, mode: str = "train") -> str | None:
     if isinstance(error, InstantiationException):
         return f"{failed_key(error) or 'the configuration'}: {error.__cause__ or text}"
     wrong = error if isinstance(error, ValidationError) else error.__cause__
-    if isinstance(wrong, ValidationError):
+    if isinstance(wrong, ValidationError | ConfigTypeError):
         return _wrong_type(wrong, text)
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found[1]} is not set: add {found[1]}=VALUE to the command"
     return None
 
 
-def _wrong_type(error: ValidationError, text: str) -> str:
+def _wrong_type(error: ValidationError | ConfigTypeError, text: str) -> str:
     """Return the sentence that refuses a value of the wrong type.
 
     Args:
@@ -132,7 +132,8 @@ def _wrong_type(error: ValidationError, text: str) -> str:
     if known := KEYS.get(key.partition("[")[0]):
         file = re.match("In '(.+?)'", text)
         origin = f" (conf/{file[1]}.yaml)" if file else ""
-        return f"{key}={shown(error.value)} must be {known.words}{origin}"
+        value = "" if isinstance(error, ConfigTypeError) else f"={shown(error.value)}"
+        return f"{key}{value} must be {known.words}{origin}"
     return f"{text.removeprefix('Error merging override ')}: {error}".splitlines()[0]
 
 
