@@ -85,10 +85,10 @@ def test_reference_has_type_and_default_of_each_composed_key(text, mode):
         rows.setdefault(cells[0], []).append((cells[1], parsed(cells[2])))
     checked = set()
     for key, of in KEYS.items():
-        node = config
+        node, absent = config, object()
         for part in key.split("."):
-            node = node.get(part, rows) if isinstance(node, dict) else rows
-        if node is rows:  # not a key of this mode
+            node = node.get(part, absent) if isinstance(node, dict) else absent
+        if node is absent:
             continue
         types = {kind for kind, _ in rows[key] if kind}
         assert types == {f"`{TYPES[of.type]}`"}, key
