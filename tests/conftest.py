@@ -1,5 +1,7 @@
 """Shared fixtures: golden data, real photographs, the command line as a user runs it."""
 
+import hashlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -7,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,19 @@ os.environ["OMP_NUM_THREADS"] = "1"  # the tests run side by side; before torch 
 import absl.logging
 import numpy as np
 import pytest
+import safetensors.torch
 import skimage
 import torch
+from filelock import FileLock
 from hydra._internal.hydra import Hydra
 from numpy.typing import NDArray
 
 from mprnet_lit.__main__ import main
 from mprnet_lit.cli.command_line import chosen_mode, translate
 from mprnet_lit.config.groups import mode_keys
+from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
+from tests.warm import warm_python
 
 # OpenVINO brings absl, whose handler closes its stream, here pytest's, when Hydra sets up logging.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
@@ -69,6 +75,51 @@ def published_shapes() -> dict[str, dict]:
     }
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], bytes]], bytes]:
+    """Return a file's content, made by the first worker of pytest-xdist that asks for it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers
+
+    def get(name: str, make: Callable[[], bytes]) -> bytes:
+        path = folder / f"shared-{name}"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                path.write_bytes(make())
+            return path.read_bytes()
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def convert_once(shared: Callable[[str, Callable[[], bytes]], bytes]) -> Iterator[None]:
+    """Convert each network to ONNX once: tracing the smallest takes half a minute."""
+    module = importlib.import_module("mprnet_lit.export.to_onnx")
+    convert = module._convert
+
+    def converted(model: MPRNet) -> Any:
+        state = safetensors.torch.save({k: v.clone() for k, v in model.state_dict().items()})
+        name = hashlib.sha256(state + repr(model.size).encode()).hexdigest()
+        content = shared(f"{name}.onnx", lambda: convert(model).SerializeToString())
+        return importlib.import_module("onnx").load_from_string(content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_convert", converted)
+        yield
+
+
+def least_network() -> MPRNet:
+    """Return the smallest network, always with the same weights; its output is near its input."""
+    torch.manual_seed(0)
+    model = MPRNet(8, 4, 4, 1)
+    tail = model.tail.weight.detach() / 100
+    model.start_from_identity()
+    with torch.no_grad():
+        model.tail.weight.copy_(tail)
+    return model.eval()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command printed and left behind."""
@@ -98,6 +149,9 @@ QUICK = (
     "data.val_crop_size=64",
 )
 
+# The smallest network, for trainings of several epochs or processes.
+LEAST = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "model.cabs_per_orb=1")
+
 Cli = Callable[..., Outcome]
 
 
@@ -110,17 +164,27 @@ def quick(arguments: Sequence[str]) -> list[str]:
     return [*(s for s in QUICK if s.partition("=")[0] in keys), *arguments]
 
 
-def start_cli(folder: Path, *arguments: str, **popen: Any) -> subprocess.Popen[str]:
-    """Start ``python -m mprnet_lit`` with the quick settings in ``folder``, as a user would."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "mprnet_lit", *quick(arguments)],
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **popen,
-    )
+def start_cli(
+    folder: Path, *arguments: str, warm: bool = False, **popen: Any
+) -> subprocess.Popen[str]:
+    """Start ``python -m mprnet_lit`` with the quick settings in ``folder``.
+
+    Args:
+        folder: Working directory of the command.
+        arguments: Arguments of the command, after the quick settings.
+        warm: Whether to fork the test process instead of starting a new interpreter.
+        popen: Further options of ``Popen``.
+    """
+    with warm_python(warm):
+        return subprocess.Popen(
+            [sys.executable, "-m", "mprnet_lit", *quick(arguments)],
+            cwd=folder,
+            env=os.environ | {"COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **popen,
+        )
 
 
 class Forked:

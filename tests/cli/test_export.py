@@ -12,12 +12,11 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 from tests.cli.test_bad_input import complaint
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, least_network
 
 from mprnet_lit import Restorer, weights
 from mprnet_lit.export import check, to_onnx
 from mprnet_lit.inference.onnx_runtime import OnnxNetwork
-from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import Info, Weights
 
@@ -26,12 +25,11 @@ INFO = Info("denoise", 64, "CC0", metrics={"val/psnr": 30.0})
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    return MPRNet(8, 4, 4, 1).eval()
+    return least_network()
 
 
 @pytest.fixture(scope="module")
-def exported(model):
+def exported(model, convert_once):
     return to_onnx(Weights(model, INFO))
 
 
@@ -98,11 +96,7 @@ def test_restoring_and_tiling_with_it_are_as_with_the_weights(cli, folder):
 
 
 def test_int8_is_calibrated_measured_and_close(cli, folder):
-    torch.manual_seed(0)
-    network = MPRNet(8, 4, 4, 1)
-    network.start_from_identity()  # its restoration is its input, so that PSNR means something
-    weights.save(network, folder / "i.safetensors", INFO)
-    outcome = cli("mode=export", "weights=i.safetensors", "output=i8.onnx", "export.int8=true")
+    outcome = cli("mode=export", "weights=w.safetensors", "output=i8.onnx", "export.int8=true")
     loss = float(re.search(r"([+-][\d.]+) dB lost", outcome.output)[1])
     assert abs(loss) < 0.05
     assert len(re.findall(r"checked .* differs from torch by at most \d", outcome.output)) == 3

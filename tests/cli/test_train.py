@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tests.conftest import PHOTOS, Forked, start_cli
+from tests.conftest import LEAST, PHOTOS, Forked, start_cli
 
 from mprnet_lit.weights import read as read_weights
 
@@ -49,12 +49,14 @@ def test_files_of_a_run(cli):
 
 @pytest.mark.parametrize("task", ["deblur", "denoise", "derain"])
 def test_two_devices_train_as_one_and_share_a_folder(shell, task):
-    two = shell(f"task={task}", "trainer.devices=2", "trainer.max_steps=4", "paths.runs=runs/two")
+    two = shell(
+        f"task={task}", "trainer.devices=2", "trainer.max_steps=4", "paths.runs=runs/two", warm=True
+    )
     assert "on 2 x cpu" in two.output
     assert two.json("summary.json")["step"] == 4
     assert len(list(two.folder.glob("runs/two/*/*"))) == 1
     if task == "denoise":  # exactly the same items on any device
-        one = shell(f"task={task}", "trainer.max_steps=4", "paths.runs=runs/one")
+        one = shell(f"task={task}", "trainer.max_steps=4", "paths.runs=runs/one", warm=True)
         first, second = (
             torch.load(next(one.folder.glob(f"runs/{k}/**/last.ckpt")), weights_only=True)
             for k in ("one", "two")
@@ -80,7 +82,13 @@ def test_multirun_of_sizes_and_tasks(cli):
 
 def test_multirun_on_two_devices_runs_each_job_once(shell):
     outcome = shell(
-        "-m", "seed=1,2", "trainer.devices=2", "trainer.max_steps=1", "data.val_crop_size=32"
+        "-m",
+        "seed=1,2",
+        "trainer.devices=2",
+        "trainer.max_steps=1",
+        "data.val_crop_size=32",
+        *LEAST,
+        warm=True,
     )
     runs = sorted(outcome.folder.glob("runs/**/summary.json"))
     assert [path.parent.name for path in runs] == ["0", "1"]
@@ -98,6 +106,7 @@ RESUMABLE = (
     "data.val_crop_size=32",
     "trainer.max_epochs=3",
     "logger=csv",
+    *LEAST,
 )
 
 
@@ -111,7 +120,8 @@ def uninterrupted(tmp_path_factory):
     return torch.load(next(folder.glob("runs/**/last.ckpt")), weights_only=True)
 
 
-TWO_DEVICES = ("trainer.devices=2", "data.crops_per_image=8", "data.val_crop_size=32", "logger=csv")
+TWO_DEVICES = ("trainer.devices=2", "data.crops_per_image=8",
+               "data.val_crop_size=32", "logger=csv", *LEAST)  # fmt: skip
 
 
 def wait_for(process, when):
@@ -164,7 +174,7 @@ def test_killed_after_an_epoch_and_resumed_is_bit_for_bit_the_same(tmp_path, uni
 @pytest.mark.parametrize("everyone", [False, True], ids=["first process", "all processes"])
 def test_two_devices_stop_together_and_resume(tmp_path, everyone):
     options = (*TWO_DEVICES, "trainer.max_epochs=40")
-    process = start_cli(tmp_path, *options, start_new_session=True)
+    process = start_cli(tmp_path, *options, start_new_session=True, warm=True)
     wait_for(process, lambda: list(tmp_path.glob("runs/**/epoch_0002.png")))
     if everyone:
         os.killpg(process.pid, signal.SIGTERM)
@@ -175,7 +185,7 @@ def test_two_devices_stop_together_and_resume(tmp_path, everyone):
     assert output.count("Stopped by SIGTERM and saved") == 1
     assert "Traceback" not in output + errors
     saved = torch.load(next(tmp_path.glob("runs/**/last.ckpt")), weights_only=True)
-    process = start_cli(tmp_path, *options, "resume=auto", start_new_session=True)
+    process = start_cli(tmp_path, *options, "resume=auto", start_new_session=True, warm=True)
     wait_for(process, lambda: list(tmp_path.glob("runs/**/epoch_0004.png")))
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=120)

@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tests.conftest import LEAST
 from tests.reports.page_reading import history, read_csv, read_wandb
 from torch.utils.data import DataLoader
 from wandb.errors import UsageError
@@ -172,7 +173,7 @@ def test_two_devices_log_the_same_as_one(shell, tmp_path):
     for devices in (1, 2):
         shell("logger=csv", f"trainer.devices={devices}", f"paths.runs=runs/{devices}",
               "trainer.max_steps=3", "trainer.log_every_n_steps=1", "data.val_crop_size=32",
-              "module.mixup_alpha=0")  # fmt: skip
+              "module.mixup_alpha=0", *LEAST, warm=True)  # fmt: skip
     (first,), (second,) = (tmp_path.glob(f"runs/{k}/**/metrics.csv") for k in (1, 2))
     one, two = read_csv(first), read_csv(second)
     assert one.keys() == NAMES == two.keys()

@@ -12,10 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from tests.conftest import quick
+from tests.conftest import LEAST, quick
 from tests.training.callbacks.test_stop_on_signal import fake_scontrol
+from tests.warm import warm_python
 
-RUN = ("trainer.max_epochs=3", "data.crops_per_image=6", "data.val_crop_size=32", "logger=csv")
+RUN = ("trainer.max_epochs=3", "data.crops_per_image=6", "data.val_crop_size=32", "logger=csv",
+       *LEAST)  # fmt: skip
 
 
 class Node:
@@ -23,7 +25,7 @@ class Node:
 
     def __init__(self, command, folder, name, **env):
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
-        with self.out.open("w") as out, self.err.open("w") as err:
+        with self.out.open("w") as out, self.err.open("w") as err, warm_python():
             self.process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=folder,

@@ -1,12 +1,14 @@
 """Export to ONNX with the metadata of the weights."""
 
 import json
+from typing import Any
 
 import torch
 
 import mprnet_lit
 from mprnet_lit.export.graph import quiet, trace
 from mprnet_lit.inference.onnx_runtime import INPUT, OUTPUT
+from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError, install_hint
 from mprnet_lit.weights import RECORD, Weights
@@ -38,7 +40,16 @@ def to_onnx(weights: Weights) -> bytes:
         raise UserError(
             f"ONNX export needs {error.name}, which is not installed: {install_hint('onnx')}"
         ) from error
-    program = trace(weights.model)
+    model = _convert(weights.model)
+    record = weights.info.record(weights.model.size)
+    model.producer_name, model.producer_version = "mprnet_lit", mprnet_lit.__version__
+    model.metadata_props.add(key=RECORD, value=json.dumps(record))
+    return bytes(model.SerializeToString())
+
+
+def _convert(model: MPRNet) -> Any:
+    """Convert the final stage of the network to an ``onnx.ModelProto``."""
+    program = trace(model)
     with quiet():
         exported = torch.onnx.export(
             program,
@@ -50,8 +61,4 @@ def to_onnx(weights: Weights) -> bytes:
             verbose=False,
         )
     assert exported is not None
-    model = exported.model_proto
-    record = weights.info.record(weights.model.size)
-    model.producer_name, model.producer_version = "mprnet_lit", mprnet_lit.__version__
-    model.metadata_props.add(key=RECORD, value=json.dumps(record))
-    return bytes(model.SerializeToString())
+    return exported.model_proto
