@@ -1,4 +1,4 @@
-"""The formats of image files: one table that reading, writing, listing and messages share."""
+"""Table of the supported image formats."""
 
 import shlex
 from dataclasses import dataclass

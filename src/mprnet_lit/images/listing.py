@@ -1,4 +1,4 @@
-"""Finding images in folders, linked folders included, and counting the files that are not read."""
+"""Search for images in folders and linked folders, with a count of unsupported files."""
 
 import os
 from collections import Counter, deque

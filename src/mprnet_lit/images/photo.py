@@ -1,4 +1,4 @@
-"""Reading a photo so that, once restored, it can be written back as the same kind of file."""
+"""Reading and writing of photos with alpha, EXIF, color profile and resolution."""
 
 import io
 import struct
@@ -29,13 +29,13 @@ _PREMULTIPLIED = 1  # a TIFF's tag 338 says what the fourth channel is
 
 @dataclass(frozen=True)
 class Photo:
-    """What a photo's file holds.
+    """Pixels and metadata of a photo.
 
     Attributes:
         pixels: (H, W, 3) RGB, upright, of 8 or 16 bits.
         alpha: (H, W) opacity of as many bits, or None.
         exif: a block that begins with a TIFF header, its orientation 1, without a thumbnail.
-        icc: the pixels' colour profile.
+        icc: ICC color profile of the pixels.
         dpi: pixels per inch, across and down.
         grey: its three channels are equal, and one is written.
         lossy: it was stored with loss.

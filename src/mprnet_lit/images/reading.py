@@ -1,4 +1,4 @@
-"""Reading and writing image files: 8 and 16 bits, gray, alpha, EXIF orientation."""
+"""Reading and writing of image files with 8 or 16 bits, gray or RGB, and EXIF orientation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""TIFF files: which of them are read, and the pictures inside."""
+"""TIFF files: supported pixel formats, pages and truncation."""
 
 from pathlib import Path
 

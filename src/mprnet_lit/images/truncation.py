@@ -1,4 +1,4 @@
-"""Noticing that an image file was cut short or is a trap, mostly without decoding its pixels."""
+"""Detection of truncated image files and decompression bombs, mostly without decoding."""
 
 import re
 import struct

@@ -1,4 +1,4 @@
-"""Colour spaces of published protocols."""
+"""Luma of the deraining protocols."""
 
 import torch
 from torch import Tensor

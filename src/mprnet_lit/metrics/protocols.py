@@ -1,7 +1,7 @@
-"""What a published figure means: one metric per evaluation protocol.
+"""Published evaluation protocols as torchmetrics metrics.
 
-Each keeps the scores of every image by its index, so that those which a distributed sampler
-repeats count once; the figure is the mean over the images (never the PSNR of a pooled error).
+The scores are stored by image index, so that images repeated by a distributed sampler count once.
+A published score is the mean over the images, not the PSNR of the pooled error.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from mprnet_lit.utils.checks import require, require_batch, require_pair
 from mprnet_lit.utils.errors import UserError, install_hint
 
 Scores = dict[int, dict[str, float]]
-"""Each image's scores by its index, in its order."""
+"""Scores of each image, ordered by image index."""
 
 
 class PerImageMetric(Metric):
@@ -53,7 +53,7 @@ class PerImageMetric(Metric):
 
 
 class TileCounts(PerImageMetric):
-    """The number of tiles that each image was restored in."""
+    """Number of tiles of each image."""
 
     columns = ("tiles",)
 
@@ -97,7 +97,7 @@ class Protocol(PerImageMetric):
 
 
 class RgbProtocol(Protocol):
-    """PSNR and SSIM (Wang et al., the mean of the colours) in the target's own depth.
+    """PSNR and SSIM (Wang et al., the mean over the colors) in the bit depth of the target.
 
     The restoration is rounded to the levels of a uint8 or uint16 target; not for a float one.
     """
@@ -131,7 +131,7 @@ class SiddProtocol(DeblurProtocol):
     """SIDD validation: as GoPro, but of the float output, not rounded."""
 
     def levels(self, target: Tensor) -> int | None:
-        """Round nothing."""
+        """Return ``None``: the output is not rounded."""
         return None
 
 

@@ -48,7 +48,7 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
 def ssim_volume(prediction: Tensor, target: Tensor) -> Tensor:
     """Structural similarity as MATLAB's ``ssim`` has it, with peak 1: (B, 3, H, W) x 2 -> (B,).
 
-    Given H x W x 3 arrays, ``ssim`` takes the colours for a third axis: an 11x11x11 Gaussian of
+    Given H x W x 3 arrays, ``ssim`` treats the colors as a third axis: an 11x11x11 Gaussian of
     sigma 1.5 (radius ceil(3 sigma)), edges replicated on all three axes, the mean over the whole
     volume; K1 0.01, K2 0.03. The prediction is clamped to [0, 1] first.
     """

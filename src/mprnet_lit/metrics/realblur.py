@@ -17,8 +17,8 @@ Image = NDArray[np.float32]
 def align(restored: Image, target: Image) -> tuple[Image, NDArray[np.bool_]]:
     """Bring a restoration into the target's brightness and geometry, as RealBlur's authors do.
 
-    Brightness: times the one gain of least squares. Geometry: the homography that maximises the
-    enhanced correlation coefficient of the grey images (ECC; at most 100 iterations, 5x5 Gaussian
+    Brightness: times the one gain of least squares. Geometry: the homography that maximizes the
+    enhanced correlation coefficient of the gray images (ECC; at most 100 iterations, 5x5 Gaussian
     filter), then a cubic warp. Where ECC does not converge the geometry is left as it is.
 
     Args:
@@ -60,7 +60,7 @@ def realblur_scores(restored: Image, target: Image) -> tuple[float, float]:
     """Return PSNR in dB and SSIM, peak 1, of an (H, W, 3) image in [0, 1] over the overlap.
 
     Both images are black outside the overlap. PSNR is over its pixels; SSIM (Gaussian windows of
-    sigma 1.5 and 11x11) is the mean over its windows' centres, at least 5 pixels from the edge.
+    sigma 1.5 and 11x11) is the mean over its window centers, at least 5 pixels from the edge.
     """
     aligned, inside = align(restored, target)
     mask = torch.from_numpy(inside)

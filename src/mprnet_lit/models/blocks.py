@@ -1,6 +1,6 @@
 """Building blocks of MPRNet (arXiv 2102.02808, section 3 and supplementary figures).
 
-Every convolution is bias-free. ``activation`` is the one PReLU that the whole network shares.
+All convolutions are bias-free. ``activation`` is the PReLU that all blocks of the network share.
 """
 
 import torch.nn.functional as F
@@ -11,12 +11,12 @@ from mprnet_lit.models.functional import global_average
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Conv2d:
-    """Return a bias-free convolution that keeps height and width."""
+    """Return a bias-free convolution with padding that preserves height and width."""
     return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
 
 
 class ChannelAttention(nn.Module):
-    """Weigh every channel by a gate computed from its global average.
+    """Channel attention: scales each channel by a gate computed from the global averages.
 
     (B, C, H, W) -> (B, C, H, W). Zhang et al., RCAN, arXiv 1807.02758, section 3.3.
     """
@@ -28,7 +28,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` times its per-channel gate in (0, 1)."""
-        # Matrix products: convolutions of one pixel cost far more to set up than to compute.
+        # Matrix products are faster than convolutions of a single pixel.
         hidden = F.linear(global_average(x), self.reduce.weight.flatten(1)).relu()
         gate = F.linear(hidden, self.expand.weight.flatten(1)).sigmoid()
         return x * gate[:, :, None, None]
@@ -37,8 +37,8 @@ class ChannelAttention(nn.Module):
 class CAB(nn.Module):
     """Channel attention block: convolution, PReLU, convolution, attention, plus the input.
 
-    (B, C, H, W) -> (B, C, H, W). With ``checkpointing`` set, training stores only the block's
-    input and computes the rest again in the backward pass.
+    (B, C, H, W) -> (B, C, H, W). With ``checkpointing``, training stores only the input of
+    the block and recomputes the activations in the backward pass.
     """
 
     def __init__(self, channels: int, reduction: int, activation: nn.PReLU) -> None:

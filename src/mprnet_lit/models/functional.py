@@ -1,7 +1,7 @@
-"""The shared PReLU and the global average, with backward passes that are fast on a CPU too.
+"""PReLU and global average pooling with custom backward passes that are fast on a CPU.
 
-Elsewhere, in compiled code and where no gradients are wanted, torch's own operations run. These
-refuse to be differentiated twice.
+On other devices, in compiled code and without gradients, the operations of torch are used. The
+custom backward passes do not support double backward.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ def _trains_on_cpu(x: Tensor) -> bool:
 
 
 class _PReLU(torch.autograd.Function):
-    """torch's own backward pass is not vectorised: it takes as long as a 3x3 convolution."""
+    """PReLU with a vectorized backward pass; that of torch takes as long as a 3x3 convolution."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
@@ -54,12 +54,12 @@ class _PReLU(torch.autograd.Function):
 
 
 class _GlobalAverage(torch.autograd.Function):
-    """torch's own gradient is not channels last, which slows down all that it is added to."""
+    """Global average whose gradient keeps the channels_last memory format, unlike that of torch."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.like = x.shape, x.is_contiguous(memory_format=torch.channels_last)
-        # A mean would first copy bfloat16 to float32; a sum of float16 might overflow.
+        # mean() would copy bfloat16 to float32; sum() of float16 may overflow.
         return x.mean((2, 3)) if x.dtype == torch.float16 else x.sum((2, 3)) / x[0, 0].numel()
 
     @staticmethod

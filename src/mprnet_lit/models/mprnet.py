@@ -16,21 +16,21 @@ from mprnet_lit.utils.compat import allow_recompilations
 from mprnet_lit.utils.errors import UserError
 
 SIZE_MULTIPLE = 8
-"""Height and width must be multiples of this: quadrants (2) of a U-Net with two Downs (4)."""
+"""Divisor of height and width: 2 for the quadrants times 4 for the two Downs of the U-Net."""
 
 
 def split(x: Tensor, dim: int) -> Tensor:
-    """Cut ``x`` in two along ``dim`` and put the parts on the batch axis: (B, ...) -> (2B, ...)."""
+    """Split ``x`` into halves along ``dim`` and concatenate them: (B, ...) -> (2B, ...)."""
     return torch.cat(_halves(x, dim))
 
 
 def join(x: Tensor, dim: int) -> Tensor:
-    """Undo :func:`split`: (2B, ...) -> (B, ...)."""
+    """Invert :func:`split`: (2B, ...) -> (B, ...)."""
     return torch.cat(_halves(x, 0), dim)
 
 
 def _halves(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    half = x.shape[dim] // 2  # chunk would fix the batch size of an exported network
+    half = x.shape[dim] // 2  # chunk() would fix the batch size in the exported network
     return x.narrow(dim, 0, half), x.narrow(dim, half, half)
 
 
@@ -41,14 +41,14 @@ class MPRNet(nn.Module):
     predicts a residual that is added to the degraded image.
 
     Args:
-        width: channels C of the finest level; at least ``reduction``.
-        unet_step: channels U that each encoder level adds.
-        orsnet_step: channels O that the original-resolution network adds.
-        cabs_per_orb: channel attention blocks K in each original-resolution block.
-        reduction: factor r by which channel attention narrows.
+        width: number of channels C of the finest level, at least ``reduction``.
+        unet_step: number of channels U added at each encoder level.
+        orsnet_step: number of channels O added in the original-resolution subnetwork.
+        cabs_per_orb: number of channel attention blocks in each original-resolution block.
+        reduction: reduction factor r of the channel attention.
 
     Raises:
-        UserError: they are no :class:`Size`.
+        UserError: the values are not valid for :class:`Size`.
     """
 
     def __init__(
@@ -110,24 +110,24 @@ class MPRNet(nn.Module):
         return model
 
     def start_from_identity(self) -> None:
-        """Zero the convolutions that make the images, so that every stage returns its input.
+        """Initialize the output convolutions to zero, so that every stage returns its input.
 
-        Not in the paper: it spares a short training the steps that undo the random start.
+        This is not in the paper. It saves the first steps of a short training.
         """
         for layer in (self.sam1.to_image, self.sam2.to_image, self.tail):
             nn.init.zeros_(layer.weight)
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
-        """Trade time for memory: keep only each CAB's input for the backward pass."""
+        """Enable or disable gradient checkpointing of the CABs: less memory, more time."""
         for module in self.modules():
             if isinstance(module, CAB):
                 module.checkpointing = enabled
 
     def compile_blocks(self) -> None:
-        """Compile the CABs, which are nearly all of the work, in place.
+        """Compile the CABs, which take most of the time, in place.
 
-        They share their code, so that it is compiled once for each number of channels and not for
-        each of them, nor again for another image size: seconds rather than minutes.
+        The CABs share their code, which is compiled once for each number of channels, with dynamic
+        shapes. This takes seconds instead of minutes.
         """
         allow_recompilations(32)
         for module in self.modules():
@@ -141,8 +141,8 @@ class MPRNet(nn.Module):
             x: degraded images (B, 3, H, W) in [0, 1]; H and W multiples of 8.
 
         Returns:
-            The restored images of stages 1, 2 and 3, each (B, 3, H, W) and not clamped; the last
-            is the restoration.
+            Restored images of stages 1, 2 and 3, each (B, 3, H, W) and not clamped. Stage 3 is the
+            final result.
 
         Raises:
             UserError: the shape is not (B, 3, H, W) with H and W multiples of 8.

@@ -1,4 +1,4 @@
-"""Reflect padding of images of any size to the network's multiple of 8, and the crop back."""
+"""Reflection padding of images to a multiple of 8, as the network requires."""
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ def _reflected(length: int, padded: int, device: torch.device) -> Tensor:
 def pad_to_multiple(image: Tensor, multiple: int = SIZE_MULTIPLE) -> Tensor:
     """Reflect-pad (..., H, W) on the right and bottom to multiples of ``multiple``.
 
-    An image too small to reflect once is reflected back and forth; a single pixel is repeated.
-    Undo it with ``padded[..., :H, :W]``.
+    A small image is reflected repeatedly, and a single pixel is repeated. The crop
+    ``padded[..., :H, :W]`` inverts the padding.
     """
     for dim in (-2, -1):
         length = image.shape[dim]

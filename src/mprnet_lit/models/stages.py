@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         self.fuse_decoder = nn.ModuleList(conv(c, c, 1) for c in channels)
 
     def forward(self, x: Tensor, previous: tuple[Levels, Levels] | None = None) -> Levels:
-        """Encode ``x``: (B, C, H, W); ``previous`` holds stage 1's encoder and decoder levels."""
+        """Encode ``x`` (B, C, H, W); ``previous`` are the encoder and decoder levels of stage 1."""
         level1 = self._fuse(self.level1(x), 0, previous)
         level2 = self._fuse(self.level2(self.down1(level1)), 1, previous)
         level3 = self._fuse(self.level3(self.down2(level2)), 2, previous)
@@ -54,7 +54,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The U-Net's way back up, with a CAB on each skip connection (section 3.1)."""
+    """Decoder of the U-Net, with a CAB on each skip connection (section 3.1)."""
 
     def __init__(self, width: int, unet_step: int, reduction: int, activation: nn.PReLU) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         self.up2 = Up(c3, c2)
 
     def forward(self, encoder: Levels) -> Levels:
-        """Decode the encoder's levels into levels of the same shapes, finest first."""
+        """Return decoder levels of the same shapes as the encoder levels, finest first."""
         level3 = self.level3(encoder[2])
         level2 = self.level2(self.up2(level3) + self.skip2(encoder[1]))
         level1 = self.level1(self.up1(level2) + self.skip1(encoder[0]))
@@ -90,7 +90,7 @@ class ORB(nn.Module):
 
 
 class ORSNet(nn.Module):
-    """Original-resolution subnetwork (section 3.2): three ORBs fed with stage 2's levels."""
+    """Original-resolution subnetwork (section 3.2): three ORBs that fuse the levels of stage 2."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class ORSNet(nn.Module):
         self.fuse_decoder = nn.ModuleList(conv(c1, channels, 1) for _ in range(3))
 
     def forward(self, x: Tensor, encoder: Levels, decoder: Levels) -> Tensor:
-        """Refine ``x``: (B, C+O, H, W) with stage 2's levels; the shape is kept."""
+        """Refine ``x``: (B, C+O, H, W) with the levels of stage 2, in the same shape."""
         sides = (
             (encoder, self.fuse_encoder, (nn.Identity(), self.up_encoder2, self.up_encoder3)),
             (decoder, self.fuse_decoder, (nn.Identity(), self.up_decoder2, self.up_decoder3)),
@@ -132,10 +132,10 @@ class ORSNet(nn.Module):
 
 
 def composed(*layers: nn.Module) -> Tensor:
-    """Return the weight of the one 1x1 convolution that those in ``layers`` amount to.
+    """Return the product of the 1x1 convolutions in ``layers`` as one weight (C_out, C_in, 1, 1).
 
-    1x1 convolutions and bilinear upsampling are linear and commute, so that this one can run before
-    all of the upsampling, on the fewest pixels.
+    1x1 convolutions and bilinear upsampling commute. The composed convolution therefore runs before
+    the upsampling, on the fewest pixels.
     """
     convolutions = (m for layer in layers for m in layer.modules() if isinstance(m, nn.Conv2d))
     weight = next(convolutions).weight.flatten(1)
