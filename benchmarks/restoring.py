@@ -81,8 +81,8 @@ def time_overlap(photos: int, side: int, rounds: int) -> None:
             job()
 
     ways: dict[str, dict[str, Any]] = {
-        "in turn": {"ahead": iter, "Behind": Now},
-        "at once": {"ahead": overlap.prefetch, "Behind": overlap.SerialExecutor},
+        "in turn": {"prefetch": iter, "SerialExecutor": Now},
+        "at once": {"prefetch": overlap.prefetch, "SerialExecutor": overlap.SerialExecutor},
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     photo = cv2.resize(skimage.data.coffee(), (side, side), interpolation=cv2.INTER_CUBIC)

@@ -9,7 +9,7 @@ from mprnet_lit.cli import restore_record as results
 from mprnet_lit.cli.restore_inputs import find_jobs
 from mprnet_lit.cli.restore_plan import check_report, make_plan
 from mprnet_lit.cli.restore_record import RECORD, Record, Records, Result
-from mprnet_lit.utils import identity
+from mprnet_lit.utils import file_state
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState
 
@@ -36,7 +36,7 @@ def test_nothing_is_read_of_files_that_were_not_touched(tmp_path, monkeypatch):
         photo = FileState.of(job.source, with_changed=True)
         files = {job.destination.name: FileState.of(job.destination)}
         record.append([Result(record.relative(str(job.source)), photo, "recipe", files)])
-    monkeypatch.setattr(identity, "digest", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(file_state, "file_digest", lambda path: pytest.fail(f"{path} was read"))
     assert len(make_plan(jobs, "recipe", Records(), overwrite=False).done) == 2
 
 
