@@ -287,7 +287,9 @@ def register_schema() -> None:
     NAME is the last part of the key of a node, or a mode: for its keys at the root and its node. A
     schema is not stored as its dataclass, which would refuse additional keys in the files of users.
     """
-    nodes = {key.rpartition(".")[2]: typed_nodes(schema) for key, schema in NODES.items()}
+    nodes: dict[str, Any] = {
+        key.rpartition(".")[2]: typed_nodes(schema) for key, schema in NODES.items()
+    }
     root = nodes.pop("")
     for mode in modes():
         own = {key: node for key, node in root.items() if key in own_keys(mode)}
