@@ -21,7 +21,7 @@ Image = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Known:
-    """What a method is told: the noise's standard deviation (white is 1) or the blur's kernel."""
+    """Known degradation: standard deviation of the noise (white is 1) or blur kernel."""
 
     sigma: float = 0.0
     kernel: NDArray[np.float32] | None = None

@@ -1,7 +1,7 @@
 """Times variants of one job, each in a process of its own, turn by turn.
 
-Whatever else the machine does then hits them all alike, and each has the memory, the threads and
-the settings that a user's process would have.
+Other load on the machine affects all variants alike, and each has the memory, threads and settings
+of a user's process.
 """
 
 import multiprocessing

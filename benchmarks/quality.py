@@ -38,7 +38,7 @@ TURN = 30.0
 
 @dataclass
 class Variant:
-    """What is trained, for how long, and what came of it."""
+    """Variant of the training, its duration and its results."""
 
     name: str
     ours: bool

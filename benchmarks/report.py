@@ -16,7 +16,7 @@ MARK = "<!-- {}: written by python -m benchmarks -->"
 
 
 def table(figures: Mapping[str, Figures], title: str) -> dict[str, Any]:
-    """Return what was measured; ratios are to the first row."""
+    """Return the measurements; ratios refer to the first row."""
     first = next(iter(figures.values()))
     rows = {
         name: {

@@ -95,7 +95,7 @@ def _run(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 class _Counter:
-    """Tries inputs in a folder, counts what came of them, and keeps the inputs that broke it."""
+    """Runs a target on inputs in a folder, counts outcomes, keeps inputs that broke it."""
 
     def __init__(self, options: argparse.Namespace, action: Any, folder: Path) -> None:
         self.options, self.action, self.folder = options, action, folder

@@ -51,9 +51,9 @@ def mend_png(data: bytes) -> bytes:
     return chunks_to_png(chunks)
 
 
-def png_header(width: int, height: int, bits: int = 8, colours: int = 2) -> tuple[bytes, bytes]:
+def png_header(width: int, height: int, bits: int = 8, colors: int = 2) -> tuple[bytes, bytes]:
     """Return a PNG's first chunk."""
-    return b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
+    return b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colors, 0, 0, 0)
 
 
 @cache
@@ -214,7 +214,7 @@ def store_files() -> tuple[bytes, bytes]:
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Return the input with a few of its bytes changed, left out, doubled or moved."""
+    """Return the input with a few of its bytes changed, removed, doubled or moved."""
     changed = bytearray(data)
     for _ in range(chance.choice((0, 1, 1, 2, 4, 8))):
         size = len(changed)

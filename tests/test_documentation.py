@@ -124,7 +124,7 @@ def test_a_page_from_top_to_bottom(page, workshop, tmp_path, cli, convert_once, 
             Path(step.file).parent.mkdir(parents=True, exist_ok=True)
             Path(step.file).write_text(step.text)
         elif step.kind == "python":
-            exec(step.text, names)  # the documentation's own words
+            exec(step.text, names)  # code of the page
         else:
             run(words(step.text.partition("<<'EOF'")[0]), step.text, cli)
 

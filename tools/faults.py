@@ -1,7 +1,7 @@
-"""Kill a training with SIGKILL again and again, resume it each time, and compare what comes of it.
+"""Kill a training repeatedly with SIGKILL, resume it each time, and compare the final state.
 
 The same small training is run twice: once left alone, once killed at random moments, some of them
-while a checkpoint is being written. Weights, their average, optimiser and schedule must be equal in
+while a checkpoint is being written. Weights, their average, optimizer and schedule must be equal in
 the end, bit for bit. Each life is the command line's own ``main`` in a process of its own, forked
 from one that has done the imports.
 """
@@ -38,7 +38,7 @@ SMALL = (
 )  # fmt: skip
 """A network and images so small that it is the saving that takes the time."""
 MOST_SAVES = 4
-"""After so many in a life its moment has come, or a quick machine would be done too early."""
+"""Number of steps of a process after which it is killed even before the chosen moment."""
 
 
 def life(folder: Path, log: Path, arguments: Sequence[str]) -> Any:

@@ -51,7 +51,7 @@ def main() -> None:
             try:
                 run()
             except Exception:
-                signals.exit_if_signaled()  # a launcher's own words for jobs that were stopped
+                signals.exit_if_signaled()  # a launcher reports stopped jobs with its own exception
                 raise
             signals.exit_if_signaled()
     except (HydraException, OmegaConfBaseException) as error:
@@ -64,7 +64,7 @@ def main() -> None:
             raise
         _fail(sentence)
     except KeyboardInterrupt:
-        _fail("stopped by Ctrl-C; what is written is whole", status=130)
+        _fail("Interrupted (Ctrl-C). All files written so far are complete", status=130)
     except BrokenPipeError:  # the reader, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None

@@ -132,7 +132,7 @@ def test_a_glob_16_bits_and_options(cli, folder, model):
 
 
 def test_a_name_of_255_bytes(cli, folder):
-    """The temporary name must not be longer; what is written beside a photo would be."""
+    """The temporary name must not be longer than the name of the result."""
     name = "é" * 125 + "a.png"
     assert len(name.encode()) == 255
     (folder / "in" / "more" / "cat.PNG").rename(folder / "in" / "more" / name)
@@ -260,7 +260,7 @@ def test_ctrl_c_leaves_whole_files_and_no_traceback(cli, folder, monkeypatch):
 
     monkeypatch.setattr(restore, "write_photo", interrupted)
     message = complaint(cli(*RUN, "input=in", "output=out", status=130))
-    assert "stopped by Ctrl-C" in message
+    assert "Interrupted (Ctrl-C). All files written so far are complete" in message
     assert not (folder / "out").exists()
 
 

@@ -41,7 +41,7 @@ def pages(*written) -> Callable[[Path], None]:
 
 
 def bmp(rows, compression=0, masks=(), header=40, bits=32) -> Callable[[Path], None]:
-    """Write a BMP of rows from the bottom up, with a header of so many bytes."""
+    """Write a bottom-up BMP with a header of the given size."""
     height, width = RGB.shape[:2]
     fields = (header, width, height, 1, bits, compression, len(rows), 2835, 2835, 0, 0)
     head = struct.pack("<IiiHHIIiiII", *fields) + struct.pack(f"<{len(masks)}I", *masks)

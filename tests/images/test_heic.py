@@ -37,11 +37,11 @@ def test_pixels_alpha_exif_and_profile_come_back(tmp_path, cat, suffix, gray, cl
     path = tmp_path / f"photo{suffix}"
     pixels = cat[..., [0, 0, 0]] if gray else cat
     alpha = np.linspace(0, 255, 60 * 80).reshape(60, 80).astype(np.uint8) if clear else None
-    written = Photo(pixels, alpha, exif=block(), icc=profile(), grey=gray)
+    written = Photo(pixels, alpha, exif=block(), icc=profile(), gray=gray)
     write_photo(path, written)
     photo = read_photo(path)
     assert photo.lossy and photo.pixels.dtype == np.uint8
-    assert photo.grey is (gray and not clear)
+    assert photo.gray is (gray and not clear)
     assert psnr_from_mse(photo.pixels, pixels) > 42
     assert (photo.alpha is None) is not clear
     assert not clear or psnr_from_mse(photo.alpha, alpha) > 42
@@ -58,11 +58,11 @@ def test_ten_bits_of_a_heic_become_sixteen_and_ten_again(tmp_path, cat, gray, cl
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     pixels = np.stack((ramp, ramp if gray else ramp.T, ramp if gray else ramp[::-1]), -1)
     alpha = np.full((64, 64), 65535, np.uint16) if clear else None
-    write_photo(path, Photo(pixels, alpha, grey=gray))
+    write_photo(path, Photo(pixels, alpha, gray=gray))
     assert heif.open_heif(path).info["bit_depth"] == 10
     photo = read_photo(path)
     assert photo.pixels.dtype == np.uint16
-    assert photo.grey is (gray and not clear)
+    assert photo.gray is (gray and not clear)
     assert photo.pixels.max() == 65535  # not 1023 << 6
     assert psnr_from_mse(photo.pixels, pixels, 65535) > 48
     assert not clear or photo.alpha.min() == 65535

@@ -119,7 +119,7 @@ def test_is_read_right_and_written_as_the_same_kind(tmp_path, name):
     assert (photo.alpha is None) is (alpha is None)
     if alpha is not None:
         assert np.abs(photo.alpha.astype(int) - alpha).max() <= tolerance
-    assert photo.grey is gray
+    assert photo.gray is gray
 
     again = path.with_name(f"again{path.suffix}")
     write_photo(again, photo)

@@ -24,7 +24,7 @@ ORIENTATION, EXIF, GPS = 0x0112, 0x8769, 0x8825
 
 @cache  # it says when it was made
 def profile(space="RGB "):
-    """A profile as long as a real one; of grey if its signature is changed."""
+    """A profile as long as a real one; of gray if its signature is changed."""
     whole = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return whole[:16] + space.encode() + whole[20:]
 
@@ -66,14 +66,14 @@ def photos(draw):
         values.integers(0, np.iinfo(kind).max + 1, (height, width, channels), kind)
         for channels in (3, 1)
     )
-    grey = draw(st.booleans())
+    gray = draw(st.booleans())
     return Photo(
-        pixels[..., [0, 0, 0]] if grey else pixels,
+        pixels[..., [0, 0, 0]] if gray else pixels,
         alpha[..., 0] if draw(st.booleans()) else None,
         exif=draw(st.sampled_from([None, block(size=False)])),
-        icc=draw(st.sampled_from([None, profile("GRAY" if grey else "RGB ")])),
+        icc=draw(st.sampled_from([None, profile("GRAY" if gray else "RGB ")])),
         dpi=draw(st.sampled_from([None, (300.0, 150.0)])),
-        grey=grey,
+        gray=gray,
     )
 
 
@@ -91,11 +91,11 @@ def test_what_is_without_loss_comes_back_exactly(folder, photo, suffix):
     assert out.pixels.dtype == photo.pixels.dtype
     assert out.lossy is False
     with_alpha = ("tif" in suffix.lower() and deep) or bmp
-    loses_grey = suffix == ".webp" or (with_alpha and out.alpha is not None)
-    assert out.grey is (photo.grey and not loses_grey)
+    loses_gray = suffix == ".webp" or (with_alpha and out.alpha is not None)
+    assert out.gray is (photo.gray and not loses_gray)
     if not bmp:
         assert (out.exif and facts(out.exif)) == (photo.exif and facts(photo.exif))
-        assert out.icc == (None if photo.grey and loses_grey else photo.icc)
+        assert out.icc == (None if photo.gray and loses_gray else photo.icc)
     if suffix != ".webp" and (photo.dpi or not bmp):  # a BMP always says one
         assert out.dpi == (photo.dpi and pytest.approx(photo.dpi, abs=0.02))
     np.testing.assert_array_equal(read_image(path), photo.pixels)
@@ -165,15 +165,15 @@ def test_a_turned_tiff_of_16_bits_with_alpha(tmp_path, orientation):
         np.testing.assert_array_equal(read_image(tmp_path / name), expected[..., :3])
 
 
-def test_transparency_of_palettes_keys_and_premultiplied_colours(tmp_path, cat):
+def test_transparency_of_palettes_keys_and_premultiplied_colors(tmp_path, cat):
     image = Image.fromarray(cat).quantize(16)
     image.save(tmp_path / "palette.png", transparency=3)
     photo = read_photo(tmp_path / "palette.png")
     np.testing.assert_array_equal(photo.alpha, np.where(np.asarray(image) == 3, 0, 255))
-    grey = Image.fromarray(cat[..., 0])
-    grey.save(tmp_path / "key.png", transparency=int(cat[0, 0, 0]))
+    gray = Image.fromarray(cat[..., 0])
+    gray.save(tmp_path / "key.png", transparency=int(cat[0, 0, 0]))
     photo = read_photo(tmp_path / "key.png")
-    assert photo.grey
+    assert photo.gray
     np.testing.assert_array_equal(photo.alpha, np.where(cat[..., 0] == cat[0, 0, 0], 0, 255))
 
     values = np.array([[[0, 20000, 40000]]], np.uint16)
@@ -194,10 +194,10 @@ def test_jpeg_is_written_with_little_loss(tmp_path, cat):
         assert out.lossy
     assert (tmp_path / "eight.jpg").read_bytes() == (tmp_path / "deep.jpg").read_bytes()
     with Image.open(tmp_path / "eight.jpg") as image:
-        assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3  # full colour resolution
-    write_photo(tmp_path / "grey.jpg", Photo(cat[..., [0, 0, 0]], grey=True))
-    assert Image.open(tmp_path / "grey.jpg").mode == "L"
-    assert read_photo(tmp_path / "grey.jpg").grey
+        assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3  # full color resolution
+    write_photo(tmp_path / "gray.jpg", Photo(cat[..., [0, 0, 0]], gray=True))
+    assert Image.open(tmp_path / "gray.jpg").mode == "L"
+    assert read_photo(tmp_path / "gray.jpg").gray
 
     write_photo(tmp_path / "lossy.webp", Photo(cat, lossy=True))
     assert read_photo(tmp_path / "lossy.webp").lossy

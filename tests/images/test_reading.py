@@ -1,4 +1,4 @@
-"""Reading and writing image files of every kind that the issue of one's own data brings."""
+"""Reading and writing image files of all supported kinds."""
 
 import io
 import struct
@@ -78,19 +78,19 @@ def test_jpeg(tmp_path, photo):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
-@pytest.mark.parametrize("kind", ["rgb", "alpha", "grey"])
+@pytest.mark.parametrize("kind", ["rgb", "alpha", "gray"])
 def test_sixteen_bits_without_loss(tmp_path, deep, suffix, kind):
     path = tmp_path / f"deep{suffix}"
-    image = {"rgb": bgr(deep), "alpha": with_alpha(deep), "grey": deep[..., 1]}[kind]
+    image = {"rgb": bgr(deep), "alpha": with_alpha(deep), "gray": deep[..., 1]}[kind]
     assert cv2.imwrite(str(path), image)
-    expected = deep[..., [1, 1, 1]] if kind == "grey" else deep
+    expected = deep[..., [1, 1, 1]] if kind == "gray" else deep
     out = read_image(path)
     assert out.dtype == np.uint16
     np.testing.assert_array_equal(out, expected)
     assert probe_image(path) == deep.shape[:2]
 
 
-def test_sixteen_bits_of_grey_with_alpha(tmp_path, deep):
+def test_sixteen_bits_of_gray_with_alpha(tmp_path, deep):
     write_chunks(tmp_path / "deep.png", deep[..., :2])
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), deep[..., [0, 0, 0]])
 

@@ -86,13 +86,13 @@ def test_luma_is_matlabs():
 
 def test_gopro_and_hide(restored, target):
     ours = measure("deblur", restored, target)
-    quantised = whole(restored)
+    quantized = whole(restored)
     assert ours[0] == pytest.approx(
-        peak_signal_noise_ratio(target, quantised, data_range=255), abs=1e-4
+        peak_signal_noise_ratio(target, quantized, data_range=255), abs=1e-4
     )
-    assert ours[1] == pytest.approx(matlab_ssim(quantised, target, 255), abs=1e-5)
+    assert ours[1] == pytest.approx(matlab_ssim(quantized, target, 255), abs=1e-5)
     # Neither of the definitions that it is often taken for.
-    assert abs(ours[1] - wang(target, quantised, data_range=255, channel_axis=2)) > 1e-3
+    assert abs(ours[1] - wang(target, quantized, data_range=255, channel_axis=2)) > 1e-3
 
 
 def test_the_volume_of_a_tiny_image(restored, target):
@@ -101,7 +101,7 @@ def test_the_volume_of_a_tiny_image(restored, target):
     assert ours == pytest.approx(matlab_ssim(np.clip(small[0], 0, 1), small[1] / 255, 1), abs=1e-5)
 
 
-def test_sidd_is_not_quantised(restored, target):
+def test_sidd_is_not_quantized(restored, target):
     ours = measure("sidd", restored, target)
     clipped = np.clip(restored, 0, 1)
     assert ours[0] == pytest.approx(
@@ -123,11 +123,11 @@ def test_generic_scores_are_in_the_targets_depth(restored, target, depth):
     peak = np.iinfo(depth).max
     deep = target.astype(depth) * (peak // 255)
     ours = measure("rgb", restored, deep)
-    quantised = np.rint(np.clip(restored, 0, 1) * peak)
+    quantized = np.rint(np.clip(restored, 0, 1) * peak)
     assert ours[0] == pytest.approx(
-        peak_signal_noise_ratio(deep, quantised, data_range=peak), abs=1e-4
+        peak_signal_noise_ratio(deep, quantized, data_range=peak), abs=1e-4
     )
-    expected = wang(deep.astype(np.float64), quantised, data_range=peak, channel_axis=2)
+    expected = wang(deep.astype(np.float64), quantized, data_range=peak, channel_axis=2)
     assert ours[1] == pytest.approx(expected, abs=1e-4)
 
 
@@ -156,9 +156,9 @@ def test_realblur_scores_by_definition(target):
     a, b = aligned * mask, scene / 255 * mask
     assert psnr == pytest.approx(-10 * np.log10(((a - b) ** 2).sum() / mask.sum()), abs=1e-4)
     _, index = wang(b, a, data_range=1, channel_axis=2, full=True)
-    centres = np.s_[5:-5, 5:-5]
-    per_colour = (index * mask)[centres].sum((0, 1)) / mask[centres].sum((0, 1))
-    assert ssim == pytest.approx(per_colour.mean(), abs=1e-4)
+    centers = np.s_[5:-5, 5:-5]
+    per_color = (index * mask)[centers].sum((0, 1)) / mask[centers].sum((0, 1))
+    assert ssim == pytest.approx(per_color.mean(), abs=1e-4)
 
 
 def test_realblur_of_what_cannot_be_aligned_is_finite(target):

@@ -1,4 +1,4 @@
-"""``mode=evaluate``: score a network on a published test set or on one's own pairs."""
+"""``mode=evaluate``: score a network on a published test set or on custom pairs."""
 
 import math
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def run(config: DictConfig) -> float | None:
 
 
 def _protocol(config: DictConfig) -> str:
-    """Return the protocol: the benchmark's, or the one chosen for one's own pairs.
+    """Return the protocol: the benchmark's, or the one selected for custom pairs.
 
     Raises:
         UserError: there is no such protocol, or it is chosen for a benchmark, which has its own.

@@ -25,7 +25,7 @@ from mprnet_lit.utils.errors import UserError
 _BATCHES = 16
 """Of four crops each, to calibrate int8 with."""
 _MOST_LOST = 1.0
-"""PSNR in dB beyond which int8 is no use."""
+"""Largest acceptable loss of PSNR by int8 quantization, in dB."""
 
 
 def run(config: DictConfig) -> None:
@@ -79,7 +79,7 @@ def _runner(content: bytes) -> Callable[[Tensor], Tensor]:
 def _int8(
     content: bytes, original: Callable[[Tensor], Tensor], config: DictConfig, console: Console
 ) -> bytes:
-    """Quantise, and say what it costs on photos that calibration did not see."""
+    """Quantize, and print the loss of PSNR on photos that calibration did not use."""
     from mprnet_lit.export.quantize import to_int8
 
     data: RestorationDataModule = instantiate(
@@ -87,8 +87,8 @@ def _int8(
     )
     data.setup()
     batches = islice(data.train_dataloader(), _BATCHES)
-    quantised = to_int8(content, [batch["degraded"].numpy() for batch in batches])
-    network = _runner(quantised)
+    quantized = to_int8(content, [batch["degraded"].numpy() for batch in batches])
+    network = _runner(quantized)
     scores: list[Tensor] = []
     for batch in data.val_dataloader():
         degraded, target = batch["degraded"], batch["target"]
@@ -101,11 +101,11 @@ def _int8(
     print_line(console, f"float32  {whole:.2f} dB, {len(content) / 1e6:.2f} MB")
     lost = whole - coarse
     print_line(
-        console, f"int8     {coarse:.2f} dB, {len(quantised) / 1e6:.2f} MB: {lost:+.3f} dB lost"
+        console, f"int8     {coarse:.2f} dB, {len(quantized) / 1e6:.2f} MB: {lost:+.3f} dB lost"
     )
     if not lost < _MOST_LOST:
         raise UserError(
             f"int8 loses {lost:.2f} dB, more than {_MOST_LOST:g}: nothing was written; check that "
             "data.degradation is what the weights were trained for"
         )
-    return quantised
+    return quantized

@@ -38,7 +38,7 @@ T = TypeVar("T")
 _PICTURES = 20
 """The most photos that a report page embeds."""
 _LARGEST = 1024
-"""Longest side in pixels of a report's picture; of larger photos the centre is shown."""
+"""Longest side of a picture in the report, in pixels; larger photos are cropped to the center."""
 
 
 def run(config: DictConfig) -> None:
@@ -132,7 +132,7 @@ class _Outputs:
         """Count a photo, and add it to the report if there is room."""
         self.photos += 1
         if self.shown:
-            # The centres alone, so that the whole photos are not held until the page is written.
+            # Only the centers, so that the photos are not kept in memory until the page is written.
             first, *between, last = (center(image, _LARGEST) for image in (before, *stages, after))
             entry = Entry(job.name, first, last, stages=tuple(between), size=after.shape[:2])
             self.entries.append(entry)

@@ -27,7 +27,7 @@ _EXTRAS = {
 
 
 def quoted(value: str) -> str:
-    """Return a text as Hydra and OmegaConf read it back, whatever is in it."""
+    """Return a text quoted so that Hydra and OmegaConf read it back unchanged."""
     literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation
     escaped = re.sub(r'(\\*)"', r'\1\1\\"', literal)
     last = escaped[len(escaped.rstrip("\\")) :]  # backslashes, which Hydra reads in pairs there

@@ -122,7 +122,7 @@ def _is_new(status: os.stat_result, entered: set[tuple[int, int]]) -> bool:
 
 
 def count_suffixes(unread: Iterable[Path]) -> str:
-    """Return how many files there are of each kind, the most frequent first: "2 .heic, 1 .gif"."""
+    """Return the number of files per suffix, the most frequent first: "2 .heic, 1 .gif"."""
     kinds = Counter(path.suffix.lower() for path in unread)
     return ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items(), key=lambda k: (-k[1], k)))
 

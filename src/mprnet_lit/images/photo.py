@@ -37,7 +37,7 @@ class Photo:
         exif: a block that begins with a TIFF header, its orientation 1, without a thumbnail.
         icc: ICC color profile of the pixels.
         dpi: pixels per inch, across and down.
-        grey: its three channels are equal, and one is written.
+        gray: its three channels are equal, and one is written.
         lossy: it was stored with loss.
         cicp: a HEIC's color primaries and transfer function, by their numbers in ITU-T H.273.
     """
@@ -47,7 +47,7 @@ class Photo:
     exif: bytes | None = None
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
-    grey: bool = False
+    gray: bool = False
     lossy: bool = False
     cicp: tuple[int, int] | None = None
 
@@ -75,10 +75,10 @@ def read_photo(path: Path) -> Photo:
             image.load()  # reads the metadata that follow the pixels
         icc: bytes | None = image.info.get("icc_profile")
         if deep:
-            grey = image.mode.startswith(("I;16", "L")) or _is_grey_png(path, image)
+            gray = image.mode.startswith(("I;16", "L")) or _is_gray_png(path, image)
             rgb, alpha = _read_deep(path, image)
         else:
-            grey = image.mode in ("1", "L", "LA")
+            gray = image.mode in ("1", "L", "LA")
             rgb, alpha, icc = _read_shallow(upright_image(path, image), icc)
         return Photo(
             rgb,
@@ -86,7 +86,7 @@ def read_photo(path: Path) -> Photo:
             exif=_exif(image, width=rgb.shape[1], height=rgb.shape[0]),
             icc=icc,
             dpi=_dpi(image),
-            grey=grey,
+            gray=gray,
             lossy=image.format in _LOSSY or _is_lossy_webp(path, image),
             cicp=_cicp(image),
         )
@@ -133,7 +133,7 @@ def _read_deep(path: Path, image: Image.Image) -> tuple[Pixels, Pixels | None]:
     """Read RGB and alpha of 16 bits."""
     if not image.has_transparency_data:
         return read_high_bit_depth(path, image), None
-    if image.mode.startswith("I;16"):  # one level of grey is transparent
+    if image.mode.startswith("I;16"):  # one level of gray is transparent
         rgb = read_high_bit_depth(path, image)
         opaque = rgb[..., 0] != image.info["transparency"]
         return rgb, np.where(opaque, 65535, 0).astype(np.uint16)
@@ -197,8 +197,8 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     return (across, down) if 1 <= across <= 65535 and 1 <= down <= 65535 else None
 
 
-def _is_grey_png(path: Path, image: Image.Image) -> bool:
-    """Tell 16-bit grey with alpha, which Pillow shows as RGBA."""
+def _is_gray_png(path: Path, image: Image.Image) -> bool:
+    """Tell 16-bit gray with alpha, which Pillow shows as RGBA."""
     with path.open("rb") as file:
         return image.format == "PNG" and file.read(26)[25] == 4
 
@@ -228,7 +228,7 @@ def _encode(photo: Photo, form: Format) -> bytes:
         if (alpha != np.iinfo(alpha.dtype).max).any():
             raise ValueError(f"{form.title} holds no transparency")
         alpha = None
-    if photo.grey:  # the rounded mean
+    if photo.gray:  # the rounded mean
         total = pixels.sum(2, dtype=np.uint32, keepdims=True)
         pixels = ((total + 1) // 3).astype(pixels.dtype)
     if pixels.dtype == np.uint16 and not form.deep:

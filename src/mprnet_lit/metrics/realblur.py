@@ -71,23 +71,23 @@ def realblur_scores(restored: Image, target: Image) -> tuple[float, float]:
     if min(mask.shape) < WINDOW:
         return float(psnr_from_mse(squared_error)), float("nan")
     edge = WINDOW // 2
-    centres = mask[edge:-edge, edge:-edge]
-    similarity: Tensor = ssim_map(x, y)[:, centres]
+    centers = mask[edge:-edge, edge:-edge]
+    similarity: Tensor = ssim_map(x, y)[:, centers]
     return float(psnr_from_mse(squared_error)), float(similarity.double().mean())
 
 
 def _homography(matched: Image, target: Image) -> NDArray[np.float32]:
-    grey_target, grey = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (target, matched))
+    gray_target, gray = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (target, matched))
     identity = np.eye(3, dtype=np.float32)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ITERATIONS, 0)
     try:
         _, found = cv2.findTransformECC(
-            grey_target,
-            grey,
+            gray_target,
+            gray,
             identity.copy(),
             cv2.MOTION_HOMOGRAPHY,
             criteria,
-            inputMask=np.ones(grey.shape, np.uint8),
+            inputMask=np.ones(gray.shape, np.uint8),
             gaussFiltSize=_FILTER,
         )
     except cv2.error:  # uniform or unrelated images
