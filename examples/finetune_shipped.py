@@ -48,7 +48,6 @@ def main(arguments: list[str]) -> None:
         logger=False,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
-        inference_mode=False,  # fit() updates the metrics that validate() left
     )
     (before,) = trainer.validate(module, data, verbose=False)
     trainer.fit(module, data)

@@ -119,6 +119,11 @@ class RestorationModule(LightningModule):
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        """Reset the metrics: ``trainer.validate()`` leaves inference tensors in them."""
+        for name in self.quality:
+            self._mean(name).reset()
+
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Measure the degraded input and every stage; returns these images by name."""
         target, weight = batch["target"], batch["weight"]
@@ -137,8 +142,6 @@ class RestorationModule(LightningModule):
         values["psnr_gain"] = values["psnr"] - values["psnr_degraded"]
         # compute() has already reduced the means over all processes.
         self.log_dict({f"val/{name}": value for name, value in values.items()}, sync_dist=False)
-        for name in self.quality:
-            self._mean(name).reset()
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and the warm-up cosine schedule.
