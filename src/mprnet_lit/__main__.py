@@ -1,12 +1,11 @@
 """The command line: compose the configuration, then run the mode that it names."""
 
-import errno
 import importlib
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mprnet_lit.cli import command_line, usage
+from mprnet_lit.cli.errors import explain_error, fail
 from mprnet_lit.config.groups import CONFIG_DIR, modes
 from mprnet_lit.config.keys import with_keys
 from mprnet_lit.config.messages import check_choices, explain
@@ -28,8 +28,6 @@ from mprnet_lit.utils import signals, temp_folder
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.masking import mask_text
 from mprnet_lit.utils.text import printable_lines
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def main() -> None:
@@ -55,21 +53,23 @@ def main() -> None:
                 raise
             signals.exit_if_signaled()
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(_sentence(error, mode) or str(error).strip())
+        fail(explain_error(error, mode) or str(error).strip())
     except UserError as error:  # of a sweep, or of one of its jobs
-        _fail(str(error))
+        fail(str(error))
     except (RecursionError, ValueError) as error:  # of Hydra's parser
         sentence = explain(error, mode)
         if sentence is None:
             raise
-        _fail(sentence)
+        fail(sentence)
     except KeyboardInterrupt:
-        _fail("Interrupted (Ctrl-C). All files written so far are complete", status=130)
+        fail("Interrupted (Ctrl-C). All files written so far are complete", status=130)
     except BrokenPipeError:  # the reader, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:  # Hydra makes the run's folder
-        _fail(f"{_sentence(error, mode) or error}: set paths.runs to a folder that can be written")
+        fail(
+            f"{explain_error(error, mode) or error}: set paths.runs to a folder that can be written"
+        )
 
 
 def _run(config: DictConfig) -> Any:
@@ -87,7 +87,7 @@ def _run(config: DictConfig) -> Any:
         temp_folder.ensure_temp_folder()
         return importlib.import_module(f"mprnet_lit.cli.{mode}").run(config)
     except Exception as error:
-        sentence = _sentence(error, str(config.get("mode")))
+        sentence = explain_error(error, str(config.get("mode")))
         if sentence is None:  # a bug of ours
             traceback.print_exc()
             sentence = f"{type(error).__name__}: {error}"
@@ -98,7 +98,7 @@ def _run(config: DictConfig) -> Any:
         if has_own_folder and not isinstance(error, RefusedError):
             note_failure(folder, sentence)
         if hydra.mode != RunMode.MULTIRUN:
-            _fail(sentence)
+            fail(sentence)
         # The sweep continues with its other jobs.
         print(f"Error: {printable_lines(sentence)}", file=sys.stderr)
         raise UserError(f"at least one job of the sweep failed ({folder}): {sentence}") from error
@@ -116,34 +116,6 @@ def _mode(config: DictConfig) -> str:
             f"a configuration file can't choose the mode ({mode}): add mode=NAME to the command"
         )
     return str(mode)
-
-
-def _sentence(error: Exception, mode: str) -> str | None:
-    """Return the message for an error or for its cause; ``None`` for a bug."""
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__) is not None:
-        chain.append(cause)
-    for link in chain:
-        if isinstance(link, UserError):
-            return str(link).rpartition("UserError: ")[2].strip()  # worker processes wrap it
-        if clause := temp_folder.temp_folder_problem(link):
-            return f"{clause}: make room there, or set TMPDIR to a folder that can be written"
-        if isinstance(link, OSError) and link.filename is not None:
-            return f"can't use {link.filename}: {link.strerror}"
-        if isinstance(link, OSError) and link.errno in _FULL:
-            return f"can't write: {link.strerror}; make room, or set paths.runs to another disk"
-        if type(link).__name__ == "MisconfigurationException":  # Lightning's own
-            return str(link)
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return explain(error, mode)
-    return None
-
-
-def _fail(sentence: str, status: int = 1) -> NoReturn:
-    rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID")
-    if rank in (None, "", "0"):  # once on each machine, not once per process
-        print(f"Error: {printable_lines(mask_text(sentence))}", file=sys.stderr)
-    raise SystemExit(status)
 
 
 if __name__ == "__main__":
