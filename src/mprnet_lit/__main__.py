@@ -49,7 +49,7 @@ def main() -> None:
             try:
                 run()
             except Exception:
-                signals.exit_if_signaled()  # a launcher reports stopped jobs with its own exception
+                signals.exit_if_signaled()  # launchers raise for stopped jobs
                 raise
             signals.exit_if_signaled()
     except (HydraException, OmegaConfBaseException) as error:
