@@ -21,6 +21,7 @@ from mprnet_lit.data import Photos, RestorationDataModule
 from mprnet_lit.data.degradations import Compose, Degradation, GaussianNoise
 from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.training.module import RestorationModule
+from mprnet_lit.training.schedule import WarmupCosine
 
 
 class Banding(Degradation):
@@ -56,7 +57,8 @@ def main() -> None:
     model = MPRNet.from_pretrained("denoise")
     loss = MultiStageLoss(edge_weight=0.0)
     optimizer = partial(torch.optim.Adam, lr=1e-3)
-    module = RestorationModule(model, loss, optimizer, warmup_epochs=0, schedule_per_step=True)
+    schedule = WarmupCosine(warmup_epochs=0, per_step=True)
+    module = RestorationModule(model, loss, optimizer, schedule)
     trainer = Trainer(
         max_epochs=1, logger=False, enable_checkpointing=False, num_sanity_val_steps=0
     )

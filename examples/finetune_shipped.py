@@ -22,6 +22,7 @@ from mprnet_lit.data import CleanFolder, Photos, RestorationDataModule
 from mprnet_lit.data.degradations import Compose, GaussianNoise, Jpeg
 from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.training.module import RestorationModule
+from mprnet_lit.training.schedule import WarmupCosine
 from mprnet_lit.weights import Info, save
 
 
@@ -42,7 +43,8 @@ def main(arguments: list[str]) -> None:
     model = MPRNet.from_pretrained("denoise")
     loss = MultiStageLoss(edge_weight=0.0, clamp=True)
     optimizer = partial(torch.optim.Adam, lr=2e-4)
-    module = RestorationModule(model, loss, optimizer, warmup_epochs=0, schedule_per_step=True)
+    schedule = WarmupCosine(warmup_epochs=0, per_step=True)
+    module = RestorationModule(model, loss, optimizer, schedule)
     trainer = Trainer(
         max_epochs=1,
         logger=False,

@@ -22,6 +22,7 @@ from mprnet_lit import MPRNet
 from mprnet_lit.data import PairedFolders, RestorationDataModule
 from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.training.module import RestorationModule
+from mprnet_lit.training.schedule import WarmupCosine
 from mprnet_lit.weights import save
 
 
@@ -56,8 +57,7 @@ def main(arguments: list[str]) -> None:
         model,
         MultiStageLoss(edge_weight=0.0),
         partial(torch.optim.Adam, lr=2e-3),
-        warmup_epochs=0,
-        schedule_per_step=True,
+        WarmupCosine(warmup_epochs=0, per_step=True),
     )
     trainer = Trainer(
         max_epochs=1, logger=False, enable_checkpointing=False, num_sanity_val_steps=0
