@@ -1,8 +1,8 @@
-"""Measure speed and memory against the plain baseline, and write docs/performance.*.
+"""Measure speed and memory against the baseline, and write docs/performance.*.
 
-python -m benchmarks                    all but the time to quality (about a quarter of an hour)
+python -m benchmarks                    everything except the time to quality (15 minutes)
 python -m benchmarks --only training --rounds 15
-python -m benchmarks --quality 10       the time to quality too: ten minutes for the baseline
+python -m benchmarks --quality 10       also the time to quality: 10 minutes of training each
 python -m benchmarks --device cuda --size base --batch 16 --patch 256 --side 720
 """
 

@@ -1,9 +1,8 @@
-"""The yardstick: MPRNet as the design's flow reads, patch by patch, nothing rearranged for speed.
+"""Baseline of the benchmarks: a direct implementation of MPRNet without optimizations.
 
-A Python loop over quadrants and halves, NCHW, float32, eager; bilinear upsampling before its 1x1
-convolution; every sum and product an operation of its own. Parameter names are those of
-``mprnet_lit.models.MPRNet``, so that one state dict serves both; tests/test_benchmarks.py holds
-both to the golden data.
+It loops over the patches in Python and runs eagerly in NCHW and float32. It upsamples before the
+1x1 convolution and fuses no operations. Its state dict has the same keys as that of
+``mprnet_lit.models.MPRNet``. tests/test_benchmarks.py compares both with the golden data.
 """
 
 from collections.abc import Sequence
@@ -152,7 +151,7 @@ class ORSNet(nn.Module):
 
 
 class PlainMPRNet(nn.Module):
-    """(B, 3, H, W) in [0, 1], H and W multiples of 8 -> the three stages."""
+    """Return the outputs of the three stages for (B, 3, H, W) in [0, 1]; 8 must divide H and W."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -197,7 +196,7 @@ class PlainMPRNet(nn.Module):
 
 
 def plain_loss(stages: tuple[Tensor, ...], target: Tensor, edge_weight: float = 0.05) -> Tensor:
-    """Sum the losses of the stages, NCHW, each Laplacian by itself; clamped without an edge."""
+    """Return the sum of the losses of all stages, clamped if ``edge_weight`` is 0."""
 
     def charbonnier(a: Tensor, b: Tensor) -> Tensor:
         return torch.sqrt((a - b) ** 2 + EPS**2).mean()

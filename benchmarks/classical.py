@@ -1,8 +1,8 @@
-"""The classical methods that the shipped weights are compared with, each with its strengths.
+"""Classical restoration methods that the shipped weights are compared with.
 
-All are given what a user seldom has: the true noise level (of a camera's noise, an estimate), the
-true blur kernel. Each takes (degraded image, strength, :class:`Known`) and returns an image; images
-are (H, W, 3) float64, sRGB, white is 1.
+Each method receives the true noise level (for camera noise, an estimate) or the true blur kernel,
+which users rarely have. Its arguments are the degraded image, a strength and :class:`Known`. Images
+are (H, W, 3), float64 and sRGB in [0, 1].
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Method:
-    """A method and the strengths of which the best, over all photographs of a case, counts."""
+    """Method and the strengths to try. The benchmark reports the best one of each case."""
 
     run: Callable[[Image, float, Known], Image]
     strengths: Sequence[float]
@@ -50,7 +50,7 @@ def total_variation(image: Image, strength: float, known: Known) -> Image:
 
 
 def wavelet(image: Image, strength: float, known: Known) -> Image:
-    """BayesShrink in YCbCr, averaged over nine shifts."""
+    """Denoise by BayesShrink in YCbCr, averaged over nine shifts."""
     restored: Image = restoration.cycle_spin(
         image, restoration.denoise_wavelet, max_shifts=2, channel_axis=-1,
         func_kw={"sigma": strength * known.sigma, "convert2ycbcr": True, "rescale_sigma": True,
@@ -83,7 +83,7 @@ def richardson_lucy(image: Image, strength: float, known: Known) -> Image:
 def _in_linear_light(
     image: Image, known: Known, deconvolve: Callable[[Image, NDArray[np.float32]], Image]
 ) -> Image:
-    """Deconvolve each color where the blur was made, edges mirrored as they were."""
+    """Deconvolve each color channel in linear light, with reflection padding as in the blur."""
     assert known.kernel is not None
     pad = 2 * known.kernel.shape[0]
     light = srgb_to_linear(image.astype(np.float32)).astype(float)
@@ -100,13 +100,13 @@ def median(image: Image, strength: float, known: Known) -> Image:
 
 
 def row_median(image: Image, strength: float, known: Known) -> Image:
-    """Along rows alone, across the streaks."""
+    """Apply a median filter along the rows, which are perpendicular to the streaks."""
     filtered: Image = median_filter(image, size=(1, int(strength), 1))
     return filtered
 
 
 def guided(image: Image, strength: float, known: Known) -> Image:
-    """He et al., ECCV 2010, each color guided by itself, windows of 9 pixels."""
+    """Apply the guided filter (He et al., ECCV 2010) to each channel, with 9x9 windows."""
 
     def mean(x: Image) -> Image:
         return np.asarray(cv2.blur(x, (9, 9)), dtype=float)
@@ -125,7 +125,7 @@ DENOISING = {
 }
 METHODS = {
     "denoise": DENOISING,
-    # Its level is estimated, and not the same everywhere.
+    # The noise level is an estimate and varies over the image.
     "camera": {**DENOISING, "BM3D": Method(block_matching, (1.0, 1.4, 2.0))},
     "deblur": {
         "Wiener, true kernel": Method(wiener, (1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)),

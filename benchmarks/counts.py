@@ -1,9 +1,9 @@
-"""Operations, bytes moved and bytes kept of one training step, counted without running it.
+"""Count FLOPs, bytes moved and bytes saved for backward of a training step, without running it.
 
 python -m benchmarks.counts
 
-Counted on tensors without content, op by op as eager mode runs them on a GPU: each operation reads
-its inputs and writes its outputs once.
+The step runs on the meta device. The counts assume eager mode: each operation reads its inputs and
+writes its outputs once.
 """
 
 from typing import Any
@@ -16,18 +16,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from mprnet_lit.models import MPRNet, SizeName
 from mprnet_lit.training.losses import MultiStageLoss
 
-# The paper's recipes: size, patch, batch.
+# Recipes of the paper: size, patch size, batch size.
 RECIPES: tuple[tuple[SizeName, int, int], ...] = (
     ("small", 256, 16),
     ("base", 128, 16),
     ("large", 256, 16),
 )
 H100_FLOPS, H100_BYTES = 989e12, 3.35e12
-"""Per second, of the SXM5 card's data sheet: bfloat16 without sparsity, and HBM3."""
+"""Peak values per second of the H100 SXM5 data sheet: dense bfloat16 FLOPs and HBM3 bandwidth."""
 
 
 class BytesMoved(TorchDispatchMode):
-    """Adds up the sizes of what operations read and write; views move nothing."""
+    """Sums the bytes that operations read and write. Views count as zero."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -46,7 +46,7 @@ class BytesMoved(TorchDispatchMode):
 
 
 def count(size: SizeName, patch: int, batch: int, checkpointing: bool = False) -> dict[str, float]:
-    """Return the FLOPs, bytes moved and bytes kept of a step in bfloat16."""
+    """Return the FLOPs, bytes moved and bytes saved for backward of a step in bfloat16."""
     with torch.device("meta"):
         model = MPRNet.from_size(size).to(torch.bfloat16)
         target = torch.rand(batch, 3, patch, patch, dtype=torch.bfloat16)
@@ -61,7 +61,7 @@ def count(size: SizeName, patch: int, batch: int, checkpointing: bool = False) -
         return tensor
 
     def step() -> torch.Tensor:
-        differences = torch.cat(model(target)).float()  # autocast knows no meta device
+        differences = torch.cat(model(target)).float()  # autocast does not support the meta device
         edge: torch.Tensor = loss_fn.edge.of(differences)
         return loss_fn.charbonnier.of(differences) + edge
 

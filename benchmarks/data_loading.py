@@ -1,4 +1,4 @@
-"""Patches per second: decoding whole images, several crops per decode, and the prepared store."""
+"""Compare patches per second: image decoding, several crops per decode, and the prepared store."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ PATCH = 256
 
 
 def _make(folder: Path, pairs: int) -> None:
-    """Write pairs of 1280x720 as PNG, cut from enlarged photographs, one side noisy."""
+    """Write pairs of noisy and clean 1280x720 crops of enlarged photographs as PNG."""
     photos = [read_image(s.target) for s in Photos("train").samples("raise")]
     for k in range(pairs):
         rng = np.random.default_rng(k)
@@ -48,7 +48,7 @@ def _make_hdf5(path: Path, samples: list[Sample]) -> None:
 
 
 def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, Any]:
-    """Return the seconds per round of each way, and the bytes on disk."""
+    """Return the seconds per round and the bytes on disk of each storage method."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _make(folder, pairs)
@@ -56,7 +56,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
         place = folder / "store"
         command = [sys.executable, "-m", "mprnet_lit", "mode=prepare", "data=paired",
                    f"output={place}"]  # fmt: skip
-        for split in ("train", "val"):  # the same, so that none is held out
+        for split in ("train", "val"):  # identical, so that no pairs are held out
             command += [f"data.{split}.degraded={folder}/in", f"data.{split}.target={folder}/gt"]
         subprocess.run(command, check=True, capture_output=True)
         prepared = Prepared(place, "train").samples("raise")
@@ -66,7 +66,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
         keys = [ItemKey(0, int(k)) for k in rng.integers(0, pairs, patches)]
 
         def crops(from_store: bool) -> None:
-            """Cut both images of a pair, and nothing else."""
+            """Crop both images of each pair, without further processing."""
             cache = ImageCache(0)
             for key in keys:
                 sample = (prepared if from_store else samples)[key.item]
@@ -76,7 +76,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
                     np.ascontiguousarray(crop(cache.read(path), top, left, PATCH, PATCH))
 
         def crops_of_hdf5() -> None:
-            """The same from chunks of an HDF5 file, not compressed either."""
+            """Crop the same pairs in a chunked, uncompressed HDF5 file."""
             with h5py.File(folder / "store.h5") as file:
                 for key in keys:
                     top, left = int(rng.integers(720 - PATCH)), int(rng.integers(1280 - PATCH))
@@ -86,7 +86,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
         def batches(
             source: list[Sample], crops_per_image: int, cache: float, window: int | None
         ) -> None:
-            """Read whole batches: floats, augmented."""
+            """Load batches of augmented float patches."""
             dataset = CropDataset(
                 source,
                 PATCH,
@@ -112,7 +112,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
             for way, run in ways.items():
                 started = time.perf_counter()
                 run()
-                if number:  # the first warms up, and brings the store into the page cache
+                if number:  # the first round is a warm-up that fills the page cache
                     figures[way].seconds.append(time.perf_counter() - started)
         size = {
             side: sum(f.stat().st_size for f in (folder / part).rglob("*") if f.is_file())

@@ -1,4 +1,4 @@
-"""An exported network in OpenVINO: float32, bfloat16 and int8 inference."""
+"""Measure OpenVINO inference of an exported network in float32, bfloat16 and int8."""
 
 import numpy as np
 import torch

@@ -1,7 +1,7 @@
-"""Times variants of one job, each in a process of its own, turn by turn.
+"""Time variants of a job in interleaved rounds, each variant in a separate process.
 
-Other load on the machine affects all variants alike, and each has the memory, threads and settings
-of a user's process.
+Interleaving spreads the effect of other load evenly over the variants. Separate processes give each
+variant its own memory, threads and settings.
 """
 
 import multiprocessing
@@ -19,12 +19,12 @@ from mprnet_lit.utils.hardware import peak_resident
 
 Job = Callable[[], Any]
 Maker = Callable[[], Job]
-"""Sets a variant up in its process and returns what is timed; picklable."""
+"""Picklable function that sets up a variant in its process and returns the job to time."""
 
 
 @dataclass
 class Figures:
-    """A variant's seconds by round, of its set-up with the first round, and its peak memory."""
+    """Seconds per round, seconds of the setup including the first job, and peak memory in bytes."""
 
     seconds: list[float] = field(default_factory=list)
     setup: float = 0.0
@@ -36,16 +36,16 @@ class Figures:
 
     @property
     def spread(self) -> float:
-        """Return the range between the quartiles, as a share of the median."""
+        """Return the interquartile range divided by the median."""
         first, _, third = statistics.quantiles(self.seconds, n=4)
         return (third - first) / self.median
 
 
 def interleave(makers: Mapping[str, Maker], rounds: int, warm_up: int = 1) -> dict[str, Figures]:
-    """Run ``rounds`` rounds in which each variant has its turn; the first ``warm_up`` don't count.
+    """Run every variant once per round, for ``warm_up`` untimed and ``rounds`` timed rounds.
 
-    Peak memory is what the process grew by since it began to set up: on a GPU the tensors', else
-    the resident memory's.
+    Peak memory is the allocated memory on a GPU. On a CPU, it is the growth of the resident memory
+    since the start of the setup.
     """
     context = multiprocessing.get_context("spawn")
     figures = {name: Figures() for name in makers}
@@ -57,7 +57,7 @@ def interleave(makers: Mapping[str, Maker], rounds: int, warm_up: int = 1) -> di
         process.start()
         processes.append(process)
         theirs.close()
-        figures[name].setup = ends[name].recv()  # one after the other
+        figures[name].setup = ends[name].recv()  # one variant at a time
     for number in range(rounds + warm_up):
         for name, end in ends.items():
             end.send("go")
@@ -84,7 +84,7 @@ def _serve(end: Connection, maker: Maker) -> None:
         job()
         _finish()
         end.send(time.perf_counter() - started)
-        torch.cuda.empty_cache()  # the others' turn; does nothing without a GPU
+        torch.cuda.empty_cache()  # frees memory for the other variants; no effect on a CPU
     if torch.cuda.is_initialized():
         end.send(torch.cuda.max_memory_allocated())
     else:

@@ -1,4 +1,4 @@
-"""One training step and one inference: the plain baseline against ours in its settings."""
+"""Measure a training step and an inference of the baseline and of this package."""
 
 from functools import partial
 

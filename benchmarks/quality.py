@@ -1,12 +1,11 @@
-"""Time to quality: PSNR on held-out photographs against seconds of training, plain against ours.
+"""Measure time to quality: PSNR on held-out photographs by seconds of training.
 
 python -m benchmarks.quality --minutes 15 --json quality.json
 
-Gaussian noise of sigma 25, the same photographs, crops, noise and seed for all. Each variant trains
-in a process of its own; they take turns of 30 seconds, and only their own seconds count, without
-those of validation. The learning rate warms up and falls along a cosine over each variant's own
-seconds, so that each one is finished at its end: the recipe is one, and the speed makes the
-difference.
+All variants train with the same photographs, crops, seed and Gaussian noise of sigma 25. Each one
+trains in a separate process, and they alternate every 30 seconds. Only the time of training counts,
+without validation. The learning rate follows a warm-up and a cosine decay over this time, so that
+every variant completes its schedule and only the speed differs.
 """
 
 import argparse
@@ -31,14 +30,14 @@ from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.utils.hardware import fast_precision, keep_freed_memory
 
 LR = 2e-4
-"""The paper's."""
+"""Learning rate of the paper."""
 TURN = 30.0
-"""Seconds of training between two validations."""
+"""Seconds of training between validations."""
 
 
 @dataclass
 class Variant:
-    """Variant of the training, its duration and its results."""
+    """Training variant with its duration and results."""
 
     name: str
     ours: bool
@@ -47,7 +46,7 @@ class Variant:
 
 
 class Training:
-    """A training that runs for some seconds at a time."""
+    """Training that runs for a given number of seconds at a time."""
 
     def __init__(self, variant: Variant, size: SizeName, batch: int, patch: int) -> None:
         torch.manual_seed(0)
@@ -79,7 +78,7 @@ class Training:
         self.done, self.steps = 0.0, 0
 
     def run(self, seconds: float) -> dict[str, float]:
-        """Train for some seconds, then validate."""
+        """Train for the given number of seconds, then validate."""
         self.model.train()
         until = min(self.done + seconds, self.variant.seconds)
         while self.done < until:
@@ -121,7 +120,7 @@ def _serve(end: Any, variant: Variant, size: SizeName, batch: int, patch: int) -
 
 
 def measure(minutes: float, size: SizeName, batch: int, patch: int) -> list[Variant]:
-    """Train the variants by turns; returns them with their curves."""
+    """Train the variants alternately and return them with their curves."""
     seconds = minutes * 60
     variants = [
         Variant("plain baseline", False, seconds),
@@ -151,7 +150,7 @@ def measure(minutes: float, size: SizeName, batch: int, patch: int) -> list[Vari
 
 
 def time_to(curve: list[dict[str, float]], wanted: float) -> float | None:
-    """Return the seconds after which a curve reached a PSNR, between its points; or ``None``."""
+    """Return the interpolated seconds at which a curve reaches a PSNR, or ``None``."""
     before = {"seconds": 0.0, "psnr": -math.inf}
     for point in curve:
         if point["psnr"] >= wanted:
@@ -165,10 +164,10 @@ def time_to(curve: list[dict[str, float]], wanted: float) -> float | None:
 
 
 def figures(variants: list[Variant]) -> dict[str, Any]:
-    """Return the curves, and how much sooner than the baseline the others reached some PSNRs."""
+    """Return the curves, and the speedups over the baseline to reach several PSNRs."""
     baseline = variants[0].curve
     best = max(point["psnr"] for point in baseline)
-    first = max(v.curve[0]["psnr"] for v in variants)  # what was reached before isn't known
+    first = max(v.curve[0]["psnr"] for v in variants)  # the time of a lower PSNR is unknown
     levels = [*range(math.ceil(first), math.floor(best) + 1), best]
 
     def times(variant: Variant) -> dict[str, float | None]:

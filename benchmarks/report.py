@@ -1,4 +1,4 @@
-"""Figures as JSON, as the tables of docs/performance.md and as a plot."""
+"""Write results as JSON, as the tables of docs/performance.md and as a plot."""
 
 import json
 import os
@@ -16,7 +16,7 @@ MARK = "<!-- {}: written by python -m benchmarks -->"
 
 
 def table(figures: Mapping[str, Figures], title: str) -> dict[str, Any]:
-    """Return the measurements; ratios refer to the first row."""
+    """Return a table of the measurements, with ratios to the first row."""
     first = next(iter(figures.values()))
     rows = {
         name: {
@@ -34,7 +34,7 @@ def table(figures: Mapping[str, Figures], title: str) -> dict[str, Any]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Describe what the figures were measured on."""
+    """Return a description of the machine and the library versions."""
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = next(
         (x for x in flags.splitlines() if x.startswith("model name")), platform.processor()
@@ -52,7 +52,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def update(path: Path, section: str, figures: dict[str, Any]) -> None:
-    """Put a section into the JSON, and into the document and the plot beside it."""
+    """Update a section of the JSON file and of the document and plot in the same directory."""
     record = json.loads(path.read_text()) if path.exists() else {}
     record[section] = figures
     path.write_text(json.dumps(record, indent=1, allow_nan=False, default=str) + "\n")
@@ -82,7 +82,7 @@ def _markdown(figures: dict[str, Any]) -> list[str]:
 
 
 def put_section(document: Path, section: str, lines: list[str]) -> None:
-    """Write lines between a section's marks, where there is a document that has them."""
+    """Replace the lines between the marks of a section, if the document has them."""
     if not document.exists():
         return
     begin, end = MARK.format(section), MARK.format(f"end of {section}")

@@ -1,4 +1,4 @@
-"""What restoring costs: TLC's time, tiles against the whole image, the memory of a large photo.
+"""Measure restoration: time of TLC, tiles against whole images, and memory for a large photo.
 
 python -m benchmarks.restoring                      TLC and tiles (minutes)
 python -m benchmarks.restoring --megapixels 24      the memory of mode=restore (up to an hour)
@@ -44,7 +44,7 @@ def time_tlc(size: SizeName, side: int, rounds: int) -> None:
         for tlc, restorer in restorers.items():
             started = time.perf_counter()
             restorer.restore(x, last_only=True)
-            if number:  # the first warms up
+            if number:  # the first round is a warm-up
                 seconds[tlc].append(time.perf_counter() - started)
     plain, local = (statistics.median(seconds[tlc]) for tlc in (False, True))
     print(f"TLC, {size}, {side}x{side}: {local / plain:.2f} times as long "
@@ -74,7 +74,7 @@ def compare_tiles(path: str) -> None:
 
 
 def time_overlap(photos: int, side: int, rounds: int) -> None:
-    """Restore a folder with reading, computing and writing one after the other, and at once."""
+    """Time the restoration of a folder with sequential and with parallel reading and writing."""
 
     class Now(overlap.SerialExecutor):
         def submit(self, job: Callable[[], object]) -> None:

@@ -1,10 +1,10 @@
-"""The shipped weights on photographs that training never saw, beside classical methods.
+"""Compare the shipped weights with classical methods on photographs not used in training.
 
 python -m benchmarks.shipped build/photographs/held_out          (make quality; an hour)
 python -m benchmarks.shipped build/photographs/held_out --ours   (new weights: minutes)
 
-Writes docs/quality.json, the tables of docs/quality.md, the plot and the pictures. The classical
-methods have every advantage: each counts with its best strength on these very photographs.
+Writes docs/quality.json, the tables of docs/quality.md, the plot and the pictures. Each classical
+method is scored with the strength that is best on these same photographs.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from mprnet_lit.metrics import psnr, ssim
 
 OURS = "MPRNet tiny, shipped"
 PICTURED = 3
-"""Photographs in each picture."""
+"""Number of photographs in each picture."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Case:
     """One degradation.
 
     Attributes:
-        title: of its table.
-        task: whose weights restore it.
+        title: title of the table.
+        task: task of the shipped weights.
         methods: key of :data:`METHODS`.
-        draws: how often each photograph is degraded, each time anew.
+        draws: number of random degradations of each photograph.
     """
 
     title: str
@@ -61,7 +61,7 @@ CASES = {
 
 
 def degrade(key: str, photo: Image, rng: np.random.Generator) -> tuple[Image, Known]:
-    """Degrade a photograph; everything but Gaussian noise is rounded to 8 bits, as in a file."""
+    """Degrade a photograph. All degradations except Gaussian noise are rounded to 8 bits."""
     image = photo.astype(np.float32)
     if key.startswith("sigma"):
         sigma = float(key.removeprefix("sigma"))
@@ -72,13 +72,13 @@ def degrade(key: str, photo: Image, rng: np.random.Generator) -> tuple[Image, Kn
     if key == "blur":
         blur, state = MotionBlur(), rng.bit_generator.state
         kernel = motion_kernel(rng, rng.uniform(*blur.length), rng.uniform(*blur.shake))
-        rng.bit_generator.state = state  # the same kernel again, as part of the whole
+        rng.bit_generator.state = state  # so that blur() draws the same kernel
         return _to_file(blur(image, rng)), Known(kernel=kernel)
     return _to_file(RainStreaks()(image, rng)), Known()
 
 
 def examples(key: str, photos: dict[str, Image]) -> Iterator[tuple[Image, Image, Known]]:
-    """Yield (target, degraded, known), the same in every run."""
+    """Yield (target, degraded, known), identical in every run."""
     for number, photo in enumerate(photos.values()):
         for draw in range(CASES[key].draws):
             rng = np.random.default_rng([list(CASES).index(key), number, draw])
@@ -88,10 +88,10 @@ def examples(key: str, photos: dict[str, Image]) -> Iterator[tuple[Image, Image,
 def measure(
     key: str, photos: dict[str, Image], earlier: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Score every method on one degradation, and make pictures.
+    """Score every method on one degradation and create the pictures.
 
-    With an earlier record, only the shipped weights: the classical methods' scores are kept, as
-    neither they nor the degraded photographs have changed. The best is run for the pictures alone.
+    With an earlier record, only the shipped weights are scored, and the scores of the classical
+    methods are copied. The best classical method then runs only on the images of the pictures.
     """
     case = CASES[key]
     cases = list(examples(key, photos))
@@ -126,7 +126,7 @@ def measure(
 def _best(
     method: Method, cases: list[tuple[Image, Image, Known]], targets: list[Image]
 ) -> tuple[list[Image], dict[str, float]]:
-    """Return what a method makes with its best strength, and its scores."""
+    """Return the images and scores of a method with its best strength."""
     best: tuple[list[Image], dict[str, float]] = [], {"psnr": -np.inf}
     for strength in method.strengths:
         images = [method.run(degraded, strength, known) for _, degraded, known in cases]
@@ -137,7 +137,7 @@ def _best(
 
 
 def _scored(images: list[Image], targets: list[Image]) -> dict[str, float]:
-    """Return the means over the images, each clipped to [0, 1]."""
+    """Return the mean scores of the images, clipped to [0, 1]."""
     pairs = [(_tensor(i.clip(0, 1)), _tensor(t)) for i, t in zip(images, targets, strict=True)]
     return {
         "psnr": round(float(np.mean([psnr(i, t).item() for i, t in pairs])), 3),
@@ -159,7 +159,7 @@ def _window(image: Image, side: int = 240) -> Image:
 
 
 def markdown(case: dict[str, Any]) -> list[str]:
-    """Return a case's table."""
+    """Return the table of a case."""
     rows = case["rows"]
     gain = {name: row["psnr"] - rows["degraded"]["psnr"] for name, row in rows.items()}
     return [
@@ -173,7 +173,7 @@ def markdown(case: dict[str, Any]) -> list[str]:
 
 
 def plot(record: dict[str, Any], path: Path) -> None:
-    """Draw a bar for the gain of each method, by case."""
+    """Plot the PSNR gain of each method and case as bars."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Seconds that commands take from start to end."""
+"""Measure the wall-clock time of commands."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from mprnet_lit.models import MPRNet
 
 
 def measure(rounds: int = 5) -> dict[str, Figures]:
-    """Time the commands, turn by turn."""
+    """Time the commands in interleaved rounds."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights.save(MPRNet.from_size("tiny"), folder / "w.safetensors")

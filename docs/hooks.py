@@ -36,7 +36,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Show the names of files outside of the docs instead of links that would lead nowhere."""
+    """Replace links to files outside the docs, which would be broken, with the file names."""
     folder = posixpath.dirname(page.file.src_uri)
 
     def shown(link: re.Match[str]) -> str:
@@ -82,11 +82,11 @@ def _section(path: Path, title: str) -> str:
 
 
 def _type(key: str, target: str) -> tuple[str, str]:
-    """Return the type of a key and, in words, the values that it accepts.
+    """Return the type of a key and a description of the values that it accepts.
 
     Args:
         key: dotted key.
-        target: value of ``_target_`` beside the key.
+        target: value of ``_target_`` in the same section.
     """
     section, _, name = key.rpartition(".")
     rule = section_rules(section, target).get(name)

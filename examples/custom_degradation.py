@@ -25,7 +25,7 @@ from mprnet_lit.training.schedule import WarmupCosine
 
 
 class Banding(Degradation):
-    """Row noise of a sensor: each row has an offset of its own.
+    """Row noise of a sensor: adds a random offset to each row.
 
     Args:
         sigma: range of the standard deviation of the offsets, in 8-bit units.

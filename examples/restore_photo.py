@@ -1,7 +1,7 @@
 """Restore a photograph with the denoising weights of the package.
 
     python examples/restore_photo.py            # a noisy copy of an embedded photograph
-    python examples/restore_photo.py photo.jpg  # a photograph of your own
+    python examples/restore_photo.py photo.jpg  # your own photograph
 
 The first command writes noisy.png. Both commands write restored.png to the current directory.
 """

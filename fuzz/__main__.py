@@ -1,6 +1,6 @@
-"""``python -m fuzz``: fuzz the targets, each in its own process, and count.
+"""``python -m fuzz``: fuzz each target in a separate process and count the outcomes.
 
-With atheris where it is installed (``pip install '.[fuzz]'``), else by damaging the seeds.
+Uses atheris if it is installed (``pip install '.[fuzz]'``), else random mutations of the seeds.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from fuzz.contract import LIMIT
 NAMES = ("images", "pairing", "config", "weights", "onnx", "mat", "store")
 _INSTRUMENTED = ["mprnet_lit", "PIL"]
 _MEMORY = 6000
-"""Megabytes that a target's process may take."""
+"""Memory limit of a target process in megabytes."""
 
 
 def main() -> None:
-    """Parse the arguments, run, print the table and write the JSON file."""
+    """Parse the arguments, run the targets, print the table and write the JSON file."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000, help="inputs for each target")
     parser.add_argument("--seconds", type=int, default=600, help="at most, for each target")
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _row(name: str, result: dict[str, Any]) -> str:
-    """Return a row of the table in docs/reliability.md, and what was found."""
+    """Return a row of the table in docs/reliability.md, followed by the findings."""
     found = result["findings"]
     hangs = sum(count for what, count in found.items() if "timeout" in what or "longer" in what)
     crashes = sum(found.values()) - hangs
@@ -60,7 +60,7 @@ def _row(name: str, result: dict[str, Any]) -> str:
 
 
 def _run(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Run a target until its runs or its time are used up, again after a process died."""
+    """Run a target up to its limit of inputs or time, and restart it after a crash."""
     total: dict[str, Any] = {"runs": 0, "accepted": 0, "refused": 0, "slowest": 0.0}
     total["findings"] = {}
     started, seed = time.monotonic(), options.seed
@@ -95,7 +95,7 @@ def _run(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 class _Counter:
-    """Runs a target on inputs in a folder, counts outcomes, keeps inputs that broke it."""
+    """Runs a target on inputs, counts the outcomes, and saves inputs that cause a finding."""
 
     def __init__(self, options: argparse.Namespace, action: Any, folder: Path) -> None:
         self.options, self.action, self.folder = options, action, folder
@@ -122,7 +122,7 @@ class _Counter:
             self.write()
 
     def write(self) -> None:
-        """Say how far it is."""
+        """Write the progress to the state file."""
         self.written = time.monotonic()
         state = self.options.output / f"{self.options.child}.state.json"
         state.write_text(json.dumps(self.counts | {"findings": self.findings}))

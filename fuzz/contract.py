@@ -1,4 +1,4 @@
-"""What must hold of any input: it is taken or refused with a sentence, and nothing else is done."""
+"""Contract for any input: it is accepted or rejected with a UserError, without side effects."""
 
 import os
 import site
@@ -13,9 +13,9 @@ from pathlib import Path
 from mprnet_lit.utils.errors import UserError
 
 LIMIT = 20.0
-"""Seconds that one input may take; all seeds take less than one."""
+"""Time limit of one input in seconds. Every seed takes less than one second."""
 RAN = "ran"
-"""The file, in the folder of the input, that the traps among the seeds would make."""
+"""Name that a :class:`~fuzz.seeds.Trap` creates in the folder of the input when it runs."""
 
 _NEVER = (
     "os.system",
@@ -29,7 +29,7 @@ _NEVER = (
     "subprocess.Popen",
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-# Python and the packages, which are imported when first needed, and what they ask of the system.
+# Files that Python and the packages read: modules imported on first use, and system information.
 _OWN = tuple(
     os.path.realpath(place)
     for place in (
@@ -45,28 +45,28 @@ _OWN = tuple(
         "/dev/urandom",
     )
 )
-_TELEMETRY = str(Path.home() / "intel")  # OpenVINO's own
+_TELEMETRY = str(Path.home() / "intel")  # written by OpenVINO
 _SECRET = "/etc/passwd"
 
 Action = Callable[[bytes, Path], object]
-"""Gives an input to the code under test, which may use the folder."""
+"""Function that passes an input to the code under test, which may use the folder."""
 
 
 class Finding(AssertionError):  # noqa: N818
-    """The contract is broken."""
+    """Violation of the contract."""
 
 
 class _Watch:
-    """Notes, by Python's audit events, what an input does outside of its folder."""
+    """Records actions outside the folder of the input with a Python audit hook."""
 
     def __init__(self) -> None:
         self.folder = ""
         self.seen: list[str] = []
-        sys.addaudithook(self._event)  # it can't be taken away again
+        sys.addaudithook(self._event)  # an audit hook cannot be removed
 
     @contextmanager
     def over(self, folder: Path) -> Iterator[list[str]]:
-        """Watch for a while."""
+        """Record the actions within the ``with`` block."""
         self.folder, self.seen = os.path.realpath(folder), []
         try:
             yield self.seen
@@ -94,10 +94,11 @@ _watch: list[_Watch] = []
 
 
 def attempt(action: Action, data: bytes, folder: Path) -> tuple[bool, float]:
-    """Try one input; return whether it was accepted, and the seconds.
+    """Run one input and return whether it was accepted, and the seconds.
 
     Raises:
-        Finding: another error than UserError, one without words, a forbidden act, or too long.
+        Finding: the input raises an error other than UserError or one with an empty message, acts
+            outside its folder, runs embedded code, or exceeds the time limit.
     """
     if not _watch:
         _watch.append(_Watch())

@@ -1,4 +1,4 @@
-"""Valid inputs of every kind, traps, and ways to damage them."""
+"""Valid inputs of every kind, malicious pickles, and random mutations."""
 
 import io
 import json
@@ -33,14 +33,14 @@ _NUMBERS = (0, 1, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1,
 
 
 def chunks_to_png(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Put a PNG together, its checksums right."""
+    """Assemble a PNG with valid checksums."""
     parts = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d))
              for n, d in chunks)  # fmt: skip
     return PNG + b"".join(parts)
 
 
 def mend_png(data: bytes) -> bytes:
-    """Set the checksums right, without which damage gets no further than them."""
+    """Correct the checksums of a mutated PNG, so that it reaches the code behind their check."""
     if not data.startswith(PNG):
         return data
     chunks, at = [], len(PNG)
@@ -52,13 +52,13 @@ def mend_png(data: bytes) -> bytes:
 
 
 def png_header(width: int, height: int, bits: int = 8, colors: int = 2) -> tuple[bytes, bytes]:
-    """Return a PNG's first chunk."""
+    """Return the header chunk of a PNG."""
     return b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colors, 0, 0, 0)
 
 
 @cache
 def images() -> tuple[bytes, ...]:
-    """Return small pictures of every format, with all that may go with them."""
+    """Return small images of every format, with all kinds of metadata."""
     pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 4), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112], exif[270] = 6, "title"
@@ -97,7 +97,7 @@ def images() -> tuple[bytes, ...]:
 
 
 class Trap:
-    """A pickle that makes a file when it is read."""
+    """Pickle that creates a directory when it is loaded."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, (RAN,)
@@ -112,7 +112,7 @@ def network() -> MPRNet:
 
 @cache
 def weights_files() -> tuple[tuple[str, bytes], ...]:
-    """Return weights by suffix, and traps."""
+    """Return pairs of file suffix and content: weights and malicious pickles."""
     model = network()
     found: list[tuple[str, bytes]] = []
     with TemporaryDirectory() as name:
@@ -132,13 +132,13 @@ def weights_files() -> tuple[tuple[str, bytes], ...]:
 
 
 def pickle_of(archive: bytes) -> bytes:
-    """Return what a torch archive says of its tensors."""
+    """Return the pickle of a torch archive."""
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
         return file.read(next(n for n in file.namelist() if n.endswith("data.pkl")))
 
 
 def with_pickle(archive: bytes, content: bytes) -> bytes:
-    """Put another pickle into a torch archive, its checksum right."""
+    """Replace the pickle of a torch archive and update its checksum."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(out, "w") as new:
         for item in old.infolist():
@@ -149,7 +149,7 @@ def with_pickle(archive: bytes, content: bytes) -> bytes:
 
 @cache
 def onnx_files() -> tuple[bytes, ...]:
-    """Return an exported network's likeness, and one whose numbers lie in another file."""
+    """Return a model like an exported network, and one with its weights in an external file."""
     from onnx import TensorProto, helper, numpy_helper
 
     sides = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["b", 3, "h", "w"])
@@ -171,7 +171,7 @@ def onnx_files() -> tuple[bytes, ...]:
 
 @cache
 def mat_files() -> tuple[bytes, ...]:
-    """Return MATLAB files of versions 4 to 7 with a variable ``blocks``, some of other kinds."""
+    """Return MATLAB files of versions 4 to 7 with a variable ``blocks`` of several types."""
     blocks = np.zeros((1, 2, 4, 4, 3), np.uint8)
     cells = np.empty((1, 2), object)
     cells[0, 0], cells[0, 1] = blocks, "text"
@@ -188,7 +188,7 @@ def mat_files() -> tuple[bytes, ...]:
 
 @cache
 def dnd_files() -> tuple[bytes, bytes]:
-    """Return an ``info.mat`` and an image of DND's, which are HDF5."""
+    """Return an ``info.mat`` and an image of DND, both HDF5."""
     with TemporaryDirectory() as name:
         info, image = Path(name, "info.mat"), Path(name, "0001.mat")
         with h5py.File(info, "w") as file:
@@ -202,7 +202,7 @@ def dnd_files() -> tuple[bytes, bytes]:
 
 @cache
 def store_files() -> tuple[bytes, bytes]:
-    """Return a prepared store's index and an image of it."""
+    """Return the index and an image of a prepared store."""
     file = f"train/{'0' * 24}.npy"
     stored = {"file": file, "size": 176, "sha256": "0" * 64, "source": "a.png",
               "source_size": 9, "source_mtime": 1}  # fmt: skip
@@ -214,7 +214,7 @@ def store_files() -> tuple[bytes, bytes]:
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Return the input with a few of its bytes changed, removed, doubled or moved."""
+    """Return the input with a few bytes changed, removed, duplicated or moved."""
     changed = bytearray(data)
     for _ in range(chance.choice((0, 1, 1, 2, 4, 8))):
         size = len(changed)

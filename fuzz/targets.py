@@ -1,4 +1,4 @@
-"""One target for each kind of input: it turns any bytes into an input and gives it to the code."""
+"""Fuzz targets, one for each kind of input, that convert bytes to an input and process it."""
 
 import os
 import shutil
@@ -37,14 +37,14 @@ _FORMATS = (".png", ".jpg", ".webp", ".tif", ".bmp")
 
 @dataclass(frozen=True)
 class Target:
-    """How a kind of input is read, and seeds of it."""
+    """Action that reads a kind of input, and its seeds."""
 
     action: Action
     seeds: Callable[[], Sequence[bytes]]
 
 
 def refuses(action: Callable[[], object]) -> bool:
-    """Tell whether it ends in a sentence."""
+    """Return whether the action raises UserError."""
     try:
         action()
     except UserError:
@@ -53,7 +53,7 @@ def refuses(action: Callable[[], object]) -> bool:
 
 
 def image(data: bytes, folder: Path) -> None:
-    """Look at a picture, read it, and write it in each format with all that goes with it."""
+    """Probe and read an image, and write it with its metadata in each format."""
     kind, content = data[:1] or b"\0", data[1:]
     path = folder / "in" / f"a{_FORMATS[kind[0] % 5]}"
     path.parent.mkdir(exist_ok=True)
@@ -74,7 +74,7 @@ def image(data: bytes, folder: Path) -> None:
 
 
 def pairing(data: bytes, folder: Path) -> None:
-    """Pair files and plan what to restore: patterns, a glob, a list, then names and links."""
+    """Pair files and plan a restoration with arbitrary patterns, globs, lists, names and links."""
     lines = data.decode("utf-8", "surrogateescape").split("\n")
     first, second, glob, listed, *names = (lines + [""] * 4)[:24]
     root = folder / "set"
@@ -118,7 +118,7 @@ def pairing(data: bytes, folder: Path) -> None:
 
 
 def config(data: bytes, folder: Path) -> None:
-    """Compose overrides, one a line, and build the network and what trains it."""
+    """Compose overrides, one per line, and build the network and the training module."""
     overrides = [o for o in data.decode("utf-8", "replace").split("\n") if o]
     register_resolvers()
     try:
@@ -136,12 +136,12 @@ def config(data: bytes, folder: Path) -> None:
 
 
 def _other(error: Exception) -> str:
-    """Return the words of an error that the command line prints as they are."""
+    """Return the message of an error that the command line prints unchanged."""
     return str(error).strip() if isinstance(error, HydraException | OmegaConfBaseException) else ""
 
 
 def weights_file(data: bytes, folder: Path) -> None:
-    """Read weights of each kind; of an archive also with its pickle changed alone."""
+    """Read weights of each format, also archives in which only the pickle is mutated."""
     kind, content = data[:1] or b"\0", data[1:]
     suffix = weights.io.SUFFIXES[kind[0] % 3]
     if kind[0] & 4 and suffix != ".safetensors":
@@ -157,14 +157,14 @@ def weights_file(data: bytes, folder: Path) -> None:
 
 
 def onnx(data: bytes, folder: Path) -> None:
-    """Start an exported network."""
+    """Load an exported network."""
     path = folder / "w.onnx"
     path.write_bytes(data)
     OnnxNetwork(path)
 
 
 def mat(data: bytes, folder: Path) -> None:
-    """Read arrays of MATLAB files, as SIDD's and DND's, which are HDF5."""
+    """Read arrays from the MATLAB files of SIDD and the HDF5 files of DND."""
     kind, content = data[:1] or b"\0", data[1:]
     if kind[0] % 3 == 0:
         (folder / "blocks.mat").write_bytes(content)
@@ -183,7 +183,7 @@ def mat(data: bytes, folder: Path) -> None:
 
 
 def store(data: bytes, folder: Path) -> None:
-    """Read a prepared store: an index, or an image of it."""
+    """Read a prepared store with an arbitrary index or image."""
     kind, content = data[:1] or b"\0", data[1:]
     index, pixels = seeds.store_files()
     index, pixels = (index, content) if kind[0] % 2 else (content, pixels)
@@ -218,7 +218,7 @@ def _mat_seeds() -> list[bytes]:
 
 def _onnx_seeds() -> list[bytes]:
     found = list(seeds.onnx_files())
-    OnnxNetwork(found[0])  # at its first use OpenVINO starts a process, of its own accord
+    OnnxNetwork(found[0])  # OpenVINO starts a process on first use
     return found
 
 

@@ -1,4 +1,4 @@
-"""Shared fixtures: golden data, real photographs, the command line as a user runs it."""
+"""Shared fixtures: golden data, photographs and the command line."""
 
 import hashlib
 import importlib
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # the tests run side by side; before torch is imported
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run in parallel; set before importing torch
 
 import absl.logging
 import numpy as np
@@ -33,7 +33,7 @@ from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
 from tests.warm import warm_python
 
-# OpenVINO brings absl, whose handler closes its stream, here pytest's, when Hydra sets up logging.
+# OpenVINO imports absl, whose log handler would close pytest's stream when Hydra sets up logging.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 DATA = Path(__file__).parent / "fixtures"
@@ -42,7 +42,7 @@ PHOTOS = Path(skimage.__file__).parent / "data"
 
 @dataclass(frozen=True)
 class Golden:
-    """Measured on the reference implementation: see tests/fixtures/README.md."""
+    """Outputs of the reference implementation (see tests/fixtures/README.md)."""
 
     arrays: dict[str, NDArray]
 
@@ -77,10 +77,10 @@ def published_shapes() -> dict[str, dict]:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], bytes]], bytes]:
-    """Return a file's content, made by the first worker of pytest-xdist that asks for it."""
+    """Return the content of a file, which the first pytest-xdist worker to request it creates."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all workers
+        folder = folder.parent  # shared by all workers
 
     def get(name: str, make: Callable[[], bytes]) -> bytes:
         path = folder / f"shared-{name}"
@@ -94,7 +94,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[
 
 @pytest.fixture(scope="session")
 def convert_once(shared: Callable[[str, Callable[[], bytes]], bytes]) -> Iterator[None]:
-    """Convert each network to ONNX once: tracing the smallest takes half a minute."""
+    """Cache the ONNX conversion of each network, which takes at least 30 seconds."""
     module = importlib.import_module("mprnet_lit.export.to_onnx")
     convert = module._convert
 
@@ -110,7 +110,7 @@ def convert_once(shared: Callable[[str, Callable[[], bytes]], bytes]) -> Iterato
 
 
 def least_network() -> MPRNet:
-    """Return the smallest network, always with the same weights; its output is near its input."""
+    """Return the smallest network with fixed weights and an output close to its input."""
     torch.manual_seed(0)
     model = MPRNet(8, 4, 4, 1)
     tail = model.tail.weight.detach() / 100
@@ -122,14 +122,14 @@ def least_network() -> MPRNet:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command printed and left behind."""
+    """Output and folder of a command."""
 
     output: str
     errors: str
     folder: Path
 
     def file(self, pattern: str) -> Path:
-        """The one file of the command's run folders that matches."""
+        """Return the only file of the run folders that matches the pattern."""
         found = sorted(self.folder.glob(f"runs/**/{pattern}"))
         assert len(found) == 1, f"{pattern}: {found}\n{self.output}\n{self.errors}"
         return found[0]
@@ -138,11 +138,11 @@ class Outcome:
         return json.loads(self.file(pattern).read_text())
 
 
-# The least that trains for real: small patches of the embedded photographs.
+# Minimal settings of a training: small patches of the embedded photographs.
 QUICK = (
     "model=tiny",
     "trainer.accelerator=cpu",
-    "trainer.precision=32-true",  # on every machine alike
+    "trainer.precision=32-true",  # the same on every machine
     "data.patch_size=32",
     "data.batch_size=2",
     "data.crops_per_image=2",
@@ -156,10 +156,10 @@ Cli = Callable[..., Outcome]
 
 
 def quick(arguments: Sequence[str]) -> list[str]:
-    """Prepend the quick settings that the mode has; the arguments override them."""
+    """Prepend the quick settings of the mode, which the arguments override."""
     try:
         keys = mode_keys(chosen_mode(translate(arguments)))
-    except UserError:  # the command itself is refused
+    except UserError:  # the command will fail with this error
         keys = mode_keys("train")
     return [*(s for s in QUICK if s.partition("=")[0] in keys), *arguments]
 
@@ -170,10 +170,10 @@ def start_cli(
     """Start ``python -m mprnet_lit`` with the quick settings in ``folder``.
 
     Args:
-        folder: Working directory of the command.
-        arguments: Arguments of the command, after the quick settings.
-        warm: Whether to fork the test process instead of starting a new interpreter.
-        popen: Further options of ``Popen``.
+        folder: working directory of the command.
+        arguments: arguments of the command, after the quick settings.
+        warm: whether to fork the test process instead of starting a new interpreter.
+        popen: further options of ``Popen``.
     """
     with warm_python(warm):
         return subprocess.Popen(
@@ -188,9 +188,9 @@ def start_cli(
 
 
 class Forked:
-    """The command in a process forked from the tests' own, which saves the seconds of its imports.
+    """Command in a fork of the test process, which saves the time of the imports.
 
-    For what is to be killed or to receive a signal; it has the methods of Popen that tests need.
+    The class is for commands that tests kill or signal. It has a subset of the methods of Popen.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class Forked:
         self._process.kill()
 
     def printed(self) -> tuple[str, str]:
-        """Return what came to standard output and to standard error so far."""
+        """Return the standard output and standard error so far."""
         read = []
         for file in self._printed:
             size = os.fstat(file.fileno()).st_size
@@ -240,7 +240,7 @@ class Forked:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Cli:
-    """Run the command in a process of its own, in the test's folder."""
+    """Run the command in a separate process, in the folder of the test."""
 
     def run(*arguments: str, status: int = 0, **options: Any) -> Outcome:
         process = start_cli(tmp_path, *arguments, **options)
@@ -255,7 +255,7 @@ _get_mode = Hydra.get_mode
 
 
 def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
-    """Compose the configuration for `hydra.mode`, which takes a while, only where it can be set."""
+    """Return ``hydra.mode``; skip the slow composition if no override can set it."""
     if any(override.lstrip("+").startswith(("hydra", "sweep")) for override in overrides):
         return _get_mode(hydra, config_name, overrides)
     return None
@@ -263,7 +263,7 @@ def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
-    """Run the same command inside the test's process, which saves the seconds of its imports."""
+    """Run the command in the test process, which saves the time of the imports."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(Hydra, "get_mode", _mode)
@@ -284,7 +284,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
 
 def start_chromium(folder: Path, log: str, **preferences: str) -> Any:
-    """Start Chromium without a window; it keeps one of its logs."""
+    """Start headless Chromium and record the given kind of log."""
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or chromedriver is None:
         pytest.skip("needs Debian's packages chromium and chromium-driver")
@@ -311,7 +311,7 @@ def start_chromium(folder: Path, log: str, **preferences: str) -> Any:
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory):
-    """A browser that keeps what its console says."""
+    """Browser that records its console."""
     driver = start_chromium(tmp_path_factory.mktemp("chromium"), "browser")
     yield driver
     driver.quit()

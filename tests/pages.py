@@ -1,4 +1,4 @@
-"""What the documentation tells people to type, page by page, from top to bottom."""
+"""Commands and code of the documentation, page by page, from top to bottom."""
 
 import re
 import shlex
@@ -27,7 +27,7 @@ INLINE = re.compile(r"(?<!`)`([^`\n]+)`")
 
 @dataclass(frozen=True)
 class Step:
-    """A command line, a piece of Python, or a file to write."""
+    """Command line, Python code, or file to write."""
 
     kind: str
     text: str
@@ -35,7 +35,7 @@ class Step:
 
 
 def steps(page: str) -> list[Step]:
-    """Return a page's steps: those of its blocks, then the commands within its text."""
+    """Return the steps of a page: first the code blocks, then the inline commands."""
     text = (ROOT / page).read_text()
     if page.endswith(".yaml"):
         return [Step("sh", line) for line in re.findall(r"^# (python -m .+)$", text, re.M)]
@@ -55,22 +55,22 @@ def _block(file: str | None, kind: str, text: str) -> Iterator[Step]:
 
 
 def _lines(text: str) -> list[str]:
-    """Return the command lines of a block, each whole."""
+    """Return the command lines of a block, with continuation lines joined."""
     text = text.replace("\\\n", " ")
     whole = r"^[^\n]*<<'EOF'\n.*?^EOF$|^[^#\n][^\n]*$"
     return [match.group() for match in re.finditer(whole, text, re.M | re.S)]
 
 
 def words(line: str) -> list[str]:
-    """Split a command line as the shell does."""
+    """Split a command line like the shell."""
     return shlex.split(line, comments=True)
 
 
 @cache
 def new_steps() -> dict[str, tuple[Step, ...]]:
-    """Return each page's steps without those that an earlier page has.
+    """Return the steps of each page that are not on an earlier page.
 
-    A store is prepared again: what follows on that page needs it.
+    ``mode=prepare`` is always repeated, because the following steps of a page need the store.
     """
     seen: set[tuple[str, ...]] = set()
     found: dict[str, tuple[Step, ...]] = {}

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: their plain network is MPRNet too."""
+"""Baseline of the benchmarks compared with the golden data of MPRNet."""
 
 import pytest
 import torch

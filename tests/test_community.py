@@ -1,4 +1,4 @@
-"""Files for the community: workflows, citation metadata, model cards."""
+"""Community files: workflows, citation metadata, model cards."""
 
 import json
 import re

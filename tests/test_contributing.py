@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md, followed to the letter: a fourth task in one configuration, one degradation."""
+"""Instructions of CONTRIBUTING.md for a new task: one configuration and one degradation."""
 
 import re
 from pathlib import Path
@@ -23,14 +23,14 @@ def test_a_newcomer_adds_low_light(shell, cli, tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    # As the page says, with less of everything.
+    # The command of the page, with a smaller training.
     (training,) = re.findall(r"python -m mprnet_lit (--config-dir.+)", PAGE)
     trained = shell(
         *training.split(), "trainer.max_steps=2", "trainer.check_val_every_n_epoch=1",
         "data.batch_size=2", "data.patch_size=32", "data.val_crop_size=64",
     )  # fmt: skip
     assert "Training MPRNet to low_light" in trained.output
-    assert trained.json("summary.json")["psnr_degraded"] < 20  # it was dark
+    assert trained.json("summary.json")["psnr_degraded"] < 20  # the degraded image is dark
     config = yaml.safe_load(trained.file("summary.json").with_name("config.yaml").read_text())
     assert config["task"]["degradation"]["_target_"] == "low_light.LowLight"
     assert config["data"]["degradation"] == config["task"]["degradation"]

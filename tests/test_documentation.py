@@ -1,9 +1,8 @@
-"""The documentation, followed from top to bottom: its commands and its Python run.
+"""Commands and Python code of the documentation, run from top to bottom.
 
-With less of everything: a few small images, one step, one device. What starts several processes or
-a server, or exports for long, is run by other tests, named in ELSEWHERE; here its configuration is
-composed. Of make, pip and benchmarks, which take minutes or make environments, only what they name
-is looked for.
+The commands run with few small images, one step and one device. Commands in ELSEWHERE start several
+processes or a server, or export slowly: other tests run them, and these tests only compose their
+configuration. For make, pip and the benchmarks, the tests only check targets, extras and options.
 """
 
 import re
@@ -28,7 +27,7 @@ from tests.conftest import PHOTOS, least_network
 from tests.evaluation.test_test_sets import MAKERS, put
 from tests.pages import INLINE, PAGES, ROOT, Step, new_steps, words
 
-# What stands for something else, and what would take long.
+# Replacements for placeholders and for slow settings.
 SMALLER = (
     (r"^weights=FILE$", "weights=runs/denoise"),
     (r"^weights=runs/\w+/TIME/.*$", "weights=model_denoising.pth"),
@@ -54,7 +53,7 @@ LEAST = {
     "profile": ("profile.largest_batch=1", "profile.steps=1"),
 }  # fmt: skip
 PYTHONS = {"weights_only"}
-"""Arguments of functions, not keys."""
+"""Arguments of Python functions, which are not configuration keys."""
 ELSEWHERE = (
     ("trainer=torchrun", "tests/training/test_peers.py"),
     ("trainer=slurm", "tests/training/test_peers.py"),
@@ -70,7 +69,7 @@ ELSEWHERE = (
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
-    """A folder with everything that the pages speak of."""
+    """Folder with all files that the pages mention."""
     folder = tmp_path_factory.mktemp("workshop")
     coffee = Image.open(PHOTOS / "coffee.png").convert("RGB")
     crops = [coffee.crop((n, 100, n + 80, 164)) for n in (0, 100, 200, 300)]
@@ -117,20 +116,20 @@ def test_a_page_from_top_to_bottom(page, workshop, tmp_path, cli, convert_once, 
         "target": torch.zeros(2, 3, 24, 32, dtype=torch.uint8),
     }
     for step in new_steps()[page]:
-        print(step.text)  # pytest shows the last one where it fails
+        print(step.text)  # pytest shows the failing step last
         if any(sign in step.text for sign, _ in ELSEWHERE):
             read(step)
         elif step.kind == "file":
             Path(step.file).parent.mkdir(parents=True, exist_ok=True)
             Path(step.file).write_text(step.text)
         elif step.kind == "python":
-            exec(step.text, names)  # code of the page
+            exec(step.text, names)  # the code of the page
         else:
             run(words(step.text.partition("<<'EOF'")[0]), step.text, cli)
 
 
 def run(command: list[str], text: str, cli) -> None:
-    """Run a command line, or see that what it starts is there."""
+    """Run a command line, or check that its program or target exists."""
     match command:
         case ["python", "-m", "mprnet_lit", *arguments] | ["mprnet_lit", *arguments]:
             cli(*smaller(arguments))
@@ -162,14 +161,14 @@ def smaller(arguments: list[str]) -> list[str]:
     translated = translate(arguments)
     modes = [a.removeprefix("mode=") for a in translated if a.startswith("mode=")]
     mode = modes[0] if modes else "train"
-    if mode == "export":  # one network on all pages, which is converted once
+    if mode == "export":  # the same network on all pages, converted once
         arguments = [re.sub(r"^weights=.*", "weights=runs/least", a) for a in arguments]
     trials = ["sweep.trials=2"] if "sweep=optuna" in arguments else []
     return [*arguments, *trials, *LEAST.get(mode, ())]
 
 
 def read(step: Step) -> None:
-    """See that the configuration knows what a command says that another test runs."""
+    """Compose the configuration of a command that another test runs."""
     command = words(step.text) if step.kind == "sh" else []
     if "mprnet_lit" not in command or "low_light" in step.text:
         return

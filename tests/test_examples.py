@@ -23,7 +23,7 @@ def psnr(image, target):
 
 @pytest.fixture
 def example(tmp_path, monkeypatch, capsys):
-    """Run a script with its arguments in an empty directory; return what it printed."""
+    """Run a script with its arguments in an empty directory and return its output."""
     monkeypatch.chdir(tmp_path)
 
     def run(name, *arguments):
@@ -109,7 +109,7 @@ def test_readme_lists_every_example():
 
 
 def psnr_from_mse(output, *names):
-    """Return the last PSNR that the output gives for each name."""
+    """Return the last PSNR in the output for each name."""
     return [float(re.findall(rf"{name} ([\d.]+) dB", output)[-1]) for name in names]
 
 

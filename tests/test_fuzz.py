@@ -1,4 +1,4 @@
-"""Bad input of every kind, at random and by hand: refused with a sentence, or taken."""
+"""Random and handcrafted bad input: accepted or rejected with a one-sentence error."""
 
 import io
 import os
@@ -82,13 +82,13 @@ def test_results_stay_in_the_output(tmp_path):
 
 
 def test_links_that_lead_out_or_in_circles(tmp_path):
-    """A link to a file is that file, as data sets are kept; each real folder is entered once."""
+    """Links to files are followed, as in many data sets. Each real folder is listed once."""
     secret = picture(tmp_path / "elsewhere" / "secret.png")
     folder = tmp_path / "in"
     picture(folder / "a.png")
     (folder / "linked.png").symlink_to(secret)
     (folder / "folder").symlink_to(secret.parent)
-    for name in ("x", "y"):  # two make 2^40 ways to each file
+    for name in ("x", "y"):  # two links make 2^40 paths to each file
         (folder / name).symlink_to(folder)
     for source in (str(folder), f"{folder}/**/*.png"):
         jobs = find_jobs(source, str(tmp_path / "out"))
@@ -143,12 +143,12 @@ def test_pipes_are_not_waited_for(tmp_path):
             read(tmp_path / name)
 
 
-# Absurd sizes
+# Excessive sizes
 
 
 def test_files_of_absurd_size_are_not_read(tmp_path):
     with picture(tmp_path / "a.png").open("ab") as file:
-        file.truncate(2**40)  # a hole, which takes no room
+        file.truncate(2**40)  # a sparse file
     with pytest.raises(UserError, match=r"a\.png has over 4\.4 GB"):
         probe_image(tmp_path / "a.png")
 
@@ -186,7 +186,7 @@ def test_a_jpeg_of_thousands_of_scans(tmp_path):
     Image.new("RGB", (64, 64)).save(file, "JPEG", progressive=True)
     content = file.getvalue()
     last = content.rindex(b"\xff\xda")
-    comment = b"\xff\xfe\x00\x04\xff\xd9"  # looks like the end of the picture, and is not
+    comment = b"\xff\xfe\x00\x04\xff\xd9"  # looks like the end of the image
     for times, good, between in ((10, True, b""), (200, False, b""), (200, False, comment)):
         scans = content[last:-2] * times
         (tmp_path / "a.jpg").write_bytes(content[:-2] + between + scans + b"\xff\xd9")
@@ -199,7 +199,7 @@ def test_a_jpeg_of_thousands_of_scans(tmp_path):
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK"])
 def test_uncompressed_tiffs_are_turned(tmp_path, mode):
-    """Found by fuzzing: Pillow's memory map of some of them has the sides exchanged."""
+    """Pillow's memory map swaps width and height of some TIFF files (found by fuzzing)."""
     exif = Image.Exif()
     exif[0x0112] = 6
     pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 4), dtype=np.uint8)
@@ -281,7 +281,7 @@ def test_an_export_can_not_name_another_file(tmp_path, monkeypatch):
 
 
 def test_traps_among_the_seeds_do_not_run(tmp_path, monkeypatch):
-    """They do when they are unpickled: it is the readers that keep them shut."""
+    """The readers do not unpickle the traps, but pickle.loads() does."""
     monkeypatch.chdir(tmp_path)
     for name, target in TARGETS.items():
         for seed in target.seeds() if name in ("weights", "mat", "store") else ():

@@ -1,4 +1,4 @@
-"""The layers of the package: each folder imports only from lower layers."""
+"""Layers of the package: each folder imports only from lower layers."""
 
 import ast
 from pathlib import Path
@@ -17,7 +17,7 @@ LAYERS = (
 )
 LEVEL = {folder: level for level, layer in enumerate(LAYERS) for folder in layer}
 WITHOUT_HYDRA = {"models", "images", "video", "data", "metrics", "weights", "inference"}
-# MPRNet.from_pretrained imports the reader of weights when it is called.
+# MPRNet.from_pretrained imports the weights reader when called.
 DEFERRED = {("models/mprnet.py", "mprnet_lit.weights.io")}
 
 

@@ -1,4 +1,4 @@
-"""The notebooks run from their first cell to their last."""
+"""Execution of all cells of the notebooks."""
 
 import os
 import re
@@ -22,9 +22,9 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def execute(name, folder, monkeypatch, upto=None):
-    """Run a notebook in a folder far from the checkout, with this Python.
+    """Run a notebook in a folder outside the checkout, up to the first cell that contains ``upto``.
 
-    Returns its text, and how many images it shows. It ends with the first cell that has ``upto``.
+    Returns the text output and the number of images.
     """
     assert not list(folder.rglob("*.ckpt")), "as in a fresh folder"
     monkeypatch.setenv("IPYTHONDIR", str(folder / ".ipython"))
@@ -33,7 +33,7 @@ def execute(name, folder, monkeypatch, upto=None):
         last = next(k for k, cell in enumerate(notebook.cells) if upto in cell.source)
         notebook.cells = notebook.cells[: last + 1]
     manager = AsyncKernelManager()
-    manager._kernel_spec = KernelSpec(  # installed nowhere, and surely of this environment
+    manager._kernel_spec = KernelSpec(  # a kernel of this environment, not an installed one
         argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         language="python",
     )
@@ -49,7 +49,7 @@ def execute(name, folder, monkeypatch, upto=None):
 
 def test_restoring_a_photo(tmp_path, monkeypatch):
     model = MPRNet.from_size("tiny")
-    model.start_from_identity()  # gives its input back, so that what must come out is known
+    model.start_from_identity()  # returns its input, so that the result is known
     weights.save(model, tmp_path / "w.safetensors", Info("denoise", 64))
     monkeypatch.setenv("MPRNET_LIT_WEIGHTS", str(tmp_path / "w.safetensors"))
     text, images = execute("restore_a_photo.ipynb", tmp_path, monkeypatch)

@@ -1,4 +1,4 @@
-"""Machines that lack what others have: shared memory, a folder that can be written."""
+"""Machines without shared memory or writable folders."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ OPTIONS = (*TINY, "trainer.max_steps=2", "logger=none")
 
 @pytest.fixture
 def machine(tmp_path):
-    """Run the command where some file systems are others."""
+    """Run the command with other mounted file systems."""
 
     def run(mounts, *arguments, status=0):
         script = f'{mounts} && cd {tmp_path} && exec "$@"'
@@ -48,7 +48,7 @@ def weights(folder):
 
 
 def test_training_where_little_can_be_written(machine, tmp_path):
-    """A read-only machine with 3 MB of shared memory, and then with none."""
+    """A read-only machine, first with 3 MB of shared memory and then without."""
     out = tmp_path / "out"
     out.mkdir()
     mounts = f"mount --bind {out} {out} && mount -t tmpfs -o size=3m none /dev/shm"

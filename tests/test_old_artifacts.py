@@ -1,4 +1,4 @@
-"""Artifacts of release 0.1 work with the current code: see tests/fixtures/release_0_1/README.md."""
+"""Compatibility with artifacts of release 0.1 (see tests/fixtures/release_0_1/README.md)."""
 
 import csv
 import gzip
@@ -27,12 +27,12 @@ TRAIN = (
     "data.batch_size=2", "data.crops_per_image=2", "trainer.max_epochs=2", "optimizer.lr=2e-3",
     "schedule.per_step=true", "callbacks.panels.count=1",
 )  # fmt: skip
-"""The command that wrote ``run`` and ``stopped``."""
+"""Command that wrote ``run`` and ``stopped``."""
 
 
 @pytest.fixture(autouse=True)
 def old(tmp_path, monkeypatch):
-    """A copy of the artifacts in the test's folder."""
+    """Copy of the artifacts in the folder of the test."""
     shutil.copytree(RELEASE, tmp_path, dirs_exist_ok=True)
     for packed in tmp_path.rglob("*.gz"):
         packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
@@ -63,7 +63,7 @@ def test_a_run_stopped_in_mid_epoch_ends_with_the_same_weights(cli, old):
     assert "changed:" not in outcome.output
     cli(*TRAIN, "hydra.run.dir=again", "logger=none")
 
-    # Another kind of CPU rounds otherwise; then training from the start shows it as well.
+    # Another CPU may round differently, which also changes a training from scratch.
     stored, resumed = state(old / "run"), state(old / "stopped")
     torch.testing.assert_close(resumed, stored, rtol=0, atol=1e-5)
     assert same(resumed, stored) == same(state(old / "again"), stored)

@@ -1,4 +1,4 @@
-"""The built wheel: reproducible, with its configuration, at home anywhere; its dependencies."""
+"""The wheel (reproducible, complete, runs from any folder) and its dependencies."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def build(source, output, epoch="1700000000"):
 
 def test_a_wheel_is_the_same_from_another_place_and_time_and_runs_from_any_folder(tmp_path):
     wheel = build(ROOT, tmp_path)
-    # A copy with other times, modes and owners' habits.
+    # A copy with other times, modes and surrounding files.
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         (tmp_path / "elsewhere").mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / "elsewhere")
@@ -50,7 +50,7 @@ def test_a_wheel_is_the_same_from_another_place_and_time_and_runs_from_any_folde
     for task in ("deblur", "denoise", "derain"):
         assert f"mprnet_lit/weights/shipped/{task}.safetensors" in names
 
-    # A user's own configuration comes from --config-dir.
+    # Custom configuration files are found through --config-dir.
     mine = tmp_path / "mine" / "experiment" / "gentle.yaml"
     mine.parent.mkdir(parents=True)
     mine.write_text("# @package _global_\noptimizer:\n  lr: 1.0e-5\n")
@@ -73,12 +73,12 @@ def test_every_dependency_is_bounded_and_its_lowest_version_is_the_one_that_is_t
         lower[name] = low
     pins = [p for p in (ROOT / "requirements/lowest.txt").read_text().splitlines() if p[0] != "#"]
     assert dict(pin.split("==") for pin in pins) == lower
-    if Path(sys.prefix).name.endswith("-lowest"):  # `make test-lowest` tests what it says
+    if Path(sys.prefix).name.endswith("-lowest"):  # `make test-lowest` uses the lowest versions
         assert {name: version(name).partition("+")[0] for name in lower} == lower
 
 
 def texts(*patterns):
-    """The files of the package and of its documents, by name."""
+    """Return the text of the files that match the patterns, by relative path."""
     paths = [path for pattern in patterns for path in ROOT.glob(pattern)]
     return {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
 
@@ -112,7 +112,7 @@ def test_the_install_hint_works_where_the_package_is(tmp_path, monkeypatch):
 
 
 def test_libraries_are_told_on_import_not_to_call_home():
-    # Watched for a minute behind a proxy: onnxruntime 1.32 calls without its variable, not with it.
+    # Checked with a proxy for a minute: onnxruntime 1.32 makes requests only without its variable.
     told = {
         "NO_ALBUMENTATIONS_UPDATE": "1",
         "ORT_DISABLE_TELEMETRY": "1",

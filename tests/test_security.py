@@ -1,4 +1,4 @@
-"""Each row of SECURITY.md about files names tests that are there."""
+"""References of SECURITY.md to existing tests in each row about files."""
 
 import ast
 import re

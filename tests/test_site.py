@@ -1,4 +1,4 @@
-"""The documentation site builds without a warning, and its reference has all of conf/."""
+"""Documentation site: builds without warnings, and its reference covers all of conf/."""
 
 import importlib.util
 import re
@@ -23,7 +23,7 @@ TYPES = {
     int | None: r"int \| null", int | str: r"int \| str", int | float: r"int \| float",
     int | float | None: r"int \| float \| null", int | str | None: r"int \| str \| null",
 }  # fmt: skip
-"""Type in the reference by annotation."""
+"""Mapping from annotations to types in the reference."""
 
 
 def test_the_site_builds_and_asks_no_other_server(tmp_path):
@@ -41,7 +41,7 @@ def test_the_site_builds_and_asks_no_other_server(tmp_path):
 
 @pytest.fixture(scope="module")
 def text():
-    """The configuration reference."""
+    """Configuration reference in Markdown."""
     spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
     hooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hooks)
@@ -67,7 +67,7 @@ def test_the_configuration_reference_has_every_file_and_key(text):
 
 
 def parsed(default):
-    """The value of a default in the reference, which shows text without quotes."""
+    """Parse a default of the reference, which shows strings without quotes."""
     try:
         return yaml.safe_load(default)
     except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""Every public function called wrongly: a sentence about the argument, never an obscure error."""
+"""Wrong calls of every public function: the error must name the invalid argument."""
 
 import importlib
 import inspect
@@ -33,7 +33,7 @@ STEPS = {"epochs": 3, "steps_per_epoch": 2}
 
 
 def images(call):
-    """Calls of a degradation with images and generators that are none."""
+    """Return calls of a degradation with invalid images and generators."""
     return [
         lambda: call(IMAGE[..., 0], RNG),
         lambda: call(IMAGE[:0], RNG),
@@ -44,7 +44,7 @@ def images(call):
 
 
 def pairs(call):
-    """Calls of a comparison with images that differ in shape, or are none."""
+    """Return calls of a comparison with different shapes or invalid images."""
     return [
         lambda: call(X, SMALL),
         lambda: call(X.numpy(), X.numpy()),
@@ -230,16 +230,16 @@ CALLS = {
     "Summary": [lambda: tracking.Summary(None)],
 }  # fmt: skip
 NOTHING_TO_GIVE = {
-    *("Degradation", "Source", "PerImageMetric", "Protocol"),  # are derived from
-    *("Sample", "Weights", "UserError", "RefusedError", "Monitor", "Progress"),  # take anything
-    *("LocalChannelAttention", "TileCounts"),  # made by with_tlc, and by the evaluation
-    "PerceptualScores",  # without torchvision: tests/metrics/test_protocols.py
-    "install_hint",  # with extras that exist: tests/test_package.py
+    *("Degradation", "Source", "PerImageMetric", "Protocol"),  # base classes
+    *("Sample", "Weights", "UserError", "RefusedError", "Monitor", "Progress"),  # accept anything
+    *("LocalChannelAttention", "TileCounts"),  # created by with_tlc and by the evaluation
+    "PerceptualScores",  # tested in tests/metrics/test_protocols.py
+    "install_hint",  # tested in tests/test_package.py
 }
 
 
 def documented():
-    """The classes and functions that docs/reference/api.md and the packages' ``__all__`` name."""
+    """Return the names of classes and functions in docs/reference/api.md and in ``__all__``."""
     names = set()
     page = (ROOT / "docs" / "reference" / "api.md").read_text()
     for target in re.findall(r"^::: (\S+)$", page, re.MULTILINE):

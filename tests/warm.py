@@ -1,4 +1,4 @@
-"""Python processes that are forks of the test process, which saves the seconds of their imports.
+"""Python processes forked from the test process, which saves the time of their imports.
 
 Within :func:`warm_python`, subprocess, loky and multiprocessing fork the test process instead of
 starting ``python -m MODULE``. The fork runs the module with the pipes, environment, directory,
@@ -32,7 +32,7 @@ _on = False
 
 @contextmanager
 def warm_python(on: bool = True) -> Iterator[None]:
-    """Fork this process instead of starting Python; ``on=False`` starts new interpreters."""
+    """Fork this process instead of starting Python, unless ``on`` is false."""
     global _on
     before, _on = _on, on and sys.platform == "linux"
     try:
@@ -105,7 +105,7 @@ def _become(
 
 
 def _take_descriptors(standard: tuple[int, int, int], keep: set[int]) -> None:
-    """Connect the standard streams; redirect all other descriptors, which objects still own."""
+    """Connect the standard streams and redirect all other descriptors, which objects still own."""
     for number, given in enumerate(standard):
         if given >= 0:
             os.dup2(given, number)

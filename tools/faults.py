@@ -1,9 +1,8 @@
 """Kill a training repeatedly with SIGKILL, resume it each time, and compare the final state.
 
-The same small training is run twice: once left alone, once killed at random moments, some of them
-while a checkpoint is being written. Weights, their average, optimizer and schedule must be equal in
-the end, bit for bit. Each life is the command line's own ``main`` in a process of its own, forked
-from one that has done the imports.
+The same small training runs twice: once uninterrupted and once killed at random times, some of them
+during a checkpoint write. The final weights, averaged weights, optimizer and schedule must be equal
+bit for bit. Each attempt runs ``main`` of the command line in a process forked after the imports.
 """
 
 import argparse
@@ -36,13 +35,13 @@ SMALL = (
     "schedule.per_step=true", "module.mixup_after_epoch=0", "module.mixup_alpha=1.2",
     "~callbacks.panels",
 )  # fmt: skip
-"""A network and images so small that it is the saving that takes the time."""
+"""Settings of a training so small that writing checkpoints takes most of the time."""
 MOST_SAVES = 4
-"""Number of steps of a process after which it is killed even before the chosen moment."""
+"""Number of checkpoint writes after which a process is killed before its random time."""
 
 
 def life(folder: Path, log: Path, arguments: Sequence[str]) -> Any:
-    """Start the command in a process of its own."""
+    """Start the command in a forked process."""
 
     def run() -> None:
         os.chdir(folder)
@@ -61,7 +60,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def parts(folder: Path) -> list[Path]:
-    """Return the checkpoints that are being written, or were at the last kill."""
+    """Return the incomplete checkpoints: those in progress or interrupted by a kill."""
     return list(folder.glob("runs/*/*/checkpoints/*.part"))
 
 
@@ -75,7 +74,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def differences(first: Any, second: Any, name: str = "") -> list[str]:
-    """Return the names of what differs between two trees of tensors and plain values."""
+    """Return the names of the entries that differ between two trees of tensors and plain values."""
     if isinstance(first, dict) and isinstance(second, dict):
         if first.keys() != second.keys():
             return [f"{name}: other keys"]
@@ -99,19 +98,19 @@ COMPARED = (
 def kill_once(
     folder: Path, log: Path, options: Sequence[str], draw: random.Random, span: float, aim: bool
 ) -> dict[str, Any] | None:
-    """Start or resume the training and kill it; ``None`` if it ended before that.
+    """Start or resume the training and kill it. Return ``None`` if it ended before the kill.
 
     Args:
-        folder: of the runs.
-        log: what it prints.
-        options: of the command.
-        draw: of the moment.
-        span: seconds of a life, at most.
-        aim: instead wait until one of the first four checkpoints of this life is being written.
+        folder: working directory of the command.
+        log: file for the output of the command.
+        options: arguments of the command.
+        draw: random generator for the time of the kill.
+        span: maximum seconds until the kill.
+        aim: whether to kill the process while it writes one of its first four checkpoints.
     """
     before = step_of(last_checkpoint(folder))
     for left in parts(folder):
-        left.unlink()  # so that the next one is seen; the training would write over it
+        left.unlink()  # to detect the next write; training would overwrite it
     process = life(folder, log, [*options, "resume=auto"])
     started = time.monotonic()
     moment, wanted = started + draw.uniform(0, span), draw.randint(1, 4)
@@ -123,7 +122,7 @@ def kill_once(
             break
         time.sleep(0.002)
     if aim:
-        time.sleep(draw.uniform(0, 0.02))  # at its first byte, its last, or while it is synced
+        time.sleep(draw.uniform(0, 0.02))  # at any point of the write or sync
     process.kill()
     lived = time.monotonic() - started
     process.join()
@@ -135,14 +134,14 @@ def kill_once(
         "while_saving": bool(parts(folder)),
         "seconds": round(lived, 2),
         "step_before": before,
-        "step_after": step_of(last),  # which reads it: it is whole
+        "step_after": step_of(last),  # reads the checkpoint, which must be complete
     }
 
 
 def kill_and_compare(
     folder: Path, kills: int, aimed: int, epochs: int, span: float, seed: int
 ) -> dict[str, Any]:
-    """Run the training alone, then killed; returns what happened and what differs."""
+    """Run the training with and without kills, and return the events and the differences."""
     draw = random.Random(seed)
     options = (f"trainer.max_epochs={epochs}",)
     for name in ("whole", "killed", "images"):

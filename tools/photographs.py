@@ -1,9 +1,9 @@
-"""Photographs to train the shipped weights on, and others, held out, to measure them on.
+"""Prepare the photographs on which the shipped weights are trained and evaluated.
 
     python -m tools.photographs build/photographs
 
-They come from two packages of Debian, fetched with apt-get and unpacked, never installed, and from
-scikit-image's wheel. docs/weights.md names the authors and licenses.
+The photographs are from the scikit-image wheel and from two Debian packages, which are downloaded
+with apt-get and unpacked without installation. docs/weights.md lists the authors and licenses.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from PIL import Image
 from mprnet_lit.data.sources import Photos
 
 PACKAGES = ("lomiri-wallpapers-16.04", "mate-backgrounds")
-# Never trained on, in any size.
+# Not used in training at any size.
 HELD_OUT = ("picosdeeuropa_by_Aitzol_Berasategi", "friends_by_Aitzol_Berasategi", "Dune", "Garden")
 TRAINING = (
     "Bridge_by_Sander_Klootwijk",
@@ -40,7 +40,7 @@ TRAINING = (
 
 
 def fetch(folder: Path) -> dict[str, Path]:
-    """Fetch the packages and unpack them into a folder; their JPEG photographs by name."""
+    """Download and unpack the packages, and return the paths of their JPEG photographs by name."""
     folder.mkdir(parents=True, exist_ok=True)
     for package in PACKAGES:
         if not list(folder.glob(f"{package}_*.deb")):
@@ -51,7 +51,7 @@ def fetch(folder: Path) -> dict[str, Path]:
 
 
 def reduce(path: Path, longest: int) -> Image.Image:
-    """A photograph at least halved, so that its JPEG blocks are gone, to ``longest`` pixels."""
+    """Downscale a photograph to ``longest`` pixels, by at least 2 to remove JPEG artifacts."""
     photo = Image.open(path).convert("RGB")
     scale = min(0.5, longest / max(photo.size))
     width, height = (round(side * scale) for side in photo.size)
@@ -59,7 +59,7 @@ def reduce(path: Path, longest: int) -> Image.Image:
 
 
 def prepare(folder: Path) -> None:
-    """Write ``train`` and ``held_out`` below a folder, as PNG."""
+    """Write the PNG files of ``train`` and ``held_out`` in a folder."""
     photographs = fetch(folder / "packages")
     embedded = Path(skimage.__file__).parent / "data"
     train, held_out = folder / "train", folder / "held_out"

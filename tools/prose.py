@@ -1,4 +1,4 @@
-"""Lint of the prose: wordings and spellings that CONTRIBUTING.md rules out.
+"""Lint for wordings and spellings that CONTRIBUTING.md rules out.
 
 ``python -m tools.prose`` checks every tracked text file and exits with 1 if it finds one.
 """
@@ -19,7 +19,7 @@ EXCEPTIONS = {
 EXCLUDED = ("tests/fixtures/", "tools/prose.py", "docs/performance", "docs/quality.json")
 
 PATTERNS = {
-    # wording: what to write instead
+    # wording: replacement
     r"\b(go(es)?|going|went|gone) on (with|from)\b": "continue, resume",
     r"\bgo(es)? on without\b": "continue without",
     r"\b(leave|leaves|left|leaving) out\b": "skip, omit",
@@ -56,7 +56,7 @@ PATTERNS = {
     r"\bdefence\b|\boffence\b": "-se",
     r"\bwhilst\b|\bamongst\b": "while, among",
 }  # fmt: skip
-"""Regular expression of a wording, and the usual term."""
+"""Mapping from the regular expression of a wording to its replacement."""
 
 
 def check(path: Path, name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Put a training's last weights into the package.
+"""Add the final weights of a training to the package.
 
 python -m tools.ship runs/denoise/TIME/checkpoints/last.ckpt
 """

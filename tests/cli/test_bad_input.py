@@ -1,4 +1,4 @@
-"""Bad input to the command line: one sentence, exit status 1, nothing half-written."""
+"""Bad input to the command line: a one-sentence error, exit status 1, no partial files."""
 
 import resource
 import shutil
@@ -11,7 +11,7 @@ from tests.conftest import PHOTOS
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Three good pairs in ``in`` and ``gt``."""
+    """Three valid pairs in ``in`` and ``gt``."""
     photo = Image.open(PHOTOS / "chelsea.png").convert("RGB")
     for side in ("in", "gt"):
         (tmp_path / side).mkdir()
@@ -24,7 +24,7 @@ PAIRED = ("data=paired", "data.train.degraded=in", "data.train.target=gt", "trai
 
 
 def complaint(outcome):
-    """The error message: all that the command printed on standard error."""
+    """Return the error message, which must be the entire standard error of the command."""
     assert "Traceback" not in outcome.output + outcome.errors
     lines = [line for line in outcome.errors.splitlines() if line.startswith("Error: ")]
     assert len(lines) == 1, outcome.errors
@@ -70,7 +70,7 @@ def test_skipping_bad_pairs_trains_on_the_rest_and_lists_them(cli, pairs):
 
 
 def test_a_file_that_breaks_after_the_check_is_named(cli, pairs):
-    """Damage that only decoding shows: the checksums of a PNG are right, its data are not."""
+    """The PNG has valid checksums and damaged data, so that only decoding fails."""
     import struct
     import zlib
 
@@ -162,7 +162,7 @@ def test_weights_that_run_code_are_refused(cli, tmp_path):
 
 
 def test_disk_full_on_a_checkpoint(shell):
-    """A limit on the size of files stands for a full disk: the same failing write."""
+    """A limit on the file size simulates a full disk, because the write fails alike."""
     first = shell("trainer.max_epochs=1")
     last = first.file("last.ckpt")
     before = last.read_bytes()

@@ -1,4 +1,4 @@
-"""What people type: words for modes, files and lists of them, flags anywhere, mistakes, help."""
+"""Parsing of the command line: modes, files, lists, flags, errors and help."""
 
 import re
 
@@ -84,7 +84,7 @@ def folder(tmp_path, monkeypatch):
 def test_what_is_typed_becomes_overrides_and_then_stays(folder, typed, expected):
     translated = translate(typed.split())
     assert " ".join(translated) == expected.replace("HOME", str(folder))
-    further = [*translated, 'hydra.run.dir="a b"']  # as Lightning starts its further processes
+    further = [*translated, 'hydra.run.dir="a b"']  # as Lightning starts the other processes
     assert translate(further) == further
 
 

@@ -1,4 +1,4 @@
-"""mode=evaluate as a user runs it, on tiny test sets in the published layouts."""
+"""``mode=evaluate`` on tiny test sets in the published layouts."""
 
 import csv
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from mprnet_lit.models import MPRNet
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A checkpoint of a network that returns what it is given."""
+    """Checkpoint of a network that returns its input."""
     torch.manual_seed(0)
     model = MPRNet.from_size("tiny")
     model.start_from_identity()
@@ -122,7 +122,7 @@ def test_ones_own_pairs_of_16_bits(evaluate, tmp_path):
 
 @pytest.fixture
 def pairs(tmp_path):
-    """A pair of 48 x 64 pixels and one of 96 x 128."""
+    """Two pairs, of 48 x 64 and 96 x 128 pixels."""
     for number in range(2):
         for folder, image in zip(("noisy", "clean"), pair(number), strict=True):
             image = np.tile(image, (1 + number, 1 + number, 1))
@@ -156,7 +156,7 @@ def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(e
 
 
 def test_whole_images_take_nearly_all_memory_and_tiles_a_share(evaluate, pairs, monkeypatch):
-    # By the estimate, 96 x 128 pixels need 28 MB: over half of 40 MB, under nine tenths.
+    # The estimate for 96 x 128 pixels is 28 MB, between 50% and 90% of 40 MB.
     monkeypatch.setattr("mprnet_lit.cli.evaluate.free_bytes", lambda _: 40e6)
     monkeypatch.setattr("mprnet_lit.inference.tile_size.free_bytes", lambda _: 40e6)
     scores = evaluate("noisy", "clean").json("scores.json")
@@ -175,7 +175,7 @@ def test_dnd_writes_the_bundle(evaluate, tmp_path):
 
 
 def test_two_processes_give_the_table_of_one(evaluate, shell, weights, tmp_path):
-    numbers = range(3)  # one has to be repeated
+    numbers = range(3)  # one image is repeated
     put(tmp_path / "set", *((f"input/{n}.png", f"target/{n}.png") for n in numbers))
     common = ["benchmark=realblur_j", f"benchmark.root={tmp_path / 'set'}"]
     one = evaluate(*common, "paths.runs=runs/one").file("one/**/scores.csv").read_text()

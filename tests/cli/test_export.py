@@ -1,4 +1,4 @@
-"""``mode=export``, and exported files in place of weights."""
+"""``mode=export``, and inference with exported files."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Mandatory values: a command that leaves one out says which, and does nothing."""
+"""Mandatory values: a command without one fails with an error that names its key."""
 
 import pytest
 import yaml
@@ -6,11 +6,11 @@ from tests.cli.test_bad_input import complaint
 
 from mprnet_lit.config.groups import CONFIG_DIR, option_keys, package
 
-VALUES = {"weights": "denoise"}  # read before the data
+VALUES = {"weights": "denoise"}  # loaded before the data
 
 
 def mandatory(path):
-    """The keys that an option's file says must be set, and that no recipe sets."""
+    """Return the mandatory keys of an option's file that no recipe sets."""
     text, prefix = path.read_text(), package(path)
 
     def values(node, above):

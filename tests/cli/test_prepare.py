@@ -1,4 +1,4 @@
-"""``mode=prepare`` and ``data=prepared``: the same patches, without decoding."""
+"""``mode=prepare`` and ``data=prepared``: identical patches without decoding."""
 
 import json
 import os
@@ -24,7 +24,7 @@ PREPARE = ("mode=prepare", *PAIRED, "output=store")
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Five pairs of photographs; one is of 16 bits."""
+    """Five pairs of photographs, one of them with 16 bits."""
     photo = np.asarray(Image.open(PHOTOS / "coffee.png").convert("RGB"))
     for k in range(5):
         part = photo[60 * k : 60 * k + 80, 50 * k : 50 * k + 100]
@@ -87,7 +87,7 @@ def test_a_killed_preparation_goes_on(cli, pairs, monkeypatch):
             if notes.read_text().count("\n") == 6:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        # In the forked process alone.
+        # This patch affects only the forked process.
         monkeypatch.setattr("mprnet_lit.cli.prepare.append_progress", noted)
 
     notes = pairs / "store" / "progress.jsonl"
@@ -98,7 +98,7 @@ def test_a_killed_preparation_goes_on(cli, pairs, monkeypatch):
     assert "store is incomplete" in complaint(
         cli("data=prepared", "data.train.folder=store", status=1)
     )
-    notes.write_text(notes.read_text() + '{"file": "train/half')  # as a kill may leave it
+    notes.write_text(notes.read_text() + '{"file": "train/half')  # as after a kill during a write
     stored = {p: p.stat().st_mtime_ns for p in pairs.glob("store/*/*.npy")}
     outcome = cli(*PREPARE)
     assert "6 of 10 images done before" in outcome.output
@@ -226,7 +226,7 @@ def test_an_unreadable_image_and_a_full_disk_are_named(cli, pairs, monkeypatch):
     cut = pairs / "in" / "2.png"
     content = cut.read_bytes()
 
-    def break_it():  # after it was listed
+    def break_it():  # after the listing of the files
         cut.write_bytes(content[:-40])
 
     monkeypatch.setattr("mprnet_lit.cli.prepare._check_room", lambda *_: break_it(), raising=True)

@@ -1,4 +1,4 @@
-"""``mode=profile``: the largest batch, found without running out of memory."""
+"""``mode=profile``: search for the largest batch without running out of memory."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_the_search_ends_within_an_eighth_of_what_fits(fixed, each, limit, large
     assert [t.batch for t in found] == sorted({t.batch for t in found} & set(fits))
     best, possible = max((t.batch for t in found), default=0), max(fits, default=0)
     assert possible - best <= best // 8
-    # After two batches the next one's memory is known: no more than one can be too much.
+    # After two batches, the search predicts the memory of the next one.
     assert sum(fixed + each * b > limit for b in attempts) <= 2
     assert len(set(attempts)) == len(attempts)
 

@@ -1,4 +1,4 @@
-"""``mode=report``: pages of a run and of a grid in a browser, damaged files, user errors."""
+"""``mode=report``: pages of a run and a grid in a browser, damaged files, user errors."""
 
 import json
 import re
@@ -21,7 +21,7 @@ TINY = ("model.width=8", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """A folder with one run and a grid of four jobs, two of which fail."""
+    """Folder with one run and a grid of four jobs, two of which fail."""
     folder = tmp_path_factory.mktemp("runs")
     grid = Forked(
         folder, "-m", *TINY, "data.patch_size=32,33", "optimizer.lr=1e-5,1e-3",
@@ -36,7 +36,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def runs(made, tmp_path):
-    """A copy that tests may damage."""
+    """Copy of the folder that tests may damage."""
     shutil.copytree(made, tmp_path / "runs")
     return tmp_path / "runs"
 
@@ -47,7 +47,7 @@ def embedded(path):
 
 @pytest.fixture
 def report(cli, driver, tmp_path):
-    """Write and open the page of a folder; its console must be empty at the end of the test."""
+    """Write and open the page of a folder. The browser console must be empty after the test."""
     opened = []
 
     def write(folder, *arguments):
@@ -90,7 +90,7 @@ def test_report_of_a_grid(report, driver, made):
     other = json.loads((made / "grid" / "0" / "summary.json").read_text())
     highest = max(best["psnr"], other["psnr"])
     assert f"{highest:.2f} dB" in at(driver, "#headline").text
-    # The table: best first, failed last with their errors
+    # The table lists the best runs first and the failed runs, with errors, last.
     assert column(driver, "PSNR")[0] == f"{highest:.2f}"
     assert column(driver, "PSNR")[2:] == ["\u2013", "\u2013"]
     failed = every(driver, "#trials .error")
@@ -132,7 +132,7 @@ def test_curves_follow_the_chosen_metric_axis_and_runs(report, driver, made):
     assert len(loss) == 2 and loss != before
     Select(at(driver, "#over")).select_by_visible_text("step")
     points = len(data["trials"][0]["curves"]["train/loss"][0])
-    assert points == 10  # one for each step
+    assert points == 10  # one point per step
     x, y = driver.execute_script(
         "const [t] = document.getElementById('plot').data; return [t.x, t.y]"
     )
@@ -147,7 +147,7 @@ def test_hover_shows_a_value_and_legend_hides_a_run(report, driver, made):
     toggles = every(driver, "#plot .legendtoggle")
     toggles[1].click()
     WebDriverWait(driver, 5).until(lambda _: len(paths(driver)) == 1)
-    box = at(driver, "#plot path.js-line").rect  # its right end is the last epoch
+    box = at(driver, "#plot path.js-line").rect  # its right end is at the last epoch
     point = ActionBuilder(driver)
     point.pointer_action.move_to_location(int(box["x"] + box["width"]), int(box["y"]))
     point.perform()
@@ -166,7 +166,7 @@ def test_picked_run_and_selected_range_mark_figures_and_table(report, driver, ma
     assert at(driver, "#trials tbody tr").get_attribute("class") == "on"
     at(driver, "#trials tbody tr button").click()
     assert lines(driver, "axes") == [1] * 4
-    # A box around the upper end of the PSNR's axis
+    # Select the upper end of the PSNR axis.
     plot = at(driver, "#axes .nsewdrag")
     driver.execute_script("arguments[0].scrollIntoView({ block: 'center' })", plot)
     right, top = plot.size["width"] // 2, -plot.size["height"] // 2
@@ -205,7 +205,7 @@ def test_damaged_files_are_noted_and_hostile_names_are_text(report, driver, runs
     one = runs / "one"
     (runs / "grid" / "0").rename(runs / "grid" / HOSTILE)
     (runs / "grid" / "2" / "error.txt").write_text(SCRIPT)
-    killed = runs / "grid" / "1"  # during a write
+    killed = runs / "grid" / "1"  # killed during a write
     (killed / "summary.json").unlink()
     for name in ("environment.json", "config.yaml"):
         (killed / name).write_text((killed / name).read_text()[:90] + "\n  - [")

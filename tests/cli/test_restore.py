@@ -1,4 +1,4 @@
-"""``mode=restore`` and ``mode=convert`` as a user runs them."""
+"""``mode=restore`` and ``mode=convert`` on the command line."""
 
 import shutil
 
@@ -26,7 +26,7 @@ def model():
 
 @pytest.fixture
 def folder(tmp_path, model):
-    """Weights, and photos of several kinds in folders."""
+    """Folder with weights and with photos of several kinds."""
     weights.save(model, tmp_path / "w.safetensors", Info("denoise", 64))
     cat = Image.open(PHOTOS / "chelsea.png").crop((100, 50, 175, 111))
     (tmp_path / "in" / "more").mkdir(parents=True)
@@ -132,7 +132,7 @@ def test_a_glob_16_bits_and_options(cli, folder, model):
 
 
 def test_a_name_of_255_bytes(cli, folder):
-    """The temporary name must not be longer than the name of the result."""
+    """The temporary file must not have a longer name than the result."""
     name = "é" * 125 + "a.png"
     assert len(name.encode()) == 255
     (folder / "in" / "more" / "cat.PNG").rename(folder / "in" / "more" / name)

@@ -1,4 +1,4 @@
-"""The record of results: its lines, several writers, damage; and which jobs collide."""
+"""Record of results: format, concurrent writers, damage, and colliding jobs."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ def result(folder, name, source="../in/a.png", recipe="recipe"):
 
 
 def test_nothing_is_read_of_files_that_were_not_touched(tmp_path, monkeypatch):
-    """So that 100,000 photos cost as many looks at their sizes and times."""
+    """Unchanged files are recognized by size and time, which is fast for 100,000 photos."""
     put(tmp_path / "in" / "a.png")
     put(tmp_path / "in" / "b" / "c.png")
     jobs = find_jobs(str(tmp_path / "in"), str(tmp_path / "out"))
@@ -45,7 +45,7 @@ def test_several_writers_and_a_reader_that_compacts(tmp_path, monkeypatch):
     made = [result(tmp_path, f"{n}.png") for n in range(8)]
 
     def write(number):
-        record = Record(tmp_path)  # now and then it compacts
+        record = Record(tmp_path)  # compacts the file occasionally
         for _ in range(20):
             record.append([made[number]])
             record = Record(tmp_path)
@@ -63,7 +63,7 @@ def test_a_damaged_record(tmp_path):
     put(tmp_path / RECORD, b"\n".join(lines))
     record = Record(tmp_path)
     assert record.find("a.png") is None
-    record.append([whole])  # after a line that is cut off
+    record.append([whole])  # after a truncated line
     assert Record(tmp_path).find("a.png") == whole
 
     kept = put(tmp_path / "kept")

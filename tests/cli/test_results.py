@@ -1,4 +1,4 @@
-"""A result is what the command asked for: when a photo is done, and what is never replaced."""
+"""Skipping of photos with a valid result, and protection of files that are not results."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def models():
 
 @pytest.fixture
 def folder(tmp_path, models):
-    """A photo in a folder, and two weights files."""
+    """Folder with a photo and two weights files."""
     for name, model in zip(("w", "other"), models, strict=True):
         weights.save(model, tmp_path / f"{name}.safetensors", Info("denoise", 64))
     photo(tmp_path / "in" / "cat.png")
@@ -58,7 +58,7 @@ def composed():
 
 @pytest.fixture
 def restore(folder, composed, monkeypatch, capfd):
-    """Run ``mode=restore`` as ``cli`` does, without composing the configuration each time."""
+    """Run ``mode=restore`` like ``cli``, but with a cached configuration."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -106,7 +106,7 @@ def test_done_is_the_same_photo_the_same_weights_and_the_same_options(restore, f
     result.unlink()
     assert np.array_equal(again(), changed)
 
-    for path in (folder / "in" / "cat.png", result):  # as copying a folder does
+    for path in (folder / "in" / "cat.png", result):  # as after copying the folder
         os.utime(path, (1, 1))
     assert DONE in restore(*RUN, "inference.device=cpu").output, "nor does the device matter"
     (folder / "w.safetensors").rename(folder / "moved.safetensors")
@@ -168,7 +168,7 @@ def test_what_lies_beside_a_result(restore, folder):
     message = complaint(restore(*both, "restore.report=true", status=1))
     assert "out/report.html is not a report of mprnet_lit" in message
     (folder / "out" / "report.html").unlink()
-    for _ in range(2):  # its own report is replaced
+    for _ in range(2):  # a report of this package is replaced
         assert DONE in restore(*both, "restore.report=true").output
         assert '"name": "cat.png"' in (folder / "out" / "report.html").read_text()
 
@@ -185,9 +185,9 @@ def test_results_inside_the_input_are_not_restored_again(restore, folder):
         assert "1 restored" in outcome
         found = [p.relative_to(folder / output) for p in (folder / output).rglob("*.png")]
         assert [path.as_posix() for path in found] == ["in/cat.png"]
-    # A folder of results that is named itself is restored, say with other weights.
+    # An input that is itself a folder of results is restored, for example with other weights.
     assert "1 restored" in restore(*run, "input=first", "output=second").output
-    photo(folder / "first" / "cat.png", left=0)  # no longer a result
+    photo(folder / "first" / "cat.png", left=0)  # the file is not a result anymore
     assert "2 restored" in restore(*run, "input=.", "output=third").output
 
 

@@ -1,4 +1,4 @@
-"""Credentials and home folders reach no file that a training, a conversion or a report writes."""
+"""Credentials and home folders are not written by training, conversion or reports."""
 
 import json
 
@@ -15,7 +15,7 @@ CANARY = "c4n4ryXYZ"
 
 
 def holding(folder, text):
-    """Return the files that hold a text; torch compresses nothing in its own."""
+    """Return the files that contain a text. Files of torch are not compressed."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return [str(path.relative_to(folder)) for path in files if text.encode() in path.read_bytes()]
 
@@ -96,6 +96,6 @@ def test_what_stays_an_interpolation(monkeypatch, numbers):
         "model": {"epochs": 7},
         "missing": "???",
     }
-    assert config.other == "text-x"  # as before
+    assert config.other == "text-x"  # unchanged
     assert training_settings(recorded(config, numbers=True))["seed"] == 5
     assert json.dumps(training_settings(recorded(config, numbers=True))).count("text") == 0

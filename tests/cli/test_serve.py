@@ -1,4 +1,4 @@
-"""``mode=serve``: the page, in a browser."""
+"""``mode=serve``: the page in a browser."""
 
 import os
 import re
@@ -84,20 +84,20 @@ def browser(folder):
     downloads = {"download.default_directory": str(folder / "downloads")}
     driver = start_chromium(folder / "chromium", "performance", **downloads)
     driver.get("about:blank")
-    driver.get_log("performance")  # what the browser's own first page asked for
+    driver.get_log("performance")  # discards requests of the start page of the browser
     yield driver
     driver.quit()
 
 
 def restore(page, url, path):
-    """Drop a photo on a fresh page, press the button, return the line that comes."""
+    """Open the page, upload a photo, press the button, and return the status line."""
     page.get(url)
     field = WebDriverWait(page, 20).until(
         lambda p: p.find_elements(By.CSS_SELECTOR, "#photo input[type=file]")
     )[0]
     field.send_keys(str(path))
     WebDriverWait(page, 20).until(lambda p: path.stem in p.find_element(By.ID, "photo").text)
-    time.sleep(1)  # the upload's end has no mark of its own
+    time.sleep(1)  # the page does not show the end of the upload
     page.find_element(By.ID, "restore").click()
     return WebDriverWait(page, 30).until(
         lambda p: re.search(r".*restored.*", p.find_element(By.ID, "line").text, re.I)
@@ -122,7 +122,7 @@ def test_a_photo_is_restored_and_downloaded_as_the_kind_that_it_was(server, brow
     log = str(browser.get_log("performance"))
     asked = re.findall(r'"url":"(\w+://[^/"]+)', log)
     assert asked and {u for u in asked if u.startswith("http")} == {server[1].rstrip("/")}
-    assert set(re.findall(r'"status":(\d+)', log)) <= {"200", "304"}  # the gate lets all through
+    assert set(re.findall(r'"status":(\d+)', log)) <= {"200", "304"}  # the filter accepts all
 
 
 def test_it_ends_on_sigterm_and_removes_what_it_held(server, folder):

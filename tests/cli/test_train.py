@@ -55,7 +55,7 @@ def test_two_devices_train_as_one_and_share_a_folder(shell, task):
     assert "on 2 x cpu" in two.output
     assert two.json("summary.json")["step"] == 4
     assert len(list(two.folder.glob("runs/two/*/*"))) == 1
-    if task == "denoise":  # exactly the same items on any device
+    if task == "denoise":  # the same items on any number of devices
         one = shell(f"task={task}", "trainer.max_steps=4", "paths.runs=runs/one", warm=True)
         first, second = (
             torch.load(next(one.folder.glob(f"runs/{k}/**/last.ckpt")), weights_only=True)
@@ -132,7 +132,7 @@ def wait_for(process, when):
 
 
 def start_and_stop(folder, stop, when, *arguments):
-    """Start the run, send ``stop`` once ``when`` holds, and return status and output."""
+    """Start the run, send the signal ``stop`` once ``when`` holds, and return status and output."""
     process = Forked(folder, *RESUMABLE, *arguments)
     wait_for(process, lambda: when(folder))
     process.send_signal(stop)
@@ -141,7 +141,7 @@ def start_and_stop(folder, stop, when, *arguments):
 
 
 def same(first, second):
-    """Check that weights, average, optimizer and schedule are equal, bit for bit."""
+    """Check that weights, averaged weights, optimizer and schedule are equal bit for bit."""
     for part in ("state_dict", "current_model_state"):
         assert first[part].keys() == second[part].keys()
         assert all(torch.equal(first[part][name], second[part][name]) for name in first[part])
@@ -167,7 +167,7 @@ def test_killed_after_an_epoch_and_resumed_is_bit_for_bit_the_same(tmp_path, uni
     )
     assert status == -signal.SIGKILL
     same(resumed(tmp_path), uninterrupted)
-    # Both processes have written metrics.
+    # The killed and the resumed process have both written metrics.
     assert len(list(tmp_path.glob("runs/**/metrics.csv"))) == 2
 
 
@@ -283,14 +283,14 @@ def test_the_papers_recipes_train_on_the_published_layouts(cli, tmp_path, task):
     )  # fmt: skip
     assert "2 training and 1 validation images" in outcome.output
     best = outcome.json("summary.json")
-    assert best["psnr_degraded"] > 40  # both images of a pair are the same photograph here
+    assert best["psnr_degraded"] > 40  # the images of each pair are identical here
 
 
 @pytest.mark.parametrize(
     "option",
     [
         "trainer.precision=bf16-mixed",
-        # It clips gradients.
+        # The quickstart clips gradients.
         "experiment=quickstart trainer.precision=bf16-mixed trainer.check_val_every_n_epoch=1",
         "module.gradient_checkpointing=true",
         "module.channels_last=false",
@@ -315,7 +315,7 @@ def test_weights_depend_on_the_seed(cli, tmp_path):
 
 
 def test_quickstart_learns(tmp_path):
-    """A tenth of the steps of `make demo` removes much of the noise of unseen photographs."""
+    """A tenth of the steps of ``make demo`` improves the PSNR of held-out photographs."""
     process = start_cli(
         tmp_path, "experiment=quickstart", "trainer.max_epochs=1", "data.patch_size=64",
         "data.batch_size=4", "data.crops_per_image=64", "data.val_crop_size=128",

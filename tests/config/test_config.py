@@ -1,4 +1,4 @@
-"""The configuration tree: every option composes, and means what the paper says."""
+"""Configuration tree: every option composes, and its values match the paper."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ OPTIONS = {
     for group, options in mode_options(mode).items()
     for option in options
 }
-"""A mode by option."""
+"""Mapping from options to the mode that has them."""
 
 LAUNCHERS = {
     f"launch={name}": f"hydra_plugins.hydra_{plugin}_launcher"
@@ -96,14 +96,14 @@ def test_paper_experiments(task, size, patch, epochs):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A machine on which torch finds a GPU."""
+    """Machine on which torch finds a GPU."""
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("cuda"))
 
 
 @pytest.fixture
 def cpu(monkeypatch):
-    """A machine on which torch finds no GPU."""
+    """Machine on which torch does not find a GPU."""
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
 
 

@@ -1,4 +1,4 @@
-"""Values of settings: each number of the configuration, with values that it can't have."""
+"""Validation of settings: every number of the configuration with invalid values."""
 
 import inspect
 import math
@@ -32,7 +32,7 @@ from mprnet_lit.utils.errors import UserError
 
 @pytest.fixture(scope="module")
 def configs():
-    """Configurations in which every option of every group comes once."""
+    """Configurations that together contain every option of every group."""
     register_resolvers()
     for launcher in ("joblib", "ray", "submitit"):
         pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher")
@@ -47,19 +47,19 @@ def configs():
 
 @pytest.fixture(scope="module")
 def found(configs):
-    """The settings that have a rule, by key."""
+    """Mapping from each key with a rule to its value and rule."""
     return {key: (value, rule) for config in configs for key, value, rule in settings(config)}
 
 
 def numbers(node, path=""):
-    """The keys of all numbers and flags; of a list its own; of references none."""
+    """Yield the keys of all numbers and flags, or of their lists, except references."""
     for name in list(node) if OmegaConf.is_dict(node) else range(len(node)):
         key = f"{path}.{name}".strip(".")
         if OmegaConf.is_missing(node, name):
             continue
         try:
             value = node[name]
-        except InterpolationResolutionError:  # the folder of a run, which there is not
+        except InterpolationResolutionError:  # the run folder, which is not set here
             continue
         if isinstance(value, int | float):
             yield path if OmegaConf.is_list(node) else key
@@ -77,16 +77,16 @@ def test_every_number_and_flag_of_the_configuration_has_a_rule(configs, found):
 
 
 def test_every_rule_is_of_a_setting_that_there_is(found):
-    """A misspelled key in the table would check nothing."""
+    """A misspelled key in the table would have no effect."""
     for section, rules in TABLE.items():
         try:
             taken = {"_partial_", *inspect.signature(hydra.utils.get_object(section)).parameters}
-        except Exception:  # a part of the configuration, or a pattern
+        except Exception:  # a section of the configuration, or a pattern
             taken = {key.rpartition(".")[2] for key in found}
         assert rules.keys() <= taken, section
 
 
-# What is right of the odd values, by the last part of the key. Nothing else may be accepted.
+# Keys (their last part) that accept each unusual value. All other keys must reject it.
 RIGHT = {
     -1: "devices max_epochs max_steps num_sanity_val_steps save_top_k n_jobs psnr ssim",
     0: "seed overlap limit_train_batches limit_val_batches max_epochs max_steps gradient_clip_val "
@@ -214,7 +214,7 @@ def build_data(config):
     return data.train_dataloader().dataset[ItemKey(0, 0)]
 
 
-# What makes use of a part of the configuration, short of training.
+# Functions that build a section of the configuration without training.
 BUILDERS = {
     "trainer": build_trainer,
     "callbacks": build_callbacks,
@@ -228,7 +228,7 @@ BUILDERS = {
 
 
 def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key():
-    """The values that are right by the table, of all that a training is made of."""
+    """Every value that the table accepts either builds or raises an error with the key."""
     register_resolvers()
     tried = {}
     for task in ("denoise", "deblur", "derain"):

@@ -1,4 +1,4 @@
-"""Crops: identical on both images and reproducible in any worker and epoch."""
+"""Crops: same position in both images, and reproducible in any worker and epoch."""
 
 import albumentations as A
 import cv2

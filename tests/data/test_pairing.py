@@ -70,7 +70,7 @@ def test_double_star_matches_any_text(tmp_path):
 
 
 def write_faulty_pairs(folder):
-    """Write one pair of each fault and one good pair."""
+    """Write one pair with each fault and one valid pair."""
     for side in ("in", "gt"):
         draw(folder / side / "good.png")
         draw(folder / side / "size.png", (16, 12) if side == "in" else (20, 12))

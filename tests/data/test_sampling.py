@@ -1,4 +1,4 @@
-"""Order of items: exact distribution, identical total batches on any world size, resumable."""
+"""Order of items: exact distribution, the same total batches for any world size, resuming."""
 
 from itertools import pairwise
 
@@ -69,7 +69,7 @@ def test_windows_of_images_are_read_one_after_another(images, crops, window, epo
         for first in range(0, len(items), per_window)
     ]
     assert all(len(w) <= window for w in windows)
-    assert sum(len(w) for w in windows) == images  # no image is in two windows
+    assert sum(len(w) for w in windows) == images  # the windows have no common images
     assert [key.item for key in sampler] == items
 
 

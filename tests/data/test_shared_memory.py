@@ -43,7 +43,7 @@ def test_unusable_shared_memory_disables_workers(tmp_path, monkeypatch, case):
 def test_long_temporary_path_selects_pipes(tmp_path, monkeypatch):
     monkeypatch.setattr(
         shared_memory.tempfile, "tempdir", "/" + "x" * 90
-    )  # too long for a socket's path
+    )  # too long for the path of a socket
     transfer, reason = choose_transfer(1000, 2, tmp_path)
     assert transfer is Transfer.PIPE and "set TMPDIR" in reason
 

@@ -80,7 +80,7 @@ def make_sidd(root, side=32):
 
 
 def make_dnd(root, images=2):
-    """Write DND as MATLAB 7.3 does: reversed axes, and boxes as references."""
+    """Write DND in the format of MATLAB 7.3: reversed axes, and boxes as references."""
     (root / "images_srgb").mkdir(parents=True)
     boxes = np.array([[1, 1, 32, 40], [17, 9, 48, 48]], np.float64)
     with h5py.File(root / "info.mat", "w") as file:
@@ -144,7 +144,7 @@ def test_images_of_published_layouts(tmp_path, name, found):
     for image in images:
         degraded, target = image.read()
         assert degraded.shape == target.shape and degraded.dtype == np.uint8
-        # A pair differs by its noise only.
+        # The images of a pair differ only in their noise.
         difference = degraded.astype(float) - target
         assert 8 < difference.std() < 16 and abs(difference.mean()) < 2
 

@@ -1,4 +1,4 @@
-"""Tiling: any image size, exact for a small receptive field."""
+"""Tiling: any image size, and exact results for a small receptive field."""
 
 from itertools import pairwise
 
@@ -76,7 +76,7 @@ def test_tiles_equal_the_whole_image_without_channel_attention(
 
 
 def test_tiles_differ_from_the_whole_image_without_overlap():
-    """Proves that the previous test can fail."""
+    """Verify that the previous test can fail."""
     torch.manual_seed(0)
     network, image = ConvNet(), torch.rand(1, 3, 128, 128)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Test-time local converter against its definition."""
+"""Test-time local converter (TLC) compared with its definition."""
 
 import pytest
 import torch

@@ -31,7 +31,7 @@ def trials(count):
 
 @pytest.fixture
 def hostile(driver, tmp_path):
-    """The page of a sweep whose runs, settings, values and metrics have hostile names."""
+    """Page of a sweep whose runs, settings, values and metrics have hostile names."""
     entries = []
     for k in range(6):
         run = make_run(tmp_path / "sweep" / f"{HOSTILE}{k}", number=20.0 + k)

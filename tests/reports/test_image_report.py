@@ -52,7 +52,7 @@ def path(entries, tmp_path_factory):
 
 @pytest.fixture
 def page(driver, path):
-    """The newly opened page; its console must be empty at the end of the test."""
+    """Newly opened page. The browser console must be empty after the test."""
     driver.get(path.as_uri())
     yield driver
     assert driver.get_log("browser") == []
@@ -78,7 +78,7 @@ def zoom(page, label):
 
 
 def center(page):
-    """The center of the view, relative to the width and height of the image."""
+    """Return the center of the view, relative to the width and height of the image."""
     return page.execute_script(
         "const [s, v] = ['stage', 'view'].map(i => document.getElementById(i));"
         "const [p, q] = [s, v].map(e => e.getBoundingClientRect());"
@@ -153,7 +153,7 @@ def test_wheel_zooms_at_pointer_after_click(page):
     wheel = ScrollOrigin.from_element(view, 100, -150)
     width = at(page, "#stage").size["width"]
     ActionChains(page).scroll_from_origin(wheel, 0, 100).perform()
-    assert at(page, "#stage").size["width"] == width  # the page scrolled
+    assert at(page, "#stage").size["width"] == width  # the page has scrolled
     ActionChains(page).move_to_element_with_offset(view, 100, -150).click().perform()
     under = "const s = document.getElementById('stage').getBoundingClientRect();" + (
         "return [(arguments[0] - s.left) / s.width, (arguments[1] - s.top) / s.height]"

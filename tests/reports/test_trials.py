@@ -1,4 +1,4 @@
-"""Trials of a sweep from its record and its folders."""
+"""Trials of a sweep, read from its record and its folders."""
 
 import json
 

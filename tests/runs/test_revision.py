@@ -1,4 +1,4 @@
-"""The revision of the code is read without running git, and from this project's checkout alone."""
+"""Revision of the code: read without running git, and only from a checkout of this project."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from mprnet_lit.runs.revision import git_revision, source_digest
 
 
 def git(folder, *arguments):
-    """Run git with an author, and without the programs that the repository's settings name."""
+    """Run git with an author and without the programs that the repository configures."""
     options = ("user.name=a", "user.email=a", "core.fsmonitor=false", "core.hooksPath=/dev/null")
     command = ["git", "-C", str(folder), *chain(*(("-c", o) for o in options)), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
@@ -20,7 +20,7 @@ def git(folder, *arguments):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A checkout of a project of this name, whose repository wants to run programs."""
+    """Checkout of a project of this name whose repository configures programs to run."""
     for name in [n for n in os.environ if n.startswith("GIT_")]:
         monkeypatch.delenv(name)
     package = tmp_path / "top" / "src" / "mprnet_lit"
@@ -37,7 +37,7 @@ def checkout(tmp_path, monkeypatch):
     for key in ("core.fsmonitor", "filter.x.clean", "core.sshCommand", "diff.external"):
         git(top, "config", key, str(program))
     (top / ".gitattributes").write_text("* filter=x\n")
-    (package / "code.py").write_text("2")  # changed, so that git would ask the filter
+    (package / "code.py").write_text("2")  # changed, so that git would run the filter
     yield top
     assert not (tmp_path / "was-run").exists()
 
@@ -49,7 +49,7 @@ def test_a_branch_packed_detached_and_a_worktree(checkout, tmp_path):
     git(checkout, "pack-refs", "--all")
     assert not (checkout / ".git/refs/heads/topic/branch").exists()
     assert git_revision(package) == commit
-    # Made without filters, which would run the program.
+    # --no-checkout, because a filter would run the program.
     git(checkout, "worktree", "add", "-q", "--no-checkout", "-b", "other", str(tmp_path / "tree"))
     inside = tmp_path / "tree" / "src" / "mprnet_lit"
     inside.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Requests of other web pages and hand-made requests to the page, in this process."""
+"""Requests from other web pages and manual requests to the page, in this process."""
 
 import html
 import io
@@ -41,7 +41,7 @@ def restorer():
 
 @pytest.fixture(scope="module")
 def page(restorer, uploads):
-    """Client that sends the requests of the script of the page."""
+    """Client that sends the same requests as the script of the page."""
     from starlette.testclient import TestClient
 
     from mprnet_lit.serving.page import build_app
@@ -68,7 +68,7 @@ def join(page, photo, session="session"):
 
 
 def restore(page, photo):
-    """Return the result of the button: slider, download, line."""
+    """Press the button and return its results: slider, download, status line."""
     assert join(page, photo).status_code == 200
     events = page.get("/gradio_api/queue/data", params={"session_hash": "session"}).text
     messages = [json.loads(line[5:]) for line in events.splitlines() if line.startswith("data:")]
@@ -241,7 +241,7 @@ def test_reserved_space_counts(tmp_path):
         pass
     with uploads.reserved(400_000):
         pass
-    for number in range(9):  # small files count with a minimum size
+    for number in range(9):  # small files count as a minimum size
         (tmp_path / f"small{number}").touch()
     with pytest.raises(UserError, match="disk space"), uploads.reserved(1):
         pass

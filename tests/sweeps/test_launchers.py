@@ -1,4 +1,4 @@
-"""Sweeps by joblib, Ray and submitit, each for real on this machine."""
+"""Sweeps with joblib, Ray and submitit on this machine."""
 
 import json
 import os
@@ -53,7 +53,7 @@ TWO = {
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Start a sweep in a process group of its own, and wait until its jobs train."""
+    """Start a sweep in a separate process group and wait until its jobs train."""
     started = []
 
     def start(kind, jobs):
@@ -87,7 +87,7 @@ def alive(group):
     ("kind", "jobs", "number", "whole_group"),
     [
         ("joblib", 2, signal.SIGTERM, False),
-        ("joblib", 2, signal.SIGINT, True),  # as a terminal's Ctrl-C
+        ("joblib", 2, signal.SIGINT, True),  # like Ctrl-C in a terminal
         ("devices", 1, signal.SIGTERM, False),
         ("devices", 1, signal.SIGINT, True),
     ],

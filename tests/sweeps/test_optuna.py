@@ -1,4 +1,4 @@
-"""``sweep=optuna``: a study that survives a kill, failed and pruned trials, several objectives."""
+"""``sweep=optuna``: resuming after a kill, failed and pruned trials, several objectives."""
 
 import json
 import math
@@ -83,7 +83,7 @@ def test_a_killed_sweep_goes_on_with_the_trial_in_hand(tmp_path, cli):
             if checkpoint.exists():
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        AtomicCheckpointIO.save_checkpoint = saved  # in the forked process alone
+        AtomicCheckpointIO.save_checkpoint = saved  # only in the forked process
 
     sweep = (*SWEEP, "sweep.trials=2", "trainer.max_epochs=3")
     checkpoint = tmp_path / "runs" / "sweeps" / "denoise" / "0" / "checkpoints" / "last.ckpt"
@@ -146,7 +146,7 @@ def test_equal_trials_that_were_killed_go_on_each_in_its_own_folder(tmp_path):
         begun = [again.ask(space, tmp_path / "s") for _ in range(2)]
         assert [(t.number, t.folder.name) for t in begun] == [(2 * turn, "0"), (2 * turn + 1, "1")]
         assert again.finished() == 0
-    assert study(True).finished() == 2  # what ends the sweep each time has failed
+    assert study(True).finished() == 2  # a trial that repeatedly kills the sweep has failed
     third = study(True)
     third.record(tmp_path / "sweep.json")
     trials = json.loads((tmp_path / "sweep.json").read_text())["trials"]
@@ -229,7 +229,7 @@ def test_a_space_of_ones_own_in_a_file(cli, tmp_path):
     )
     cli("--config-dir=mine", "sweep=rates", "seed=3", "trainer.max_steps=1", "logger=none")
     (trial,) = record(tmp_path, "rates")["trials"]
-    assert trial["params"].keys() == {"optimizer.lr"}  # the command line goes first
+    assert trial["params"].keys() == {"optimizer.lr"}  # the command line takes precedence
     assert 1e-3 <= trial["params"]["optimizer.lr"] <= 2e-3
 
 

@@ -1,4 +1,4 @@
-"""The optimizer that a configuration builds."""
+"""Optimizers built from the configuration."""
 
 import pytest
 from tests.config.test_config import compose

@@ -1,4 +1,4 @@
-"""Faults during a training end it with one sentence, or the training continues."""
+"""Faults during a training: it continues or ends with a one-sentence error."""
 
 import csv
 import os
@@ -272,7 +272,7 @@ def test_error_in_a_data_worker_is_not_reported_as_its_death(cli, tmp_path, monk
 
 @pytest.fixture
 def mount(tmp_path):
-    """Mounts file systems."""
+    """Return a function that mounts file systems."""
     made = []
 
     def mounted(name, options):
@@ -317,8 +317,8 @@ def test_read_only_disk_is_reported(cli, mount):
 def test_newest_run_is_found_after_the_clock_was_set_back(cli, monkeypatch):
     options = (*TINY, "trainer.max_steps=1", "logger=none")
     first = cli(*options).file("last.ckpt")
-    os.utime(first, (4e9, 4e9))  # written in 2096, it seems
-    noon = 1e9 + 40_000  # of 2001-09-09, which is the same day in nearly every time zone
+    os.utime(first, (4e9, 4e9))  # modification time in 2096
+    noon = 1e9 + 40_000  # 2001-09-09 in nearly every time zone
     monkeypatch.setattr("mprnet_lit.runs.folder.time.time", lambda: noon)
     cli(*options)
     output = cli(*options, "resume=auto").output

@@ -1,4 +1,4 @@
-"""The parts of a training: callbacks and trainer as configured."""
+"""Parts of a training: callbacks and trainer, as configured."""
 
 import inspect
 import json
@@ -86,7 +86,7 @@ def test_stop_on_signal_follows_the_callbacks_that_change_weights():
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A checkpoint and a weights file of each format."""
+    """Checkpoint and a weights file of each format."""
     folder = tmp_path_factory.mktemp("saved")
     model = weights.read("denoise").model
     paths = [folder / name for name in ("a.ckpt", "a.pth", "a.safetensors")]

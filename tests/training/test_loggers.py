@@ -1,4 +1,4 @@
-"""All loggers record the same scalars, images, settings and weights, without network access."""
+"""Loggers: all record the same scalars, images, settings and weights without network access."""
 
 import os
 import socket
@@ -64,7 +64,7 @@ def test_all_loggers_record_the_same(shell, calls, tmp_path, monkeypatch):
     # As for a user: these variables disable network access in tests.
     for name in (*QUIET, "PYTEST_CURRENT_TEST", "CI", "DO_NOT_TRACK", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
-    git = tmp_path / "bin" / "git"  # git would start programs that the repository configures
+    git = tmp_path / "bin" / "git"  # git would run programs that the repository configures
     git.parent.mkdir()
     git.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/git-was-run\nexit 1\n")
     git.chmod(0o755)
@@ -110,7 +110,7 @@ def test_all_loggers_record_the_same(shell, calls, tmp_path, monkeypatch):
         for name, curve in curves.items():
             assert curve == pytest.approx(expected[name], rel=1e-5), (logger, name)
 
-    # Images: of the same steps as the scalars of the same validation.
+    # Images have the same steps as the scalars of their validation.
     folder = outcome.file("*.wandb").parent / "files"
     assert list(panels) == [4, 9]
     assert all((folder / file).stat().st_size for files in panels.values() for file in files)
@@ -183,7 +183,7 @@ def test_two_devices_log_the_same_as_one(shell, tmp_path):
 
 
 class Slope(lightning.LightningModule):
-    """A module whose gradient is always (3, 4)."""
+    """Module whose gradient is always (3, 4)."""
 
     def __init__(self):
         super().__init__()
@@ -218,7 +218,7 @@ def test_gradient_norm_is_of_unscaled_gradients(fused):
     optimizer = torch.optim.Adam([weight], fused=fused)
     plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
     plugin.scaler.scale((weight * torch.tensor([3.0, 4.0])).sum()).backward()
-    if not fused:  # Lightning unscales before it calls the callbacks
+    if not fused:  # Lightning unscales before the callbacks
         plugin.scaler.unscale_(optimizer)
     trainer = SimpleNamespace(
         precision_plugin=plugin, strategy=SingleDeviceStrategy(torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Losses equal the golden data of the reference implementation."""
+"""Losses compared with the golden data of the reference implementation."""
 
 import pytest
 import torch

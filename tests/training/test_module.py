@@ -1,4 +1,4 @@
-"""The LightningModule used from Python."""
+"""Use of the LightningModule from Python."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Trainings on two nodes: torchrun agents or SLURM tasks, each a process group of its own."""
+"""Training on two nodes, simulated by torchrun agents or SLURM tasks in process groups."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ RUN = ("trainer.max_epochs=3", "data.crops_per_image=6", "data.val_crop_size=32"
 
 
 class Node:
-    """One machine: a process with all its children."""
+    """Simulated machine: a process with all its children."""
 
     def __init__(self, command, folder, name, **env):
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
@@ -36,7 +36,7 @@ class Node:
             )
 
     def kill(self):
-        """Kill all processes of the machine at once."""
+        """Kill all processes of the machine."""
         with suppress(psutil.NoSuchProcess):
             everything = psutil.Process(self.process.pid).children(recursive=True)
             with suppress(ProcessLookupError):
@@ -55,7 +55,7 @@ class Node:
 
 @pytest.fixture
 def start():
-    """Start a node, whose remaining processes are killed when the test ends."""
+    """Start a node. Its remaining processes are killed at the end of the test."""
     nodes = []
 
     def run(*arguments, **env):
@@ -94,12 +94,12 @@ def wait_until_mid_epoch(folder, nodes):
 
 
 def checkpoint(folder):
-    (path,) = folder.glob("runs/*/*/checkpoints/last.ckpt")  # of one run folder
+    (path,) = folder.glob("runs/*/*/checkpoints/last.ckpt")  # all in one run folder
     return torch.load(path, weights_only=True)
 
 
 def same(first, second):
-    """Check that weights and the state of the optimizer are equal, bit for bit."""
+    """Check that weights and optimizer state are equal bit for bit."""
     assert first["global_step"] == second["global_step"]
     weights, others = first["state_dict"], second["state_dict"]
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
@@ -140,7 +140,7 @@ def test_killed_node_stops_the_other_and_both_resume_from_the_checkpoint(
     assert nodes[1].wait(60) not in (0, None)
     assert time.monotonic() - killed < 30
     assert nodes[1].output.count("Error: another process of this training ended") == 1
-    assert "mprnet_lit/cli/train.py" not in nodes[1].output  # no traceback of ours
+    assert "mprnet_lit/cli/train.py" not in nodes[1].output  # no traceback of this package
     saved = checkpoint(tmp_path)["global_step"]
     assert saved in (15, 30)
 
@@ -187,7 +187,7 @@ def test_slurm_signal_saves_and_requeues_once_and_the_job_resumes(
 
 
 def test_machines_without_a_shared_disk_are_refused(tmp_path, start):
-    """The second machine does not have the folder of the run."""
+    """The run folder does not exist on the second machine."""
     env = {"MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}
     env |= {"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     env |= {"TORCHELASTIC_RUN_ID": "apart"}

@@ -1,4 +1,4 @@
-"""Resuming: settings take effect or are refused, and results belong to the run."""
+"""Resuming: settings are applied or rejected, and results refer to the resumed run."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def call(*arguments):
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
-    """A run of two epochs, and one that SIGHUP stopped after its eighth step."""
+    """Complete run of two epochs, and a run that SIGHUP stopped after its eighth step."""
     folder = tmp_path_factory.mktemp("originals")
     step, names = RestorationModule.training_step, []
 
@@ -75,7 +75,7 @@ def originals(tmp_path_factory):
 
 @pytest.fixture
 def whole(originals, tmp_path):
-    """A copy of the complete run."""
+    """Copy of the complete run."""
     return shutil.copytree(originals / "runs/denoise/whole", tmp_path / "runs/denoise/whole")
 
 
@@ -113,7 +113,7 @@ def test_changed_settings_take_effect_in_mid_epoch(originals, small, tmp_path, m
     assert (group["weight_decay"], tuple(group["betas"])) == (0.1, (0.8, 0.99))
     assert group["lr"] == pytest.approx(1e-6) and last["global_step"] == 3 * STEPS
 
-    # The best score is that of this run: the rate is too high to improve on the first run.
+    # The best score is of the resumed run, although its high learning rate makes it worse.
     best = json.loads((tmp_path / "there/summary.json").read_text())
     assert best.pop("resumed_from") == str(stopped / runs.LAST)
     assert best == best_of(tmp_path / "there")
@@ -160,7 +160,7 @@ def test_resuming_a_complete_run_changes_nothing(whole, small):
         assert "panel" not in output
         kept = {p: c for p, c in before.items() if ".hydra" not in p.parts and p.suffix != ".log"}
         assert {p: p.read_bytes() for p in kept} == kept
-    (whole / "summary.json").unlink()  # killed before it was written
+    (whole / "summary.json").unlink()  # as if killed before the write
     small(*same, "resume=auto")
     assert contents(whole)[whole / "summary.json"] == before[whole / "summary.json"]
     output = small(f"resume={whole}", "trainer.max_epochs=2", "optimizer.lr=1").output
@@ -264,7 +264,7 @@ def test_sighup_is_handled_unless_ignored(monkeypatch):
         assert signal.getsignal(signal.SIGHUP) == signals._receive
         assert signal.SIGHUP in stopping._signals()
     assert signal.getsignal(signal.SIGHUP) == before
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # by nohup
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as by nohup
     try:
         with signals.forward_signals():
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
@@ -303,7 +303,7 @@ def test_error_of_a_failed_run_is_recorded_until_it_is_resumed(
     assert error.read_text() == "RuntimeError: a bug\n"
     (trial,) = find_trials(tmp_path / "runs")[1]
     assert (trial.state, trial.error) == ("failed", "RuntimeError: a bug")
-    with runs.held(error.parent):  # the run of another process has not failed
+    with runs.held(error.parent):  # a run in use by another process is not marked as failed
         error.unlink()
         assert "another process is using" in complaint(small(*arguments, status=1))
     assert not error.exists()
@@ -313,12 +313,12 @@ def test_error_of_a_failed_run_is_recorded_until_it_is_resumed(
     assert find_trials(tmp_path / "runs")[1][0].state == "complete"
 
 
-# Checkpoints from others
+# Untrusted checkpoints
 
 
 @pytest.fixture
 def edit(whole):
-    """Change the complete run's last checkpoint; returns its path."""
+    """Return a function that edits the last checkpoint of the complete run."""
 
     def edited(change):
         content = torch.load(whole / runs.LAST, weights_only=True)
@@ -474,7 +474,7 @@ def test_moments_of_every_optimizer_are_accepted(name):
 
 
 def test_another_number_of_batches_per_epoch_is_refused(edit, small):
-    def change(content):  # as an earlier version's, which says nothing of the images
+    def change(content):  # an earlier version did not save the number of images
         del content["RestorationDataModule"]
         content["callbacks"]["CheckpointStates"]["batches_per_epoch"] = 6
 

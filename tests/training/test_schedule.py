@@ -1,4 +1,4 @@
-"""The learning-rate schedule equals the closed form of the recipe."""
+"""Learning-rate schedule compared with the closed form of the recipe."""
 
 import math
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Mapping of the published parameter names, on the key lists of all published networks."""
+"""Mapping of the published parameter names, checked on the key lists of all networks."""
 
 from dataclasses import asdict
 

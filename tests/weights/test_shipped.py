@@ -1,4 +1,4 @@
-"""Shipped weights on photographs that they were not trained on."""
+"""Shipped weights evaluated on held-out photographs."""
 
 import json
 import re

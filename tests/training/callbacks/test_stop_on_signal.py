@@ -1,4 +1,4 @@
-"""Requeueing of a training that a signal stopped."""
+"""Requeuing of a training after a signal."""
 
 import os
 import pickle
@@ -29,7 +29,7 @@ elif "{state}" == "refused":
 
 
 def fake_scontrol(folder, monkeypatch, state="RUNNING"):
-    """Put a ``scontrol`` that records its calls on PATH; returns a function that reads them."""
+    """Add a ``scontrol`` that records its calls to PATH, and return a function that reads them."""
     tools, calls = folder / "tools", folder / "scontrol.calls"
     tools.mkdir()
     script = tools / "scontrol"
@@ -66,8 +66,8 @@ def test_requeue_of_a_single_array_task(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("env", "number", "requeue"),
     [
-        ({}, signal.SIGUSR1, True),  # not under SLURM
-        ({"SLURM_JOB_ID": "4711"}, signal.SIGUSR1, False),  # turned off
+        ({}, signal.SIGUSR1, True),  # outside SLURM
+        ({"SLURM_JOB_ID": "4711"}, signal.SIGUSR1, False),  # disabled
         ({"SLURM_JOB_ID": "4711"}, signal.SIGINT, True),  # Ctrl-C
         ({"SLURM_JOB_ID": "4711", "SUBMITIT_EXECUTOR": "slurm"}, signal.SIGUSR1, True),
         ({"SLURM_JOB_ID": "4711", "SUBMITIT_EXECUTOR": "slurm"}, signal.SIGTERM, True),
@@ -110,7 +110,7 @@ def test_signal_of_submitit_is_raised_again_after_the_save(monkeypatch):
 
 
 def test_copy_of_a_signal_is_ignored_and_a_later_signal_is_not(tmp_path, monkeypatch):
-    """torchrun forwards signals that the whole process group has already received."""
+    """torchrun forwards signals that all processes of the group have already received."""
     stop = StopOnSignal(tmp_path)
     clock = iter([10.0, 10.2, 15.0])
     monkeypatch.setattr(f"{MODULE}.time.monotonic", lambda: next(clock))
@@ -141,7 +141,7 @@ def test_sigusr1_outside_a_cluster_saves_without_requeue(tmp_path, monkeypatch):
 
 
 class Job:
-    """Job of submitit that runs the same command again after a requeue."""
+    """Job of submitit that repeats the command after a requeue."""
 
     def __init__(self, arguments):
         self.arguments = arguments
@@ -199,7 +199,7 @@ def test_stopped_can_be_pickled():
 
 
 def test_signal_during_the_preparation_of_a_job_stops_it(tmp_path, monkeypatch):
-    """The sweep has started another process, which receives the signal too."""
+    """Another process of the sweep receives the signal too."""
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     stop = StopOnSignal(tmp_path)
     with signals.forward_signals():
@@ -207,7 +207,7 @@ def test_signal_during_the_preparation_of_a_job_stops_it(tmp_path, monkeypatch):
         assert other.wait(timeout=10) == -signal.SIGTERM
         monkeypatch.setattr(
             "mprnet_lit.training.callbacks.stop_on_signal._signals", lambda: []
-        )  # the handlers of the tests stay
+        )  # keeps the handlers of the tests
         stop.on_train_start(None, None)
         assert stop.received == signal.SIGTERM
         with pytest.raises(SystemExit, match="143"):
