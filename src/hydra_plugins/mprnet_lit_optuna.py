@@ -1,7 +1,7 @@
 """Hydra sweeper of ``sweep=optuna``. Hydra finds plugins in this namespace package.
 
-The workers of a launcher import this module before they compose the configuration of a job, so that
-it registers the resolvers.
+The workers of a launcher import this module before they compose the configuration of a job.
+Importing it therefore registers the resolvers.
 """
 
 import json
@@ -46,7 +46,7 @@ class OptunaSweeper(Sweeper):
         trials: total number of trials, including those of earlier sweeps.
         jobs: number of trials per launch, which run in parallel if the launcher supports it.
         objectives: names of the objectives.
-        params: search space by key in Hydra's sweep syntax; the command line takes precedence.
+        params: search space by key in Hydra's sweep syntax; overrides take precedence.
         startup_trials: number of random trials before TPE starts.
         seed: random seed of the sampler.
     """
@@ -189,6 +189,6 @@ def _outcome(job: JobReturn) -> Outcome:
 
 
 def _complete(folder: Path) -> list[float] | None:
-    """Return the values of the objectives of a trial that was complete before the failure."""
+    """Return the objective values of a trial that completed before the launcher failed, if any."""
     path = folder / runs.OBJECTIVES
     return list(json.loads(path.read_text()).values()) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""The command line: compose the configuration, then run the mode that it names."""
+"""Entry point of the command line: compose the configuration and run its mode."""
 
 import importlib
 import os
@@ -31,13 +31,13 @@ from mprnet_lit.utils.text import printable_lines
 
 
 def main() -> None:
-    """Run ``mprnet_lit``, or ``python -m mprnet_lit``, which is the same."""
-    # Hydra then raises what goes wrong while composing, rather than printing its own report.
+    """Run the command ``mprnet_lit`` or ``python -m mprnet_lit``."""
+    # Makes Hydra raise composition errors instead of printing them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_resolvers()
     mode = "train"
     try:
-        # Hydra reads sys.argv, and Lightning starts further processes with it.
+        # Hydra reads sys.argv, and Lightning launches worker processes with it.
         sys.argv = [sys.argv[0], *command_line.translate(sys.argv[1:])]
         mode = command_line.chosen_mode(sys.argv[1:])
         check_choices(sys.argv[1:])
@@ -49,31 +49,31 @@ def main() -> None:
             try:
                 run()
             except Exception:
-                signals.exit_if_signaled()  # launchers raise for stopped jobs
+                signals.exit_if_signaled()  # launchers raise an exception for stopped jobs
                 raise
             signals.exit_if_signaled()
     except (HydraException, OmegaConfBaseException) as error:
         fail(explain_error(error, mode) or str(error).strip())
-    except UserError as error:  # of a sweep, or of one of its jobs
+    except UserError as error:  # raised by a sweep or one of its jobs
         fail(str(error))
-    except (RecursionError, ValueError) as error:  # of Hydra's parser
+    except (RecursionError, ValueError) as error:  # raised by Hydra's parser
         sentence = explain(error, mode)
         if sentence is None:
             raise
         fail(sentence)
     except KeyboardInterrupt:
         fail("Interrupted (Ctrl-C). All files written so far are complete", status=130)
-    except BrokenPipeError:  # the reader, such as head, has read enough
+    except BrokenPipeError:  # the reader of the pipe, such as head, has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
-    except OSError as error:  # Hydra makes the run's folder
+    except OSError as error:  # Hydra can't create the run folder
         fail(
             f"{explain_error(error, mode) or error}: set paths.runs to a folder that can be written"
         )
 
 
 def _run(config: DictConfig) -> Any:
-    """Run the mode; a mistake of the user's ends the process with one sentence."""
+    """Run the mode; on an error, print one sentence and exit."""
     try:
         mask_hydras_records(HydraConfig.get())
         if HydraConfig.get().job.chdir:
@@ -88,7 +88,7 @@ def _run(config: DictConfig) -> Any:
         return importlib.import_module(f"mprnet_lit.cli.{mode}").run(config)
     except Exception as error:
         sentence = explain_error(error, str(config.get("mode")))
-        if sentence is None:  # a bug of ours
+        if sentence is None:  # a bug
             traceback.print_exc()
             sentence = f"{type(error).__name__}: {error}"
         sentence = mask_text(with_keys(sentence, config))
@@ -99,13 +99,13 @@ def _run(config: DictConfig) -> Any:
             note_failure(folder, sentence)
         if hydra.mode != RunMode.MULTIRUN:
             fail(sentence)
-        # The sweep continues with its other jobs.
+        # The sweep continues with the next job.
         print(f"Error: {printable_lines(sentence)}", file=sys.stderr)
         raise UserError(f"at least one job of the sweep failed ({folder}): {sentence}") from error
 
 
 def _mode(config: DictConfig) -> str:
-    """Return the mode that a configuration is for.
+    """Return the mode of a configuration.
 
     Raises:
         UserError: a configuration file sets ``mode``.

@@ -1,1 +1,1 @@
-"""One module per mode of the command line, each with ``run(config)``."""
+"""Command line: one module per mode, each with ``run(config)``, and its helpers."""

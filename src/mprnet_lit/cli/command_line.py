@@ -1,8 +1,8 @@
-"""The command line as people type it, translated into Hydra's flags and overrides.
+"""Translation of the short form of a command into Hydra's flags and overrides.
 
 ``mprnet_lit restore a.jpg b.jpg output=sharp -m`` becomes
-``-m mode=restore output=sharp 'input=["a.jpg","b.jpg"]'``. A translated command stays as it is, so
-that Lightning can start its further processes with it.
+``-m mode=restore output=sharp 'input=["a.jpg","b.jpg"]'``. The translation of a translated command
+is the same command, so that Lightning can launch worker processes with it.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from mprnet_lit.config.overrides import exists, expanded, quote_files, sweeps
 from mprnet_lit.config.renamed import new_name
 from mprnet_lit.utils.errors import UserError
 
-# Hydra's flags: without a value, with one, and with an optional one.
+# Hydra's flags: without a value, with a value, with an optional value.
 PLAIN_FLAGS = ("-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run",
                "-m", "--multirun", "-sc", "--shell-completion")  # fmt: skip
 VALUE_FLAGS = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name",
@@ -32,9 +32,9 @@ _POSITIONS = {
     "convert": ("weights", "output"),
     "export": ("weights", "output"),
 }
-"""The keys that words without ``=`` set, by mode; in ``mode=restore`` all are the input."""
+"""Keys set by arguments without ``=``, by mode; in ``mode=restore`` all of them are the input."""
 _ALIASES = {"benchmark": "profile"}
-"""Modes by their names in release 0.1."""
+"""New name of each mode of release 0.1 that was renamed."""
 _WEIGHTS = (".pth", ".ckpt", ".safetensors", ".onnx")
 _KEY = re.compile(r"(~|\+{0,2})[\w$@:./-]+")
 _MODE = re.compile(r"^\+{0,2}mode=")
@@ -43,22 +43,22 @@ _DELETION = re.compile(r"~[\w@:.-][\w@:./-]*")
 
 @dataclass
 class _Command:
-    """The parts of a command: flags, overrides, and words that are neither."""
+    """Parts of a command: flags, overrides, and words (all other arguments)."""
 
     flags: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
 
     def value(self, key: str) -> str | None:
-        """Return the last value that the command sets a key to."""
+        """Return the last value of a key in the overrides; ``None`` if it is not set."""
         values = [o.partition("=")[2] for o in self.overrides if o.partition("=")[0] == key]
         return values[-1] if values else None
 
     def set(self, key: str, value: str, word: str) -> None:
-        """Add the override that a word stands for.
+        """Add the override that corresponds to a word.
 
         Raises:
-            UserError: the command sets the key otherwise already.
+            UserError: the command already sets the key to another value.
         """
         typed = self.value(key)
         if typed is None:
@@ -69,10 +69,10 @@ class _Command:
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments as Hydra takes them: flags, then overrides.
+    """Return the arguments in Hydra's form: flags, then overrides.
 
     Raises:
-        UserError: a word has no meaning, or the command sets a key twice.
+        UserError: a word is unknown, or the command sets a key to two values.
     """
     if any(argument in ("-sc", "--shell-completion") for argument in arguments):
         return list(arguments)
@@ -108,7 +108,7 @@ def chosen_mode(arguments: Sequence[str]) -> str:
     """Return the mode of a translated command; its primary configuration has the same name.
 
     Raises:
-        UserError: there is no such mode.
+        UserError: the mode does not exist.
     """
     completes = any(argument in ("-sc", "--shell-completion") for argument in arguments)
     words = os.environ.get("COMP_LINE", "").split() if completes else arguments
@@ -116,7 +116,7 @@ def chosen_mode(arguments: Sequence[str]) -> str:
     mode = chosen[-1].strip("'\"") if chosen else "train"
     if mode in modes():
         return mode
-    if completes:  # a mode that is typed in part
+    if completes:  # the mode is not typed completely
         return "train"
     if mode in groups()["task"]:
         raise UserError(f"'{mode}' is a task: did you mean 'mode=restore task={mode}'?")
@@ -163,7 +163,7 @@ def _split(arguments: Sequence[str]) -> _Command:
 
 
 def _is_override(word: str) -> bool:
-    """Tell overrides from other words, such as the name of a photo that has an equals sign."""
+    """Return whether a word is an override; a file name may contain an equals sign too."""
     key, equals, _ = word.partition("=")
     if not (_KEY.fullmatch(key) if equals else _DELETION.fullmatch(word)):
         return False
@@ -171,13 +171,13 @@ def _is_override(word: str) -> bool:
 
 
 def _is_path(word: str) -> bool:
-    """Tell whether a word names a file or a folder, present or not, or is a glob of them."""
+    """Return whether a word is a path, existing or not, or a glob."""
     signs = ("/", "\\", "*", "?", "[")
     return exists(expanded(word)) or any(s in word for s in signs) or bool(Path(word).suffix)
 
 
 def _place(command: _Command, mode: str) -> None:
-    """Turn the words into the overrides that they stand for in a mode."""
+    """Replace the words by the corresponding overrides of a mode."""
     keys = _POSITIONS.get(mode, ())
     for number, word in enumerate(command.words):
         if not _is_path(word) or (mode != "restore" and not keys):
@@ -207,7 +207,7 @@ def _placeholder(key: str) -> str:
 
 
 def _unknown_flag(flag: str, value: str) -> str:
-    """Return what to type instead of a flag that Hydra does not have."""
+    """Return the error message for an unknown flag, with a suggestion."""
     key = flag.lstrip("-").replace("-", "_")
     if key in modes():
         return f"there is no option {flag}: type 'mprnet_lit {key}'"
@@ -222,7 +222,7 @@ def _unknown_flag(flag: str, value: str) -> str:
 
 
 def _unknown_word(word: str, following: Sequence[str], mode: str) -> str:
-    """Return what to type instead of a word that has no meaning."""
+    """Return the error message for an unknown word, with a suggestion."""
     value = next((text.lstrip("=") for text in following if text != "="), "VALUE")
     if word.startswith("="):
         return f"a setting has no spaces around '=': type 'KEY{word}'"

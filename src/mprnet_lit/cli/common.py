@@ -1,4 +1,4 @@
-"""What several modes read off the configuration."""
+"""Configuration values that several modes use."""
 
 import re
 from pathlib import Path
@@ -13,12 +13,12 @@ from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 
 def weights_file(config: DictConfig) -> str:
-    """Return ``weights``; where it is not set, the package's file for the task.
+    """Return ``weights``, or the weights file in the package for the task if it is not set.
 
-    The task is the benchmark's, if there is one.
+    With a benchmark, the task is the task of the benchmark.
 
     Raises:
-        UserError: there are none for the task.
+        UserError: ``weights`` is not set, and the package has no weights for the task.
     """
     if config.weights is not None:
         return str(config.weights)
@@ -33,7 +33,7 @@ def weights_file(config: DictConfig) -> str:
 
 
 def inputs(config: DictConfig) -> list[str]:
-    """Return ``input``: one file, folder or glob, or several."""
+    """Return the files, folders and globs of ``input`` as a list."""
     several = OmegaConf.is_list(config.input)
     return [str(source) for source in config.input] if several else [str(config.input)]
 
@@ -54,7 +54,7 @@ def new_file(config: DictConfig) -> Path:
     """Return ``output``.
 
     Raises:
-        UserError: it is there already and ``overwrite`` is not set.
+        UserError: ``output`` exists and ``overwrite`` is not set.
     """
     output = Path(place(config, "output"))
     if output.exists() and not config.overwrite:
@@ -63,10 +63,14 @@ def new_file(config: DictConfig) -> Path:
 
 
 def restorer(config: DictConfig, device: str | None = None) -> Restorer:
-    """Build a Restorer, on ``device`` if that is given.
+    """Build a Restorer.
+
+    Args:
+        config: configuration of the command.
+        device: device to use instead of ``inference.device``.
 
     Raises:
-        UserError: as :func:`weights_file` and :class:`Restorer` do.
+        UserError: the weights can't be found or read, or an option is invalid.
     """
     options: Any = OmegaConf.to_container(config.inference)
     if device is not None:

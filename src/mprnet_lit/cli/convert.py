@@ -1,4 +1,4 @@
-"""``mode=convert``: turn weights of any format into another, and say what they are."""
+"""``mode=convert``: convert a weights file to another format and print its metadata."""
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -10,10 +10,10 @@ from mprnet_lit.utils.console import print_table
 
 
 def run(config: DictConfig) -> None:
-    """Read ``weights``, write ``output``.
+    """Convert ``weights`` to ``output``.
 
     Raises:
-        UserError: one can't be read, the other can't be written or is there already.
+        UserError: ``weights`` can't be read, or ``output`` exists or can't be written.
     """
     path, output = weights_file(config), new_file(config)
     read = weights.read(path)

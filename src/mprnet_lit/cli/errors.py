@@ -1,4 +1,4 @@
-"""Error messages of the command line: an exception becomes one sentence."""
+"""Error messages of the command line, one sentence per exception."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def explain_error(error: Exception, mode: str) -> str | None:
-    """Return the message for an exception or for its cause; ``None`` for a bug.
+    """Return the error message for an exception or its cause; ``None`` for a bug.
 
     Args:
         error: exception of a mode or of Hydra.
@@ -29,14 +29,14 @@ def explain_error(error: Exception, mode: str) -> str | None:
         chain.append(cause)
     for link in chain:
         if isinstance(link, UserError):
-            return str(link).rpartition("UserError: ")[2].strip()  # worker processes wrap it
+            return str(link).rpartition("UserError: ")[2].strip()  # workers add a traceback
         if clause := temp_folder.temp_folder_problem(link):
             return f"{clause}: make room there, or set TMPDIR to a folder that can be written"
         if isinstance(link, OSError) and link.filename is not None:
             return f"can't use {link.filename}: {link.strerror}"
         if isinstance(link, OSError) and link.errno in _DISK_FULL:
             return f"can't write: {link.strerror}; make room, or set paths.runs to another disk"
-        if type(link).__name__ == "MisconfigurationException":  # of Lightning
+        if type(link).__name__ == "MisconfigurationException":  # raised by Lightning
             return str(link)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return explain(error, mode)

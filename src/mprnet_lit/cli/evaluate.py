@@ -23,14 +23,14 @@ from mprnet_lit.utils.console import print_line, print_table, silence_lightning
 from mprnet_lit.utils.errors import UserError
 
 _WHOLE = 0.9
-"""The share of the free memory that a whole image may take: tiles would change its score."""
+"""Share of the free memory for an image; high because tiles would change the score."""
 
 
 def run(config: DictConfig) -> float | None:
-    """Evaluate as configured; returns the mean PSNR in dB, ``None`` where there are no targets."""
+    """Evaluate a network; return the mean PSNR in dB, or ``None`` without targets."""
     silence_lightning()
     benchmark, folder = config.get("benchmark"), Path(arguments.place(config, "output")).resolve()
-    if benchmark is not None and benchmark.protocol is None:  # it has no targets
+    if benchmark is not None and benchmark.protocol is None:  # no public targets
         _submit(config, folder)
         return None
     protocol = _protocol(config)
@@ -38,7 +38,7 @@ def run(config: DictConfig) -> float | None:
     if config.evaluate.perceptual:
         measures.append(PerceptualScores)
     trainer = _trainer(config)
-    restorer = _restorer(config, trainer)  # before the files are gone through, which takes a while
+    restorer = _restorer(config, trainer)  # report errors before the slow file search
     sets = _sets(config)
     evaluation = Evaluation(restorer, sets, measures)
     trainer.test(evaluation, verbose=False)
@@ -64,7 +64,7 @@ def _protocol(config: DictConfig) -> str:
     """Return the protocol: the benchmark's, or the one selected for custom pairs.
 
     Raises:
-        UserError: there is no such protocol, or it is chosen for a benchmark, which has its own.
+        UserError: the protocol does not exist, or ``evaluate.protocol`` is set with a benchmark.
     """
     benchmark, own = config.get("benchmark"), config.evaluate.protocol
     if benchmark is not None and own is not None:
@@ -80,13 +80,13 @@ def _protocol(config: DictConfig) -> str:
 
 
 def _tiling(tiles: Sequence[int], restorer: Restorer) -> str:
-    """Return the tiles in use and how many images were restored in them."""
+    """Return a description of the tiles and the number of tiled images."""
     tiled = sum(count > 1 for count in tiles)
     return f"{restorer.settings['tiling']}; {tiled} of {len(tiles)} images" if tiled else "off"
 
 
 def _sets(config: DictConfig) -> list[TestSet]:
-    """Find the images of the benchmark, or of ``input`` and ``target``."""
+    """Find the images of the benchmark, or of ``input`` and ``evaluate.target``."""
     options, benchmark = config.evaluate, config.get("benchmark")
     if benchmark is not None:
         if config.input is not None or options.target is not None:
@@ -125,7 +125,7 @@ def _sets(config: DictConfig) -> list[TestSet]:
 
 
 def _submit(config: DictConfig, folder: Path) -> None:
-    """Write DND's submission bundle."""
+    """Restore the images of DND and write the submission bundle."""
     node = config.benchmark
     root = Path(node.root)
     layouts = cast(list[dict[str, str]], OmegaConf.to_container(node.layouts))
@@ -152,12 +152,12 @@ def _submit(config: DictConfig, folder: Path) -> None:
 
 
 def _trainer(config: DictConfig) -> Trainer:
-    # The Restorer has its own precision; Lightning's would run all of a step in it.
+    # The Restorer applies inference.precision; Lightning's precision would affect the metrics too.
     return build_trainer(config, precision="32-true", enable_progress_bar=Console().is_terminal)
 
 
 def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
-    """Build the Restorer on this process's own device, unless ``inference.device`` names one."""
+    """Build the Restorer on ``inference.device``; ``auto`` means the device of this process."""
     inference = config.inference
     own = str(trainer.strategy.root_device) if inference.device == "auto" else None
     restorer = arguments.restorer(config, own)

@@ -1,4 +1,4 @@
-"""``mode=export``: write a network for other runtimes, having checked that it is the same."""
+"""``mode=export``: export a network to ONNX or torch.export and check its output."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -23,17 +23,17 @@ from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
 
 _BATCHES = 16
-"""Of four crops each, to calibrate int8 with."""
+"""Number of batches of four crops that calibrate int8."""
 _MOST_LOST = 1.0
-"""Largest acceptable loss of PSNR by int8 quantization, in dB."""
+"""Largest acceptable PSNR loss of int8 quantization, in dB."""
 
 
 def run(config: DictConfig) -> None:
-    """Write ``output`` from ``weights``.
+    """Export ``weights`` to ``output``.
 
     Raises:
-        UserError: an option can't be used, the weights can't be read, the exported network is not
-            the same, or ``output`` is there already or can't be written.
+        UserError: an option is invalid, the weights can't be read, the output of the exported
+            network differs, or ``output`` exists or can't be written.
     """
     path, output = weights_file(config), new_file(config)
     if output.suffix not in (".onnx", ".pt2"):
@@ -45,7 +45,7 @@ def run(config: DictConfig) -> None:
     task = read.info.task
     if (
         config.export.int8 and task and task != config.task.name
-    ):  # it would be calibrated on another
+    ):  # the calibration images would be of another task
         raise UserError(
             f"{path} was trained to {task}, but export.int8=true is calibrated for "
             f"task={config.task.name}: add task={task}"
@@ -79,7 +79,7 @@ def _runner(content: bytes) -> Callable[[Tensor], Tensor]:
 def _int8(
     content: bytes, original: Callable[[Tensor], Tensor], config: DictConfig, console: Console
 ) -> bytes:
-    """Quantize, and print the loss of PSNR on photos that calibration did not use."""
+    """Quantize to int8, and print the PSNR loss on the validation photos."""
     from mprnet_lit.export.quantize import to_int8
 
     data: RestorationDataModule = instantiate(

@@ -1,4 +1,4 @@
-"""``mode=prepare``: decode a data set once into a store that gives crops without decoding."""
+"""``mode=prepare``: decode a data set once into a store of uncompressed images."""
 
 import shutil
 import threading
@@ -38,17 +38,17 @@ from mprnet_lit.utils.text import printable
 
 
 def run(config: DictConfig) -> None:
-    """Make or complete the store ``output``, or check it with ``verify``.
+    """Create or complete the store ``output``; with ``prepare.verify``, check it instead.
 
     Raises:
-        UserError: the data can't be used, the disk is too small, the store is damaged, or another
-            process prepares it.
+        UserError: the data is invalid, the free disk space is too small, the store is damaged, or
+            another process is writing it.
     """
     console, folder = Console(), Path(place(config, "output"))
     if config.prepare.verify:
         _verify(folder, console)
         return
-    # The store does not depend on patches and batches, which a recipe of training sets.
+    # The store does not depend on the patch and batch size, which mode=prepare has no recipe for.
     patches = {"patch_size": 8, "batch_size": 1, "val_crop_size": None}
     data: RestorationDataModule = instantiate(config.data, **patches)
     data.setup()
@@ -63,7 +63,7 @@ def run(config: DictConfig) -> None:
     if any(image.path.suffix == SUFFIX for image in images.values()):
         raise UserError("data=prepared is prepared already: choose the data that it was made of")
     if not folder.exists():
-        _check_room(folder, images)  # before the folder is made
+        _check_room(folder, images)  # before held() creates the folder
     with held(folder):
         done = _prepare(folder, samples, images, console)
     size = sum(stored.size for stored in done.values()) / 1e9
@@ -77,7 +77,7 @@ def run(config: DictConfig) -> None:
 def _prepare(
     folder: Path, samples: dict[Split, list[Sample]], images: dict[str, "Image"], console: Console
 ) -> dict[str, StoredImage]:
-    """Make or complete a store that the caller holds the lock of; return its files."""
+    """Create or complete a store that the caller has locked; return its files."""
     done = completed_images(folder)
     done = {file: stored for file, stored in done.items() if file in images}
     todo = {file: image for file, image in images.items() if file not in done}
@@ -105,7 +105,7 @@ def _prepare(
 
 
 class Image(NamedTuple):
-    """An image to be stored, and the size that it had when it was listed."""
+    """Image to store, with its size when it was listed."""
 
     path: Path
     height: int
@@ -113,7 +113,11 @@ class Image(NamedTuple):
 
 
 def _check_room(folder: Path, todo: dict[str, Image]) -> None:
-    """Refuse before the work what the disk can't hold, reckoned with 8 bits."""
+    """Check the free disk space before decoding, assuming 8-bit images.
+
+    Raises:
+        UserError: the free disk space is too small.
+    """
     needed = sum(image.height * image.width * 3 for image in todo.values())
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
@@ -127,10 +131,13 @@ def _check_room(folder: Path, todo: dict[str, Image]) -> None:
 def _store_all(
     todo: dict[str, Image], folder: Path, done: dict[str, StoredImage], console: Console
 ) -> list[str]:
-    """Store images by several threads, noting each that is done; returns what can't be read.
+    """Store images in parallel and record each stored image.
+
+    Returns:
+        One message for each image that can't be read.
 
     Raises:
-        UserError: the store can't be written; what is done stays noted.
+        UserError: the store can't be written; the record of the stored images remains.
     """
     failures: list[str] = []
     stop = threading.Event()
@@ -165,7 +172,7 @@ def _store_all(
                     failures.append(outcome)
                 bar.advance(task)
         finally:
-            stop.set()  # of what has not begun yet, if this was interrupted
+            stop.set()  # after an interruption, skip the images not started yet
     return sorted(failures)
 
 

@@ -1,4 +1,4 @@
-"""``mode=profile``: how fast a training step is, and the largest batch that memory holds."""
+"""``mode=profile``: measure the training speed and the largest batch that fits into memory."""
 
 import json
 import statistics
@@ -20,14 +20,14 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import training_device
 
 _SHARE = 0.9
-"""Of the free memory, what training may take."""
+"""Share of the free memory that training may use."""
 
 
 def run(config: DictConfig) -> None:
-    """Measure training steps of growing batches, without and with gradient checkpointing.
+    """Measure training steps by batch size, without and with gradient checkpointing.
 
     Raises:
-        UserError: an option can't be used, or not even one patch fits.
+        UserError: an option is invalid, or a batch of one patch does not fit into memory.
     """
     if config.trainer.precision not in AUTOCAST:
         raise UserError(
@@ -53,7 +53,7 @@ def run(config: DictConfig) -> None:
     print_table(console, facts)
     trials: list[Trial] = []
     for checkpointing in (False, True):
-        # bound to this turn's value of checkpointing
+        # the default argument binds the current value of checkpointing
         def attempt(batch: int, checkpointing: bool = checkpointing) -> Trial | None:
             print_line(console, f"trying {batch} patches{_with(checkpointing)}")
             return run_trial(config, batch, checkpointing, limit)
@@ -73,12 +73,17 @@ def run(config: DictConfig) -> None:
 
 
 def search(attempt: Callable[[int], Trial | None], largest: int, limit: float) -> list[Trial]:
-    """Double the batch while it fits, then close in on the largest that does, to an eighth.
+    """Search the largest batch that fits: double the batch, then bisect to within an eighth.
 
-    A batch whose memory, reckoned from those before, would be over ``limit`` is not attempted.
+    A batch whose estimated memory exceeds ``limit`` is not tried.
+
+    Args:
+        attempt: function that runs a batch; it returns ``None`` if the batch does not fit.
+        largest: largest batch to try.
+        limit: memory limit in bytes.
 
     Returns:
-        the trials that fitted, by batch.
+        Trials of the batches that fit, by increasing batch.
     """
     fitted: list[Trial] = []
     held, too_large = 0, largest + 1
@@ -95,7 +100,7 @@ def search(attempt: Callable[[int], Trial | None], largest: int, limit: float) -
 
 
 def _reckoned(fitted: list[Trial], batch: int) -> float:
-    """Return the memory that a batch would take, on the line through the two largest so far."""
+    """Estimate the memory of a batch by linear extrapolation of the two largest trials."""
     if len(fitted) < 2:
         return 0
     before, last = fitted[-2:]

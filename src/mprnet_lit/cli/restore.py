@@ -1,4 +1,4 @@
-"""``mode=restore``: restore photos and videos, whatever their size, and keep their kind."""
+"""``mode=restore``: restore photos and videos of any size, in their own file format."""
 
 import hashlib
 import json
@@ -36,17 +36,17 @@ from mprnet_lit.weights import SHIPPED
 T = TypeVar("T")
 
 _PICTURES = 20
-"""The most photos that a report page embeds."""
+"""Largest number of photos in a report."""
 _LARGEST = 1024
 """Longest side of a picture in the report, in pixels; larger photos are cropped to the center."""
 
 
 def run(config: DictConfig) -> None:
-    """Restore all that ``input`` names into ``output``, except what is done already.
+    """Restore the photos and videos of ``input`` into ``output``; skip up-to-date results.
 
     Raises:
-        UserError: an option can't be used; a result would overwrite the file of something else;
-            or, after all other files are restored, some files could not be restored.
+        UserError: an option is invalid, a result would overwrite another file, or some files
+            could not be restored. In the last case all other files are restored first.
     """
     console, options = Console(), config.restore
     kinds = ["stage1", "stage2"] * options.stages + ["compare"] * options.compare
@@ -86,8 +86,8 @@ def run(config: DictConfig) -> None:
 def _recipe(restorer: Restorer) -> str:
     """Return a digest of the weights and of the options that change a result.
 
-    The device and the free memory are not part of it: with ``tile=auto``, results of one folder
-    may have been made with different tiles.
+    The digest does not include the device and the free memory. With ``tile=auto``, the results in
+    one folder may therefore have different tile sizes.
     """
     made_by = {
         "weights": file_digest(Path(restorer.source)),
@@ -113,7 +113,7 @@ def _say_done(console: Console, plan: Plan, jobs: int) -> None:
 
 @dataclass
 class _Outputs:
-    """Options and state of the output: the files to write, the records and the report's entries."""
+    """Output options, records of the results, and entries of the report."""
 
     stages: bool
     compare: bool
@@ -129,17 +129,17 @@ class _Outputs:
         return self.report and len(self.entries) < _PICTURES
 
     def show(self, job: Job, before: Pixels, stages: Sequence[Pixels], after: Pixels) -> None:
-        """Count a photo, and add it to the report if there is room."""
+        """Count a photo, and add it to the report unless the report is full."""
         self.photos += 1
         if self.shown:
-            # Only the centers, so that the photos are not kept in memory until the page is written.
+            # Crop to the centers, because the entries stay in memory until the page is written.
             first, *between, last = (center(image, _LARGEST) for image in (before, *stages, after))
             entry = Entry(job.name, first, last, stages=tuple(between), size=after.shape[:2])
             self.entries.append(entry)
 
 
 def _show(job: Job, outputs: _Outputs) -> None:
-    """Show a photo that was restored before in the report, without its stages."""
+    """Add a photo that an earlier call restored to the report, without its stages."""
     if outputs.shown and not job.is_video:
         photos = read_photo(job.source), read_photo(job.destination)
         outputs.show(job, photos[0].pixels, (), photos[1].pixels)
@@ -160,12 +160,12 @@ def _restore_all(
             return work()
         except UserError as error:
             failures.append(str(error))
-            print_line(console, f"Failed: {error}")  # above the bar
+            print_line(console, f"Failed: {error}")  # above the progress bar
             return None
 
     started = time.perf_counter()
     with _Bar(console, len(jobs)) as bar, SerialExecutor() as writer:
-        # While a photo is restored, the next is read and the one before is written.
+        # While a photo is restored, the next one is read and the previous one is written.
         for source in prefetch(_Source.read(job) for job in jobs):
             bar.begin(source.job)
             write = attempt(partial(_restore, source, restorer, outputs, bar))
@@ -181,7 +181,7 @@ def _restore_all(
 
 @dataclass(frozen=True)
 class _Source:
-    """A job with its file and, unless it is a video, its photo; or with the error of reading it."""
+    """Job with its file state and, for a photo, its pixels; or with the error of reading them."""
 
     job: Job
     file: FileState | None = None
@@ -203,7 +203,7 @@ class _Source:
 def _restore(
     source: _Source, restorer: Restorer, outputs: _Outputs, bar: "_Bar"
 ) -> Callable[[], None] | None:
-    """Restore a photo and return the function that writes it; write a video at once."""
+    """Restore a photo and return the function that writes it; restore and write a video."""
     if source.error is not None:
         raise source.error
     if source.photo is None:
@@ -234,7 +234,7 @@ def _write(
 
 @contextmanager
 def _writing(source: _Source, outputs: _Outputs) -> Iterator[Path]:
-    """Yield a path to write the result to; record and move the files written there."""
+    """Yield a temporary path for the result; then record the files and move them into place."""
     destination, file = source.job.destination, source.file
     with staging(destination.parent) as folder:
         yield folder / destination.name
@@ -257,7 +257,7 @@ def _report(page: Path, restorer: Restorer, outputs: _Outputs) -> None:
 
 
 class _Bar:
-    """A bar over the files and, within one, over its tiles or frames."""
+    """Progress bar over the files and over the tiles or frames of the current file."""
 
     def __init__(self, console: Console, files: int) -> None:
         self.progress = Progress(
@@ -281,19 +281,19 @@ class _Bar:
         self.progress.stop()
 
     def begin(self, job: Job) -> None:
-        """Show the file's name."""
+        """Show the name of the current file."""
         self.progress.update(self.task, description=printable(job.name)[-40:])
 
     def move(self, part: int, parts: int) -> None:
-        """Show how much of the file is done."""
+        """Show the progress within the current file."""
         self.progress.update(self.task, completed=self.done + part / max(parts, 1))
 
     def say(self, line: str) -> None:
-        """Print a line above the bar."""
+        """Print a line above the progress bar."""
         print_line(self.progress.console, line)
 
     def end(self) -> None:
-        """Count the file."""
+        """Count the current file as done."""
         self.done += 1
         speed = self.done / (time.perf_counter() - self.started)
         self.progress.update(self.task, completed=self.done, speed=f"{speed:.2f} images/s")

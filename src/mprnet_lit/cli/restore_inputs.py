@@ -1,4 +1,4 @@
-"""Finding the files to restore and the places of their results."""
+"""Search for the files to restore, and paths of their results."""
 
 import os
 import unicodedata
@@ -24,18 +24,18 @@ from mprnet_lit.video.restore import VIDEO_SUFFIXES
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 _WILDCARDS = "*?["
 _LONGEST_NAME = 255
-"""Most bytes of a file's name on common file systems."""
+"""Largest length of a file name on common file systems, in bytes."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A photo or video to restore.
+    """Photo or video to restore.
 
     Attributes:
-        source: the file.
-        name: its path relative to the input.
-        destination: the file to write.
-        beside: what else to write beside a photo: ``compare``, ``stage1``, ...
+        source: path of the photo or video.
+        name: path relative to the input folder.
+        destination: path of the result.
+        beside: kinds of additional images of a photo: ``compare``, ``stage1``, ...
     """
 
     source: Path
@@ -45,22 +45,22 @@ class Job:
 
     @property
     def is_video(self) -> bool:
-        """Return whether the source is a video, by its suffix."""
+        """Whether the source is a video, by its suffix."""
         return self.source.suffix.lower() in VIDEO_SUFFIXES
 
     @property
     def files(self) -> list[Path]:
-        """Return every file to write, the result first."""
+        """Files to write, the result first."""
         if self.is_video:
             return [self.destination]
         return [self.destination, *(beside(self.destination, what) for what in self.beside)]
 
 
 def beside(destination: Path, what: str) -> Path:
-    """Return the path of a stage's image or a comparison.
+    """Return the path of an additional image of a result, such as ``compare`` or ``stage1``.
 
     Raises:
-        UserError: its name would be too long for a file system.
+        UserError: the file name would be too long for a file system.
     """
     name = f"{destination.name}.{what}.png"
     excess = len(os.fsencode(name)) - _LONGEST_NAME
@@ -80,19 +80,18 @@ def find_jobs(
 ) -> list[Job]:
     """Find the files to restore.
 
-    Results of earlier calls are skipped if the files that they were made of lie in the input too.
+    Results of earlier calls are skipped if their sources are in the input too.
 
     Args:
-        source: a file, a folder (searched with its subfolders) or a glob such as ``in/**/*.jpg``;
-            or several of these.
-        output: a file, if ``source`` is one and this has the suffix of an image or video; else a
-            folder, in which names and subfolders are kept.
-        beside: what else to write beside each photo.
-        note: receives a line about each sort of file that is skipped.
+        source: file, folder (searched recursively) or glob such as ``in/**/*.jpg``, or a list.
+        output: file, if ``source`` is one file and ``output`` has the suffix of an image or video;
+            otherwise folder, in which file names and subfolders are preserved.
+        beside: kinds of additional images to write for each photo.
+        note: function that receives a line about each kind of skipped file.
 
     Raises:
-        UserError: a source does not exist or nothing in it can be restored; a result would
-            overwrite one of the sources, or the result of another one.
+        UserError: a source does not exist or contains no photo or video, or a result would
+            overwrite a source or another result.
     """
     sources = [source] if isinstance(source, str) else list(source)
     if not sources:
@@ -145,17 +144,21 @@ def _find(
 
 
 def _checked(jobs: list[Job]) -> list[Job]:
-    """Return each job once; refuse those whose results would overwrite each other or a source."""
+    """Return the jobs without duplicates.
+
+    Raises:
+        UserError: a result would overwrite a source or another result.
+    """
     real = RealPathCache()
     sources = {real(job.source) for job in jobs}
     kept: dict[str, Job] = {}
     distinct: list[Job] = []
     for job in jobs:
-        # Equal on file systems that ignore case, or that compose accents in another way.
+        # Some file systems ignore case or normalize Unicode.
         keys = {unicodedata.normalize("NFC", str(file)).casefold(): file for file in job.files}
         other = next((kept[key] for key in keys if key in kept), None)
         if other is not None and real(job.source) == real(other.source):
-            continue  # named twice
+            continue  # duplicate
         if other is not None:
             raise UserError(
                 f"{other.source} and {job.source} would both be restored to {job.destination}: "
@@ -175,8 +178,8 @@ def _checked(jobs: list[Job]) -> list[Job]:
 def _without_results(files: list[Path], root: Path, output: Path | None) -> list[Path]:
     """Return the files that are not results of earlier calls.
 
-    Dropped are results whose sources lie in ``root`` too, comparisons, stages, and all files in
-    ``output`` if ``output`` lies in ``root``.
+    Removes results whose sources are in ``root`` too, comparisons, stages, and, if ``output`` is
+    inside ``root``, all files in ``output``.
     """
     records = Records()
     real_root = records.real(root)
@@ -199,9 +202,9 @@ def _without_results(files: list[Path], root: Path, output: Path | None) -> list
 
 
 def _matches(pattern: Path) -> tuple[Path, Listing]:
-    """Return the folders of a glob that have no wildcard, and what it matches, as a shell does.
+    """Return the folder above the first wildcard of a glob, and the matching files.
 
-    ``**`` enters linked folders, each real folder once.
+    Matches like a shell. ``**`` follows links to folders and enters each real folder once.
     """
     parts = pattern.parts
     count = next((n for n, part in enumerate(parts) if _is_wild(part)), len(parts) - 1)
@@ -209,7 +212,7 @@ def _matches(pattern: Path) -> tuple[Path, Listing]:
     if ".." in rest:
         raise UserError(f"input={pattern} has '..' after a wildcard: name the folder before it")
     rest = [part for n, part in enumerate(rest) if rest[n : n + 2] != ["**", "**"]]
-    if rest[-1] == "**":  # by itself it would match folders alone
+    if rest[-1] == "**":  # a trailing ** would match folders only
         rest.append("*")
     closed: list[Path] = []
     hidden = any(part.startswith(".") for part in rest)
@@ -221,7 +224,7 @@ def _matches(pattern: Path) -> tuple[Path, Listing]:
 
 
 def _expand(folder: Path, parts: Sequence[str], hidden: bool, closed: list[Path]) -> Iterator[Path]:
-    """Yield the files below a folder that the parts of a glob match."""
+    """Yield the files in a folder that match the remaining parts of a glob."""
     part, *rest = parts
     if part == "**":
         for inside, names in walk(folder, closed, hidden=hidden):

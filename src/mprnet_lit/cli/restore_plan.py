@@ -1,4 +1,4 @@
-"""Sorting jobs into those that are done and those to do, and refusing to overwrite other files."""
+"""Plan of mode=restore: up-to-date results, remaining jobs, and protection of other files."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ _NO_RECORD = "lies in a folder without a record of results (earlier versions wro
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs, sorted.
+    """Jobs by state.
 
     Attributes:
-        done: the jobs that are done already.
-        todo: the jobs to do.
-        again: how many of these replace a result of an earlier call.
+        done: jobs whose results are up to date.
+        todo: jobs to run.
+        again: number of jobs in ``todo`` that replace a result of an earlier call.
     """
 
     done: list[Job]
@@ -31,17 +31,17 @@ class Plan:
 
 
 def make_plan(jobs: Sequence[Job], recipe: str, records: Records, *, overwrite: bool) -> Plan:
-    """Compare jobs with the records of their folders.
+    """Compare jobs with the records of their output folders.
 
-    A job is done if its source's content, the weights and the options are those of the recorded
-    result and its files are as they were written. A result of the same photo (by path or content)
-    may be replaced; any other file only with ``overwrite``.
+    A result is up to date if the content of its source, the weights and the options match the
+    record, and the result itself is unchanged. A job may replace a result of the same photo (by
+    path or content). Other files are replaced only with ``overwrite``.
 
     Args:
-        jobs: the jobs to sort.
+        jobs: jobs to compare.
         recipe: digest of the weights and options.
-        records: the records of the results' folders.
-        overwrite: whether to do every job and to replace every file at its destination.
+        records: records of the output folders.
+        overwrite: whether to run all jobs and replace all existing files.
 
     Raises:
         UserError: a job would replace a file that is not its own result.
@@ -72,10 +72,11 @@ def make_plan(jobs: Sequence[Job], recipe: str, records: Records, *, overwrite: 
 
 
 def check_report(path: Path, records: Records, *, overwrite: bool) -> None:
-    """Refuse to overwrite a file that is not a report of an earlier call.
+    """Check that the report does not overwrite another file.
 
     Raises:
-        UserError: ``path`` is such a file, and ``overwrite`` is not set.
+        UserError: ``path`` exists, is not a report of an earlier call, and ``overwrite`` is not
+            set.
     """
     if overwrite or not os.path.lexists(path):
         return
@@ -98,7 +99,7 @@ def _is_done(job: Job, recipe: str, result: Result) -> bool:
 
 
 def _refreshed(job: Job, source: str, result: Result) -> Result | None:
-    """Return the result with today's paths and times, if these differ; the content is the same."""
+    """Return a result with its current paths and times; ``None`` if these are unchanged."""
     places = {path.name: path for path in job.files}
     if (
         result.source == source
@@ -116,7 +117,7 @@ def _refreshed(job: Job, source: str, result: Result) -> Result | None:
 
 
 def _conflicts(files: Sequence[Path], origin: Path, source: str, record: Record) -> Iterator[str]:
-    """Describe each existing file that is not a result of this photo."""
+    """Yield a message for each existing file that is not a result of this photo."""
     for path in files:
         if not os.path.lexists(path):
             continue
@@ -130,10 +131,10 @@ def _conflicts(files: Sequence[Path], origin: Path, source: str, record: Record)
 
 
 def _shown(path: Path) -> str:
-    """Return a path as short as the user would write it."""
+    """Return a path relative to the current folder if it is inside, else unchanged."""
     try:
         relative = os.path.relpath(path)
-    except ValueError:  # on another drive of Windows
+    except ValueError:  # on another drive (Windows)
         return str(path)
     return str(path) if relative.startswith("..") else relative
 

@@ -1,8 +1,8 @@
-"""The record of finished results, beside them in their folder: which source and settings made them.
+"""Record of the source and the settings of each result in an output folder.
 
-A folder of results has one hidden file of JSON lines. A line is appended, in a single write, before
-its files get their names: a process that is killed leaves no result without a line. Several
-processes may append at once.
+The record is a hidden file of JSON lines in the output folder. A line is appended in a single write
+before the files of its result are moved into place, so that a killed process leaves no result
+without a line. Several processes may append in parallel.
 """
 
 import json
@@ -31,18 +31,18 @@ except ImportError:  # Windows
 RECORD = ".mprnet_lit.jsonl"
 _MOST_BYTES = 2e9
 _SPARE = 1000
-"""Superseded lines that are not worth rewriting the file for."""
+"""Number of superseded lines up to which the file is not rewritten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished result.
+    """Recorded result.
 
     Attributes:
-        source: path of the photo or video, relative to the folder of the results; "" for a report.
-        photo: the source's file; ``None`` for a report.
+        source: path of the photo or video, relative to the output folder; empty for a report.
+        photo: state of the source file; ``None`` for a report.
         recipe: digest of the weights and of the options that change the result.
-        files: the files that were written, by name: the result and what lies beside it.
+        files: states of the result and its additional images, by file name.
     """
 
     source: str
@@ -51,7 +51,7 @@ class Result:
     files: Mapping[str, FileState]
 
     def line(self) -> bytes:
-        """Return the record's line, which begins with a newline: an earlier one may be cut off."""
+        """Return the line of the record, after a newline: the last line may be truncated."""
         values = {
             "source": self.source,
             "photo": self.photo and _values(self.photo),
@@ -62,7 +62,7 @@ class Result:
 
     @classmethod
     def of(cls, line: bytes) -> Self:
-        """Read a line.
+        """Parse a line of the record.
 
         Raises:
             ValueError, KeyError, TypeError, AttributeError, RecursionError: the line is damaged.
@@ -87,7 +87,7 @@ def _file(values: Any) -> FileState:
 
 
 class Record:
-    """The results in a folder, which need not exist yet.
+    """Results in an output folder, which may not exist yet.
 
     Raises:
         UserError: the record can't be read, or is not a regular file.
@@ -98,7 +98,7 @@ class Record:
         self.path = self.folder / RECORD
         self.exists = False
         self._results: dict[str, list[Result]] = {}
-        self._relative: dict[str, str] = {}  # of folders
+        self._relative: dict[str, str] = {}  # by folder
         content = b""
         try:
             if not stat.S_ISREG(os.lstat(self.path).st_mode):
@@ -116,14 +116,15 @@ class Record:
         lines = content.split(b"\n")
         for line in lines:
             with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                self._add(Result.of(line))  # the last one is cut off if the process was killed
+                self._add(Result.of(line))  # the last line is truncated if the process was killed
         if len(lines) > 2 * len(self._results) + _SPARE:
             self._compact(content)
 
     def find(self, name: str) -> Result | None:
-        """Return the result to which the file of this name belongs, or ``None``.
+        """Return the result that a file belongs to; ``None`` for other and for changed files.
 
-        ``None`` also stands for a file that was changed since.
+        Args:
+            name: name of the file.
         """
         for result in reversed(self._results.get(name, [])):
             if result.files[name].matches(self.folder / name):
@@ -131,12 +132,12 @@ class Record:
         return None
 
     def relative(self, real: str) -> str:
-        """Return the real path of a source in the form that the record holds."""
+        """Return the real path of a source relative to the folder, with forward slashes."""
         folder, _, name = real.rpartition(os.sep)
         if folder not in self._relative:
             try:
                 relative = os.path.relpath(folder or os.sep, self.folder)
-            except ValueError:  # on another drive of Windows
+            except ValueError:  # on another drive (Windows)
                 relative = folder
             self._relative[folder] = relative.replace(os.sep, "/")
         return f"{self._relative[folder]}/{name}"
@@ -146,7 +147,7 @@ class Record:
         return Path(os.path.normpath(self.folder / result.source))
 
     def append(self, results: Iterable[Result]) -> None:
-        """Record results, durably.
+        """Append results to the record and flush it to disk.
 
         Raises:
             UserError: the record can't be written.
@@ -162,11 +163,11 @@ class Record:
 
     def _add(self, result: Result) -> None:
         for name in result.files:
-            # Keep the previous one, too: a kill may come between the line and the new file.
+            # Keep the previous result: a killed process may have appended only the line.
             self._results[name] = [*self._results.get(name, [])[-1:], result]
 
     def _write(self, content: bytes) -> bool:
-        """Append to the file; return False if another process has replaced it meanwhile."""
+        """Append to the file; return False if another process has replaced the file."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         number = os.open(self.path, flags, 0o666)
         try:
@@ -183,18 +184,18 @@ class Record:
             os.close(number)
 
     def _compact(self, content: bytes) -> None:
-        """Drop superseded lines, unless another process is writing."""
+        """Remove superseded lines, unless another process is writing."""
         kept = {id(r): r.line() for results in self._results.values() for r in results}
-        # In a read-only folder the record stays as it is.
+        # The record in a read-only folder is not changed.
         with suppress(OSError, UserError), self.path.open("rb") as file:
             if _lock(file.fileno(), shared=False) and file.read() == content:
                 write_atomic(self.path, b"".join(kept.values()))
 
 
 def _lock(number: int, *, shared: bool) -> bool:
-    """Lock an open file until it is closed; return whether that worked.
+    """Lock an open file until it is closed; return whether the lock was acquired.
 
-    Processes that append share a lock and wait for it. Some network file systems have no locks.
+    Processes that append wait for a shared lock. Some network file systems do not support locks.
     """
     if fcntl is None:
         return False
@@ -206,7 +207,7 @@ def _lock(number: int, *, shared: bool) -> bool:
 
 
 class Records:
-    """The records of many folders, each read once."""
+    """Cache of the records of several folders."""
 
     def __init__(self) -> None:
         self.real = RealPathCache()
@@ -225,13 +226,13 @@ class Records:
     def publish(
         self, staged: Path, folder: Path, source: Path | None, photo: FileState | None, recipe: str
     ) -> None:
-        """Record a result and move its files from ``files.staging`` to their folder.
+        """Record a result and move its files from a temporary folder into the output folder.
 
         Args:
-            staged: the folder with the files.
-            folder: folder to move them to; it is made if it does not exist.
-            source: the photo or video; ``None`` for a report.
-            photo: the source's file as it was read.
+            staged: temporary folder with the files.
+            folder: output folder; created if it does not exist.
+            source: path of the photo or video; ``None`` for a report.
+            photo: state of the source file when it was read.
             recipe: digest of the weights and options.
 
         Raises:
@@ -244,6 +245,6 @@ class Records:
             files = {path.name: FileState.of(path) for path in paths}
             name = "" if source is None else record.relative(self.real(source))
             record.append([Result(name, photo, recipe, files)])
-            for path in paths:  # the result itself, which has the shortest name, last
+            for path in paths:  # the result has the shortest name and is moved last
                 copy_permissions(path, folder / path.name)
                 path.replace(folder / path.name)

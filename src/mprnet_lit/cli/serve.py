@@ -1,4 +1,4 @@
-"""``mode=serve``: a page in the browser that restores photos."""
+"""``mode=serve``: serve a web page that restores photos."""
 
 import re
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ def run(config: DictConfig) -> None:
     """Serve the page until Ctrl-C or SIGTERM.
 
     Raises:
-        UserError: gradio is not installed, the weights can't be read, an option can't be used, or
-            the port is taken.
+        UserError: gradio is not installed, the weights can't be read, an option is invalid, or the
+            port is in use.
     """
     allowed = _allowed_hosts(config)
     from mprnet_lit.serving.page import build_app
@@ -53,7 +53,11 @@ def run(config: DictConfig) -> None:
 
 
 def _allowed_hosts(config: DictConfig) -> list[str]:
-    """Return the names under which the page may be asked for besides ``host``."""
+    """Return the additional host names that browsers may use for the page.
+
+    Raises:
+        UserError: ``serve.allowed_hosts`` is not a list of host names.
+    """
     names = config.serve.allowed_hosts
     if not OmegaConf.is_list(names) or not all(
         isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names
@@ -66,7 +70,11 @@ def _allowed_hosts(config: DictConfig) -> list[str]:
 
 
 def _weights(config: DictConfig) -> dict[str, str]:
-    """Return the weights' files by name; where none are named, those in the package."""
+    """Return the weights files by name; by default those in the package.
+
+    Raises:
+        UserError: ``weights`` is a mapping that is empty or has an entry without a file.
+    """
     if config.weights is None:
         return {name: str(shipped(name)) for name in SHIPPED}
     if OmegaConf.is_dict(config.weights):
@@ -75,10 +83,10 @@ def _weights(config: DictConfig) -> dict[str, str]:
             raise UserError("weights must name a file for each of its entries: {NAME: FILE}")
         return {str(name): str(file) for name, file in named.items()}
     file = str(config.weights)
-    return {Path(file).name or file: file}  # visitors need not know the folders
+    return {Path(file).name or file: file}  # the page does not show the folder
 
 
 def _with(config: DictConfig, file: str, tlc: bool) -> DictConfig:
-    """Return the configuration for one of the weights."""
+    """Return the inference configuration for a weights file."""
     inference: Any = OmegaConf.to_container(config.inference)
     return OmegaConf.create({"weights": file, "inference": inference | {"tlc": tlc}})

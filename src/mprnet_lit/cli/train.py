@@ -19,14 +19,14 @@ from mprnet_lit.utils.console import silence_lightning
 
 
 def run(config: DictConfig) -> float | list[float] | None:
-    """Train as configured.
+    """Train a network.
 
     Returns:
-        the best validation PSNR in dB; in an Optuna sweep the values of its objectives; ``None``
+        Best validation PSNR in dB, or the values of the objectives in an Optuna sweep; ``None``
         without validation.
 
     Raises:
-        UserError: a setting can't be used, or the training can't continue.
+        UserError: a setting is invalid, or the training can't continue.
     """
     silence_lightning()
     folder = Path(config.paths.run).resolve()

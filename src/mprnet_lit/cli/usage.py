@@ -1,4 +1,4 @@
-"""What ``--help`` and ``--version`` print."""
+"""Output of ``--help`` and ``--version``."""
 
 import platform
 import textwrap
@@ -25,7 +25,7 @@ class Mode(NamedTuple):
 
     Attributes:
         purpose: description of the mode.
-        main: most important settings, which the first screen lists.
+        main: names of the main settings, which the overview lists.
     """
 
     purpose: str
@@ -87,7 +87,7 @@ mprnet_lit --hydra-help  the flags of Hydra         ... --version    show the ve
 
 
 def answer(arguments: Sequence[str]) -> str | None:
-    """Return the text that a translated command asks for; ``None`` for any other command."""
+    """Return the output of ``--help`` or ``--version``; ``None`` for other commands."""
     if "--version" in arguments:
         return _versions()
     if {"-h", "--help"}.isdisjoint(arguments):
@@ -112,7 +112,7 @@ def _versions() -> str:
 
 
 def overview() -> str:
-    """Return the first screen: the modes with their main settings."""
+    """Return the overview: the modes with their main settings."""
     lines = [_INTRODUCTION.format(version=__version__)]
     for name, mode in MODES.items():
         settings = textwrap.wrap(mode.main, WIDTH - 14, break_on_hyphens=False)
@@ -122,7 +122,7 @@ def overview() -> str:
 
 
 def _mode_help(mode: str, overrides: Sequence[str]) -> str:
-    """Return all settings of a mode with the values that the overrides give them."""
+    """Return the help of a mode: all settings, with their values in this command."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         config = hydra.compose(mode, overrides=list(overrides), return_hydra_config=True)
@@ -145,7 +145,7 @@ def _mode_help(mode: str, overrides: Sequence[str]) -> str:
 
 
 def _comments(mode: str, choices: Mapping[str, Any]) -> dict[str, str]:
-    """Return the comments of the files that a command is composed of, by key."""
+    """Return the comments in the configuration files of a command, by key."""
     chosen = [CONFIG_DIR / group / f"{option}.yaml" for group, option in choices.items()]
     shared = [path for file in chosen for path in sorted(file.parent.glob("_*.yaml"))]
     comments = {}
@@ -157,7 +157,7 @@ def _comments(mode: str, choices: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each setting with its value on one line, as the command line takes it."""
+    """Yield each key with its value on one line, in command-line syntax."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, f"{prefix}{key}.")
@@ -168,7 +168,7 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _entry(setting: str, comment: str) -> list[str]:
-    """Return a setting and, beside or below it, what it means."""
+    """Return the lines of a setting, with its comment in the right column."""
     lines = textwrap.wrap(comment, WIDTH - 36, break_on_hyphens=False)
     if len(setting) > 31 or not lines:
         return [f"  {setting}", *(f"{'':36}{line}" for line in lines)]

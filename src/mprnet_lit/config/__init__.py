@@ -1,1 +1,1 @@
-"""The Hydra configuration: resolvers, instantiation, value checks, error messages."""
+"""Hydra configuration: resolvers, instantiation, value checks, error messages."""

@@ -1,4 +1,4 @@
-"""Rules for keys that the schema can't hold: arguments of classes that any node may name."""
+"""Rules for keys outside the schema: arguments of the classes that ``_target_`` names."""
 
 from mprnet_lit.config.rules import (
     CORES,
@@ -21,7 +21,7 @@ from mprnet_lit.config.rules import (
 
 
 def _all(keys: str, rule: Rule) -> dict[str, Rule]:
-    """Return one rule for several keys."""
+    """Return the same rule for several keys, separated by spaces."""
     return dict.fromkeys(keys.split(), rule)
 
 
@@ -132,7 +132,6 @@ FOREIGN: dict[str, dict[str, Rule]] = {
 }
 """Rules by section and key.
 
-A section is the dotted key of a node, or the class that its ``_target_`` names, wherever that node
-is; ``*`` matches any text. Keys without a rule are not checked, so a class outside this package may
-have any arguments.
+A section is the dotted key of a node, or the class that the ``_target_`` of a node names; ``*``
+matches any text. Keys without a rule are not checked: custom classes may have any arguments.
 """

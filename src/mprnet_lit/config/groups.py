@@ -1,4 +1,4 @@
-"""The settings that the files of ``conf/`` define: keys, values, comments, read without Hydra."""
+"""Keys, values and comments of the files in ``conf/``, read without Hydra."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,19 +12,19 @@ import yaml  # type: ignore[import-untyped]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 CONFIG_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
-"""Inside the package where it was installed from a wheel, at the top of a source checkout."""
+"""Folder of the configuration: in an installed package, or at the top of a source checkout."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One key of a configuration file.
+    """Key of a configuration file.
 
     Attributes:
-        key: its dotted name, relative to the file.
-        value: its value, as YAML on one line.
-        comment: the comment above it and beside it.
+        key: dotted key, relative to the file.
+        value: value as YAML on one line.
+        comment: comment above the key and on its line.
     """
 
     key: str
@@ -33,18 +33,18 @@ class Setting:
 
 
 PRESETS = ("experiment", "debug")
-"""Groups whose options override keys and define none."""
+"""Groups whose options only override existing keys."""
 
 
 @cache
 def modes() -> list[str]:
-    """Return the modes; the file ``NAME.yaml`` is the primary configuration of a mode."""
+    """Return the modes. The primary configuration of a mode is the file ``MODE.yaml``."""
     return sorted(path.stem for path in CONFIG_DIR.glob("[!_]*.yaml"))
 
 
 @cache
 def groups() -> dict[str, list[str]]:
-    """Return the options of each group, without the private ones (``_base``)."""
+    """Return the options of each group, without private options such as ``_base``."""
     found: dict[str, list[str]] = {}
     for path in sorted(CONFIG_DIR.glob("*/**/[!_]*.yaml")):
         group = path.parent.relative_to(CONFIG_DIR).as_posix()
@@ -61,7 +61,7 @@ def valid_keys() -> frozenset[str]:
 
 @cache
 def mode_groups(mode: str) -> dict[str, str | None]:
-    """Return the groups of a mode with the option that each has by default."""
+    """Return the groups of a mode, with the default option of each."""
     defaults = _load(CONFIG_DIR / f"{mode}.yaml")["defaults"]
     pairs = [
         pair for default in defaults if isinstance(default, Mapping) for pair in default.items()
@@ -71,7 +71,7 @@ def mode_groups(mode: str) -> dict[str, str | None]:
 
 @cache
 def mode_keys(mode: str) -> frozenset[str]:
-    """Return the dotted keys that a mode accepts, whichever options a command selects."""
+    """Return the dotted keys that a mode accepts, with any options of its groups."""
     keys = own_keys(mode) | mode_groups(mode).keys()
     for group in mode_groups(mode).keys() - set(PRESETS):
         keys |= frozenset().union(*(option_keys(group, name) for name in groups()[group]))
@@ -121,7 +121,7 @@ def owners(key: str, mode: str) -> dict[str, list[str]]:
 
 @cache
 def option_keys(group: str, option: str) -> frozenset[str]:
-    """Return the dotted keys of an option, including those of the options that it builds on."""
+    """Return the dotted keys of an option, including the keys of its base options."""
     return _file_keys(CONFIG_DIR / group / f"{option}.yaml")
 
 
@@ -146,7 +146,7 @@ def _file_keys(path: Path) -> frozenset[str]:
 
 
 def package(path: Path) -> str:
-    """Return what a file's keys begin with on the command line: ``data.``, or nothing."""
+    """Return the prefix of the keys of a file on the command line: ``data.``, or empty."""
     first = path.read_text().partition("\n")[0]
     if path.parent == CONFIG_DIR or first.strip() == "# @package _global_":
         return ""
@@ -154,14 +154,14 @@ def package(path: Path) -> str:
 
 
 def file_settings(path: Path) -> list[Setting]:
-    """Return the keys of a file in their order, its list of defaults included."""
+    """Return the keys of a file in file order, including the defaults list."""
     text = path.read_text()
     root = yaml.compose(text)
     return [] if root is None else list(_settings(root, text.splitlines(), ()))
 
 
 def about(path: Path) -> list[str]:
-    """Return the comment at the top of a file, which is about the whole of it."""
+    """Return the lines of the comment at the top of a file."""
     lines = takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
     return [line.strip("# ") for line in lines if "@package" not in line]
 
@@ -192,7 +192,7 @@ def _settings(node: yaml.Node, lines: list[str], path: tuple[str, ...]) -> Itera
 
 
 def _comment(lines: list[str], line: int) -> str:
-    """Return the comment above a line, unless it is the file's own, and that beside it."""
+    """Return the comment above a line, without the comment of the file, and the one on the line."""
     above = list(takewhile(lambda text: text.lstrip().startswith("#"), reversed(lines[:line])))
     if len(above) == line:
         above = []

@@ -1,4 +1,4 @@
-"""Instantiation of the objects that a configuration describes."""
+"""Instantiation of the classes that a configuration names."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,15 +16,15 @@ _TARGET = "_target_"
 
 
 def instantiate(config: DictConfig, **kwargs: Any) -> Any:
-    """Instantiate the class, or call the function, that ``_target_`` names, and those nested in it.
+    """Instantiate the class or call the function in ``_target_``, including nested nodes.
 
     Args:
         config: node with ``_target_`` and its arguments.
-        kwargs: further arguments, which replace those of ``config``.
+        kwargs: arguments that replace or extend those of ``config``.
 
     Raises:
-        UserError: a target can't be imported, or a class refuses its arguments by a `UserError`.
-        InstantiationException: a class raises another error.
+        UserError: a target can't be imported, or a class raises a UserError.
+        InstantiationException: a class raises any other exception.
     """
     try:
         return hydra.utils.instantiate(config, _convert_="all", **kwargs)
@@ -45,7 +45,7 @@ def instantiate(config: DictConfig, **kwargs: Any) -> Any:
 
 
 def _targets(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the key and the value of each ``_target_`` below a node."""
+    """Yield the key and the value of each ``_target_`` in a node."""
     children: Any = ()
     if isinstance(node, dict):
         children = node.items()
@@ -58,16 +58,19 @@ def _targets(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _origin(error: BaseException) -> str:
-    """Return the type and the first line of the error at the start of a chain of causes."""
+    """Return the type and the first line of the root cause of an exception."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _with_key(sentence: str, key: str, targets: Mapping[str, str]) -> str:
-    """Return a class's error message, preceded by the key of its settings unless it names that.
+    """Return an error message with the key of the failed node, unless it contains the key.
 
-    Hydra writes the key without the dots before positions in a list: ``choices0``.
+    Args:
+        sentence: error message of a class.
+        key: key of the node in Hydra's error, which lacks the dots before list indices.
+        targets: values of ``_target_`` by key.
     """
     for target in targets:
         node = target.removesuffix(f".{_TARGET}")

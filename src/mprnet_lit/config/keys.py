@@ -1,18 +1,18 @@
-"""Configuration keys in the messages of library code, which names parameters."""
+"""Configuration keys in error messages of library code, which contain parameter names."""
 
 import re
 
 from omegaconf import DictConfig, OmegaConf
 
 _NODES = ("data", "inference")
-"""Nodes whose keys are the parameters of a class: the datamodule and the Restorer."""
+"""Nodes whose keys are parameters of a class: the data module and the Restorer."""
 
 
 def with_keys(message: str, config: DictConfig) -> str:
-    """Replace ``patch_size=100`` by ``data.patch_size=100``, and likewise the other parameters.
+    """Replace parameter names by keys: ``patch_size=100`` by ``data.patch_size=100``.
 
     Args:
-        message: message of an error.
+        message: error message.
         config: configuration whose nodes ``data`` and ``inference`` define the keys.
     """
     for node in _NODES:

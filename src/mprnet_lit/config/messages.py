@@ -1,4 +1,4 @@
-"""Sentences about errors in a command's overrides and in the composition of its configuration."""
+"""Error messages about overrides and about the composition of a configuration."""
 
 import difflib
 import re
@@ -23,29 +23,29 @@ _EXTRAS = {
         "submitit_slurm": "slurm",
     }
 }
-"""Extra of this package that provides an option, by group and option."""
+"""Extra of the package that an option requires, by group and option."""
 
 
 def quoted(value: str) -> str:
-    """Return a text quoted so that Hydra and OmegaConf read it back unchanged."""
-    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation
+    """Return a quoted text that Hydra and OmegaConf parse to the original text."""
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # not an interpolation
     escaped = re.sub(r'(\\*)"', r'\1\1\\"', literal)
-    last = escaped[len(escaped.rstrip("\\")) :]  # backslashes, which Hydra reads in pairs there
+    last = escaped[len(escaped.rstrip("\\")) :]  # Hydra unescapes backslashes before a quote
     return f'"{escaped}{last}"'
 
 
 def check_choices(arguments: Sequence[str]) -> None:
-    """Check that what chooses an option of a group, such as ``task=deblur``, is a name, or several.
+    """Check that the overrides of groups, such as ``task=deblur``, contain names of options.
 
     Raises:
-        UserError: it is a number or the like, for which Hydra has no sentence.
+        UserError: the value is not a name or a list of names; Hydra's own error is unclear.
     """
     parser = OverridesParser.create()
     for argument in arguments:
         try:
             override = parser.parse_override(argument)
         except HydraException:
-            continue  # a flag, or what Hydra itself says it can't read
+            continue  # a flag, or a syntax error that Hydra reports later
         group, choice = override.key_or_group, override.value()
         if not ("/" in group or (CONFIG_DIR / group).is_dir()):
             continue
@@ -58,7 +58,7 @@ def check_choices(arguments: Sequence[str]) -> None:
 
 
 def explain(error: Exception, mode: str = "train") -> str | None:
-    """Return a sentence that explains an error of the configuration; ``None`` for other errors.
+    """Return a message for an error of the configuration; ``None`` for other errors.
 
     Args:
         error: exception of Hydra or OmegaConf.
@@ -122,10 +122,10 @@ def explain(error: Exception, mode: str = "train") -> str | None:
 
 
 def _wrong_type(error: ValidationError | ConfigTypeError, text: str) -> str:
-    """Return the sentence that refuses a value of the wrong type.
+    """Return the error message for a value of the wrong type.
 
     Args:
-        error: error of OmegaConf.
+        error: exception of OmegaConf.
         text: message of Hydra, which names the override or the file.
     """
     key = str(error.full_key)
@@ -153,7 +153,7 @@ def _no_such_key(key: str, value: str, mode: str) -> str:
 
 
 def failed_key(error: InstantiationException) -> str:
-    """Return the key of the settings that Hydra could not instantiate; empty if not named."""
+    """Return the key of the node that Hydra could not instantiate; empty if unknown."""
     found = re.search(r"full_key: (\S+)", str(error))
     return found[1] if found else ""
 

@@ -1,4 +1,4 @@
-"""Overrides that name files: quoted where Hydra would read something else than the file's name."""
+"""Quoting of overrides with file names, so that Hydra parses the exact name."""
 
 import re
 from collections.abc import Sequence
@@ -14,28 +14,28 @@ _FILES = re.compile(
     r"\+{0,2}(input|output|target|weights|resume|paths\.\w+|hydra\.(run|sweep)\.dir|"
     r"[\w.]+\.(root|folder|degraded|target))"
 )
-"""The keys whose values are names of files or folders."""
+"""Keys whose values are files or folders."""
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|str|int|float|bool)\(")
 
 
 def exists(name: str) -> bool:
-    """Tell whether a file or folder of this name exists, whatever characters the name has."""
+    """Return whether a file or folder exists; False for invalid names."""
     try:
         return bool(name) and Path(name).exists()
-    except (OSError, ValueError):  # too long, say
+    except (OSError, ValueError):  # for example, too long
         return False
 
 
 def expanded(name: str) -> str:
-    """Return a name with ``~`` replaced by the user's folder, as a shell does."""
+    """Return a path with a leading ``~`` expanded to the home directory."""
     try:
         return str(Path(name).expanduser()) if name.startswith("~") else name
-    except RuntimeError:  # no such user
+    except RuntimeError:  # unknown user
         return name
 
 
 def sweeps(flags: Sequence[str], overrides: Sequence[str]) -> bool:
-    """Tell whether a command runs once for each of several values."""
+    """Return whether a command is a sweep."""
     if not {"-m", "--multirun"}.isdisjoint(flags):
         return True
     chosen = dict(override.partition("=")[::2] for override in overrides)
@@ -43,14 +43,13 @@ def sweeps(flags: Sequence[str], overrides: Sequence[str]) -> bool:
 
 
 def quote_files(override: str, *, sweep: bool) -> str:
-    """Return an override that Hydra reads as the name of the file that a person means.
+    """Quote the file name in an override if Hydra would not parse it as such.
 
-    Several inputs with commas between them become a list, except in a sweep over them. What Hydra
-    reads as it stands is returned unchanged.
+    Comma-separated inputs become a list, except in a sweep. Other overrides are returned unchanged.
 
     Args:
-        override: ``KEY=VALUE``.
-        sweep: the command is a sweep.
+        override: override as ``KEY=VALUE``.
+        sweep: whether the command is a sweep.
     """
     key, _, value = override.partition("=")
     if not value or value in ("null", "auto") or not _FILES.fullmatch(key):
@@ -74,12 +73,12 @@ def quote_files(override: str, *, sweep: bool) -> str:
 def _parsed(override: str) -> Override | None:
     try:
         return OverridesParser.create().parse_override(override)
-    except (HydraException, RecursionError, ValueError):  # Hydra meets it again, and it is reported
+    except (HydraException, RecursionError, ValueError):  # Hydra reports the error later
         return None
 
 
 def _list(value: str, read: Override | None) -> str | None:
-    """Return several names with commas between them as a list; ``None`` for another value."""
+    """Return comma-separated names in list syntax; ``None`` for other values."""
     if read is not None:
         return f"[{value}]" if read.value_type == ValueType.SIMPLE_CHOICE_SWEEP else None
     inner = value[1:-1] if value[0] == "[" and value[-1] == "]" else value
@@ -90,7 +89,7 @@ def _list(value: str, read: Override | None) -> str | None:
 
 
 def _is_structure(value: str) -> bool:
-    """Tell whether a value that Hydra can't read was meant as a list, a function or the like."""
+    """Return whether a value looks like a list, a function or other syntax, not a file name."""
     enclosed = value[0] + value[-1] in ("[]", "{}")
     signs = value[0] in "\"'" or "," in value or "${" in value
     return enclosed or signs or _FUNCTION.match(value) is not None

@@ -1,4 +1,4 @@
-"""Keys of release 0.1 and their new names."""
+"""Renamed and removed keys of release 0.1."""
 
 from collections.abc import Container, Mapping
 from typing import Any
@@ -53,7 +53,7 @@ RENAMED = {
     "trainer.requeue": "callbacks.stop_on_signal.requeue",
     "trainer.max_bad_steps": "callbacks.skip_nonfinite.max_consecutive",
 }
-"""New key by old key."""
+"""New key by old key, in all modes."""
 
 RENAMED_IN_MODE = {
     "evaluate": {"data.on_error": "evaluate.on_error"},
@@ -65,21 +65,21 @@ REMOVED = {
     "model.size": "choose the network with model=tiny, model=small, model=base or model=large",
     "task.paper": "the numbers of a task are in its recipe (conf/recipe)",
 }
-"""What to use instead of a key that was removed."""
+"""Advice by removed key."""
 
 
 def new_name(key: str, mode: str) -> str | None:
-    """Return the new name of a key of release 0.1 in a mode; ``None`` without one."""
+    """Return the new name of a key of release 0.1; ``None`` if it was not renamed in a mode."""
     new = (RENAMED | RENAMED_IN_MODE.get(mode, {})).get(key)
     return new if new in valid_keys() and key not in mode_keys(mode) else None
 
 
 def upgraded(settings: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    """Return settings of release 0.1 under the keys and class names of this release.
+    """Return settings of release 0.1 with the keys and class names of this release.
 
     Args:
         settings: values by dotted key.
-        known: keys of this release; others are not introduced.
+        known: keys of this release; only these are used as new keys.
     """
     found = {}
     for key, value in settings.items():
@@ -90,7 +90,7 @@ def upgraded(settings: Mapping[str, Any], known: Container[str]) -> dict[str, An
 
 
 def explain_renamed(key: str, value: str, mode: str) -> str | None:
-    """Return the sentence that refuses ``key=value`` on a command line; ``None`` for other keys."""
+    """Return the error message for a renamed key on the command line; ``None`` for other keys."""
     new = new_name(key, mode)
     if new is None:
         return None

@@ -1,4 +1,4 @@
-"""Resolvers of the configuration: functions that its files call as ``${mprnet.NAME:ARGUMENTS}``."""
+"""OmegaConf resolvers of the configuration: ``${mprnet.NAME:ARGUMENTS}``."""
 
 import sys
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from mprnet_lit.utils.errors import UserError
 
 
 def register_resolvers() -> None:
-    """Register the resolvers and the schemas that the configuration uses."""
+    """Register the resolvers and the schemas of the configuration."""
     resolvers: dict[str, Callable[..., Any]] = {
         "machine": machine,
         "gpus": _gpus,
@@ -33,11 +33,11 @@ def register_resolvers() -> None:
 def machine(trainer: str) -> str:
     """Return ``gpu`` if torch finds an accelerator and training may use it, else ``cpu``.
 
-    A build of torch without GPU support is not imported for this, which would take over a second.
+    A CPU build of torch is not imported, because the import takes over a second.
 
     Args:
-        trainer: option of the group ``trainer``, or ``trainer.accelerator``; with ``cpu``, training
-            uses no accelerator.
+        trainer: option of the group ``trainer``, or value of ``trainer.accelerator``; ``cpu``
+            excludes accelerators.
     """
     if trainer == "cpu" or ("torch" not in sys.modules and version("torch").endswith("+cpu")):
         return "cpu"
@@ -52,27 +52,30 @@ def _gpus(accelerator: str) -> int:
 
 
 def _required(*, _node_: Node) -> NoReturn:
-    """Mark a key that must be set although an earlier file of the defaults list sets it.
+    """Mark a key as mandatory even if an earlier file of the defaults list sets it.
 
-    ``???`` can't mark it: merged over a value, ``???`` keeps that value.
+    Merging ``???`` over a value would keep the value.
+
+    Raises:
+        UserError: the command does not set the key.
     """
     key = full_key(_node_)
     raise UserError(f"{key} is not set: add {key}=VALUE to the command")
 
 
 def _run_dir(new: str, *, _root_: DictConfig) -> str:
-    """Return the folder of the run that ``resume=auto`` finds, else ``new``."""
+    """Return the folder of the run that ``resume=auto`` finds, or ``new`` if it finds none."""
     found = find_run(_root_, upgraded) if _root_.resume == "auto" else None
     return str(new if found is None else found)
 
 
 def _new_run(subfolder: str, *, _root_: DictConfig) -> str:
-    """Return ``subfolder``, in which Hydra records the command.
+    """Return ``subfolder`` after checking that the command does not overwrite a run.
 
-    Hydra resolves this before it writes anything into the folder of the run.
+    Hydra resolves its output subfolder before it writes any file into the run folder.
 
     Raises:
-        RefusedError: the folder holds a run, which the command would overwrite.
+        RefusedError: the run folder contains a run that the command would overwrite.
     """
     refuse_existing(Path(_root_.hydra.runtime.output_dir), _root_.get("resume"))
     return subfolder

@@ -1,4 +1,4 @@
-"""Rules for the values of settings: in words for people, and as a test."""
+"""Rules for the values of settings, each with a description for error messages."""
 
 import math
 import re
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_WHOLE = 2**31 - 1
-"""Largest whole number that a setting may be unless its rule gives a bound."""
+"""Default upper bound of whole numbers."""
 MOST = 1e30
-"""Largest number that a setting may be unless its rule gives a bound."""
+"""Default upper bound of numbers."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a setting may be.
+    """Condition on the value of a setting.
 
     Attributes:
         words: completion of the sentence "KEY=VALUE must be ...".
-        accepts: whether a value obeys the rule.
+        accepts: function that returns whether a value satisfies the rule.
     """
 
     words: str
     accepts: Callable[[Any], bool]
 
     def __or__(self, other: "Rule") -> "Rule":
-        """Return the rule that either of two rules is obeyed."""
+        """Return the rule that accepts the values of both rules."""
         return Rule(
             f"{self.words}, or {other.words}",
             lambda value: self.accepts(value) or other.accepts(value),
@@ -69,18 +69,24 @@ def number(
 
 
 def one_of(*names: str) -> Rule:
-    """Return the rule for names, of which a number may be one: ``precision=32``."""
+    """Return the rule for a set of names; numbers are compared as text (``precision=32``)."""
     words = names[0] if len(names) == 1 else f"one of {', '.join(names)}"
     return Rule(words, lambda value: not isinstance(value, bool) and str(value) in names)
 
 
 def text(pattern: str, words: str) -> Rule:
-    """Return the rule for texts that a regular expression matches in full."""
+    """Return the rule for texts that match a regular expression completely."""
     return Rule(words, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None)
 
 
 def listed(rule: Rule, length: int | None = None, least: int = 0) -> Rule:
-    """Return the rule for lists of values that obey ``rule``, in number ``length`` or any."""
+    """Return the rule for lists.
+
+    Args:
+        rule: rule for each item.
+        length: exact number of items; ``None`` for any number.
+        least: smallest number of items.
+    """
     count = "" if length is None else f" of {length}"
     some = " not empty," if least else ""
 
@@ -96,7 +102,7 @@ def listed(rule: Rule, length: int | None = None, least: int = 0) -> Rule:
 
 
 def spread(rule: Rule) -> Rule:
-    """Return the rule for a number, or for a pair of them to draw from."""
+    """Return the rule for a number or a range ``[low, high]`` to sample from."""
     pair = listed(rule, 2)
     return Rule(
         f"{rule.words}, or a pair [low, high] of such numbers",
@@ -105,12 +111,12 @@ def spread(rule: Rule) -> Rule:
 
 
 def is_whole(value: Any) -> bool:
-    """Tell whether a value is a whole number: ``true`` is not."""
+    """Return whether a value is an integer and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a finite number within the largest magnitude that is accepted."""
+    """Return whether a value is a finite number of magnitude at most ``MOST``."""
     return (is_whole(value) or isinstance(value, float)) and -MOST <= value <= MOST
 
 

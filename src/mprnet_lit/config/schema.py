@@ -1,8 +1,8 @@
 """Types and rules of the configuration's own keys.
 
-OmegaConf checks a type at composition: the defaults list of a file that defines a node names the
-node's schema. ``config/values.py`` checks the rules, which hold for resolved values too, before a
-mode or a sweep starts.
+OmegaConf checks types at composition: the defaults list of a configuration file includes the
+schemas of its nodes. ``config/values.py`` checks the rules, including those for resolved values,
+before a mode or a sweep starts.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from mprnet_lit.utils.compat import typed_nodes
 Number = int | float
 
 NODES: dict[str, type] = {}
-"""Schema of each node, by the node's key; the root has an empty key."""
+"""Schema of each node by the key of the node; the key of the root is empty."""
 KEYS: dict[str, "Key"] = {}
-"""Type and rule of each dotted key."""
+"""Type and rule by dotted key."""
 RULES: dict[str, dict[str, rules.Rule]] = {}
-"""Rules by section and key. A section is the class of a node, or the key of a node without one."""
+"""Rules by section and key. A section is the class of a node or, without a class, its key."""
 
 
 class Key(NamedTuple):
@@ -32,7 +32,7 @@ class Key(NamedTuple):
 
     Attributes:
         type: type annotation.
-        rule: rule for its values; ``None`` if the type is the only condition.
+        rule: rule for the values; ``None`` if only the type is checked.
     """
 
     type: Any
@@ -46,7 +46,7 @@ class Key(NamedTuple):
 
 
 def _ruled(rule: rules.Rule) -> Any:
-    """Return a field whose values must obey a rule, or be null where its type is optional."""
+    """Return a field with a rule for its values; an optional type also accepts null."""
     return field(metadata={"rule": rule})
 
 
@@ -56,7 +56,7 @@ def _node(key: str, target: str = "") -> Callable[[type], type]:
 
     Args:
         key: key of the node.
-        target: class that the node's ``_target_`` names, without the package; the rules then
+        target: default class in the ``_target_`` of the node, without the package; the rules
             apply to this class only.
     """
 
@@ -77,7 +77,7 @@ def _node(key: str, target: str = "") -> Callable[[type], type]:
 
 @_node("")
 class Root:
-    """Keys at the root; each mode has some of them."""
+    """Keys at the root; each mode has a subset."""
 
     seed: int = _ruled(rules.SEED)
     resume: str | None
@@ -197,7 +197,7 @@ class Schedule:
 
 @_node("data", "data.RestorationDataModule")
 class Data:
-    """Arguments of the data module, without those that are nodes themselves."""
+    """Arguments of the data module, except nested nodes."""
 
     patch_size: int = _ruled(rules.SIDE)
     val_crop_size: int | None = _ruled(rules.COUNT)
@@ -282,10 +282,11 @@ class Pruner:
 
 
 def register_schema() -> None:
-    """Store the schemas, which ``conf/`` refers to as ``/schema/NAME``.
+    """Register the schemas, which the files of ``conf/`` include as ``/schema/NAME``.
 
-    NAME is the last part of the key of a node, or a mode: for its keys at the root and its node. A
-    schema is not stored as its dataclass, which would refuse additional keys in the files of users.
+    NAME is the last part of the key of a node. A schema with the name of a mode contains the root
+    keys and the node of the mode. Schemas are stored as plain nodes, because a dataclass would
+    reject additional keys in custom configuration files.
     """
     nodes: dict[str, Any] = {
         key.rpartition(".")[2]: typed_nodes(schema) for key, schema in NODES.items()

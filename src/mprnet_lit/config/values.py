@@ -1,4 +1,4 @@
-"""Checks of the values of the configuration by the rules of its keys."""
+"""Checks of the values in a configuration against the rules of their keys."""
 
 import sys
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def check_values(config: DictConfig) -> None:
     """Check the value of every key that has a rule.
 
     Raises:
-        UserError: a value breaks its rule.
+        UserError: a value violates its rule.
     """
     for key, value, rule in settings(config):
         check_value(key, value, rule)
@@ -32,7 +32,7 @@ def check_value(key: str, value: Any, rule: Rule) -> None:
     """Check the value of one setting.
 
     Raises:
-        UserError: the value breaks the rule.
+        UserError: the value violates the rule.
     """
     if not rule.accepts(value):
         raise UserError(f"{key}={shown(value)} must be {rule.words}{_bound(value, rule)}")
@@ -41,13 +41,13 @@ def check_value(key: str, value: Any, rule: Rule) -> None:
 def settings(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[str, Any, Rule]]:
     """Yield the key, the value and the rule of each setting that has a rule.
 
-    Mandatory settings without a value are skipped, and so are references to another group, whose
-    settings are yielded under their own keys.
+    Skips mandatory settings without a value and references to other nodes, whose settings are
+    yielded under their own keys.
     """
     target = node.get("_target_") if isinstance(node, DictConfig) else None
     rules = section_rules(path, str(target or "")) if isinstance(node, DictConfig) else {}
     names: Any = list(node) if isinstance(node, DictConfig) else range(len(node))
-    names = sorted(names, key=lambda name: name == "hydra")  # it refers to keys that people set
+    names = sorted(names, key=lambda name: name == "hydra")  # last, because it refers to other keys
     for name in names:
         key = f"{path}.{name}" if path else str(name)
         if OmegaConf.is_missing(node, name):
@@ -65,11 +65,11 @@ def settings(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[st
 class CheckBeforeSweep(Callback):
     """Hydra callback that checks the configuration of a sweep before the first job starts.
 
-    Hydra calls it before it builds the launcher and the sweeper, whose settings are checked too.
+    Hydra calls it before it creates the launcher and the sweeper; their settings are checked too.
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """End the process if a value breaks its rule: Hydra ignores other exceptions."""
+        """Exit if a value violates its rule. Hydra turns other exceptions into warnings."""
         try:
             check_values(config)
         except UserError as error:
@@ -82,7 +82,7 @@ def section_rules(path: str, target: str) -> dict[str, Rule]:
 
     Args:
         path: dotted key of the node.
-        target: value of its ``_target_``, or nothing.
+        target: value of ``_target_`` in the node, or empty.
     """
     found: dict[str, Rule] = {}
     for section, rules in TABLE.items():
@@ -92,19 +92,19 @@ def section_rules(path: str, target: str) -> dict[str, Rule]:
 
 
 def shown(value: Any) -> str:
-    """Return a value as YAML has it, shortened to 60 characters."""
+    """Return a value in YAML syntax, shortened to 60 characters."""
     plain = {None: "null", True: "true", False: "false"}
     text = plain[value] if value is None or isinstance(value, bool) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _bound(value: Any, rule: Rule) -> str:
-    """Return the bound that a number breaks if the words of its rule do not name that bound."""
+    """Return the bound that a number exceeds, if the description of its rule lacks the bound."""
     if not isinstance(value, int | float) or -MOST <= value <= MOST_WHOLE:
         return ""
     if rule.accepts(MOST):
         return f", finite and at most {MOST:g}"
-    too_large = MOST_WHOLE + 1  # a multiple of 8, as some rules demand
+    too_large = MOST_WHOLE + 1  # a multiple of 8, because some rules require one
     if rule.accepts(too_large - 8) and not rule.accepts(too_large):
         return f", and less than {too_large}"
     return ""

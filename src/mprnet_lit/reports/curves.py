@@ -14,7 +14,7 @@ from mprnet_lit.utils.untrusted import NotReadableError, open_inside
 
 _LARGEST_LINE = 100_000
 _MOST_BYTES = 2**25
-"""Size of all files of a run together."""
+"""Largest total size of the files of a run in bytes."""
 _MOST_FILES = 1000
 _MOST_COLUMNS = 500
 _LARGEST_STEP = 2**53
@@ -22,11 +22,11 @@ _LARGEST_STEP = 2**53
 
 @dataclass
 class Curve:
-    """One scalar of one run; all three lists have the same length.
+    """Logged scalar of a run; the three lists have the same length.
 
     Attributes:
-        steps: optimizer step of each point, from one.
-        epochs: epoch of each point, from one.
+        steps: optimizer step of each point, starting at 1.
+        epochs: epoch of each point, starting at 1.
         values: logged values, including NaN and infinities.
     """
 
@@ -46,9 +46,9 @@ class Curve:
         return self._of(kept)
 
     def thinned(self, most: int) -> "Curve":
-        """Return at most ``most`` points: the extremes of each interval and both ends.
+        """Return at most ``most`` points: the extremes of equal intervals and both ends.
 
-        Points that are not finite are removed first.
+        Non-finite points are removed first.
         """
         finite = [k for k, value in enumerate(self.values) if math.isfinite(value)]
         if len(finite) > most:
@@ -75,7 +75,7 @@ class Curve:
 def read_curves(folder: Path) -> tuple[dict[str, Curve], list[str]]:
     """Return the curves of a run by name, and notes about damaged files.
 
-    A resumed run has a file for each start; where files overlap, the later one counts.
+    A resumed run has one file per start. Where files overlap, the later file takes precedence.
     """
     curves: dict[str, Curve] = {}
     notes: list[str] = []
@@ -104,7 +104,7 @@ def has_curves(folder: Path) -> bool:
 
 
 def _files(folder: Path) -> list[str]:
-    """Return the files of the CSV logger, the oldest first."""
+    """Return the files of the CSV logger, oldest first."""
     found = islice(folder.glob("csv/version_*/metrics.csv"), _MOST_FILES)
     return [path.relative_to(folder).as_posix() for path in sorted(found, key=_version)]
 
@@ -115,10 +115,10 @@ def _version(path: Path) -> tuple[int, str]:
 
 
 def _read(folder: Path, name: str, most: int) -> tuple[dict[str, Curve], str, int]:
-    """Read the readable part of one file, at most ``most`` bytes.
+    """Read at most ``most`` bytes of a file, and skip damaged lines.
 
     Returns:
-        The curves, a description of the damage, and the number of bytes read.
+        The curves, a description of any damage, and the number of bytes read.
     """
     curves: dict[str, Curve] = {}
     bad = 0
@@ -150,7 +150,7 @@ def _read(folder: Path, name: str, most: int) -> tuple[dict[str, Curve], str, in
 
 
 def _rows(file: Iterator[str]) -> Iterator[list[str]]:
-    """Yield the rows; an open quotation mark affects only its own line."""
+    """Yield the rows. Lines are parsed separately: an open quote affects only its own line."""
     for line in file:
         if len(line) > _LARGEST_LINE:
             yield []

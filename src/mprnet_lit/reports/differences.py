@@ -9,16 +9,16 @@ from mprnet_lit.reports.trials import Trial
 _NOT_A_SETTING = ("hydra", "paths", "mode", "resume", "logger", "tracking", "sweep", "debug")
 """Top-level keys that do not affect the result of a run."""
 _NO_DIFFERENCE = ("paths.run", "resume", "sweep.", "callbacks.pruner.")
-"""Prefixes of keys that only tell the place of a run and its sweep."""
+"""Prefixes of keys that depend on the folder of a run or on its sweep."""
 _COMMAND = "command"
 _MISSING = object()
 
 
 def varying(trials: Sequence[Trial]) -> list[str]:
-    """Return the settings that differ between the runs, by their keys on the command line.
+    """Return the keys of the settings that differ between the runs.
 
-    For runs without a record of the command line, keys of the configuration are added. Of several
-    keys that vary together, the shortest is returned.
+    Uses the recorded overrides. If a run has none, keys of the configuration are added; of several
+    keys that vary together, only the shortest.
     """
     known = [t for t in trials if t.overrides or t.config]
     keys = list(dict.fromkeys(key for trial in known for key in trial.overrides))
@@ -52,7 +52,7 @@ def config_differences(trials: Sequence[Trial]) -> dict[str, list[tuple[str, lis
 def environment_differences(
     trials: Sequence[Trial],
 ) -> tuple[dict[str, str], dict[str, list[tuple[str, list[str]]]]]:
-    """Return the facts about machine and versions that all runs share, and those that differ."""
+    """Return the common and the differing entries of the environments of the runs."""
     known = {t.name: t.environment for t in trials if t.environment}
     hidden = (_COMMAND,) if len(known) > 1 else ()
     differ = differences(known, hidden)
@@ -64,10 +64,10 @@ def environment_differences(
 def differences(
     known: Mapping[str, Mapping[str, Any]], skipped: Iterable[str] = ()
 ) -> dict[str, list[tuple[str, list[str]]]]:
-    """Return the values of each key that differs, each with the names that have it.
+    """Return the keys that differ, with their values and the names that have each value.
 
     Args:
-        known: values of each name, by key.
+        known: values by name and key.
         skipped: prefixes of the keys to skip.
     """
     keys = dict.fromkeys(key for values in known.values() for key in values)
@@ -89,7 +89,7 @@ def _is_setting(key: str) -> bool:
 
 
 def _distinct(trials: Iterable[Trial], key: str) -> set[str]:
-    """Return the values of a key; a run that failed early and has no value is skipped."""
+    """Return the distinct values of a key; skip runs that failed before they recorded a value."""
     values = [(trial, setting(trial, key)) for trial in trials]
     return {_text(value) for trial, value in values if value is not None or trial.resolved}
 

@@ -1,4 +1,4 @@
-"""Plotly figures of a report: literal labels, colors of runs, parallel coordinates."""
+"""Plotly figures of a report: escaped labels, colors of runs, parallel coordinates."""
 
 import json
 import math
@@ -19,7 +19,7 @@ MOST_AXES = 12
 _MOST_LINES = 300
 _MOST_TICKS, _FEW_TICKS = 14, 5
 _MARGIN = 0.05
-"""Free space beyond the ends of an axis, as a share of its length."""
+"""Margin at both ends of an axis, as a share of its length."""
 _LONGEST_ON_AXIS = 24
 PALETTE = (
     *("#3b82f6", "#f08c2e", "#10a37f", "#e0527a", "#8b5cf6"),
@@ -31,14 +31,14 @@ _NO_PSNR = "#8a8f9c"
 
 
 def label(value: Any, longest: int = 48) -> str:
-    """Return a value as text that plotly shows literally.
+    """Return a value as text, escaped so that plotly shows it literally.
 
-    Plotly renders a subset of HTML, including links, and substitutes ``%{...}``. It decodes
-    entities last.
+    Plotly renders a subset of HTML, including links, then substitutes ``%{...}``, then decodes
+    entities.
 
     Args:
-        value: text, number, truth value or ``None``.
-        longest: number of characters to which a longer text is shortened, in its middle.
+        value: text, number, boolean or ``None``.
+        longest: largest length in characters; longer texts are shortened in the middle.
     """
     if value is None:
         return "\u2013"
@@ -51,7 +51,7 @@ def label(value: Any, longest: int = 48) -> str:
 
 
 def plain(figure: "go.Figure") -> dict[str, Any]:
-    """Return a figure as plain data; the page has its own title and theme."""
+    """Return a figure as plain values, without title and theme, which the page provides."""
     figure.update_layout(template="none", title=None, width=None, height=None)
     content: dict[str, Any] = json.loads(figure.to_json())
     del content["layout"]["template"]
@@ -59,12 +59,12 @@ def plain(figure: "go.Figure") -> dict[str, Any]:
 
 
 def run_colors(trials: Sequence[Trial]) -> list[str]:
-    """Return a color for each run: different colors for up to ten runs, else by the PSNR."""
+    """Return a color for each run: distinct for up to ten runs, otherwise by PSNR."""
     return list(PALETTE[: len(trials)]) if len(trials) <= len(PALETTE) else psnr_colors(trials)
 
 
 def psnr_colors(trials: Sequence[Trial]) -> list[str]:
-    """Return a color for each run by the rank of its PSNR, from violet to orange; gray without."""
+    """Return a color for each run by the rank of its PSNR; gray for runs without PSNR."""
     from plotly.colors import sample_colorscale
 
     known = sorted({trial.psnr for trial in trials if trial.psnr is not None})
@@ -74,10 +74,10 @@ def psnr_colors(trials: Sequence[Trial]) -> list[str]:
 
 
 def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[str, Any] | None:
-    """Return a line for each run over its settings and its PSNR, the best run on top.
+    """Return parallel coordinates of the settings and the PSNR of the runs, the best run on top.
 
-    The lines are SVG: plotly's own ``parcoords`` needs WebGL and does not name a line. At most 12
-    settings and the 300 best runs are drawn.
+    Draws at most 12 settings and the 300 best runs, in SVG: plotly's ``parcoords`` requires WebGL
+    and has no hover text.
 
     Returns:
         The figure, or ``None`` if no setting differs or fewer than two runs have a PSNR.
@@ -107,7 +107,7 @@ def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[s
             hoverinfo="text",
             hovertext="<br>".join((f"<b>{label(trials[k].name)}</b>", *values)),
         )
-    for number, axis in enumerate(axes, start=2):  # plotly draws an axis only if it has a trace
+    for number, axis in enumerate(axes, start=2):  # plotly hides an axis without a trace
         figure.add_scatter(x=[None], y=[None], yaxis=f"y{number}", hoverinfo="skip")
         figure.update_layout({f"yaxis{number}": axis})
     last = len(axes) - 1
@@ -120,19 +120,19 @@ def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[s
         yaxis={"range": _wider(0, 1), "visible": False},
         showlegend=False,
     )
-    figure.update_xaxes(zeroline=False, fixedrange=True)  # a drag selects and moves no axis
+    figure.update_xaxes(zeroline=False, fixedrange=True)  # dragging selects, and moves no axis
     figure.update_yaxes(zeroline=False, fixedrange=True)
     return plain(figure)
 
 
 def _wider(low: float, high: float) -> list[float]:
-    """Return a range with a margin, in which a box around the outermost points begins."""
+    """Return a range with a margin, so that a selection box can enclose the outermost points."""
     margin = (high - low) * _MARGIN
     return [low - margin, high + margin]
 
 
 def _axis(values: Sequence[Any]) -> tuple[list[float | None], dict[str, Any]]:
-    """Return the position of each value from 0 to 1, and the plotly axis that shows the ticks."""
+    """Return the position of each value from 0 to 1, and the layout of the plotly axis."""
     kind = scale(values)
     layout: dict[str, Any] = {"overlaying": "y", "anchor": "free", "side": "right"}
     layout |= {"showline": True, "showgrid": False, "ticks": "outside", "automargin": False}
@@ -163,7 +163,7 @@ def _axis(values: Sequence[Any]) -> tuple[list[float | None], dict[str, Any]]:
 
 
 def scale(values: Sequence[Any]) -> str:
-    """Return the scale of an axis that suits values: "linear", "log" or "categories"."""
+    """Return the axis scale for a list of values: "linear", "log" or "categories"."""
     known = [value for value in values if value is not None]
     if len(known) < 2 or not all(is_number(value) for value in known):
         return "categories"
@@ -172,7 +172,7 @@ def scale(values: Sequence[Any]) -> str:
 
 
 def _natural(text: str) -> tuple[bool, float, str]:
-    """Return a sorting key that puts numbers first, in the order of their values."""
+    """Return a sort key: numbers first, by value, then texts."""
     try:
         return False, float(text), ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""HTML report of restored images with a before/after slider, in one file."""
+"""Self-contained HTML report of restored images with a before/after slider."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _THUMBNAIL = 128
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of the page. Without pixels, it is only a row of the table.
+    """Image of the report. Without pixels, the image is only a row of the table.
 
     Attributes:
         name: name of the image.
@@ -30,7 +30,7 @@ class Entry:
         target: ground truth, (H, W, 3) RGB.
         stages: outputs of the stages of the network, each (H, W, 3) RGB.
         scores: columns of the table, such as ``{"PSNR": 31.2}``.
-        size: (height, width) of the full image, if the arrays are only its center.
+        size: (height, width) of the full image, if the arrays are center crops.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Entry:
 
 
 def center(pixels: Pixels, largest: int = _LARGEST) -> NDArray[np.uint8]:
-    """Return the center of an (H, W, 3) image in 8 bits, at most ``largest`` pixels a side."""
+    """Return the 8-bit center crop of an (H, W, 3) image, at most ``largest`` pixels per side."""
     top, left = (max(side - largest, 0) // 2 for side in pixels.shape[:2])
     part = pixels[top : top + largest, left : left + largest]
     return to_uint8(to_float(part))
@@ -57,11 +57,11 @@ def write_report(
     entries: Sequence[Entry],
     omitted: int = 0,
 ) -> None:
-    """Write the page atomically, as one file without network access.
+    """Write the report atomically, as one file without network access.
 
     Args:
         path: HTML file to write or replace.
-        title: heading of the page.
+        title: title of the page.
         settings: active options by name, as text.
         summary: rows of a small table, the header first.
         entries: images in their initial order.
@@ -92,7 +92,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "name": entry.name,
         "scores": {k: float(v) if math.isfinite(v) else None for k, v in entry.scores.items()},
         "thumbnail": None if face is None else _thumbnail(face),
-        # Lossless, so that zooming in shows the true pixels.
+        # Lossless, so that zooming in shows exact pixel values.
         "pictures": {
             name: embed(Image.fromarray(pixels), lossless=True, method=2)
             for name, pixels in shown.items()

@@ -1,4 +1,4 @@
-"""Influence of the settings on the PSNR, by Optuna."""
+"""Importance of the settings for the PSNR, by Optuna."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from mprnet_lit.utils.errors import install_hint
 _LEAST = 4
 """Smallest number of complete runs that is analyzed."""
 _BEST, _SHARE = 8, 0.25
-"""Smallest number, and share, of the runs that count as the best.
+"""Smallest number and share of the runs that count as the best.
 
-With Optuna's default of a tenth, numbers outweigh categories that matter as much.
+Optuna's default share of 0.1 favors numbers over categories of the same importance.
 """
 _FEW = 5
-"""Largest number of distinct numbers that are treated as categories, as in a grid."""
+"""Largest number of distinct numbers that are treated as categories, as in a grid search."""
 _MOST_KEYS = 50
 """Largest number of settings that are analyzed."""
 _Column = tuple[list[Any], Any]
 
 
 def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
-    """Return Optuna's figures of the importance and of each setting, and a note on their basis.
+    """Return Optuna's figures of the importance and of each setting, and a note.
 
     PED-ANOVA compares the settings of the best runs with those of all runs.
 
@@ -33,8 +33,8 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
         keys: settings that differ between the runs.
 
     Returns:
-        The figures, the most important setting first, and a sentence. Without figures, the
-        sentence gives the reason.
+        The figures, the most important setting first, and a note. The note describes the basis of
+        the figures, or the reason for their absence.
     """
     if not keys:
         return [], "No setting differs between the runs."
@@ -51,7 +51,7 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     columns = {key: column for key, column in found.items() if column is not None}
     if not columns:
         return [], "No setting differs between the complete runs."
-    best = min(max(_SHARE, _BEST / len(done)), 0.5)  # one or two best runs would be chance
+    best = min(max(_SHARE, _BEST / len(done)), 0.5)  # one or two best runs are not significant
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -74,7 +74,7 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
 
 
 def _study(trials: Sequence[Trial], columns: dict[str, _Column]) -> Any:
-    """Return a study in memory; the runs keep their numbers, and only complete runs count."""
+    """Return an in-memory study with one trial per run; incomplete runs are failed trials."""
     import optuna
 
     study = optuna.create_study(direction="maximize")

@@ -21,19 +21,19 @@ _HASHES = "SHA-256 OF EACH SCRIPT"
 
 
 def fill(template: str, title: str, data: Any, scripts: Mapping[str, str] | None = None) -> bytes:
-    """Return a page with ``{{title}}``, ``{{data}}`` and the names of files filled in.
+    """Return a page from a template with ``{{title}}``, ``{{data}}`` and ``{{FILE}}``.
 
-    The browser runs no script but those of the templates. All texts are shown without control
-    characters and home directories.
+    The content security policy allows only the scripts of the page. Control characters in
+    texts are escaped, and home directories are masked.
 
     Args:
         template: name of an HTML file in the folder ``web``.
         title: title of the page.
-        data: plain values that become JSON.
+        data: plain values to embed as JSON.
         scripts: JavaScript by file name; other files are read from the folder ``web``.
     """
     folder = files("mprnet_lit.reports") / "web"
-    # Inside a script element only "<" could end it, whatever the name of a file contains.
+    # Only "<" can end a script element, so escaping it is sufficient.
     parts = {
         **(scripts or {}),
         "title": html.escape(printable_text(title)),
@@ -45,7 +45,7 @@ def fill(template: str, title: str, data: Any, scripts: Mapping[str, str] | None
         return parts[name] if name in parts else (folder / name).read_text(encoding="utf-8").strip()
 
     page = (folder / template).read_text(encoding="utf-8")
-    # One pass: the filled-in texts may contain "{{data}}" themselves.
+    # In one pass, because inserted texts may contain "{{data}}".
     page = re.sub(r"\{\{(title|data|\w+\.(?:css|js|html))\}\}", part, page)
     hashes = (
         f"'sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}'"
@@ -55,7 +55,7 @@ def fill(template: str, title: str, data: Any, scripts: Mapping[str, str] | None
 
 
 def printable_text(text: str) -> str:
-    """Return a text without control characters, except for line breaks, and home directories."""
+    """Escape the control characters in a text, except line breaks, and mask home directories."""
     return "\n".join(map(printable, mask_home_folders(text).splitlines()))
 
 
@@ -70,7 +70,12 @@ def _printable(data: Any) -> Any:
 
 
 def embed(image: Image.Image, **options: Any) -> str:
-    """Return an image as a data URL; ``options`` are those of Pillow's WebP encoder."""
+    """Return an image as a WebP data URL.
+
+    Args:
+        image: image to encode.
+        options: options of Pillow's WebP encoder.
+    """
     buffer = BytesIO()
     image.save(buffer, "WEBP", **options)
     return f"{_IMAGE}{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""Validation panels of the best runs, small enough to be embedded in a page."""
+"""Validation panels of the best runs as embedded images of limited size."""
 
 import os
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ BEST = 3
 """Number of runs whose panels are shown."""
 _EPOCHS = 40
 _BYTES = 9_000_000
-"""Size of all images of a page together."""
+"""Largest total size of the panels of a page in bytes."""
 _WIDEST = 1600
 _MOST_FILES = 100_000
 _MOST_BYTES, _MOST_PIXELS = 2**26, 2**26
-"""Limits of one panel; one with three rows of five 256x256 images has 1.1 megapixels."""
+"""Limits of a panel; three rows of five 256x256 images are 1.1 megapixels."""
 
 
 def embed_panels(trials: Sequence[Trial], best: int = BEST) -> list[dict[str, Any]]:
-    """Return the panels of the best runs by epoch, for as many epochs as the size limit allows.
+    """Return the panels of the best runs, with as many epochs as the size limit allows.
 
-    Panels that can't be read are skipped and noted in ``notes`` of their run.
+    Unreadable panels are skipped and reported in ``notes`` of their run.
     """
     found = [(trial, _epochs(trial.folder)) for trial in trials if trial.folder is not None]
     found = [(trial, paths) for trial, paths in found if paths]
@@ -60,7 +60,7 @@ def _epochs(folder: Path) -> dict[int, Path]:
 
 
 def _spread(epochs: list[int], most: int, wanted: int) -> list[int]:
-    """Return at most ``most`` epochs: the last, the wanted one, and others evenly spaced."""
+    """Return at most ``most`` epochs: the last, the wanted one, and evenly spaced others."""
     if len(epochs) <= most:
         return epochs
     if most == 1:
@@ -73,7 +73,7 @@ def _spread(epochs: list[int], most: int, wanted: int) -> list[int]:
 
 
 def _read(folder: Path, name: str) -> tuple[str, str]:
-    """Return a panel as a data URL, or a description of the damage to its file."""
+    """Return the data URL and the error message of a panel; one of them is empty."""
     try:
         os.close(open_inside(folder, name, _MOST_BYTES))
         with open_image(folder / name) as (image, _):

@@ -23,10 +23,10 @@ from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError, install_hint
 
 _POINTS = 300_000
-"""Largest number of points of all curves together."""
+"""Largest total number of points of all curves."""
 _PER_CURVE, _LEAST_PER_CURVE = 1000, 40
 _NAMES = 8
-"""Largest number of runs that are listed beside a value; the others are counted."""
+"""Largest number of run names per value; the other runs are counted."""
 _STATES = ("complete", "pruned", "failed", "killed", "running", "waiting", "unfinished")
 
 
@@ -34,7 +34,7 @@ def write_runs_report(root: Path, path: Path) -> list[Trial]:
     """Write the report of all runs in a directory atomically, as one file without network access.
 
     Args:
-        root: directory of a run, or directory that contains several.
+        root: directory of a run, or directory that contains several runs.
         path: HTML file to write or replace.
 
     Returns:
@@ -143,7 +143,7 @@ def _curve(curve: Curve, most: int) -> list[list[float]]:
 
 
 def _rows(differ: dict[str, list[tuple[str, list[str]]]]) -> list[list[Any]]:
-    """Return the differences with at most eight names beside each value."""
+    """Return the differences with at most eight names per value."""
 
     def named(names: list[str]) -> str:
         more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
@@ -153,7 +153,7 @@ def _rows(differ: dict[str, list[tuple[str, list[str]]]]) -> list[list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value for JSON, which has neither NaN nor infinities: these become text."""
+    """Return a value that JSON can represent; NaN and infinities become text."""
     if value is None or isinstance(value, bool) or is_number(value):
         return value
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Training runs in a folder: complete, running, killed or failed."""
+"""Search for training runs in a folder: complete, running, killed or failed."""
 
 import math
 import os
@@ -35,18 +35,18 @@ from mprnet_lit.utils.untrusted import walk
 _SIZE = ("width", "unet_step", "orsnet_step", "cabs_per_orb", "reduction")
 _NO_RUNS_INSIDE = {"checkpoints", "panels", "csv", "tensorboard", "wandb", "mlflow"}
 _WIDEST, _MOST_CABS = 4096, 64
-"""Largest numbers of channels and blocks of a network that is built to count its parameters."""
+"""Largest width and number of blocks of networks whose parameters are counted."""
 _MOST_OF_A_SWEEP = 2**23
-"""Largest size of the record of a sweep in bytes; each trial takes about 300."""
+"""Largest size of the record of a sweep in bytes, at about 300 bytes per trial."""
 _MOST_RUNS = 10_000
 """Largest number of runs in one report."""
 _MOST_TIMES = 3
-"""Largest number of trials for which one folder is read: trials may resume in one folder."""
+"""Largest number of times one folder is read: several trials may resume in the same folder."""
 
 
 @dataclass
 class Trial:
-    """One training run, or a trial of a sweep that has no run.
+    """Training run, or trial of a sweep without a run folder.
 
     Attributes:
         name: folder of the run, relative to the folder of the report.
@@ -54,12 +54,12 @@ class Trial:
         folder: folder of the run.
         error: message of a failed run.
         overrides: settings of the command line or of the sweep.
-        config: configuration by dotted keys, with RUN for the folder of the run.
-        resolved: whether ``config`` is complete; else it lacks interpolated values.
-        environment: package versions, revision and machine, by dotted keys.
+        config: configuration by dotted key; RUN replaces the folder of the run.
+        resolved: whether ``config`` is complete; otherwise interpolated values are missing.
+        environment: package versions, revision and machine, by dotted key.
         best: metrics of the best validation.
         parameters: number of parameters of the network.
-        seconds: time from the first file to the summary, by the modification times.
+        seconds: duration of the run, from the modification times of its files.
         curves: logged scalars by name.
         notes: descriptions of missing or damaged files.
     """
@@ -80,7 +80,7 @@ class Trial:
 
     @property
     def psnr(self) -> float | None:
-        """The best validation PSNR."""
+        """Best validation PSNR in dB."""
         return self.best.get("psnr")
 
     def note(self, file: str, damage: str) -> None:
@@ -100,7 +100,7 @@ def find_trials(root: Path) -> tuple[Path, list[Trial]]:
     """
     root = root.resolve()
     folders, sweeps = _search(root)
-    if folders == [root] and not sweeps:  # one trial; the record of its sweep may add its state
+    if folders == [root] and not sweeps:  # one trial: the record of its sweep may contain its state
         content, _ = read_json(root.parent / SWEEP, _MOST_OF_A_SWEEP)
         entries = [e for e in _entries(content) if _folder_of(e, root.parent) == root]
         if entries:
@@ -116,7 +116,7 @@ def find_trials(root: Path) -> tuple[Path, list[Trial]]:
 
 
 def _mode(trial: Trial) -> str:
-    """Return the mode of a command; ``mode.name`` in release 0.1."""
+    """Return the mode of a run; release 0.1 stored it as ``mode.name``."""
     return str(trial.config.get("mode", trial.config.get("mode.name", "train")))
 
 
@@ -152,7 +152,7 @@ def _of_sweep(sweep: Path, root: Path, claimed: set[Path]) -> Iterator[Trial]:
     taken = {folder for folder in folders if folder is not None}
     for entry, folder in zip(entries, folders, strict=True):
         if folder is None and not entry.get("folder"):
-            # The trial never ended; another trial may have resumed in its folder.
+            # The trial did not end. Another trial may have resumed in its folder.
             folder = _inside(sweep, entry.get("number"))
             folder = None if folder in taken else folder
         if folder is not None:
@@ -207,7 +207,7 @@ def _inside(sweep: Path, name: Any) -> Path | None:
 
 
 def _read(folder: Path, root: Path) -> Trial:
-    """Return the run of a folder; missing and damaged files are noted."""
+    """Read the run in a folder; missing and damaged files are added to its notes."""
     trial = Trial(_name(folder, root), folder=folder)
     trial.curves, trial.notes = read_curves(folder)
     started, ended, failed = (modified(folder / name) for name in (RUN, SUMMARY, ERROR))
@@ -216,7 +216,7 @@ def _read(folder: Path, root: Path) -> Trial:
     config, config_damage = read_yaml(folder, "config.yaml")
     if summary_damage != MISSING:  # a run has no summary before it ends
         trial.note(SUMMARY, summary_damage)
-    if started is not None or failed is None:  # else the run failed before it wrote these files
+    if started is not None or failed is None:  # otherwise the run failed before it wrote them
         trial.note("environment.json", environment_damage)
         trial.note("config.yaml", config_damage)
     trial.best = {key: float(v) for key, v in summary.items() if is_number(v)}
@@ -266,7 +266,7 @@ def _parameters(config: dict[str, Any]) -> int | None:
 @cache
 def _count(**sizes: int) -> int | None:
     try:
-        with torch.device("meta"):  # takes neither memory nor time
+        with torch.device("meta"):  # allocates no memory
             model = MPRNet(**sizes)
         return sum(p.numel() for p in model.parameters())
     except (ValueError, RuntimeError):  # not a valid network

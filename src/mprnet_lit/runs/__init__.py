@@ -1,1 +1,1 @@
-"""Run folders: file names, fingerprint, lock, provenance."""
+"""Run folders: file names, fingerprint, lock, settings, provenance."""

@@ -1,4 +1,4 @@
-"""Reading the files of runs that may be half-written, damaged or missing."""
+"""Readers for the files of a run, which may be incomplete, damaged or missing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,21 +13,21 @@ T = TypeVar("T")
 MOST_OF_A_RECORD = 2**18
 """Largest size in bytes of a configuration, a summary or an ``environment.json``."""
 _LARGEST = 1e300
-"""Largest number that is used; sums of larger ones may not be finite."""
+"""Largest accepted number; sums of larger numbers may overflow."""
 
 
 def read_json(path: Path, most: int = MOST_OF_A_RECORD) -> tuple[dict[str, Any], str]:
-    """Return a JSON object, and the reason why it can't be read (then the object is empty)."""
+    """Return a JSON object and an error message; on an error the object is empty."""
     return _attempt(lambda: reading.read_json(path.parent, path.name, most), {})
 
 
 def read_yaml(folder: Path, name: str) -> tuple[Any, str]:
-    """Return the content of a YAML file, and the reason why it can't be read (then ``None``)."""
+    """Return the content of a YAML file and an error message; on an error the content is None."""
     return _attempt(lambda: reading.read_yaml(folder, name, MOST_OF_A_RECORD), None)
 
 
 def read_text(path: Path) -> str:
-    """Return the start of a text file, or the reason why it can't be read."""
+    """Return the start of a text file, or an error message if it can't be read."""
     text, damage = _attempt(lambda: reading.read_text(path.parent, path.name), "")
     return f"{path.name} {damage}" if damage else text
 
@@ -48,7 +48,7 @@ def modified(path: Path) -> float | None:
 
 
 def overrides(content: Any) -> dict[str, Any]:
-    """Return the values that the lines of an ``overrides.yaml`` set, by key."""
+    """Return the values in the content of an ``overrides.yaml``, by key."""
     found = {}
     for line in content if isinstance(content, list) else ():
         key, equals, value = str(line).partition("=")
@@ -58,7 +58,7 @@ def overrides(content: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return the value that Hydra reads from a text: a number, a boolean, ``None``, or a text."""
+    """Parse a text like Hydra: as a number, a boolean, ``None`` or a text."""
     if not isinstance(value, str):
         return value
     words: dict[str, Any] = {"true": True, "false": False, "null": None}
@@ -73,7 +73,7 @@ def plain(value: Any) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a number of at most 1e300, not NaN and not a boolean."""
+    """Return whether a value is a number of magnitude at most 1e300, not NaN and not a boolean."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and -_LARGEST <= value <= _LARGEST
 

@@ -37,15 +37,15 @@ HOW_IT_ENDS = (
     "callbacks.stop_on_signal",
     "callbacks.skip_nonfinite.max_consecutive",
 )
-"""Further keys that do not change the result of a training."""
+"""Keys of callbacks that do not change the result of a training."""
 
 
 class Nearest(NamedTuple):
-    """The run whose settings differ least from those of a command.
+    """Run whose settings differ least from those of a command.
 
     Attributes:
         folder: directory of the run.
-        differ: keys that differ, each with the run's value and the command's.
+        differ: keys that differ, each with its value in the run and in the command.
     """
 
     folder: Path
@@ -55,8 +55,8 @@ class Nearest(NamedTuple):
 def settings(config: DictConfig) -> dict[str, Any]:
     """Return the settings that determine the result of a training.
 
-    Interpolations are resolved, except those that use an environment variable or a setting that
-    does not count: a run may be resumed with other folders and on another number of machines.
+    Interpolations are resolved, unless they use an environment variable or an excluded setting. A
+    run can therefore be resumed with other folders and on another number of machines.
     """
     kept = resolved_apart(config, NOT_THE_RUN)
     for key in HOW_IT_ENDS:
@@ -75,12 +75,12 @@ def fingerprint(config: DictConfig) -> str:
 def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> None:
     """Write the file by which ``resume=auto`` finds a run, and remove an earlier error message.
 
-    The file numbers the runs in the order of their starts, as clocks may be set back.
+    The file contains the position of the run in the order of starts, because clocks may change.
 
     Args:
         config: configuration of the command.
         folder: directory of the run.
-        checkpoint: file that the run resumes from.
+        checkpoint: checkpoint that the run resumes from.
     """
     came_from = None if checkpoint is None else resumed_from(folder)
     if checkpoint is not None and not is_own(checkpoint, folder):
@@ -120,7 +120,7 @@ def is_own(checkpoint: Path, folder: Path) -> bool:
 
 
 def note_failure(folder: Path, sentence: str, replace: bool = True) -> None:
-    """Write the error message of a run into its folder, if the folder can be written.
+    """Write the error message of a run into its folder, if the folder is writable.
 
     Args:
         folder: directory of the run.
@@ -136,7 +136,7 @@ def refuse_existing(folder: Path, resume: Any) -> None:
     """Check that a command does not overwrite an existing run.
 
     Raises:
-        RefusedError: ``folder`` holds a run, and ``resume`` does not continue it.
+        RefusedError: ``folder`` contains a run, and ``resume`` does not resume it.
     """
     if resume == "auto" or restarted() or _process_number() > 0:
         return
@@ -168,7 +168,7 @@ def held(folder: Path) -> Iterator[None]:
         raise RefusedError(
             f"another process is using {folder}: wait until it has ended, or stop it"
         ) from error
-    except NotImplementedError:  # the file system has no locks
+    except NotImplementedError:  # the file system does not support locks
         pass
     try:
         yield
@@ -199,7 +199,7 @@ def find_run(config: DictConfig, upgrade: "Upgrade") -> Path | None:
 
 
 def nearest(config: DictConfig) -> Nearest | None:
-    """Return the run whose settings differ least from those of the command; newer runs win."""
+    """Return the run whose settings differ least from those of the command; newer runs first."""
     from mprnet_lit.runs.files import flatten
 
     values = settings(config)
@@ -214,7 +214,7 @@ def nearest(config: DictConfig) -> Nearest | None:
         trained = flatten(there)
         keys = sorted(asked.keys() | trained.keys())
         differ = [(k, trained.get(k), asked.get(k)) for k in keys if trained.get(k) != asked.get(k)]
-        # A reference differs because another key does, which is the one to name.
+        # Report the key that differs, not the interpolations that refer to it.
         named = [d for d in differ if not any(f"{d[0]}.".startswith(f"{k}.") for k in references)]
         order = -_recorded(path)[1]
         found.append((len(differ), order, Nearest(path.parent, named or differ)))
@@ -233,7 +233,7 @@ def _recorded(path: Path) -> tuple[str | None, int]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """Return the content of the record of a run; empty for a damaged or foreign file."""
+    """Return the content of the record of a run; empty for a damaged file."""
     from mprnet_lit.runs.files import read_json
 
     return read_json(path)[0]
@@ -261,7 +261,7 @@ def run_stamp() -> str:
     if run_id := env.get("TORCHELASTIC_RUN_ID"):
         if run_id != "none":
             return f"torchrun-{run_id}"
-        # Without --rdzv-id, the processes of torchrun on one machine share a parent.
+        # Without --rdzv-id, all processes of torchrun on a machine have the same parent.
         started = psutil.Process(os.getppid()).create_time()
     milliseconds = int(started % 1 * 1000)  # two runs may start in the same second
     return time.strftime(f"%Y-%m-%d_%H-%M-%S-{milliseconds:03d}", time.localtime(started))

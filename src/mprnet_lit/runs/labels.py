@@ -1,4 +1,4 @@
-"""Group and tags of a run, by which loggers sort runs."""
+"""Group and tags of a run, for the loggers."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from mprnet_lit.runs.settings import NOT_THE_RUN, overrides_as_written
 from mprnet_lit.utils.masking import mask_text
 
 _LONGEST_TAG = 64
-"""Largest number of characters of a tag in wandb."""
+"""Largest length of a wandb tag in characters."""
 
 
 def group(config: DictConfig) -> str:
@@ -26,7 +26,7 @@ def group(config: DictConfig) -> str:
 def tags(config: DictConfig) -> list[str]:
     """Return the tags of a run: ``tracking.tags``, then the overrides of the command.
 
-    Credentials in them are masked.
+    Credentials are masked.
     """
     overrides = overrides_as_written() if HydraConfig.initialized() else []
     own = [

@@ -1,4 +1,4 @@
-"""Runs of release 0.1, which recorded a fingerprint that this release does not compute."""
+"""Comparison with runs of release 0.1, whose fingerprints differ from those of this release."""
 
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ Upgrade = Callable[[Mapping[str, Any], Container[str]], dict[str, Any]]
 def is_same_training(config: DictConfig, folder: Path, upgrade: Upgrade) -> bool:
     """Return whether a run of release 0.1 has the settings of a command.
 
-    Settings that only one of the releases has are taken to be equal.
+    Settings that exist in only one of the releases are ignored.
 
     Args:
         config: configuration of the command.

@@ -1,4 +1,4 @@
-"""Revision of the running code, read without git, whose settings can name programs to start."""
+"""Revision of the running code, read without git: its settings can start other programs."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ _MOST = 2**24
 def git_revision(package: Path = _PACKAGE) -> str | None:
     """Return the commit of the checkout that contains the package; ``None`` outside a checkout.
 
-    No program is started, and only names of commits are read from the repository.
+    Starts no program, and reads only references and commit hashes from the repository.
 
     Args:
         package: directory of the package.
@@ -29,7 +29,7 @@ def git_revision(package: Path = _PACKAGE) -> str | None:
         folder = _git_folder(top)
         head = _text(folder, "HEAD")
         common = folder
-        if (folder / "commondir").exists():  # a worktree; its branches are in the main repository
+        if (folder / "commondir").exists():  # a worktree shares the branches of the main repository
             common = (folder / _text(folder, "commondir")).resolve()
         return _commit(folder, common, head)
     except (NotReadableError, OSError, ValueError):
@@ -54,7 +54,7 @@ def _is_project(top: Path) -> bool:
 
 
 def _git_folder(top: Path) -> Path:
-    """Return the directory of the repository, which worktrees and submodules name in a file."""
+    """Return the git directory; in worktrees and submodules, ``.git`` is a file with its path."""
     place = top / ".git"
     if place.is_dir():
         return place

@@ -22,7 +22,7 @@ _HYDRA = ("config.yaml", "overrides.yaml", "hydra.yaml")
 def recorded(config: DictConfig, *, numbers: bool = False) -> dict[str, Any]:
     """Return a resolved configuration with masked credentials.
 
-    A value from an environment variable, directly or through another key, stays an interpolation.
+    Interpolations that use an environment variable, directly or indirectly, are not resolved.
 
     Args:
         config: configuration of a command.
@@ -38,7 +38,7 @@ def masked(values: dict[str, Any], resolved: Any) -> dict[str, Any]:
 
     Args:
         values: settings to mask.
-        resolved: resolved settings; their credentials are masked in the text of any other setting.
+        resolved: resolved settings; their credentials are masked in all texts of ``values``.
     """
     return dict(_replace(mask(values), set(find_secrets(resolved))))
 
@@ -74,14 +74,14 @@ def overrides_as_written() -> list[str]:
 
 
 def resolved_apart(config: DictConfig, apart: Sequence[str]) -> dict[str, Any]:
-    """Return a configuration without some of its top-level keys, and otherwise resolved.
+    """Return a resolved configuration without some of its top-level keys.
 
-    An interpolation that uses one of these keys, Hydra's settings or an environment variable,
-    directly or through another key, stays unresolved.
+    Interpolations that use one of these keys, Hydra's settings or an environment variable, directly
+    or indirectly, are not resolved.
 
     Args:
         config: configuration of a command.
-        apart: top-level keys that the result does not have.
+        apart: top-level keys to remove.
     """
     values: Any = OmegaConf.to_container(config, resolve=False)
     node = OmegaConf.create({key: _marked(child, key in apart) for key, child in values.items()})
@@ -91,7 +91,12 @@ def resolved_apart(config: DictConfig, apart: Sequence[str]) -> dict[str, Any]:
 
 
 def _marked(node: Any, apart: bool) -> Any:
-    """Return a node whose uses of Hydra's settings, or all its leaves, are noted when resolved."""
+    """Return a node whose interpolations of Hydra's settings are recorded when resolved.
+
+    Args:
+        node: unresolved node.
+        apart: whether to record the use of every leaf of the node.
+    """
     if isinstance(node, dict):
         return {key: _marked(child, apart) for key, child in node.items()}
     if apart:
@@ -103,7 +108,7 @@ def _marked(node: Any, apart: bool) -> Any:
 
 @contextmanager
 def _traced() -> Iterator[list[str]]:
-    """Yield a list to which each read of an environment variable appends its name."""
+    """Yield a list of the environment variables that resolved interpolations have read."""
     used: list[str] = []
 
     def read(name: str, *default: str | None) -> str | None:
@@ -145,12 +150,12 @@ def _written(node: DictConfig | ListConfig) -> Any:
 
 
 def _replace(value: Any, hidden: set[str]) -> Any:
-    """Replace texts everywhere in a value."""
+    """Replace credentials in all texts of a value."""
     if isinstance(value, dict):
         return {key: _replace(child, hidden) for key, child in value.items()}
     if isinstance(value, list):
         return [_replace(child, hidden) for child in value]
     if isinstance(value, str):
-        for text in sorted(hidden, key=len, reverse=True):  # one may contain another
+        for text in sorted(hidden, key=len, reverse=True):  # one credential may contain another
             value = value.replace(text, HIDDEN)
     return value
