@@ -1,4 +1,4 @@
-"""Small image files of every kind, made by hand or by other programs' libraries, for the tests."""
+"""Small image files in all pixel formats, written by hand or by other libraries."""
 
 import struct
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from PIL import Image
 
 _Y, _X = np.mgrid[0:16, 0:32]
 RGBA = np.stack((_X * 7 % 256, _Y * 15 % 256, (_X + _Y) * 5 % 256, 255 - _X * 8), -1).astype("u1")
-"""(16, 32, 4) in which every channel and every pixel differ."""
+"""RGBA image (16, 32, 4) with different channels and pixels."""
 RGB, RED, ALPHA = RGBA[..., :3], RGBA[..., 0], RGBA[..., 3]
 GRAY = RED[..., None].repeat(3, 2)
 MASKS = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
 
 
 def deep(pixels):
-    """16 bits whose low byte matters."""
+    """Convert 8-bit pixels to 16 bits with nonzero low bytes."""
     return (pixels.astype(np.uint16) << 8) + pixels[::-1]
 
 
@@ -30,7 +30,7 @@ def tiff(pixels, **options) -> Callable[[Path], None]:
 
 
 def pages(*written) -> Callable[[Path], None]:
-    """Write a TIFF of several pages: (pixels, options) each."""
+    """Return a function that writes a TIFF with one page per (pixels, options)."""
 
     def write(path):
         with tifffile.TiffWriter(path) as file:
@@ -41,7 +41,7 @@ def pages(*written) -> Callable[[Path], None]:
 
 
 def bmp(rows, compression=0, masks=(), header=40, bits=32) -> Callable[[Path], None]:
-    """Write a bottom-up BMP with a header of the given size."""
+    """Return a function that writes a bottom-up BMP with a header of the given size."""
     height, width = RGB.shape[:2]
     fields = (header, width, height, 1, bits, compression, len(rows), 2835, 2835, 0, 0)
     head = struct.pack("<IiiHHIIiiII", *fields) + struct.pack(f"<{len(masks)}I", *masks)
@@ -52,7 +52,7 @@ def bmp(rows, compression=0, masks=(), header=40, bits=32) -> Callable[[Path], N
 
 
 def bgr(fourth):
-    """RGB with a fourth byte, as the rows of a BMP."""
+    """Return the BMP rows of the RGB image with a fourth byte per pixel."""
     return np.concatenate((RGB[::-1, :, ::-1], fourth[::-1, :, None]), 2).tobytes()
 
 
@@ -60,7 +60,7 @@ YCBCR = np.asarray(Image.fromarray(RGB).convert("YCbCr"))
 
 
 def subsampled_ycbcr(across: int, down: int) -> Callable[[Path], None]:
-    """Write an uncompressed TIFF whose colors are those of blocks: TIFF 6.0, section 21."""
+    """Return a function that writes a TIFF with subsampled YCbCr (TIFF 6.0, section 21)."""
     height, width = RGB.shape[:2]
     blocks = YCBCR.reshape(height // down, down, width // across, across, 3).swapaxes(1, 2)
     colors = blocks[..., 1:].mean((2, 3)).round().astype("u1")

@@ -1,4 +1,4 @@
-"""HEIC and AVIF: read, turned once, and written back as the same kind."""
+"""Reading, rotation and writing of HEIC and AVIF."""
 
 import io
 import re
@@ -74,7 +74,7 @@ def test_ten_bits_of_a_heic_become_sixteen_and_ten_again(tmp_path, cat, gray, cl
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("deep", [False, True])
 def test_the_orientation_is_applied_once(tmp_path, cat, suffix, deep):
-    """The container turns the pixels; EXIF says so too, and XMP may."""
+    """The container rotates the pixels; EXIF and XMP may contain the same orientation."""
     path = tmp_path / f"turned{suffix}"
     supported_formats()
     for orientation in (1, 3, 5, 6, 8):
@@ -103,7 +103,7 @@ def test_the_orientation_is_applied_once(tmp_path, cat, suffix, deep):
 
 
 def test_exif_alone_does_not_turn_a_heic(tmp_path, cat):
-    """By the standard (ISO 23008-12, A.2.4) only the container's property does."""
+    """Only the property of the container rotates the pixels (ISO 23008-12, A.2.4)."""
     path = tmp_path / "camera.heic"
     exif = Image.Exif()
     exif[ORIENTATION] = 1
@@ -150,7 +150,7 @@ def test_several_pictures_are_refused(tmp_path, cat, suffix):
 
 @pytest.mark.parametrize("suffix", [".heic", ".avif"])
 def test_absurd_sizes_are_refused_before_they_are_decoded(tmp_path, cat, suffix):
-    """Also where the container crops a huge picture to a small one."""
+    """The size is checked even if the container crops a huge image to a small one."""
     path = tmp_path / f"bomb{suffix}"
     write_photo(path, Photo(cat))
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Every kind of pixels in every format: read and written right, or refused with advice."""
+"""Reading and writing of all pixel formats; errors for unsupported ones."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def image(pixels, mode=None):
     return picture if mode is None else picture.convert(mode)
 
 
-# Name: what writes it, its pixels, its alpha, is it gray, the error that its coding has at most.
+# File name: writer, expected pixels, expected alpha, whether gray, maximum coding error.
 READ = {
     "1.png": (saved(image(RED, "1")), BITS, None, True, 0),
     "L.png": (saved(image(RED)), GRAY, None, True, 0),

@@ -1,4 +1,4 @@
-"""Listing folders: links, hidden files, kinds that are not read; and what training says of them."""
+"""Listing of folders with links, hidden files and unsupported files, and messages about them."""
 
 import logging
 
@@ -42,7 +42,7 @@ def test_linked_folders_are_entered_each_real_one_once(tmp_path):
     folder = tmp_path / "in"
     touch(folder, "z/deep/a.png")
     touch(tmp_path, "elsewhere/b.png", "elsewhere/more/c.png")
-    (folder / "again").symlink_to("z/deep")  # sorts before what it leads to
+    (folder / "again").symlink_to("z/deep")  # sorts before its target
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "linked2").symlink_to(tmp_path / "elsewhere" / "more")
     (folder / ".hidden").symlink_to(tmp_path / "elsewhere")

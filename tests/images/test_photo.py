@@ -1,4 +1,4 @@
-"""A photo is written back as the kind of file that it came from."""
+"""Photos keep their pixels and metadata when they are written in the same format."""
 
 import io
 import re
@@ -22,9 +22,9 @@ from mprnet_lit.utils.errors import UserError
 ORIENTATION, EXIF, GPS = 0x0112, 0x8769, 0x8825
 
 
-@cache  # it says when it was made
+@cache  # the profile contains its creation time
 def profile(space="RGB "):
-    """A profile as long as a real one; of gray if its signature is changed."""
+    """Return an sRGB profile with another color space signature."""
     whole = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return whole[:16] + space.encode() + whole[20:]
 
@@ -40,7 +40,7 @@ def block(orientation=1, size=True):
 
 
 def facts(exif):
-    """What the block says, but for its being upright."""
+    """Return the EXIF tags except the orientation."""
     tags = Image.Exif()
     tags.load(exif)
     first = {tag: value for tag, value in tags.items() if tag not in (EXIF, GPS, ORIENTATION)}
@@ -96,14 +96,14 @@ def test_what_is_without_loss_comes_back_exactly(folder, photo, suffix):
     if not bmp:
         assert (out.exif and facts(out.exif)) == (photo.exif and facts(photo.exif))
         assert out.icc == (None if photo.gray and loses_gray else photo.icc)
-    if suffix != ".webp" and (photo.dpi or not bmp):  # a BMP always says one
+    if suffix != ".webp" and (photo.dpi or not bmp):  # a BMP always has a resolution
         assert out.dpi == (photo.dpi and pytest.approx(photo.dpi, abs=0.02))
     np.testing.assert_array_equal(read_image(path), photo.pixels)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
 def test_exif_and_profile_keep_their_bytes(tmp_path, cat, suffix):
-    """Such as a maker's note that nobody else understands."""
+    """Maker notes are copied unchanged."""
     path = tmp_path / f"photo{suffix}"
     write_photo(path, Photo(cat, exif=block(), icc=profile()))
     out = read_photo(path)
@@ -137,7 +137,7 @@ def test_a_turned_photo_is_written_upright_without_its_thumbnail(
     with Image.open(out) as written:
         assert written.getexif().get(ORIENTATION, 1) == 1
         assert written.getexif()[271] == "Maker"
-        assert written.getexif().get_ifd(1) == {}  # the thumbnail's
+        assert written.getexif().get_ifd(1) == {}  # directory of the thumbnail
         assert written.size == photo.pixels.shape[1::-1]
         assert written.size == ((60, 80) if orientation == 6 else (80, 60))
 
@@ -213,7 +213,7 @@ def test_sixteen_bits_are_rounded_to_eight(tmp_path):
 
 def test_cmyk_becomes_srgb_and_its_profile_goes(tmp_path, cat):
     Image.fromarray(cat).convert("CMYK").save(tmp_path / "a.jpg", icc_profile=profile("CMYK"))
-    photo = read_photo(tmp_path / "a.jpg")  # not a real profile: it can't be used
+    photo = read_photo(tmp_path / "a.jpg")  # the profile is invalid
     assert photo.icc is None
     assert photo.pixels.shape == cat.shape
     assert np.abs(photo.pixels.astype(int) - cat).mean() < 6

@@ -1,4 +1,4 @@
-"""Reading and writing image files of all supported kinds."""
+"""Reading and writing of image files in all supported formats."""
 
 import io
 import struct
@@ -30,7 +30,7 @@ def photo():
 
 @pytest.fixture(scope="module")
 def deep(photo):
-    """A 16-bit photograph whose low bytes matter."""
+    """Return a 16-bit photo with nonzero low bytes."""
     low = np.random.default_rng(0).integers(0, 256, photo.shape)
     return (photo.astype(np.uint16) << 8) + low.astype(np.uint16)
 
@@ -45,7 +45,7 @@ def with_alpha(image):
 
 
 def write_chunks(path, image, before=(), after=()):
-    """Write a 16-bit PNG, with chunks before and after its pixels."""
+    """Write a 16-bit PNG with chunks before and after the pixels."""
     height, width = image.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in image)
     chunks = (
@@ -148,7 +148,7 @@ def test_files_cut_short_are_noticed_without_decoding_and_when_read(tmp_path, ph
 
 @pytest.mark.parametrize("format", ["jpeg", "mpo"])
 def test_jpegs_from_cameras(tmp_path, photo, format):
-    """A thumbnail has an end marker of its own; a film may follow the photograph's."""
+    """A thumbnail contains an end marker, and a video may follow the end marker of the photo."""
     small, large = io.BytesIO(), io.BytesIO()
     Image.fromarray(photo[:24, :24]).save(small, "jpeg")
     Image.fromarray(photo).save(large, format)

@@ -1,4 +1,4 @@
-"""The protocols against independent computations from their definitions, on real photographs."""
+"""Protocols agree with independent computations from their definitions, on real photos."""
 
 import importlib
 import sys
@@ -26,7 +26,7 @@ def target():
 
 @pytest.fixture(scope="module")
 def restored(target):
-    """Float, not on whole 8-bit levels, and beyond [0, 1] in places."""
+    """Return a noisy floating-point image with some values outside [0, 1]."""
     noise = np.random.default_rng(0).normal(0, 0.08, target.shape)
     return (target / 255 + noise).astype(np.float32)
 
@@ -47,7 +47,7 @@ def measure(name, restored, target):
 
 
 def matlab_ssim(a, b, peak):
-    """MATLAB's ssim of two H x W x 3 arrays: one 11x11x11 kernel, imfilter's 'replicate'."""
+    """Return MATLAB's ssim of two H x W x 3 arrays: 11x11x11 kernel, replicated edges."""
     grid = np.mgrid[-5:6, -5:6, -5:6]
     kernel = np.exp(-(grid**2).sum(0) / (2 * 1.5**2))
     kernel /= kernel.sum()
@@ -65,9 +65,9 @@ def matlab_ssim(a, b, peak):
 
 
 def matlab_y(image):
-    """MATLAB's rgb2ycbcr of uint8: its matrix for [0, 255], rounded halves up."""
+    """Return the luma of MATLAB's rgb2ycbcr for uint8, rounded half up."""
     thousandths = image.astype(np.int64) @ [65481, 128553, 24966]
-    # In floats a half may come out just below it; none of 8 bits lies nearer to one than 1e-6.
+    # Floating point may compute a half slightly too low; all other values are 1e-6 or more away.
     return np.floor(thousandths / 255_000 + 16 + 0.5 + 1e-9)
 
 
@@ -91,7 +91,7 @@ def test_gopro_and_hide(restored, target):
         peak_signal_noise_ratio(target, quantized, data_range=255), abs=1e-4
     )
     assert ours[1] == pytest.approx(matlab_ssim(quantized, target, 255), abs=1e-5)
-    # Neither of the definitions that it is often taken for.
+    # The definition of Wang et al. gives a different result.
     assert abs(ours[1] - wang(target, quantized, data_range=255, channel_axis=2)) > 1e-3
 
 
@@ -132,7 +132,7 @@ def test_generic_scores_are_in_the_targets_depth(restored, target, depth):
 
 
 def test_realblur_undoes_brightness_and_camera_motion(target):
-    """A restoration that is right up to a gain and a homography scores as nearly right."""
+    """An image that differs by a gain and a homography gets high scores."""
     scene = cv2.GaussianBlur(data.astronaut()[:160, 120:320], (0, 0), 1.5)
     motion = np.float32([[1.004, 0.006, 1.7], [-0.005, 0.997, -1.2], [8e-6, -6e-6, 1]])
     moved = cv2.warpPerspective(scene, motion, (200, 160), borderMode=cv2.BORDER_REFLECT)
@@ -144,7 +144,7 @@ def test_realblur_undoes_brightness_and_camera_motion(target):
 
 
 def test_realblur_scores_by_definition(target):
-    """Masked sums written out in NumPy on scikit-image's similarity map."""
+    """The scores equal masked sums in NumPy on the similarity map of scikit-image."""
     scene = data.astronaut()[:120, 140:300]
     moved = np.roll(scene, (3, -4), (0, 1)) / 255
     noisy = (moved + np.random.default_rng(1).normal(0, 0.03, moved.shape)).astype(np.float32)
@@ -219,7 +219,7 @@ def test_a_protocol_without_a_measure_can_not_be_made():
 
 
 def test_perceptual_scores_are_of_each_image(restored, target, monkeypatch):
-    """With stand-ins for the networks, which are not installed."""
+    """The networks are replaced by mocks, because they are not installed."""
 
     class StandIn(torchmetrics.MeanAbsoluteError):
         def __init__(self, **_):

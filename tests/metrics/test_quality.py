@@ -1,4 +1,4 @@
-"""PSNR and SSIM against scikit-image on a real photograph."""
+"""PSNR and SSIM agree with scikit-image on a real photo."""
 
 import numpy as np
 import pytest

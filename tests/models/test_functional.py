@@ -1,4 +1,4 @@
-"""The backward passes written by hand against numeric ones and torch's own."""
+"""Custom backward passes agree with numeric gradients and with torch."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from mprnet_lit.models.functional import SharedPReLU, global_average
 
 @pytest.fixture
 def activation():
-    return SharedPReLU(init=-0.3).double()  # the slope may be learned to be negative
+    return SharedPReLU(init=-0.3).double()  # the learned slope may be negative
 
 
 def features(dtype=torch.float64, layout=torch.channels_last):

@@ -1,4 +1,4 @@
-"""The network against the reference implementation's golden data."""
+"""The network agrees with golden data of the reference implementation."""
 
 import pytest
 import torch
@@ -65,7 +65,7 @@ def test_five_adam_steps_give_the_reference_losses(model, golden):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_compiled_blocks_are_the_same_network(model, golden, monkeypatch, checkpointing):
-    def compile(block, **options):  # the same tracing, without minutes of code generation
+    def compile(block, **options):  # same tracing without code generation, which takes minutes
         nn.Module.compile(block, backend="aot_eager", **options)
 
     monkeypatch.setattr(CAB, "compile", compile)

@@ -1,4 +1,4 @@
-"""Reflect padding to the network's multiple."""
+"""Reflection padding to multiples of 8."""
 
 import numpy as np
 import torch

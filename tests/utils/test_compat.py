@@ -1,4 +1,4 @@
-"""Private names of other libraries still mean what ``utils/compat.py`` takes them to mean."""
+"""Private names of other libraries still work as ``utils/compat.py`` expects."""
 
 import ast
 import math
@@ -38,7 +38,7 @@ def trainer(*callbacks, **options):
 
 
 class Line(LightningModule):
-    """Fits one weight."""
+    """Module with a single weight."""
 
     def __init__(self):
         super().__init__()
@@ -80,7 +80,7 @@ def test_process_group_timeout(strategy):
 
 
 class Watch(Callback):
-    """Notes when a checkpoint is being restored, and the numbers of the steps."""
+    """Records the restoring of a checkpoint and the step numbers."""
 
     def __init__(self):
         self.restoring, self.steps = [], []
@@ -136,7 +136,7 @@ def test_a_schedule_is_moved_as_if_it_had_taken_the_steps():
     (optimizer, stepped), (other, moved) = make(), make()
     compat.set_position(moved, 3)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of the order of the calls, which _step_count tells
+        warnings.simplefilter("error")  # the scheduler warns if _step_count is wrong
         for _ in range(3):
             optimizer.step()
             stepped.step()

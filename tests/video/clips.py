@@ -1,4 +1,4 @@
-"""Writing a short video for a test, and reading the properties of a video."""
+"""Helpers that write a short test video and read the properties of a video."""
 
 import contextlib
 import io

@@ -52,7 +52,7 @@ def encode_deep_png(
         chunks.append((b"pHYs", struct.pack(">IIB", *density, 1)))
     if exif:
         chunks.append((b"eXIf", exif))
-    # PNG filter type 1 (Sub): difference to the pixel on the left, modulo 256.
+    # PNG filter type 1 (Sub): difference from the pixel on the left, modulo 256.
     rows = channels.astype(">u2").view(np.uint8).reshape(height, -1)
     filtered = np.ones((height, 1 + rows.shape[1]), np.uint8)
     filtered[:, 1:] = rows
@@ -130,7 +130,7 @@ def encode_heic(
     cicp: tuple[int, int] | None,
     quality: int,
 ) -> bytes:
-    """Encode a HEIC of 8 bits, or of 10 bits for uint16 pixels. This needs pillow-heif.
+    """Encode a HEIC with 8 bits, or with 10 bits for uint16 pixels. Requires pillow-heif.
 
     Args:
         channels: pixels (H, W, C) with 1 to 4 channels, as for PNG.

@@ -12,14 +12,14 @@ from mprnet_lit.utils.errors import UserError, install_hint
 
 @dataclass(frozen=True)
 class Format:
-    """A format of image files.
+    """An image file format.
 
     Attributes:
-        pillow: its name in Pillow.
-        title: its name for people.
-        suffixes: endings of its file names, in lower case; the first is the usual one.
-        deep: a file may hold more than 8 bits.
-        opaque: a file holds no transparency.
+        pillow: name of the format in Pillow.
+        title: name of the format in messages.
+        suffixes: lower-case file name suffixes; the first is the most common.
+        deep: whether the format supports more than 8 bits per channel.
+        opaque: whether the format lacks an alpha channel.
     """
 
     pillow: str
@@ -29,7 +29,7 @@ class Format:
     opaque: bool = False
 
 
-# No others, whatever the suffix: for some of them Pillow starts programs.
+# Pillow runs external programs for some of the formats that are not listed.
 FORMATS = (
     Format("PNG", "PNG", (".png",), deep=True),
     Format("JPEG", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), opaque=True),
@@ -42,7 +42,7 @@ FORMATS = (
 BY_SUFFIX = {suffix: form for form in FORMATS for suffix in form.suffixes}
 IMAGE_SUFFIXES = frozenset(BY_SUFFIX)
 HIGH_BIT_DEPTH_SUFFIXES = frozenset(suffix for suffix, form in BY_SUFFIX.items() if form.deep)
-"""Suffixes of files that may have 16 bits."""
+"""Suffixes of the formats with more than 8 bits per channel."""
 TITLES = ", ".join(form.title for form in FORMATS)
 
 _AVIF_BRANDS = {b"avif", b"avis"}
@@ -61,11 +61,11 @@ _OTHERS = {
 
 
 def format_for(path: Path) -> Format:
-    """Return the format that a file name's suffix stands for.
+    """Return the format for the suffix of a path.
 
     Raises:
-        UserError: the suffix is not that of an image, or writing its format needs a package that
-            is not installed.
+        UserError: the suffix is not an image suffix, or the format needs a package that is not
+            installed.
     """
     suffix = path.suffix.lower()
     if suffix not in BY_SUFFIX:
@@ -79,9 +79,9 @@ def format_for(path: Path) -> Format:
 
 @cache
 def supported_formats() -> tuple[str, ...]:
-    """Return Pillow's names of the formats that can be read and written here.
+    """Return Pillow's names of the formats that the installed packages support.
 
-    HEIC needs pillow-heif, an extra; AVIF is part of Pillow's wheels.
+    HEIC needs the optional package pillow-heif. AVIF is part of Pillow's wheels.
     """
     names = [form.pillow for form in FORMATS]
     if not features.check("avif"):
@@ -96,12 +96,12 @@ def supported_formats() -> tuple[str, ...]:
 
 
 def is_unsupported_image(path: Path) -> bool:
-    """Return whether a file begins as an image of a kind that is not read does."""
+    """Return whether a file has the signature of a TIFF or of an unsupported image format."""
     return _head(path).startswith((*_OTHERS, *_TIFF_STARTS))
 
 
 def unreadable_reason(path: Path) -> str:
-    """Return why no decoder takes a file, by its first bytes, and what to do."""
+    """Return an error message for a file that no decoder accepts, based on its first bytes."""
     head = _head(path)
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
     if brand in _HEIC_BRANDS and "HEIF" not in supported_formats():
@@ -120,7 +120,7 @@ def unreadable_reason(path: Path) -> str:
 
 
 def convert_hint(path: Path) -> str:
-    """Return how to turn a file into one that can be read, as an action and as a command."""
+    """Return a suggestion to convert a file to PNG, with an ImageMagick command."""
     command = shlex.join(["magick", path.name, f"{path.stem}.png"])
     return f"save it as plain RGB (PNG) in an image editor, or with ImageMagick: {command}"
 

@@ -49,7 +49,7 @@ def read_high_bit_depth(path: Path, image: Image.Image, alpha: bool = False) -> 
     content = path.read_bytes()
     orientation = orientation_of(path, image)
     flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR
-    # OpenCV does not rotate a TIFF with alpha, and finds the orientation of fewer PNGs than Pillow.
+    # OpenCV does not rotate a TIFF with alpha, and misses the orientation of some PNGs.
     if image.format == "PNG":
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     elif not alpha:
@@ -93,7 +93,7 @@ def _read_heic(path: Path, alpha: bool) -> NDArray[np.uint16]:
 
 
 def _apply_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Rotate and flip pixels by the EXIF orientation: 5 to 8 are 1 to 4 of the transposed image."""
+    """Rotate and flip pixels. Orientations 5 to 8 are 1 to 4 of the transposed image."""
     if orientation > 4:
         pixels, orientation = pixels.swapaxes(0, 1), orientation - 4
     rows, columns = (-1 if orientation in flipped else 1 for flipped in ((3, 4), (2, 3)))

@@ -1,4 +1,4 @@
-"""Search for images in folders and linked folders, with a count of unsupported files."""
+"""Recursive listing of image files, with a count of unsupported files."""
 
 import os
 from collections import Counter, deque
@@ -21,17 +21,17 @@ _VIDEOS = (
     *(".mxf", ".ogv", ".vob", ".webm", ".wmv", ".y4m"),
 )
 _KNOWN = frozenset((*_IMAGES, *_VIDEOS))
-"""Suffixes of files that a person may expect to be read; each mode reads some of them."""
+"""Suffixes of images and videos. Files with an unsupported one of them are reported."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The result of a search.
+    """Files and folders that a search found.
 
     Attributes:
-        files: the files with the wanted suffixes, sorted.
-        unread: images and videos of other kinds.
-        closed: folders that could not be opened.
+        files: sorted paths of the files with the requested suffixes.
+        unread: sorted paths of the images and videos with other suffixes.
+        closed: sorted paths of the folders that could not be opened.
     """
 
     files: list[Path]
@@ -42,10 +42,11 @@ class Listing:
 def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Listing:
     """List the image files in a folder and its subfolders.
 
-    Hidden files and folders are skipped. Linked folders are entered, each real folder once.
+    Hidden files and folders are skipped. Symbolic links to folders are followed. Each real folder
+    is listed once.
 
     Raises:
-        UserError: the folder does not exist, is not a folder, or has no image in it.
+        UserError: ``folder`` does not exist, is not a folder, or contains no images.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -65,7 +66,7 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> List
 def split_by_suffix(
     paths: Iterable[Path], suffixes: frozenset[str], closed: Sequence[Path]
 ) -> Listing:
-    """Split visible files by their suffixes into those that are read and those that are not."""
+    """Split files into supported and unsupported ones by suffix, and skip unknown suffixes."""
     files, unread = [], []
     for path in paths:
         suffix = path.suffix.lower()
@@ -79,15 +80,15 @@ def split_by_suffix(
 def walk(
     root: Path, closed: list[Path], *, hidden: bool = False
 ) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each folder and the names of the files in it.
+    """Yield each folder and the names of its files.
 
-    Folders that are not links come first, so that a file has the shortest of its paths. Each real
-    folder is entered once: links that form a circle end.
+    Symbolic links are followed last, so that each file has its shortest path. Each real folder is
+    visited once, so that cycles of links end.
 
     Args:
-        root: the folder to begin with.
-        closed: receives the folders that can't be opened.
-        hidden: include names that begin with a dot.
+        root: top folder of the tree.
+        closed: list to which folders that can't be opened are appended.
+        hidden: whether to include names that begin with a dot.
     """
     entered: set[tuple[int, int]] = set()
     waiting, links = [root], deque[Path]()
@@ -114,7 +115,7 @@ def walk(
 
 
 def _is_new(status: os.stat_result, entered: set[tuple[int, int]]) -> bool:
-    """Return whether a folder is entered for the first time, and remember it."""
+    """Return whether a folder is visited for the first time, and add it to ``entered``."""
     place = (status.st_dev, status.st_ino)
     new = place not in entered
     entered.add(place)
@@ -122,13 +123,13 @@ def _is_new(status: os.stat_result, entered: set[tuple[int, int]]) -> bool:
 
 
 def count_suffixes(unread: Iterable[Path]) -> str:
-    """Return the number of files per suffix, the most frequent first: "2 .heic, 1 .gif"."""
+    """Return the number of files per suffix, most frequent first, such as "2 .heic, 1 .gif"."""
     kinds = Counter(path.suffix.lower() for path in unread)
     return ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items(), key=lambda k: (-k[1], k)))
 
 
 def skip_messages(listing: Listing, what: str = "images", folder: Path | None = None) -> list[str]:
-    """Return a sentence on the files and one on the folders that a search skipped."""
+    """Return messages about the files and folders that a search skipped."""
     where = "" if folder is None else f" (in {folder})"
     lines = []
     if listing.unread:

@@ -1,4 +1,4 @@
-"""Reading and writing of photos with alpha, EXIF, color profile and resolution."""
+"""Reading and writing of photos with alpha channel, EXIF, color profile and resolution."""
 
 import io
 import struct
@@ -22,9 +22,9 @@ from mprnet_lit.utils.errors import UserError
 
 _QUALITY = 95
 _AVIF_SPEED = 8
-"""Of 0 to 10: half the time of the default, 6, for 0.4 dB."""
+"""Encoder speed from 0 to 10. It takes half the time of the default (6) and costs 0.4 dB."""
 _LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")
-_PREMULTIPLIED = 1  # a TIFF's tag 338 says what the fourth channel is
+_PREMULTIPLIED = 1  # value of TIFF tag 338 (ExtraSamples)
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Photo:
     """Pixels and metadata of a photo.
 
     Attributes:
-        pixels: (H, W, 3) RGB, upright, of 8 or 16 bits.
-        alpha: (H, W) opacity of as many bits, or None.
-        exif: a block that begins with a TIFF header, its orientation 1, without a thumbnail.
+        pixels: upright RGB image (H, W, 3) with 8 or 16 bits.
+        alpha: alpha channel (H, W) with the same bit depth, or None.
+        exif: EXIF block that starts with a TIFF header, with orientation 1 and no thumbnail.
         icc: ICC color profile of the pixels.
-        dpi: pixels per inch, across and down.
-        gray: its three channels are equal, and one is written.
-        lossy: it was stored with loss.
-        cicp: a HEIC's color primaries and transfer function, by their numbers in ITU-T H.273.
+        dpi: horizontal and vertical pixels per inch.
+        gray: whether the image is gray and is written with one color channel.
+        lossy: whether the source file has lossy compression.
+        cicp: color primaries and transfer function of a HEIC (numbers of ITU-T H.273).
     """
 
     pixels: Pixels
@@ -53,16 +53,16 @@ class Photo:
 
 
 def read_photo(path: Path) -> Photo:
-    """Read PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC.
+    """Read a PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC file.
 
-    CMYK becomes sRGB, by the file's profile if it has one. Damaged EXIF is dropped; of a TIFF's,
-    the usual texts, the EXIF and the GPS directory are kept. A HEIC of 10 or 12 bits is scaled to
-    16, an AVIF to 8. Not kept are XMP, IPTC, a PNG's texts and gamma, thumbnails, a camera's
-    preview or second picture (MPO), and a phone's depth and gain maps.
+    CMYK is converted to sRGB with the embedded profile, if any. A HEIC with 10 or 12 bits is scaled
+    to 16 bits, and an AVIF to 8 bits. The text tags, EXIF and GPS directories of a TIFF are kept.
+    Damaged EXIF, XMP, IPTC, PNG text and gamma, thumbnails, camera previews, the second image of an
+    MPO, and depth and gain maps are dropped.
 
     Raises:
-        UserError: the file is missing, cut short, no image, too large, of an unsupported kind, or
-            has several frames or pages, of which only one could be written.
+        UserError: the file is missing, truncated, too large, not an image, or has an unsupported
+            format or several frames or pages.
     """
     with open_image(path) as (image, deep):
         frames = _frames(path, image)
@@ -72,7 +72,7 @@ def read_photo(path: Path) -> Photo:
                 "save each as a file of its own"
             )
         if image.format == "PNG":
-            image.load()  # reads the metadata that follow the pixels
+            image.load()  # reads the metadata after the pixels
         icc: bytes | None = image.info.get("icc_profile")
         if deep:
             gray = image.mode.startswith(("I;16", "L")) or _is_gray_png(path, image)
@@ -93,18 +93,19 @@ def read_photo(path: Path) -> Photo:
 
 
 def write_photo(path: Path, photo: Photo) -> None:
-    """Write the photo atomically in the format that the suffix names; makes the folder.
+    """Write a photo atomically in the format of the suffix, and create missing parent folders.
 
-    PNG, TIFF (deflated) and BMP are without loss; JPEG, AVIF and HEIC have quality 95 and full
-    color resolution; WebP has quality 95 if the photo was stored with loss, and else none. What a
-    format cannot hold: 16 bits are rounded to 10 in HEIC, and to 8 in JPEG, WebP, AVIF and BMP; BMP
-    has neither EXIF nor profile, WebP, AVIF and HEIC no density, TIFF only the usual texts of the
-    EXIF's first directory; gray becomes RGB in WebP, with alpha in BMP, AVIF and HEIC, and, with
-    16 bits and alpha, in TIFF.
+    PNG, TIFF (Deflate) and BMP are lossless. JPEG, AVIF and HEIC have quality 95 and no chroma
+    subsampling. WebP has quality 95 for a lossy source, and is lossless otherwise.
+
+    16 bits are rounded to 10 bits in HEIC, and to 8 bits in JPEG, WebP, AVIF and BMP. BMP drops
+    EXIF and the profile. WebP, AVIF and HEIC drop the resolution. TIFF drops the tags of the first
+    EXIF directory except for the text tags. Gray becomes RGB in WebP, gray with alpha in BMP, AVIF
+    and HEIC too, and 16-bit gray with alpha in TIFF.
 
     Raises:
-        UserError: the format is unsupported, cannot hold the photo's transparency or size, or
-            needs a package that is not installed; or the file cannot be written.
+        UserError: the format is unknown, does not support the alpha channel or size of the photo,
+            or needs a package that is not installed; the file can't be written.
     """
     form = format_for(path)
     try:
@@ -115,7 +116,7 @@ def write_photo(path: Path, photo: Photo) -> None:
 
 
 def _frames(path: Path, image: Image.Image) -> int:
-    """Return the number of pictures, without thumbnails and a camera's preview."""
+    """Return the number of frames or pages, without thumbnails and camera previews."""
     if image.format == "MPO":
         return 1
     if isinstance(image, TiffImageFile):
@@ -124,13 +125,13 @@ def _frames(path: Path, image: Image.Image) -> int:
 
 
 def _cicp(image: Image.Image) -> tuple[int, int] | None:
-    """Return what a HEIC without a profile says of its colors."""
+    """Return the color primaries and transfer function of a HEIC without an ICC profile."""
     nclx = image.info.get("nclx_profile")
     return (nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None
 
 
 def _read_deep(path: Path, image: Image.Image) -> tuple[Pixels, Pixels | None]:
-    """Read RGB and alpha of 16 bits."""
+    """Return 16-bit RGB and alpha."""
     if not image.has_transparency_data:
         return read_high_bit_depth(path, image), None
     if image.mode.startswith("I;16"):  # one level of gray is transparent
@@ -148,7 +149,7 @@ def _read_deep(path: Path, image: Image.Image) -> tuple[Pixels, Pixels | None]:
 def _read_shallow(
     upright: Image.Image, icc: bytes | None
 ) -> tuple[Pixels, Pixels | None, bytes | None]:
-    """Read RGB and alpha of 8 bits, and the profile that is now true of them."""
+    """Return 8-bit RGB, alpha, and the ICC profile of the converted pixels."""
     if upright.mode == "CMYK":
         upright, icc = _to_srgb(upright, icc)
     alpha = None
@@ -159,7 +160,7 @@ def _read_shallow(
 
 
 def _to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
-    """Turn CMYK into sRGB by its profile, if that is one; also return the new profile."""
+    """Convert CMYK to sRGB, with the profile if it is valid; also return the new profile."""
     if icc:
         with suppress(ImageCms.PyCMSError, OSError):
             srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
@@ -177,13 +178,13 @@ def _to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes 
 
 
 def _exif(image: Image.Image, width: int, height: int) -> bytes | None:
-    """Return the EXIF block, made to fit the upright pixels."""
-    with suppress(Exception):  # the photo is worth restoring even if its EXIF is damaged
+    """Return the EXIF block with the size and orientation of the upright pixels."""
+    with suppress(Exception):  # damaged EXIF must not prevent the restoration
         if isinstance(image, TiffImageFile):
             block = exif_from_tiff(image)
         elif "exif" in image.info:
             block = image.info["exif"]
-        else:  # as ImageMagick writes it into a PNG
+        else:  # format of ImageMagick in a PNG
             text = image.info.get("Raw profile type exif", "")
             block = bytes.fromhex("".join(text.split("\n")[3:]))
         if block:
@@ -192,19 +193,19 @@ def _exif(image: Image.Image, width: int, height: int) -> bytes | None:
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    """Return the density, if it is a sensible one."""
+    """Return the resolution if it is from 1 to 65535 pixels per inch."""
     across, down = (float(value) for value in image.info.get("dpi", (0, 0)))
     return (across, down) if 1 <= across <= 65535 and 1 <= down <= 65535 else None
 
 
 def _is_gray_png(path: Path, image: Image.Image) -> bool:
-    """Tell 16-bit gray with alpha, which Pillow shows as RGBA."""
+    """Return whether a PNG is gray with alpha, which Pillow opens as RGBA if it has 16 bits."""
     with path.open("rb") as file:
         return image.format == "PNG" and file.read(26)[25] == 4
 
 
 def _is_lossy_webp(path: Path, image: Image.Image) -> bool:
-    """Look for the chunk of a still picture without loss."""
+    """Return whether a file is a lossy WebP."""
     if image.format != "WEBP":
         return False
     with path.open("rb") as file:
@@ -218,10 +219,10 @@ def _is_lossy_webp(path: Path, image: Image.Image) -> bool:
 
 
 def _encode(photo: Photo, form: Format) -> bytes:
-    """Return the file.
+    """Return the content of the file.
 
     Raises:
-        OSError, ValueError, struct.error: the format cannot hold the photo.
+        OSError, ValueError, struct.error: the format does not support the photo.
     """
     pixels, alpha = photo.pixels, photo.alpha
     if form.opaque and alpha is not None:
@@ -237,11 +238,11 @@ def _encode(photo: Photo, form: Format) -> bytes:
     channels = pixels if alpha is None else np.concatenate((pixels, alpha[..., None]), 2)
     deep = channels.dtype == np.uint16
     if channels.shape[2] == 2 and form.pillow in ("BMP", "HEIF", "TIFF" if deep else ""):
-        channels = channels[..., [0, 0, 0, 1]]  # hardly any program reads it as gray
+        channels = channels[..., [0, 0, 0, 1]]  # few programs support gray with alpha
     count = channels.shape[2]
     exif, icc, dpi = photo.exif, photo.icc, photo.dpi
     if icc and icc[16:20] == b"GRAY" and (count > 2 or form.pillow in ("WEBP", "AVIF")):
-        icc = None  # it is not true of RGB
+        icc = None  # invalid for RGB
     if form.pillow == "TIFF":
         return encode_tiff(channels, exif, icc, dpi)
     if form.pillow == "HEIF":

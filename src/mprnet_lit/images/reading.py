@@ -21,20 +21,20 @@ from mprnet_lit.utils.errors import UserError
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 _MOST_PIXELS = 2**29
-"""Half a gigapixel, so that panoramas fit; decoded, and once more as RGB, they take 4 GB."""
+"""Maximum number of pixels, large enough for panoramas. Decoding needs up to 4 GB."""
 _MOST_BYTES = 8 * _MOST_PIXELS + 2**26
-"""The most pixels, without compression, of four channels and 16 bits, and 64 MB of other data."""
-# Pillow warns above this, which would by itself be 89 megapixels, and refuses above its double.
+"""Maximum file size: uncompressed pixels of four 16-bit channels, and 64 MB of other data."""
+# Pillow warns above this number (default: 89 megapixels), and raises an error above twice it.
 Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2
 
 
 def read_image(path: Path) -> Pixels:
-    """Read an image as (H, W, 3) RGB, upright: uint16 if the file has 16 bits, else uint8.
+    """Read an image as upright RGB (H, W, 3): uint16 for more than 8 bits, else uint8.
 
-    Gray is repeated in three channels; alpha is dropped; of several frames the first is taken.
+    Gray is converted to RGB. Alpha is dropped. Only the first frame is read.
 
     Raises:
-        UserError: the file is missing, cut short, no image, or of an unsupported kind.
+        UserError: the file is missing, truncated, not an image, or has an unsupported format.
     """
     with open_image(path) as (image, deep):
         if deep:
@@ -43,30 +43,30 @@ def read_image(path: Path) -> Pixels:
 
 
 def probe_image(path: Path) -> tuple[int, int]:
-    """Return an upright image's (height, width) without decoding its pixels.
+    """Return the height and width of an upright image without decoding its pixels.
 
-    A file that is cut short is noticed by its checksums (PNG), end marker (JPEG) or lengths; only
-    a BMP is decoded.
+    Truncated files are detected from checksums (PNG), the end marker (JPEG) or lengths. Only BMP
+    files are decoded.
 
     Raises:
-        UserError: the file is missing, cut short, no image, or of an unsupported kind.
+        UserError: the file is missing, truncated, not an image, or has an unsupported format.
     """
     with open_image(path) as (image, _):
         return _upright_size(path, image)
 
 
 def to_float(image: Pixels) -> NDArray[np.float32]:
-    """Turn uint8 or uint16 into float32 in [0, 1]."""
+    """Convert uint8 or uint16 to float32 in [0, 1]."""
     return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
 
 
 def to_uint8(image: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Turn [0, 1] into uint8, rounded and clipped."""
+    """Convert floating point in [0, 1] to uint8 with rounding and clipping."""
     return np.asarray(np.rint(np.clip(image, 0, 1) * 255), dtype=np.uint8)
 
 
 def write_png(path: Path, image: Pixels) -> None:
-    """Write (H, W, 3) RGB of 8 or 16 bits atomically; makes the folder.
+    """Write 8-bit or 16-bit RGB (H, W, 3) atomically, and create missing parent folders.
 
     Raises:
         UserError: the file can't be written.
@@ -77,18 +77,18 @@ def write_png(path: Path, image: Pixels) -> None:
 
 @contextmanager
 def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
-    """Open an image that is whole and of a supported kind; also tells whether it has 16 bits.
+    """Open an image, and yield it and whether it has more than 8 bits per channel.
 
-    Every error inside the ``with`` becomes one sentence.
+    Every error inside the context is converted to a UserError with the path.
 
     Raises:
-        UserError: the file is missing, damaged, too large or of an unsupported kind.
+        UserError: the file is missing, damaged, too large, or has an unsupported format.
     """
     try:
         require_regular_file(path, _MOST_BYTES)
-        # Not by its name: Pillow would then map some TIFFs into memory, and turn them wrongly.
+        # Given a path, Pillow would map some TIFFs into memory, and rotate them incorrectly.
         with path.open("rb") as file, Image.open(file, formats=supported_formats()) as image:
-            if image.format in ("AVIF", "HEIF"):  # only the container turns these
+            if image.format in ("AVIF", "HEIF"):  # only the container rotates these
                 image.info.pop("xmp", None)
             deep = is_high_bit_depth(path, image)
             check_complete(path, image)
@@ -106,14 +106,14 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
             f"{path} says that it has over {_MOST_PIXELS / 1e6:.0f} megapixels, which is too many: "
             "cut it up, or remove it if it is a trap"
         ) from error
-    except Exception as error:  # a damaged file can fail anywhere in its decoder
+    except Exception as error:  # a decoder may raise any error for a damaged file
         said = getattr(error, "strerror", None) or str(error)
         reason = " ".join(said.split()) or type(error).__name__
         raise UserError(f"{path} can't be read ({reason}): replace or remove it") from error
 
 
 def upright_image(path: Path, image: Image.Image) -> Image.Image:
-    """Return an opened image of 8 bits, turned by its EXIF orientation.
+    """Return an opened 8-bit image with the EXIF orientation applied.
 
     Raises:
         ValueError: the pixels can't be decoded.
@@ -124,8 +124,8 @@ def upright_image(path: Path, image: Image.Image) -> Image.Image:
 
 
 def _upright_size(path: Path, image: Image.Image) -> tuple[int, int]:
-    """Return (height, width) after the EXIF orientation."""
+    """Return the height and width with the EXIF orientation applied."""
     width, height = image.size
-    if isinstance(image, TiffImageFile):  # Pillow may have turned the size already
+    if isinstance(image, TiffImageFile):  # Pillow may have swapped the size already
         width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]
     return (width, height) if orientation_of(path, image) > 4 else (height, width)

@@ -11,7 +11,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from mprnet_lit.images.formats import convert_hint
 from mprnet_lit.utils.errors import UserError
 
-# Tags, and their supported values.
+# Tag numbers, and supported values.
 WIDTH, HEIGHT = 256, 257
 _KIND, _OLD_KIND = 254, 255
 _BITS, _COMPRESSION, _COLORS, _PLANES, _NUMBERS = 258, 259, 262, 284, 339
@@ -24,10 +24,10 @@ _JPEG = {6, 7}
 
 
 def is_high_bit_depth_tiff(path: Path, image: TiffImageFile) -> bool:
-    """Return whether a TIFF has 16 bits, which Pillow may turn into 8.
+    """Return whether a TIFF has 16 bits per channel, which Pillow may reduce to 8 bits.
 
     Raises:
-        UserError: no decoder reads its pixels correctly, or its first page is a thumbnail.
+        UserError: the pixel format is not supported, or the first page is a thumbnail.
     """
     tags = image.tag_v2
     bits, numbers = set(tags.get(_BITS, (1,))), set(tags.get(_NUMBERS, (1,)))
@@ -47,7 +47,7 @@ def is_high_bit_depth_tiff(path: Path, image: TiffImageFile) -> bool:
 
 
 def page_count(path: Path, image: TiffImageFile) -> int:
-    """Return the number of pages that are not thumbnails of another page."""
+    """Return the number of pages without thumbnails."""
     if getattr(image, "n_frames", 1) == 1:
         return 1
     with tifffile.TiffFile(path) as file:
@@ -55,13 +55,13 @@ def page_count(path: Path, image: TiffImageFile) -> int:
 
 
 def needs_opencv(image: TiffImageFile) -> bool:
-    """Return whether Pillow fails at a TIFF's YCbCr pixels, or mixes up their planes."""
+    """Return whether a TIFF has YCbCr pixels that Pillow can't decode correctly."""
     tags = image.tag_v2
     return tags.get(_COLORS) == _YCBCR and tags.get(_COMPRESSION) not in _JPEG
 
 
 def read_ycbcr(path: Path) -> NDArray[np.uint8]:
-    """Read (H, W, 3) RGB, upright, from YCbCr pixels.
+    """Read a TIFF with YCbCr pixels as upright RGB (H, W, 3).
 
     Raises:
         ValueError: the pixels can't be decoded.
@@ -73,10 +73,10 @@ def read_ycbcr(path: Path) -> NDArray[np.uint8]:
 
 
 def is_complete_tiff(image: TiffImageFile, size: int) -> bool:
-    """Return whether a file of ``size`` bytes holds all pixels that its directory names."""
+    """Return whether a file of ``size`` bytes contains all strips or tiles of its directory."""
     tags = image.tag_v2
     starts = tags.get(_STRIPS) or tags.get(_TILES) or ()
     lengths = tags.get(_STRIP_SIZES) or tags.get(_TILE_SIZES) or (0,) * len(starts)
     ends = [start + length for start, length in zip(starts, lengths, strict=False)]
-    # Pillow goes on if the directory is cut; it then hasn't got to where the next one starts.
+    # Pillow ignores a truncated directory, and then has not read the offset of the next one.
     return bool(ends) and max(ends) <= size and tags.next != tags.offset

@@ -12,20 +12,20 @@ from PIL.TiffImagePlugin import TiffImageFile
 from mprnet_lit.images.tiff import is_complete_tiff
 
 _MOST_SCANS = 100
-"""Most scans of a JPEG. Encoders write about ten; each goes over the whole picture once more."""
+"""Maximum number of JPEG scans. Encoders write about ten; decoding takes a pass per scan."""
 _CODED_SIZE = re.compile(rb"ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
-"""A size of ISO 23008-12, section 6.5.3."""
+"""Image size property (ISO 23008-12, section 6.5.3)."""
 _NEEDED_BOXES = (b"mdat", b"moov", b"moof")
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END, _JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
 
 
 def check_complete(path: Path, image: Image.Image) -> None:
-    """Look for the end of an image file.
+    """Check that an image file is not truncated and not a decompression bomb.
 
     Raises:
-        ValueError: the file is cut short, or would take hours to decode.
-        DecompressionBombError: a HEIC or AVIF shows a small part of too large a picture.
+        ValueError: the file is truncated, or would take hours to decode.
+        DecompressionBombError: a HEIC or AVIF is a crop of an image that is too large.
     """
     size = path.stat().st_size
     whole = True
@@ -33,7 +33,7 @@ def check_complete(path: Path, image: Image.Image) -> None:
         whole = is_complete_tiff(image, size)
     elif image.format == "PNG":
         with Image.open(path, formats=("PNG",)) as unread:
-            unread.verify()  # reads every chunk's checksum but the last
+            unread.verify()  # checks all checksums except that of the last chunk
         whole = _PNG_END in path.read_bytes()
     elif image.format == "WEBP":
         with path.open("rb") as file:
@@ -50,7 +50,7 @@ def check_complete(path: Path, image: Image.Image) -> None:
 
 
 def _check_coded_size(path: Path) -> None:
-    """Bound the pictures that are decoded, of which the container may show a part alone."""
+    """Check the sizes of the coded images, which the container may crop."""
     for width, height in _CODED_SIZE.findall(path.read_bytes()):
         pixels = int.from_bytes(width, "big") * int.from_bytes(height, "big")
         if pixels > 2 * (Image.MAX_IMAGE_PIXELS or pixels):
@@ -58,7 +58,7 @@ def _check_coded_size(path: Path) -> None:
 
 
 def _last_box_ends(path: Path, size: int) -> bool:
-    """Tell whether every needed box (ISO 14496-12, section 4.2) ends inside the file.
+    """Return whether every required box (ISO 14496-12, section 4.2) ends inside the file.
 
     A length of 1 is followed by a 64-bit length; a length of 0 means the end of the file.
     """
@@ -78,14 +78,14 @@ def _last_box_ends(path: Path, size: int) -> bool:
 
 
 def _jpeg_ends(path: Path, size: int) -> bool:
-    """Look for the end marker in the file's last bytes, then before what a camera appended."""
+    """Return whether a JPEG has its end marker, possibly before data that a camera appended."""
     image = JpegImageFile(path)
-    with image:  # stands at the pixels now, past any thumbnail
+    with image:  # positioned at the pixels, after any thumbnail
         file = image.fp
         assert file is not None
         pixels = file.tell()
         if image.info.get("progressive") or not _holds_all(file, image.layers, pixels):
-            file.seek(pixels)  # to the end of the file: a comment may look like that of the picture
+            file.seek(pixels)  # a comment may contain an end marker, so search the whole file
             if file.read().count(_JPEG_SCAN) > _MOST_SCANS:
                 raise ValueError(f"over {_MOST_SCANS} scans, which would take hours to decode")
         for start in (max(pixels, size - 4096), pixels):
@@ -96,7 +96,7 @@ def _jpeg_ends(path: Path, size: int) -> bool:
 
 
 def _holds_all(file: IO[bytes], channels: int, pixels: int) -> bool:
-    """Tell whether the first scan has every channel, so that no other is decoded."""
+    """Return whether the first scan has all channels, so that further scans are not decoded."""
     head = _JPEG_SCAN + struct.pack(">HB", 6 + 2 * channels, channels)
     file.seek(pixels - 2 - 6 - 2 * channels)
     return file.read(len(head)) == head

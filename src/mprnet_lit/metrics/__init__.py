@@ -1,4 +1,4 @@
-"""Image quality metrics, and the published evaluation protocols made of them."""
+"""Image quality metrics and published evaluation protocols."""
 
 from mprnet_lit.metrics.luma import luma
 from mprnet_lit.metrics.protocols import PROTOCOLS, Protocol, mean_scores

@@ -1,4 +1,4 @@
-"""Luma of the deraining protocols."""
+"""Luma channel for the deraining protocol."""
 
 import torch
 from torch import Tensor
@@ -10,12 +10,11 @@ _SCALE = 255_000
 
 
 def luma(images: Tensor) -> Tensor:
-    """Y of BT.601 as MATLAB's ``rgb2ycbcr`` gives it for uint8: (B, 3, H, W) -> (B, 1, H, W).
+    """Convert RGB to BT.601 luma as MATLAB's ``rgb2ycbcr``: (B, 3, H, W) -> (B, 1, H, W).
 
-    The images, RGB in [0, 1], are rounded to 8 bits; of those integers Y = 16 + (65.481 R +
-    128.553 G + 24.966 B) / 255 is rounded to a whole number, halves up, as MATLAB does for uint8
-    input; here in exact integer arithmetic. Returned is Y / 255 in float32: black is 16/255, white
-    235/255.
+    RGB in [0, 1] is rounded to 8 bits. Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255 is rounded
+    half up, as by MATLAB for uint8 input, in exact integer arithmetic. The result is Y / 255 in
+    float32: 16/255 for black and 235/255 for white.
     """
     require_batch("images", images, channels=3)
     integers = (images.detach().clamp(0, 1) * 255).round().to(torch.int64)

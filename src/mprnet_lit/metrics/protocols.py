@@ -1,7 +1,7 @@
 """Published evaluation protocols as torchmetrics metrics.
 
-The scores are stored by image index, so that images repeated by a distributed sampler count once.
-A published score is the mean over the images, not the PSNR of the pooled error.
+Scores are stored by image index, so that images repeated by a distributed sampler count once.
+Published scores are means over the images, not the PSNR of the pooled error.
 """
 
 import importlib
@@ -22,11 +22,11 @@ from mprnet_lit.utils.checks import require, require_batch, require_pair
 from mprnet_lit.utils.errors import UserError, install_hint
 
 Scores = dict[int, dict[str, float]]
-"""Scores of each image, ordered by image index."""
+"""Scores by image index and column, sorted by index."""
 
 
 class PerImageMetric(Metric):
-    """Numbers of each image; ``compute`` returns :data:`Scores` of all processes together."""
+    """Base class of metrics with separate values for each image, gathered from all processes."""
 
     full_state_update = False
     columns: tuple[str, ...]
@@ -39,12 +39,12 @@ class PerImageMetric(Metric):
         self.add_state("scores", [], dist_reduce_fx="cat")
 
     def record(self, index: Tensor | int, scores: Tensor) -> None:
-        """Add the numbers (B, columns) of the images with the indices (B,)."""
+        """Add the values (B, columns) of the images with the indices (B,)."""
         self.index.append(torch.as_tensor(index).reshape(-1).to(self.device))
         self.scores.append(scores.to(self.device))
 
     def compute(self) -> Scores:
-        """Return the numbers of each image."""
+        """Return the values of each image in all processes."""
         index, scores = dim_zero_cat(self.index), dim_zero_cat(self.scores)
         table = dict(zip(index.tolist(), scores.tolist(), strict=True))
         return {
@@ -65,8 +65,8 @@ class TileCounts(PerImageMetric):
 class Protocol(PerImageMetric):
     """PSNR and SSIM of each image.
 
-    Subclasses say how a batch is measured. Images are rounded to the 8 bits that a published
-    evaluation reads from files.
+    Subclasses define the measurement of a batch. Images are rounded to 8 bits, because published
+    evaluations read 8-bit files.
     """
 
     higher_is_better = True
@@ -76,9 +76,9 @@ class Protocol(PerImageMetric):
         """Measure a batch.
 
         Args:
-            index: (B,) the images' places in the data set.
-            restored: (B, 3, H, W) RGB, float; clamped to [0, 1].
-            target: (B, 3, H, W) RGB: float in [0, 1], uint8 or uint16.
+            index: indices (B,) of the images in the data set.
+            restored: floating-point RGB (B, 3, H, W), which is clamped to [0, 1].
+            target: RGB (B, 3, H, W): floating point in [0, 1], uint8 or uint16.
         """
         require_pair("restored", restored, "target", target)
         require_batch("target", target, channels=3)
@@ -88,7 +88,7 @@ class Protocol(PerImageMetric):
         self.record(index, self.measure(*images).float())
 
     def levels(self, target: Tensor) -> int | None:
-        """Return the number that 1 stands for in what is compared; ``None`` for not rounding."""
+        """Return the integer value of white to which images are rounded; ``None`` to not round."""
         return 255
 
     @abstractmethod
@@ -97,13 +97,14 @@ class Protocol(PerImageMetric):
 
 
 class RgbProtocol(Protocol):
-    """PSNR and SSIM (Wang et al., the mean over the colors) in the bit depth of the target.
+    """PSNR and SSIM (Wang et al., mean over the color channels) in the bit depth of the target.
 
-    The restoration is rounded to the levels of a uint8 or uint16 target; not for a float one.
+    The restored image is rounded to the levels of a uint8 or uint16 target, and not rounded for a
+    floating-point target.
     """
 
     def levels(self, target: Tensor) -> int | None:
-        """Return the highest value of the target's type."""
+        """Return the maximum of the target's data type; ``None`` for floating point."""
         return None if target.is_floating_point() else torch.iinfo(target.dtype).max
 
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ class RgbProtocol(Protocol):
 
 
 class DeblurProtocol(Protocol):
-    """GoPro and HIDE: 8-bit RGB, SSIM as MATLAB's on H x W x 3."""
+    """GoPro and HIDE: 8-bit RGB, SSIM as in MATLAB on H x W x 3 arrays."""
 
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
         """Return (B, columns) of two batches in [0, 1]."""
@@ -120,7 +121,7 @@ class DeblurProtocol(Protocol):
 
 
 class DerainProtocol(Protocol):
-    """Rain100H/L, Test100, Test1200, Test2800: Y of 8-bit images, PSNR with peak 255, SSIM."""
+    """Rain100H/L, Test100, Test1200 and Test2800: PSNR and SSIM of the luma of 8-bit images."""
 
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
         """Return (B, columns) of two batches in [0, 1]."""
@@ -128,15 +129,15 @@ class DerainProtocol(Protocol):
 
 
 class SiddProtocol(DeblurProtocol):
-    """SIDD validation: as GoPro, but of the float output, not rounded."""
+    """SIDD validation: as for GoPro, but without rounding of the output."""
 
     def levels(self, target: Tensor) -> int | None:
-        """Return ``None``: the output is not rounded."""
+        """Return ``None``, because the output is not rounded."""
         return None
 
 
 class RealBlurProtocol(Protocol):
-    """RealBlur: 8-bit RGB after alignment with the target, on the CPU."""
+    """RealBlur: 8-bit RGB after alignment with the target. It is computed on the CPU."""
 
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
         """Return (B, columns) of two batches in [0, 1]."""
@@ -154,10 +155,10 @@ PROTOCOLS: dict[str, type[Protocol]] = {
 
 
 class PerceptualScores(Protocol):
-    """LPIPS (AlexNet) and DISTS of 8-bit RGB: lower is better.
+    """LPIPS (AlexNet) and DISTS of 8-bit RGB. Lower is better.
 
     Raises:
-        UserError: torchvision, whose networks these use, is not installed.
+        UserError: torchvision, which contains the networks, is not installed.
     """
 
     columns = ("lpips", "dists")
@@ -167,7 +168,7 @@ class PerceptualScores(Protocol):
         super().__init__(**kwargs)
         try:
             importlib.import_module("torchvision")
-        except (ImportError, RuntimeError) as error:  # the latter: it was built for another torch
+        except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
             raise UserError(
                 f"perceptual=true needs torchvision: {install_hint('perceptual')}"
             ) from error
@@ -183,7 +184,7 @@ class PerceptualScores(Protocol):
 
 
 def mean_scores(rows: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each column over the images that have it (SSIM needs 11 pixels)."""
+    """Return the mean of each column, without NaN (SSIM of images under 11 pixels)."""
     require("rows", rows, Iterable, "the scores of some images")
     rows = list(rows)
     if not rows:

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of each image of a batch."""
+"""PSNR and SSIM of each image in a batch."""
 
 from collections.abc import Callable
 
@@ -15,8 +15,8 @@ WINDOW, _SIGMA = 11, 1.5
 def psnr(prediction: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of each image, with peak 1: (B, C, H, W) x 2 -> (B,).
 
-    The prediction is clamped to [0, 1] first. Identical images give 100 dB rather than infinity,
-    so that a mean over images stays finite.
+    The prediction is clamped to [0, 1]. The PSNR is at most 100 dB, so that means over images are
+    finite.
     """
     require_pair("prediction", prediction, "target", target)
     require_batch("prediction", prediction)
@@ -25,7 +25,7 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def psnr_from_mse(squared_error: Tensor) -> Tensor:
-    """Turn mean squared errors of images with peak 1 into PSNR in dB, at most 100."""
+    """Convert mean squared errors of images with peak 1 to PSNR in dB, at most 100."""
     require("squared_error", squared_error, Tensor, "a tensor")
     return -10 * torch.log10(squared_error.clamp(min=1e-10))
 
@@ -33,9 +33,9 @@ def psnr_from_mse(squared_error: Tensor) -> Tensor:
 def ssim(prediction: Tensor, target: Tensor) -> Tensor:
     """Structural similarity of each image, with peak 1: (B, C, H, W) x 2 -> (B,).
 
-    Wang et al. 2004: an 11x11 Gaussian window of sigma 1.5, the valid region alone, K1 0.01 and
-    K2 0.03; each channel by itself, then their mean. The prediction is clamped to [0, 1] first.
-    Images of under 11 pixels hold no whole window: NaN.
+    Definition of Wang et al. (2004): 11x11 Gaussian window of sigma 1.5 without padding, K1 = 0.01,
+    K2 = 0.03, mean over the channels. The prediction is clamped to [0, 1]. The result is NaN for
+    images of under 11 pixels, which are smaller than the window.
     """
     require_pair("prediction", prediction, "target", target)
     require_batch("prediction", prediction)
@@ -46,11 +46,11 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim_volume(prediction: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity as MATLAB's ``ssim`` has it, with peak 1: (B, 3, H, W) x 2 -> (B,).
+    """Structural similarity as in MATLAB's ``ssim``, with peak 1: (B, 3, H, W) x 2 -> (B,).
 
-    Given H x W x 3 arrays, ``ssim`` treats the colors as a third axis: an 11x11x11 Gaussian of
-    sigma 1.5 (radius ceil(3 sigma)), edges replicated on all three axes, the mean over the whole
-    volume; K1 0.01, K2 0.03. The prediction is clamped to [0, 1] first.
+    For H x W x 3 arrays, ``ssim`` treats the color channels as a third spatial axis: 11x11x11
+    Gaussian window of sigma 1.5 (radius ceil(3 sigma)), replicated edges on all axes, mean over the
+    volume, K1 = 0.01, K2 = 0.03. The prediction is clamped to [0, 1].
     """
     require_pair("prediction", prediction, "target", target)
     require_batch("prediction", prediction)
@@ -59,7 +59,7 @@ def ssim_volume(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def local_mean(images: Tensor) -> Tensor:
-    """Return the Gaussian-weighted mean in each whole window: (..., H, W) -> (..., H-10, W-10)."""
+    """Return the Gaussian-weighted mean in each window: (..., H, W) -> (..., H-10, W-10)."""
     require("images", images, Tensor, "a tensor (..., H, W)")
     if images.dim() < 2 or min(images.shape[-2:]) < WINDOW:
         raise UserError(f"images must be at least {WINDOW} pixels wide and high")
@@ -70,9 +70,14 @@ def local_mean(images: Tensor) -> Tensor:
 
 
 def ssim_map(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor] = local_mean) -> Tensor:
-    """Return the similarity in each window, by the windows' ``mean``; values of peak 1.
+    """Return the structural similarity in each window of two images with peak 1.
 
-    In float32 under mixed precision too: variances are small differences of large means.
+    Autocast is disabled, because variances are small differences of large means.
+
+    Args:
+        x: images (..., H, W).
+        y: images of the same shape.
+        mean: function that returns the weighted mean in each window.
     """
     require_pair("x", x, "y", y)
     require_function("mean", mean)
@@ -88,9 +93,9 @@ def ssim_map(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor] = local_mean
 
 
 def _volume_mean(images: Tensor) -> Tensor:
-    """Return the 3-D Gaussian-weighted mean, edges replicated: (..., C, H, W), same size back."""
+    """Return the 3-D Gaussian-weighted mean (..., C, H, W), with replicated edges."""
     channels, radius = images.shape[-3], WINDOW // 2
-    # Along the few channels the window, edges replicated, is a C x C matrix.
+    # On the channel axis, the window with replicated edges is a C x C matrix.
     taps = torch.arange(-radius, radius + 1, device=images.device)
     source = (torch.arange(channels, device=images.device)[:, None] + taps).clamp(0, channels - 1)
     mixing = images.new_zeros(channels, channels)

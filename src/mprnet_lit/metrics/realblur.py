@@ -1,4 +1,4 @@
-"""The RealBlur protocol: scores after aligning the restoration with its target."""
+"""RealBlur protocol: scores after alignment of the restored image with its target."""
 
 import cv2
 import numpy as np
@@ -15,18 +15,19 @@ Image = NDArray[np.float32]
 
 
 def align(restored: Image, target: Image) -> tuple[Image, NDArray[np.bool_]]:
-    """Bring a restoration into the target's brightness and geometry, as RealBlur's authors do.
+    """Align the brightness and geometry of a restored image, as RealBlur's authors do.
 
-    Brightness: times the one gain of least squares. Geometry: the homography that maximizes the
-    enhanced correlation coefficient of the gray images (ECC; at most 100 iterations, 5x5 Gaussian
-    filter), then a cubic warp. Where ECC does not converge the geometry is left as it is.
+    The brightness is scaled by the least-squares gain. The geometry is a homography that maximizes
+    the enhanced correlation coefficient (ECC) of the gray images, with at most 100 iterations and a
+    5x5 Gaussian filter. The image is warped with cubic interpolation. If ECC does not converge, the
+    homography is the identity.
 
     Args:
-        restored: (H, W, 3) RGB, float32 in [0, 1].
-        target: the same.
+        restored: RGB image (H, W, 3), float32 in [0, 1].
+        target: RGB image of the same shape, float32 in [0, 1].
 
     Returns:
-        The aligned image, (H, W, 3) float32, and (H, W), where it comes from inside the picture.
+        Aligned image (H, W, 3), float32, and mask (H, W) of its overlap with the target.
     """
     require_image(restored)
     require_image(target)
@@ -57,10 +58,11 @@ def align(restored: Image, target: Image) -> tuple[Image, NDArray[np.bool_]]:
 
 
 def realblur_scores(restored: Image, target: Image) -> tuple[float, float]:
-    """Return PSNR in dB and SSIM, peak 1, of an (H, W, 3) image in [0, 1] over the overlap.
+    """Return the PSNR in dB and the SSIM of images (H, W, 3) in [0, 1] over their overlap.
 
-    Both images are black outside the overlap. PSNR is over its pixels; SSIM (Gaussian windows of
-    sigma 1.5 and 11x11) is the mean over its window centers, at least 5 pixels from the edge.
+    Both images are set to black outside the overlap. The PSNR is over the pixels of the overlap.
+    The SSIM (11x11 Gaussian windows of sigma 1.5) is the mean over the windows with their center in
+    the overlap. Centers are at least 5 pixels from the edge.
     """
     aligned, inside = align(restored, target)
     mask = torch.from_numpy(inside)

@@ -1,4 +1,4 @@
-"""The network: blocks, stages, MPRNet and its named sizes."""
+"""MPRNet: network, blocks, stages and named sizes."""
 
 from mprnet_lit.models.mprnet import SIZE_MULTIPLE, MPRNet
 from mprnet_lit.models.sizes import SIZES, Size, SizeName

@@ -81,10 +81,10 @@ class MPRNet(nn.Module):
 
     @classmethod
     def from_size(cls, name: SizeName) -> Self:
-        """Build one of the named sizes: ``tiny``, ``small``, ``base``, ``large``.
+        """Build a network of a named size: ``tiny``, ``small``, ``base`` or ``large``.
 
         Raises:
-            UserError: no size has that name.
+            UserError: the name is unknown.
         """
         if not isinstance(name, str) or name not in SIZES:
             raise UserError(f"unknown model size '{name}': choose one of {', '.join(SIZES)}")
@@ -100,9 +100,9 @@ class MPRNet(nn.Module):
                 :func:`mprnet_lit.weights.io.load_weights`.
 
         Raises:
-            UserError: the file is missing, or is not the weights of an MPRNet.
+            UserError: the file is missing, or does not contain weights of an MPRNet.
         """
-        from mprnet_lit.weights.io import load_weights  # the one import from a higher layer
+        from mprnet_lit.weights.io import load_weights  # the only import from a higher layer
 
         trained = load_weights(name_or_path)
         model = cls(**asdict(trained.size))

@@ -1,4 +1,4 @@
-"""The hyperparameters of an MPRNet and the named sizes."""
+"""Hyperparameters of an MPRNet, and named sizes."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -10,17 +10,17 @@ SizeName = Literal["tiny", "small", "base", "large"]
 
 @dataclass(frozen=True)
 class Size:
-    """Hyperparameters that fix every weight's shape.
+    """Hyperparameters that determine the shapes of all weights.
 
     Attributes:
-        width: channels C of the finest level.
-        unet_step: channels U that each encoder level adds.
-        orsnet_step: channels O that the original-resolution network adds.
-        cabs_per_orb: channel attention blocks K in each original-resolution block.
-        reduction: factor r by which channel attention narrows, at most ``width``.
+        width: number of channels C of the finest level.
+        unet_step: number of channels U added at each encoder level.
+        orsnet_step: number of channels O added in the original-resolution subnetwork.
+        cabs_per_orb: number of channel attention blocks K in each original-resolution block.
+        reduction: reduction factor r of the channel attention, at most ``width``.
 
     Raises:
-        UserError: a number is not whole or too small, or ``reduction`` leaves no channel.
+        UserError: a value is not an integer or is too small, or ``reduction`` exceeds ``width``.
     """
 
     width: int
@@ -45,5 +45,5 @@ SIZES: dict[SizeName, Size] = {
     "large": Size(width=96, unet_step=48, orsnet_step=32, cabs_per_orb=8),  # paper's deblurring
     "base": Size(width=80, unet_step=48, orsnet_step=32, cabs_per_orb=8),  # paper's denoising
     "small": Size(width=40, unet_step=20, orsnet_step=16, cabs_per_orb=8),  # paper's deraining
-    "tiny": Size(width=16, unet_step=8, orsnet_step=8, cabs_per_orb=2),  # a laptop's CPU
+    "tiny": Size(width=16, unet_step=8, orsnet_step=8, cabs_per_orb=2),  # for a laptop's CPU
 }

@@ -1,4 +1,4 @@
-"""The sub-networks of MPRNet: encoder, decoder and original-resolution network.
+"""Subnetworks of MPRNet: encoder, decoder and original-resolution subnetwork.
 
 ``Levels`` are the three scales of a U-Net, finest first: (B, C, H, W), (B, C+U, H/2, W/2),
 (B, C+2U, H/4, W/4), where C is ``width`` and U is ``unet_step``.
@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         self.fuse_decoder = nn.ModuleList(conv(c, c, 1) for c in channels)
 
     def forward(self, x: Tensor, previous: tuple[Levels, Levels] | None = None) -> Levels:
-        """Encode ``x`` (B, C, H, W); ``previous`` are the encoder and decoder levels of stage 1."""
+        """Encode ``x`` (B, C, H, W). ``previous`` has the encoder and decoder levels of stage 1."""
         level1 = self._fuse(self.level1(x), 0, previous)
         level2 = self._fuse(self.level2(self.down1(level1)), 1, previous)
         level3 = self._fuse(self.level3(self.down2(level2)), 2, previous)
@@ -84,7 +84,7 @@ class ORB(nn.Module):
         self.conv = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C+O, H, W) -> (B, C+O, H, W)."""
+        """Return the refined features: (B, C+O, H, W) -> (B, C+O, H, W)."""
         out: Tensor = self.conv(self.blocks(x))
         return out.add_(x)
 
@@ -114,7 +114,7 @@ class ORSNet(nn.Module):
         self.fuse_decoder = nn.ModuleList(conv(c1, channels, 1) for _ in range(3))
 
     def forward(self, x: Tensor, encoder: Levels, decoder: Levels) -> Tensor:
-        """Refine ``x``: (B, C+O, H, W) with the levels of stage 2, in the same shape."""
+        """Refine ``x`` with the levels of stage 2: (B, C+O, H, W) -> (B, C+O, H, W)."""
         sides = (
             (encoder, self.fuse_encoder, (nn.Identity(), self.up_encoder2, self.up_encoder3)),
             (decoder, self.fuse_decoder, (nn.Identity(), self.up_decoder2, self.up_decoder3)),

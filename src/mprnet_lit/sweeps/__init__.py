@@ -1,1 +1,1 @@
-"""Sweeps by Optuna: the search space, the study and its file, pruning."""
+"""Sweeps with Optuna: search space, study and pruning."""

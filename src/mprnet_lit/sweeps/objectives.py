@@ -20,7 +20,7 @@ def latency(model: MPRNet) -> float:
     seconds = []
     for number in range(_ROUNDS + 1):
         started = time.perf_counter()
-        restorer.restore(image, last_only=True)  # synchronizes, because the result is on the CPU
+        restorer.restore(image, last_only=True)  # the result is on the CPU, so this synchronizes
         if number:  # the first round is the warm-up
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)

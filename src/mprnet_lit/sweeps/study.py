@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 PRUNED, ERROR, KILLED = "pruned", "error", "killed"
-"""User attributes of trials: pruned; error message; running when the sweep was killed."""
+"""User attributes of trials: pruned, error message, and running when the sweep was killed."""
 _TIMES, _MOST_TIMES = "times killed", 3
 _STATES = {
     "COMPLETE": "complete",
@@ -29,12 +29,12 @@ _STATES = {
 
 
 class Begun(NamedTuple):
-    """Trial that was started.
+    """A started trial.
 
     Attributes:
         number: number of the trial in its study.
         values: value of each searched key.
-        folder: directory in which it trains.
+        folder: directory of the training run.
         again: whether the trial resumes a killed trial in the same folder.
     """
 
@@ -51,7 +51,7 @@ class Study:
         storage: Optuna URL of the study, such as ``sqlite:///runs/sweeps/denoise/study.db``.
         name: name of the study.
         objectives: names of the objectives, which are keys of ``DIRECTIONS``.
-        resume: whether to continue an existing study.
+        resume: whether to resume an existing study.
         seed: random seed of the sampler.
         startup_trials: number of random trials before TPE starts.
 
@@ -96,7 +96,7 @@ class Study:
                 f"the sweep '{name}' has other objectives than sweep.objectives="
                 f"[{','.join(objectives)}]: choose another sweep.name"
             )
-        before = len(self.study.trials)  # otherwise the random trials would repeat
+        before = len(self.study.trials)  # with the same seed, the random trials would repeat
         self.study.sampler = optuna.samplers.TPESampler(
             seed=seed + before, n_startup_trials=startup_trials
         )
@@ -119,14 +119,14 @@ class Study:
                 self.study.enqueue_trial(trial.params, {"folder": folder, _TIMES: times})
 
     def finished(self) -> int:
-        """Return the number of complete, pruned and failed trials, without killed ones."""
+        """Return the number of complete, pruned and failed trials, without killed trials."""
         return sum(t.state.is_finished() and KILLED not in t.user_attrs for t in self.study.trials)
 
     def ask(self, searched: Mapping[str, "BaseDistribution"], place: Path) -> "Begun":
         """Start a trial.
 
         Args:
-            searched: distributions by key.
+            searched: distributions of the searched values by key.
             place: parent folder of the folder of a new trial. A killed trial keeps its folder.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The parts of a training that a configuration describes: network, module, callbacks."""
+"""Builders of the network, the LightningModule and the callbacks from a configuration."""
 
 from dataclasses import asdict, fields
 from functools import partial
@@ -19,11 +19,11 @@ from mprnet_lit.weights.training_config import training_settings
 
 
 def build_model(config: DictConfig) -> weights.Weights:
-    """Return a new network, or that of the file ``weights``.
+    """Return a new network, or the network in the file ``weights``.
 
     Raises:
-        UserError: ``model`` is not a valid size; the weights file can't be read, or holds a network
-            of another size.
+        UserError: ``model`` is not a valid size; the weights file can't be read, or contains a
+            network of another size.
     """
     size = Size(**{field.name: config.model[field.name] for field in fields(Size)})
     if config.weights is None:
@@ -56,11 +56,11 @@ def build_module(config: DictConfig, model: MPRNet, **options: Any) -> Restorati
 
 
 def build_info(config: DictConfig, source: weights.Info) -> weights.Info:
-    """Return the record of a training, for its checkpoints.
+    """Return the metadata of a training, for its checkpoints.
 
     Args:
         config: configuration of the command.
-        source: record of the weights that the training starts from.
+        source: metadata of the weights that the training starts from.
     """
     return weights.Info(
         task=config.task.name,
@@ -76,7 +76,7 @@ def build_callbacks(config: DictConfig) -> list[Callback]:
 
 
 def configured(group: DictConfig) -> dict[str, DictConfig]:
-    """Return the classes under a key of the configuration, without those that are set to null."""
+    """Return the settings with a ``_target_`` in a group, without the keys that are null."""
     return {
         str(name): node
         for name, node in group.items()
@@ -85,10 +85,10 @@ def configured(group: DictConfig) -> dict[str, DictConfig]:
 
 
 def _optimizer(config: DictConfig) -> Any:
-    """Return the function that builds the optimizer; Adam is fused, which takes a single pass.
+    """Return the function that builds the optimizer, with ``fused=True`` for Adam.
 
-    Adam is not fused if the configuration says so, and not if it clips gradients in mixed
-    precision, which Lightning rejects.
+    An explicit setting in the configuration has precedence. Lightning does not support fused
+    optimizers with gradient clipping in mixed precision.
     """
     make = instantiate(config.optimizer)
     clips = config.trainer.gradient_clip_val is not None
@@ -104,7 +104,7 @@ def _optimizer(config: DictConfig) -> Any:
 
 
 def check_size(path: str | Path, found: Size, wanted: Size) -> None:
-    """Check that a file holds a network of the configured size.
+    """Check that a file contains a network of the configured size.
 
     Raises:
         UserError: the sizes differ.

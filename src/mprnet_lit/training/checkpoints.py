@@ -1,4 +1,4 @@
-"""Atomic writing of checkpoints, and reading with checks of all types."""
+"""Atomic writing and validated reading of checkpoints."""
 
 import os
 import stat
@@ -21,17 +21,17 @@ from mprnet_lit.weights import RECORD, Info
 from mprnet_lit.weights.tensors import is_plain, read_tensors
 
 AVERAGED = "current_model_state"
-"""Key of the current weights in a checkpoint whose ``state_dict`` is the average."""
+"""Key of the current weights in a checkpoint with averaged weights in ``state_dict``."""
 _WEIGHTS = ("state_dict", AVERAGED, "averaging_state")
 _MOST = 2**53
-"""Largest count that is accepted."""
+"""Maximum of the counts in a checkpoint."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Reads, removes and atomically writes checkpoints.
 
-    Only regular files are replaced, and only regular files directly in ``folder``, or written by
-    this object, are removed.
+    Only regular files are replaced. Only regular files that are directly in ``folder`` or were
+    written by this object are removed.
 
     Args:
         folder: directory of the run's checkpoints.
@@ -50,8 +50,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save a checkpoint.
 
         Raises:
-            UserError: the file can't be written, for example because the disk is full (an earlier
-                file stays as it was), or the path is a link or another special file.
+            UserError: the file can't be written, for example because the disk is full (the previous
+                file is unchanged), or the path is a link or a special file.
         """
         path = Path(path)
         if path.parent.is_symlink() or (os.path.lexists(path) and not is_regular(path)):
@@ -60,7 +60,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"can't write the checkpoint {path}: {culprit} is a link or a special file: remove "
                 "it, or set paths.runs to the folder that it points to"
             )
-        content = BytesIO()  # the writer of torch hides the reason of a failure
+        content = BytesIO()  # torch.save to a path hides the reason of a failure
         states = {k: without_folders(v) for k, v in checkpoint.get("callbacks", {}).items()}
         torch.save(checkpoint | {"callbacks": states}, content)
         write_atomic(
@@ -85,7 +85,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def without_folders(state: Any) -> Any:
-    """Return a callback's state with absolute paths replaced by the names of their files.
+    """Return the state of a callback with absolute paths replaced by file names.
 
     Checkpoints are shared as weights, so they must not contain paths of this machine.
     """
@@ -105,13 +105,13 @@ def is_regular(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a training checkpoint, of which only tensors and plain values are read.
+    """Read a training checkpoint.
 
-    No code in the file runs.
+    Only tensors and plain values are read. Code in the file is not executed.
 
     Raises:
-        UserError: the file is missing, is not a training checkpoint of this project, or has a newer
-            format.
+        UserError: the file is missing, is damaged, is not a training checkpoint of this project, or
+            has a newer format.
     """
     refusal = (
         f"{path} is not a training checkpoint of mprnet_lit, or it is damaged; "
@@ -123,25 +123,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"the checkpoint {path} does not exist: check the path") from error
     except UserError:  # a pipe, for example
         raise
-    except Exception as error:  # torch.load fails in as many ways as a file can be wrong
+    except Exception as error:  # torch.load may raise any error
         raise UserError(refusal) from error
     if isinstance(content, dict):
         check_format(path, content.get(RECORD))
     try:
         return _checked(content)
-    except Exception as error:  # so do values of a wrong type
+    except Exception as error:  # values of a wrong type may raise any error
         raise UserError(refusal) from error
 
 
 def read_info(content: Mapping[str, Any]) -> Info:
-    """Return the metadata of a checkpoint: settings of its training and its last metrics."""
+    """Return the metadata of a checkpoint: training settings and last metrics."""
     return Info.of(content[RECORD])
 
 
 def matching(template: Any, value: Any) -> Any:
-    """Return ``value`` restricted to the keys of ``template``, after a check of its types.
+    """Check the types of a value, and return it restricted to the keys of a template.
 
-    Keys that are missing in ``value`` are filled from ``template``.
+    Missing keys are filled from the template.
 
     Raises:
         ValueError: a value has another type or shape than in the template, or a number is negative
@@ -163,7 +163,7 @@ def matching(template: Any, value: Any) -> Any:
 
 
 def _checked(content: Any) -> dict[str, Any]:
-    """Check the types of all values that Lightning restores by itself or several modes read."""
+    """Check the types of all values that Lightning restores or that several modes read."""
     Size(**content[RECORD]["size"])
     Info.of(content[RECORD])
     if Version(content["pytorch-lightning_version"]) < Version("2.0"):
@@ -186,7 +186,7 @@ def _checked(content: Any) -> dict[str, Any]:
 
 
 def _rename_states(callbacks: dict[str, Any]) -> None:
-    """Move the states of callbacks of release 0.1 to their new names."""
+    """Rename the callback states of release 0.1."""
     if "BadSteps" in callbacks:
         callbacks["SkipNonFinite"] = callbacks.pop("BadSteps")
     batches = callbacks.pop("Batches", None)
@@ -195,7 +195,7 @@ def _rename_states(callbacks: dict[str, Any]) -> None:
 
 
 def _reopen_epoch(content: dict[str, Any]) -> None:
-    """Mark an epoch that ended early, at a limit of steps or time, as unfinished.
+    """Mark an epoch that a step or time limit ended early as unfinished.
 
     Lightning marks such an epoch as complete and would skip its remaining batches.
     """

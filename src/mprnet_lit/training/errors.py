@@ -1,4 +1,4 @@
-"""Explanations of errors that end a training."""
+"""Conversion of training errors to error messages with a remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from mprnet_lit.utils.errors import UserError
 
 @contextmanager
 def explained(trainer: Trainer, folder: Path) -> Iterator[None]:
-    """Replace errors whose cause is known by one sentence with the remedy.
+    """Convert errors with a known cause to a UserError with a remedy.
 
     Args:
         trainer: trainer of the training inside the context.
@@ -22,7 +22,7 @@ def explained(trainer: Trainer, folder: Path) -> Iterator[None]:
 
     Raises:
         UserError: the cause of the error is known.
-        SystemExit: another process was lost; ``PeerCheck`` has printed the sentence.
+        SystemExit: another process was lost, and ``PeerCheck`` has printed a message.
     """
     try:
         yield
@@ -38,7 +38,7 @@ def explained(trainer: Trainer, folder: Path) -> Iterator[None]:
 
 
 def _of_worker(text: str, folder: Path) -> str:
-    """Return the explanation of the death of a DataLoader worker; empty for another error."""
+    """Return a message if a DataLoader worker died, or an empty string."""
     resume = f"then add resume=auto to resume from the last checkpoint in {folder}"
     if "killed by signal: Bus error" in text or "shared memory(shm)" in text:
         return (
@@ -55,7 +55,7 @@ def _of_worker(text: str, folder: Path) -> str:
 
 
 def _of_checkpoint(error: Exception, trainer: Trainer) -> str:
-    """Return the explanation of an error while a checkpoint is restored; empty for another one."""
+    """Return a message if the restoring of a checkpoint failed, or an empty string."""
     if not is_restoring(trainer) or isinstance(error, UserError | OSError):
         return ""
     first_line = f"{type(error).__name__}: {error}".splitlines()[0][:200]

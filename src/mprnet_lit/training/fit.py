@@ -1,4 +1,4 @@
-"""Training, from a configuration to the files of a run."""
+"""Training of a network from a configuration."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +27,10 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
         folder: directory of the run.
 
     Returns:
-        the trained network; ``None`` if the run was complete already.
+        Trained network; ``None`` if the run was already complete.
 
     Raises:
-        UserError: a setting can't be used, or the training can't continue.
+        UserError: a setting is invalid, or the training can't be resumed.
     """
     seed_everything(config.seed, workers=True, verbose=False)
     checkpoint = resume.find_checkpoint(config, folder)
@@ -50,7 +50,7 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
         return None
     if resumed is not None:
         data.setup()
-        data.load_state_dict(resumed.data)  # refuses other images before the run is touched
+        data.load_state_dict(resumed.data)  # checks the images before the run is changed
 
     trainer.ckpt_path = checkpoint
     with (
@@ -66,7 +66,7 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
 def _recorded(
     trainer: Trainer, config: DictConfig, folder: Path, checkpoint: Path | None
 ) -> Iterator[None]:
-    """Lock the folder of the run and write the record of the run; in the first process only.
+    """Lock the run folder and write the run record, in the first process only.
 
     Raises:
         RefusedError: another process holds the lock on ``folder``.

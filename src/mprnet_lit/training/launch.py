@@ -1,4 +1,4 @@
-"""Jobs of a sweep in processes of their own."""
+"""Sweep jobs in separate processes."""
 
 import signal
 import subprocess
@@ -22,28 +22,28 @@ _STOPPED = {
     for name in ("SIGHUP", "SIGINT", "SIGTERM", "SIGUSR1")
     if hasattr(signal, name)  # Windows lacks some
 }
-"""Exit statuses of jobs that a signal stopped."""
+"""Exit statuses of jobs that were stopped by a signal."""
 
 
 def needs_own_command(config: DictConfig) -> bool:
-    """Return whether a job of a sweep must run as a command of its own.
+    """Return whether a sweep job must run as a separate command.
 
-    Lightning starts the other processes of a job with the command line of the first one. Inside a
-    sweep, that is the command line of the whole sweep.
+    Lightning starts the other processes of a job with the command line of the first process. In a
+    sweep, this would be the command line of the whole sweep.
     """
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     return in_sweep and starts_subprocesses(build_trainer(config))
 
 
 def run_job(config: DictConfig, folder: Path) -> None:
-    """Run a job of a sweep as a command of its own.
+    """Run a sweep job as a separate command.
 
     Args:
         config: configuration of the job.
         folder: directory of the run.
 
     Raises:
-        SystemExit: a signal stopped the job, and so ends the sweep.
+        SystemExit: a signal stopped the job. The sweep ends too.
         UserError: the job failed.
     """
     command = [sys.executable, "-m", "mprnet_lit"]

@@ -1,4 +1,4 @@
-"""The loggers of a run: creating, opening and closing them."""
+"""Creation, opening and closing of loggers."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ from mprnet_lit.utils.compat import drop_anonymous, trains_in_child_processes
 from mprnet_lit.utils.errors import UserError, install_hint
 
 QUIET = {
-    # MLflow and wandb run git, which starts programs that the surrounding repository configures.
+    # MLflow and wandb run git, which may run programs that the current repository configures.
     # GitPython needs an executable that exits with 0; `true` prints nothing.
     "GIT_PYTHON_GIT_EXECUTABLE": shutil.which("true") or os.devnull,
     "GIT_PYTHON_REFRESH": "quiet",
@@ -33,11 +33,11 @@ QUIET = {
     "WANDB_SILENT": "true",
     "WANDB__DISABLE_META": "true",  # the unmasked command line, user, host and paths
 }
-"""Defaults of environment variables that keep the libraries from the network, git and terminal."""
+"""Default environment variables, which disable git, telemetry and output of the libraries."""
 
 
 def build_loggers(config: DictConfig) -> list[Logger]:
-    """Return the configured loggers, not yet opened.
+    """Return the configured loggers without opening them.
 
     Raises:
         UserError: a logger can't be created.
@@ -52,9 +52,9 @@ def build_loggers(config: DictConfig) -> list[Logger]:
 
 @contextmanager
 def opened(trainer: Trainer, config: DictConfig) -> Iterator[None]:
-    """Open the loggers before the training starts, and close them after it.
+    """Open the loggers at the start of the context, and close them at its end.
 
-    Training processes that are children of this one open the loggers themselves.
+    With ``ddp_spawn``, the child processes open the loggers instead.
 
     Raises:
         UserError: a logger can't be opened.
@@ -76,7 +76,7 @@ def _open(logger: Logger, config: DictConfig) -> None:
     try:
         with _lock(config):
             _ = logger.experiment  # type: ignore[attr-defined]
-    except Exception as error:  # each library has its own errors
+    except Exception as error:  # each library has its own exceptions
         raise UserError(
             f"{title(logger)} can't record ({reason(error)}): fix the cause, or choose another "
             "logger="
@@ -111,7 +111,7 @@ def _build(name: str, settings: DictConfig, config: DictConfig) -> Logger:
 
 
 def _lock(config: DictConfig) -> BaseFileLock:
-    """Lock the storage that the runs share, such as the database of MLflow."""
+    """Return a lock of the storage that runs share, such as the MLflow database."""
     folder = Path(config.paths.runs)
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / ".loggers.lock")

@@ -43,8 +43,8 @@ class EdgeLoss(nn.Module):
     """Charbonnier loss between the Laplacians of two images (equation 3).
 
     The Laplacian is the image minus its reconstruction from a Gaussian pyramid of one level, with
-    the 5x5 binomial-like kernel [.05 .25 .4 .25 .05] and replicated borders. It is linear, so the
-    loss is computed on the difference of the images.
+    the 5x5 kernel of taps [.05 .25 .4 .25 .05] and replicated borders. The Laplacian is linear, so
+    the loss is computed on the difference of the images.
     """
 
     def __init__(self, eps: float = EPS) -> None:
@@ -101,15 +101,15 @@ class MultiStageLoss(nn.Module):
         self.edge = EdgeLoss(eps)
 
     def forward(self, stages: Sequence[Tensor], target: Tensor) -> Tensor:
-        """Return the loss, a scalar, of stages and a target (B, C, H, W)."""
+        """Return the scalar loss of stages and a target (B, C, H, W)."""
         return self.parts(stages, target)[0]
 
     def parts(self, stages: Sequence[Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, and the share of each stage in the loss, (S,), without gradients.
+        """Return the loss, and the loss of each stage (S,) without gradients.
 
         Raises:
-            UserError: ``stages`` is empty or not a sequence, or a stage has another shape than
-                ``target``.
+            UserError: ``stages`` is empty or not a tuple or list, or the shapes of a stage and the
+                target differ.
         """
         require("stages", stages, (tuple, list), "a tuple of tensors")
         require_batch("target", target)

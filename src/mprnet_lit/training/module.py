@@ -1,4 +1,4 @@
-"""The LightningModule: training and validation steps, metrics, optimizer and schedule."""
+"""LightningModule: training and validation steps, metrics, optimizer and schedule."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import RECORD, Info
 
 RESTORATIONS = ("degraded", "stage1", "stage2", "stage3")
-"""Names of the images that validation compares with the target: the input, then each stage."""
+"""Names of the images that validation compares with the target: the input and each stage."""
 
 
 TRAINED = ("train/loss", *(f"train/loss_stage{k}" for k in (1, 2, 3)), "train/psnr")
@@ -30,7 +30,7 @@ TRAINED = ("train/loss", *(f"train/loss_stage{k}" for k in (1, 2, 3)), "train/ps
 
 
 class Batch(TypedDict):
-    """A batch of image pairs: (B, 3, H, W) in [0, 1], names, and weights (0 for padding)."""
+    """Batch of image pairs (B, 3, H, W) in [0, 1], with names and weights (0 for padding)."""
 
     degraded: Tensor
     target: Tensor
@@ -49,13 +49,13 @@ class RestorationModule(LightningModule):
         loss: loss of the stages and the target.
         optimizer: function that builds the optimizer for parameters.
         schedule: builder of the learning-rate schedule.
-        mixup_alpha: alpha of MixUp's distribution Beta(alpha, alpha); 0 turns MixUp off (Zhang et
-            al., arXiv 1710.09412).
+        mixup_alpha: parameter of the Beta distribution of MixUp (Zhang et al., arXiv 1710.09412); 0
+            disables MixUp.
         mixup_after_epoch: number of epochs before MixUp starts.
-        channels_last: whether tensors have NHWC memory order.
+        channels_last: whether to use the channels_last memory format.
         compile: whether to compile the blocks of the network.
-        gradient_checkpointing: whether to save memory by gradient checkpointing.
-        seed: seed of MixUp, whose random numbers depend only on it, the step and the rank.
+        gradient_checkpointing: whether to use gradient checkpointing.
+        seed: random seed of MixUp. Its random numbers depend on the seed, the step and the rank.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class RestorationModule(LightningModule):
         self.compiled = compile
         self.seed = seed
         self.info = Info()
-        """Metadata for the checkpoints; the metrics are added when one is saved."""
+        """Metadata for checkpoints. The metrics are added when a checkpoint is saved."""
         model.set_gradient_checkpointing(gradient_checkpointing)
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         if compile:
@@ -100,7 +100,7 @@ class RestorationModule(LightningModule):
         )
 
     def forward(self, degraded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Restore images (B, 3, H, W) in [0, 1] of any size; returns three unclamped stages."""
+        """Return three unclamped stages for images (B, 3, H, W) in [0, 1] of any size."""
         height, width = degraded.shape[-2:]
         padded = pad_to_multiple(degraded).contiguous(memory_format=self.memory_format)
         one, two, three = self.model(padded)
@@ -120,12 +120,12 @@ class RestorationModule(LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the metrics: ``trainer.validate()`` leaves inference tensors in them."""
+        """Reset the metrics, because ``trainer.validate()`` leaves inference tensors in them."""
         for name in self.quality:
             self._mean(name).reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Measure the degraded input and every stage; returns these images by name."""
+        """Update the metrics of the degraded input and each stage; return the images by name."""
         target, weight = batch["target"], batch["weight"]
         restored = dict(
             zip(RESTORATIONS, (batch["degraded"], *self(batch["degraded"])), strict=True)
@@ -136,7 +136,7 @@ class RestorationModule(LightningModule):
         return restored
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over all images on all devices; ``val/psnr`` is that of the last stage."""
+        """Log the means over all images on all devices. ``val/psnr`` is for the last stage."""
         values = {name: self._mean(name).compute() for name in self.quality}
         values |= {metric: values[f"{metric}_stage3"] for metric in ("psnr", "ssim")}
         values["psnr_gain"] = values["psnr"] - values["psnr_degraded"]
@@ -147,7 +147,7 @@ class RestorationModule(LightningModule):
         """Return the optimizer and the warm-up cosine schedule.
 
         Raises:
-            UserError: the optimizer rejects its settings, or the training has no limit.
+            UserError: the optimizer settings are invalid, or the training has no limit.
         """
         try:
             optimizer = self.make_optimizer(self.model.parameters())
@@ -182,7 +182,7 @@ class RestorationModule(LightningModule):
         return cast(MeanMetric, self.quality[name])
 
     def _mixup(self, degraded: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Blend each pair of the batch with another pair, both images alike."""
+        """Blend each pair of the batch with another pair, with one weight for both images."""
         if not self.mixup_alpha or self.current_epoch < self.mixup_after_epoch:
             return degraded, target
         rng = np.random.default_rng(

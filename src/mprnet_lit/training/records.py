@@ -1,7 +1,7 @@
-"""Logging of scalars, images, settings and weights to each kind of logger.
+"""Logging of scalars, images, settings and weights for all types of loggers.
 
-A logger that fails, for example on a full disk, is disabled with one warning, and the training
-continues.
+If a logger fails, for example because the disk is full, it is disabled with a warning, and the
+training continues.
 """
 
 import math
@@ -22,10 +22,10 @@ from mprnet_lit.utils.masking import mask_text
 from mprnet_lit.utils.text import printable
 
 Value = bool | int | float | str
-"""A value that every logger can store."""
+"""Type of value that all loggers support."""
 
 _FAILED: WeakSet[Logger] = WeakSet()
-"""Loggers that are disabled."""
+"""Disabled loggers."""
 
 
 def record_scalars(logger: Logger, values: Mapping[str, float], step: int) -> None:
@@ -35,7 +35,7 @@ def record_scalars(logger: Logger, values: Mapping[str, float], step: int) -> No
 
 
 def record_image(logger: Logger, name: str, image: NDArray[np.uint8], step: int) -> None:
-    """Log an image (H, W, 3); CSV loggers skip it."""
+    """Log an image (H, W, 3). Only TensorBoard, wandb and MLflow support images."""
     if isinstance(logger, TensorBoardLogger):
         attempt(logger, lambda: logger.experiment.add_image(name, image, step, dataformats="HWC"))
     elif isinstance(logger, WandbLogger):
@@ -50,8 +50,8 @@ def record_image(logger: Logger, name: str, image: NDArray[np.uint8], step: int)
 def record_settings(logger: Logger, settings: Mapping[str, Value]) -> None:
     """Log the settings of the run.
 
-    They become the hparams of TensorBoard, the params of MLflow, the config of wandb, and the file
-    ``hparams.yaml`` of CSV.
+    The settings become the hparams of TensorBoard, the params of MLflow, the config of wandb, or
+    the file ``hparams.yaml`` of CSV.
     """
     values = dict(settings)
     if isinstance(logger, TensorBoardLogger):
@@ -74,18 +74,18 @@ def record_weights(logger: Logger, path: Path) -> None:
 
 
 def guard(logger: Logger) -> None:
-    """Make the methods of a logger raise no errors; see :func:`attempt`."""
+    """Wrap the methods of a logger with :func:`attempt`, so that they do not raise errors."""
     for name in ("log_metrics", "log_hyperparams", "save", "finalize"):
         setattr(logger, name, partial(attempt, logger, getattr(logger, name)))
 
 
 def attempt(logger: Logger, action: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """Call a function that uses a logger; if it fails, print a warning and disable the logger."""
+    """Call a function that uses a logger. On an error, print a warning and disable the logger."""
     if logger in _FAILED:
         return
     try:
         action(*args, **kwargs)
-    except Exception as error:  # each library has its own errors
+    except Exception as error:  # each library has its own exceptions
         _FAILED.add(logger)
         print(
             f"Warning: {title(logger)} can't record any more ({reason(error)}): the training "

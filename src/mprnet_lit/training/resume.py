@@ -1,4 +1,4 @@
-"""Choice of the checkpoint to resume from, and comparison of its settings with the command."""
+"""Selection of the checkpoint to resume, and comparison of its settings with the command."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,20 +33,20 @@ _FIXED = (
     "optimizer._target_",
     "trainer.limit_train_batches",
 )
-"""Keys that fix the batches, their order or the optimizer's state."""
+"""Keys that must not change, as they determine the batches, their order or the optimizer state."""
 _FREE = (
     "data.augmentation",
-    "data.cache_gb",  # RestorationDataModule compares the resulting order
+    "data.cache_gb",  # RestorationDataModule checks the order of the batches
     "data.num_workers",
     "data.on_error",
     "data.val",  # with other validation images, the best score is reset
     "data.val_crop_size",
 )
-"""Keys below those of ``_FIXED`` that may change."""
+"""Exceptions to ``_FIXED``: keys that may change."""
 _SHOWN = 4
-"""Largest number of keys that a message names."""
+"""Maximum number of keys in a message."""
 _SAID = ("optimizer", "schedule", "module", "trainer", "task.loss", "data.augmentation")
-"""Keys whose changes take effect, and are reported."""
+"""Keys that may change; their changes are reported."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Resumed:
     Attributes:
         path: file of the checkpoint.
         position: epoch and step of the checkpoint, for messages.
-        changes: changed settings that take effect, as ``optimizer.lr 0.0002 -> 0.0001``.
-        is_complete: whether the checkpoint has all the epochs or steps of the command.
+        changes: changed settings that take effect, such as ``optimizer.lr 0.0002 -> 0.0001``.
+        is_complete: whether the checkpoint has reached the epoch or step limit of the command.
         data: state of the data module.
     """
 
@@ -72,8 +72,8 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
     """Return the checkpoint to resume from; ``None`` for a new run.
 
     Raises:
-        RefusedError: ``resume`` is a folder without a checkpoint, or ``weights`` is set beside a
-            path.
+        RefusedError: ``resume`` is a folder without a checkpoint, or both ``weights`` and a path in
+            ``resume`` are set.
     """
     own = folder / runs.LAST
     runs.check_version(folder)
@@ -125,7 +125,7 @@ def read(config: DictConfig, path: Path | None, size: Size) -> Resumed | None:
 def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, Any]) -> list[str]:
     """Compare the settings of the command with those of the checkpoint.
 
-    Settings that the checkpoint does not record are taken to be equal.
+    Settings that are not recorded in the checkpoint count as equal.
 
     Args:
         config: configuration of the command.
@@ -133,11 +133,11 @@ def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, A
         content: content of the checkpoint.
 
     Returns:
-        changes that take effect, as ``optimizer.lr 0.0002 -> 0.0001``.
+        Changes that take effect, such as ``optimizer.lr 0.0002 -> 0.0001``.
 
     Raises:
-        RefusedError: a setting that can't change within a training differs, or the checkpoint has
-            more epochs or steps than the command allows.
+        RefusedError: a setting that must not change differs, a required callback is missing, or the
+            checkpoint exceeds the epoch or step limit of the command.
     """
     asked = flatten(OmegaConf.to_container(config, resolve=True))
     trained = upgraded(flatten(dict(read_info(content).config)), asked)
@@ -174,7 +174,7 @@ def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, A
 
 
 def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
-    """Print which checkpoint a training resumes from, or that it is complete, with its result.
+    """Print the checkpoint that the training resumes, or the result of a complete training.
 
     Args:
         config: configuration of the command.
@@ -207,11 +207,11 @@ def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
 
 
 def not_found(config: DictConfig, in_sweep: bool) -> str:
-    """Return a sentence that explains why ``resume=auto`` starts a new run.
+    """Return a message that explains why ``resume=auto`` starts a new run.
 
     Args:
         config: configuration of the command.
-        in_sweep: whether the command is a job of a sweep; then no other job is named.
+        in_sweep: whether the command is a sweep job. The message then does not name other jobs.
     """
     place = config.paths.runs
     nearest = runs.nearest(config)

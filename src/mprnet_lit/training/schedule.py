@@ -1,4 +1,4 @@
-"""Learning-rate schedule of the paper: linear warm-up, then a cosine to the final rate."""
+"""Learning-rate schedule of the paper: linear warm-up and cosine decay."""
 
 import math
 
@@ -13,10 +13,10 @@ def warmup_cosine(progress: float, warmup: float, period: float, final_ratio: fl
     """Return the learning rate at ``progress`` as a fraction of the peak.
 
     Args:
-        progress: number of epochs done, possibly fractional.
+        progress: number of completed epochs, which may be fractional.
         warmup: number of epochs of linear warm-up. The rate after k epochs is (k + 1) / warmup, so
             it is above 0 in the first epoch.
-        period: number of epochs of the half cosine from the peak to ``final_ratio``.
+        period: number of epochs of the cosine decay from the peak to ``final_ratio``.
         final_ratio: ratio of the final learning rate to the peak.
 
     Raises:
@@ -32,12 +32,12 @@ def warmup_cosine(progress: float, warmup: float, period: float, final_ratio: fl
 
 
 class WarmupCosine:
-    """Builder of a schedule with a linear warm-up and a cosine.
+    """Builder of a schedule with linear warm-up and cosine decay.
 
     Args:
-        warmup_epochs: epochs of warm-up, at most half of the training.
-        extra_period: epochs added to the period of the cosine, which then ends above ``final_lr``
-            (40 in the paper's denoising).
+        warmup_epochs: number of warm-up epochs, limited to half of the training.
+        extra_period: number of epochs added to the period of the cosine, so that the training ends
+            above ``final_lr`` (40 for denoising in the paper).
         final_lr: learning rate at the end of the cosine.
         per_step: whether the learning rate changes after every step instead of every epoch.
 
@@ -61,12 +61,12 @@ class WarmupCosine:
         self.per_step = per_step
 
     def build(self, optimizer: Optimizer, *, epochs: float, steps_per_epoch: int) -> LambdaLR:
-        """Return the schedule; its unit is the optimizer step if ``per_step``, else the epoch.
+        """Return the schedule in units of optimizer steps if ``per_step`` is set, else epochs.
 
         Args:
             optimizer: optimizer whose current learning rate is the peak.
-            epochs: length of the training.
-            steps_per_epoch: optimizer steps in an epoch.
+            epochs: length of the training in epochs.
+            steps_per_epoch: number of optimizer steps in an epoch.
 
         Raises:
             UserError: a number is out of its range, or ``optimizer`` is not an optimizer.
@@ -76,7 +76,7 @@ class WarmupCosine:
         require_number("steps_per_epoch", steps_per_epoch, low=1)
         peak = optimizer.param_groups[0]["lr"]
         require_number("the optimizer's lr", peak, low=1e-30)
-        # The first of the steps of a warm-up is as small as that of a warm-up in epochs.
+        # The first of n warm-up units has 1/n of the peak learning rate.
         unit = steps_per_epoch if self.per_step else 1
         warmup = min(self.warmup_epochs, epochs / 2)
         period = epochs - warmup + self.extra_period
@@ -87,7 +87,7 @@ class WarmupCosine:
 
 
 def move(schedule: LambdaLR, position: int) -> None:
-    """Move a schedule, and the learning rate of its optimizer, to a position.
+    """Set the position of a schedule, and update the learning rate of its optimizer.
 
     Args:
         schedule: schedule at any position.

@@ -1,4 +1,4 @@
-"""Trial training steps in a separate process, where running out of memory is harmless."""
+"""Trial training steps in a separate process, so that an out-of-memory error is harmless."""
 
 import multiprocessing
 import time
@@ -16,9 +16,9 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import keep_freed_memory, peak_resident, training_device
 
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""Data type of autocast by precision of the trainer."""
+"""Autocast data type by trainer precision."""
 _EVERY = 0.02
-"""Seconds between two measurements of the memory of a trial."""
+"""Interval in seconds between memory measurements of a trial."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Trial:
 
     Attributes:
         batch: number of patches.
-        checkpointing: whether gradient checkpointing was on.
-        seconds: duration of each timed step.
-        peak: memory of the training in bytes.
+        checkpointing: whether gradient checkpointing was enabled.
+        seconds: duration of each timed step in seconds.
+        peak: peak memory of the training in bytes.
     """
 
     batch: int
@@ -48,7 +48,7 @@ def run_trial(config: DictConfig, batch: int, checkpointing: bool, limit: float)
         limit: memory limit in bytes.
 
     Returns:
-        the measurements; ``None`` if the memory limit is too small.
+        Measurements; ``None`` if the trial exceeds the memory limit.
 
     Raises:
         UserError: a step failed for another reason.
@@ -67,7 +67,7 @@ def run_trial(config: DictConfig, batch: int, checkpointing: bool, limit: float)
                 if _resident(process.pid) - outcome > limit:
                     process.kill()
             outcome = ours.recv()
-    except EOFError:  # killed, by this process or by the system
+    except EOFError:  # killed by this process or by the system
         outcome = None
     process.join()
     if isinstance(outcome, str):
@@ -106,7 +106,7 @@ def _trial(
         )
     model = build_model(config).model
     module = build_module(config, model, gradient_checkpointing=checkpointing)
-    # Without the memory of the libraries, which does not depend on the batch.
+    # Exclude the memory of the libraries, which does not depend on the batch.
     before = psutil.Process().memory_info().rss - sum(p.nbytes for p in model.parameters())
     if device.type == "cpu":
         end.send(before)

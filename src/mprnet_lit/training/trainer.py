@@ -1,4 +1,4 @@
-"""The trainer that a configuration describes."""
+"""Builder of the trainer from a configuration."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,14 +37,14 @@ def build_trainer(
         options: arguments of the trainer that override the configuration.
 
     Raises:
-        UserError: this machine lacks the configured devices, or Lightning rejects a setting.
+        UserError: a configured device is missing, or Lightning rejects a setting.
     """
     settings = config.trainer
     _check_devices(settings)
     plugins: list[Any] = [AtomicCheckpointIO(Path(config.paths.run).resolve() / LAST.parent)]
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # StopOnSignal requeues
-    # Without a callback of ours, Lightning would add its own.
+    # By default, Lightning adds its own callbacks.
     options = {
         "enable_checkpointing": any(isinstance(c, Checkpoint) for c in callbacks),
         "enable_progress_bar": any(isinstance(c, ProgressBar) for c in callbacks),
@@ -53,7 +53,7 @@ def build_trainer(
     }
     every, epochs = settings.check_val_every_n_epoch, settings.max_epochs
     if epochs > 0:
-        every = min(every, epochs)  # a short training is validated at its end
+        every = min(every, epochs)  # validate a short training at its end
     try:
         trainer: Trainer = instantiate(
             settings,

@@ -1,7 +1,7 @@
-"""Private names of Lightning, torch, Hydra, OmegaConf, Optuna and wandb, for lack of public ones.
+"""Wrappers of private names of Lightning, torch, Hydra, OmegaConf, Optuna and wandb.
 
-All other modules use public names only. ``tests/utils/test_compat.py`` checks each function, and
-names the private name that a new version of a library has changed. Libraries are imported inside
+No public names have the same function. All other modules use public names only.
+``tests/utils/test_compat.py`` detects changes of the private names. Libraries are imported inside
 the functions, because commands that do not train use this module too.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def starts_subprocesses(trainer: "Trainer") -> bool:
-    """Return whether the trainer starts further processes with the command line of this one."""
+    """Return whether the trainer starts more processes with the command line of this one."""
     from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
     launcher = trainer.strategy.launcher
@@ -60,12 +60,12 @@ def skip_next_average(callback: "WeightAveraging", step: int) -> None:
 
 
 def unscales_by_itself(optimizer: "Optimizer") -> bool:
-    """Return whether the optimizer takes gradients that still have the factor of a GradScaler."""
+    """Return whether the optimizer unscales the gradients of a GradScaler by itself."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 
 def set_position(schedule: "LambdaLR", position: int) -> None:
-    """Set the number of steps that a schedule has taken, and the learning rates of that step."""
+    """Set the step of a learning-rate schedule, and the learning rates of that step."""
     schedule.last_epoch = position
     schedule._step_count = position + 1
     pairs = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
@@ -75,7 +75,7 @@ def set_position(schedule: "LambdaLR", position: int) -> None:
 
 
 def allow_recompilations(count: int) -> None:
-    """Raise the number of variants of a function that ``torch.compile`` makes to ``count``."""
+    """Raise the recompilation limit of ``torch.compile`` to at least ``count``."""
     import torch._dynamo
 
     limit = torch._dynamo.config.recompile_limit
@@ -88,7 +88,7 @@ def write_summary(logger: "TensorBoardLogger", summary: Any) -> None:
 
 
 def drop_anonymous(logger: "WandbLogger") -> None:
-    """Drop an argument of ``wandb.init`` that Lightning always passes and wandb warns about."""
+    """Drop an argument of ``wandb.init`` that Lightning sets and wandb warns about."""
     logger._wandb_init.pop("anonymous", None)
 
 
@@ -114,5 +114,5 @@ def job_result(job: "JobReturn") -> Any:
 
 
 def trial_id(trial: "FrozenTrial") -> int:
-    """Return the identifier of a trial in its storage, by which Optuna reopens the trial."""
+    """Return the identifier of a trial in its storage, which Optuna needs to reopen the trial."""
     return trial._trial_id

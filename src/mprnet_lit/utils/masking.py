@@ -86,7 +86,7 @@ def mask_home_folders(text: str) -> str:
 
 
 def may_contain_secrets(text: str) -> bool:
-    """Return whether a settings file needs masking: a fast check with false positives."""
+    """Return whether a settings file may need masking, in a fast check with false positives."""
     words = set(re.findall(r"[\w.-]{1,200}", text))
     return bool(_URI.search(text)) or any(map(is_secret, words))
 

@@ -72,7 +72,7 @@ def exit_if_signaled() -> None:
 
 
 def record_late_signal(number: int) -> None:
-    """Record a signal that a job of a sweep received too late to stop."""
+    """Record a signal that a job of a sweep received too late to stop the training."""
     if _in_sweep():
         _received.append(number)
 
@@ -95,7 +95,7 @@ def _receive(number: int, _: Any) -> None:
     detach_from_terminal()
     children = psutil.Process().children(recursive=True)
     for child in children:
-        with suppress(psutil.Error):  # it has already ended
+        with suppress(psutil.Error):  # the child has already exited
             child.send_signal(number)
     again = bool(_received)
     _received.append(number)

@@ -78,7 +78,7 @@ def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) ->
 def read_bytes(folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTES) -> bytes:
     """Return the content of a regular file in a folder.
 
-    At max_bytes ``max_bytes`` are read from a file that grows. Arguments and errors are those of
+    At most ``max_bytes`` are read, even if the file grows. Arguments and errors are those of
     :func:`open_inside`.
     """
     descriptor = open_inside(folder, name, max_bytes)
@@ -196,7 +196,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             self.depth -= 1
 
     def integer(self, node: Any) -> int | str:
-        """Return an integer of at max_bytes 64 bits, or the text of a longer integer."""
+        """Return an integer of at most 18 digits, or the text of a longer integer."""
         text = self.construct_scalar(node)
         return int(self.construct_yaml_int(node)) if len(text) <= _MAX_DIGITS else str(text)
 

@@ -102,7 +102,7 @@ def to_rgb(frame: "VideoFrame", alpha: bool = False) -> NDArray[np.uint8]:
 
     Args:
         frame: decoded frame of any pixel format.
-        alpha: return RGBA instead of RGB.
+        alpha: whether to return RGBA instead of RGB.
 
     Raises:
         UserError: the color matrix is not supported by libswscale.

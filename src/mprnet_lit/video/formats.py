@@ -105,8 +105,8 @@ _PRORES_ALPHA = Encoding(
     matrices=frozenset({1, 6, 9}),
     full_range=False,
 )
-# AVI has no time stamps, so that its decoders return H.264 one frame late. FFmpeg's quality scale
-# has 118 units per quantizer step.
+# AVI has no time stamps, so its decoders return H.264 one frame late. FFmpeg's quality scale has
+# 118 units per quantizer step.
 _MPEG4 = Encoding(
     "mpeg4",
     {"flags": "+qscale", "global_quality": str(2 * 118)},
@@ -127,7 +127,7 @@ def encoding_for(container_format: str, alpha: bool) -> Encoding:
 
     Args:
         container_format: FFmpeg's name of the container.
-        alpha: prefer an encoder with an alpha channel, if the container supports one.
+        alpha: whether to prefer an encoder with an alpha channel.
     """
     return _ENCODINGS.get((container_format, alpha)) or _ENCODINGS.get(
         (container_format, False), _H264

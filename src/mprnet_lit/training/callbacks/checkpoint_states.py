@@ -1,4 +1,4 @@
-"""Restoring of training states from a checkpoint: counts, moments and weights only."""
+"""Validation of a checkpoint's training states: only counts, moments and weights are restored."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -24,8 +24,8 @@ from mprnet_lit.utils.errors import UserError
 class CheckpointStates(Callback):
     """Restores only counts, moments and weights from a checkpoint, and checks their types.
 
-    The configuration sets everything else: hyperparameters of the optimizer, the schedule, paths.
-    The best checkpoints are those in the folder of this run, with the scores that they hold.
+    The configuration sets the hyperparameters of the optimizer, the schedule and all paths. The
+    best checkpoints are those in the folder of this run, ranked by the scores in the files.
 
     Args:
         folder: directory of the run.
@@ -43,13 +43,13 @@ class CheckpointStates(Callback):
         return {"batches_per_epoch": self._batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember the number of batches in an epoch when the checkpoint was saved."""
+        """Store the number of batches in an epoch at the time of the checkpoint."""
         self._restored_batches = state_dict["batches_per_epoch"]
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Check the states before Lightning restores them, and drop those of the configuration."""
+        """Check the states before Lightning restores them, and drop the configured values."""
         loops = checkpoint["loops"]
         loops["fit_loop"] = matching(trainer.fit_loop.state_dict(), loops["fit_loop"])
         states, sample = checkpoint["callbacks"], _validation(trainer)
@@ -96,7 +96,7 @@ class CheckpointStates(Callback):
         """Apply the configured hyperparameters and schedule at the restored position.
 
         Raises:
-            UserError: an epoch has another number of batches than at the checkpoint.
+            UserError: the number of batches in an epoch differs from that of the checkpoint.
         """
         self._batches = int(trainer.num_training_batches)
         if trainer.ckpt_path is None:
@@ -119,11 +119,11 @@ class CheckpointStates(Callback):
 
 
 def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, sample: Any) -> None:
-    """Register the checkpoints in ``folder`` with a callback, whatever paths its state holds.
+    """Register the checkpoints in ``folder`` with a callback, and ignore the paths in its state.
 
     Args:
-        callback: new callback with nothing restored.
-        state: state of the callback in a checkpoint; only file names are taken from it.
+        callback: new callback without a restored state.
+        state: state of the callback in a checkpoint, of which only the file names are used.
         folder: directory of the run's checkpoints.
         sample: digest of this training's validation images; scores on other images are ignored.
     """
@@ -155,11 +155,11 @@ def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, sam
 
 
 def best_of(folder: Path, sample: Any = None) -> dict[str, float]:
-    """Return metrics, epoch and step of the ``best.ckpt`` of a run; empty without the file.
+    """Return metrics, epoch and step of ``best.ckpt``, or an empty dictionary without the file.
 
     Args:
         folder: directory of the run.
-        sample: digest of the validation images that must have been used; ``None`` for any.
+        sample: digest of the required validation images; ``None`` for any images.
     """
     path = folder / LAST.with_name("best.ckpt")
     if not is_regular(path):
@@ -179,7 +179,7 @@ def _validation(trainer: Trainer) -> Any:
 
 
 def _comparable(content: Mapping[str, Any], sample: Any) -> bool:
-    """Return whether the scores of a checkpoint are on the same validation images, if recorded."""
+    """Return whether the validation images of a checkpoint are the same, or not recorded."""
     data = content.get("RestorationDataModule")
     return sample is None or not isinstance(data, dict) or data.get("validation", sample) == sample
 
@@ -197,12 +197,12 @@ def check_moments(
     """Check that an optimizer can use a state.
 
     Args:
-        state: state of each parameter by its index.
+        state: states by parameter index.
         optimizer: the configured optimizer.
         make: function that builds such an optimizer for parameters.
 
     Raises:
-        UserError: the state is that of another optimizer.
+        UserError: the state belongs to another type of optimizer.
         ValueError: the state does not fit the parameters.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -224,7 +224,7 @@ def check_moments(
 def _moments(
     shapes: Mapping[torch.Size, Tensor], make: Callable[[Iterable[nn.Parameter]], Optimizer]
 ) -> dict[torch.Size, dict[str, Any]]:
-    """Return the state of an optimizer after one step, by shape of the parameter."""
+    """Return the optimizer states after one step, by parameter shape."""
     trial = {shape: nn.Parameter(torch.zeros_like(p)) for shape, p in shapes.items()}
     optimizer = make(trial.values())
     for parameter in trial.values():

@@ -21,7 +21,7 @@ class LogRun(Callback):
     Args:
         folder: directory of the run.
         log_weights: whether to log the best weights.
-        max_weights_mb: largest size of logged weights in MB.
+        max_weights_mb: maximum size of logged weights in MB.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class LogRun(Callback):
 
 
 def run_settings(folder: Path) -> dict[str, Value]:
-    """Return the settings that a run has recorded in its folder, without home directories.
+    """Return the settings recorded in the folder of a run, with masked home directories.
 
     Returns:
-        settings by their dotted keys.
+        Settings by dotted key.
     """
     config: Any = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
     environment = json.loads((folder / ENVIRONMENT).read_text())
@@ -74,7 +74,7 @@ def run_settings(folder: Path) -> dict[str, Value]:
 
 
 def best_weights(trainer: Trainer) -> Path | None:
-    """Return the best checkpoint of the run; ``None`` if validation has not chosen one."""
+    """Return the best checkpoint of the run; ``None`` if it does not exist."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
             path = Path(callback.best_model_path)

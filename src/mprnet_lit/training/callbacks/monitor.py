@@ -32,8 +32,8 @@ class Monitor(Callback):
         self._restart()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start to count."""
-        psutil.cpu_percent()  # each call returns the use since the previous one
+        """Reset the counters."""
+        psutil.cpu_percent()  # each call returns the usage since the previous call
         self._restart()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -41,11 +41,11 @@ class Monitor(Callback):
         self.mark = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Exclude the time of the validation."""
+        """Exclude the time of validation."""
         self.mark = time.perf_counter()
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Count the time since the last step as time spent on fetching the batch."""
+        """Add the time since the last step to the time spent waiting for data."""
         self.waited += time.perf_counter() - self.mark
 
     def on_before_optimizer_step(
@@ -59,7 +59,7 @@ class Monitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
-        """Count the batch, and log after every ``trainer.log_every_n_steps``-th step."""
+        """Count the batch, and log every ``trainer.log_every_n_steps`` steps."""
         now = time.perf_counter()
         self.seconds += now - self.mark
         self.mark = now
@@ -134,6 +134,6 @@ def _resident(process: psutil.Process) -> int:
     for each in (process, *process.children(recursive=True)):
         try:
             total += each.memory_info().rss
-        except psutil.Error:  # it has just ended
+        except psutil.Error:  # the process has just exited
             continue
     return total

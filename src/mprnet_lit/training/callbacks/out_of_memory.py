@@ -12,7 +12,7 @@ class OutOfMemoryAdvice(Callback):
     """Detects out-of-memory errors and suggests a smaller micro-batch.
 
     Attributes:
-        advice: message about the out-of-memory error that ended the training; empty without one.
+        advice: error message with a remedy; empty if no out-of-memory error occurred.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class OutOfMemoryAdvice(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Prepare the message, while the trainer still knows in which stage the error occurred."""
+        """Set the message while the trainer is still in the stage in which the error occurred."""
         if not is_out_of_memory(exception):
             return
         reason = (str(exception).strip() or type(exception).__name__).splitlines()[0]

@@ -20,7 +20,7 @@ from mprnet_lit.utils.compat import logged_step
 TITLES = ("degraded", "stage 1", "stage 2", "stage 3", "target")
 _GAP, _CAPTION, _TILE = 6, 24, 256
 _COLUMN = 150
-"""Smallest width of a column, which holds a caption."""
+"""Minimum width of a column, so that its caption fits."""
 
 
 class Panels(Callback):
@@ -28,7 +28,7 @@ class Panels(Callback):
 
     Args:
         folder: directory for ``epoch_0001.png`` and so on, and ``latest.png``.
-        count: number of images, which is the number of rows.
+        count: number of images (rows of the panel).
     """
 
     def __init__(self, folder: str | Path, count: int = 3) -> None:
@@ -72,7 +72,7 @@ def draw_panel(rows: Sequence[tuple[Tensor, ...]]) -> NDArray[np.uint8]:
             the central 256 pixels of larger images.
 
     Returns:
-        the panel (H, W, 3).
+        Panel (H, W, 3).
     """
     tiles = [[_tile(image) for image in row] for row in rows]
     widths = [max(_COLUMN, *(row[k].shape[1] for row in tiles)) for k in range(len(TITLES))]

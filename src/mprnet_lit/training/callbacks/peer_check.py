@@ -1,4 +1,4 @@
-"""Checks of the processes of a distributed training: same run, and none lost."""
+"""Checks of distributed training: same run in all processes, and no lost process."""
 
 import sys
 from pathlib import Path
@@ -16,10 +16,10 @@ class PeerCheck(Callback):
 
     Args:
         folder: directory of the run.
-        timeout: seconds that a process waits for another one that does not respond.
+        timeout: maximum time in seconds to wait for a process that does not respond.
 
     Attributes:
-        lost: message about a lost process, which is already printed; empty if none was lost.
+        lost: printed message about a lost process; empty if no process was lost.
     """
 
     def __init__(self, folder: str | Path, timeout: float = 600) -> None:
@@ -28,10 +28,10 @@ class PeerCheck(Callback):
         self.lost = ""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Compare folder and checkpoint with those of the first process.
+        """Compare the folder and checkpoint with those of the first process.
 
         Raises:
-            UserError: this process would train in another folder or from another checkpoint.
+            UserError: this process has another folder or checkpoint than the first process.
         """
         found = (str(self.folder), str(trainer.ckpt_path))
         folder, checkpoint = trainer.strategy.broadcast(found)
@@ -43,10 +43,10 @@ class PeerCheck(Callback):
             )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: Any) -> None:
-        """Print one sentence and record it as the error of the run if another process was lost.
+        """Print an error message and record it in the run if another process was lost.
 
-        torchrun kills this process soon after it has lost the other machine, so the sentence is
-        printed at once.
+        The message is printed immediately, because torchrun kills this process soon after the loss
+        of another machine.
         """
         text = str(exception).partition("\n")[0].partition(". This is typically")[0]
         if isinstance(exception, torch.distributed.DistError) or "/gloo/" in text:

@@ -1,4 +1,4 @@
-"""Progress of a training in one line: loss, PSNR and the remaining time."""
+"""Progress bar of a training: loss, PSNR and remaining time."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.progress import Progress as Bar
 
 
 class Progress(ProgressBar):
-    """Shows a bar over all steps on a terminal; prints one line per epoch elsewhere."""
+    """Shows a progress bar of all steps on a terminal, or else prints one line per epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,11 +19,11 @@ class Progress(ProgressBar):
         self.task: TaskID | None = None
 
     def disable(self) -> None:
-        """Show nothing; Lightning calls this on all processes except the first."""
+        """Disable the output. Lightning calls this method in all processes except the first."""
         self.console.quiet = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar."""
+        """Show the progress bar."""
         if self.console.quiet or not self.console.is_terminal:
             return
         self.bar = Bar(
@@ -43,21 +43,21 @@ class Progress(ProgressBar):
         self.bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=trainer.global_step, description=_line(trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print a line if there is no bar."""
+        """Print a line if the progress bar is not shown."""
         if self.bar is None:
             self.console.print(_line(trainer), highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
+        """Close the progress bar."""
         self._close()
 
     def on_exception(self, *_: Any) -> None:
-        """Close the bar before the error message is printed."""
+        """Close the progress bar before the error message is printed."""
         self._close()
 
     def _close(self) -> None:
@@ -67,7 +67,7 @@ class Progress(ProgressBar):
 
 
 def _line(trainer: Trainer) -> str:
-    """Return epoch, loss and PSNR in one line."""
+    """Return a line with epoch, loss and PSNR."""
     metrics = trainer.callback_metrics
     total = trainer.max_epochs if trainer.max_steps == -1 else None
     line = f"epoch {trainer.current_epoch + 1}" + (f"/{total}" if total and total > 0 else "")

@@ -1,4 +1,4 @@
-"""Steps with a non-finite loss or gradient: skipped, reported, and counted."""
+"""Skipping of optimizer steps with a non-finite loss or gradient."""
 
 import math
 import sys
@@ -17,18 +17,18 @@ from mprnet_lit.utils.errors import UserError
 
 SKIPPED = "train/skipped_steps"
 _NAMED = 8
-"""Largest number of images that a message names."""
+"""Maximum number of images in a message."""
 
 
 class SkipNonFinite(Callback):
-    """Skips the optimizer steps whose loss or gradient is not finite, on all devices alike.
+    """Skips the optimizer steps with a non-finite loss or gradient on any device.
 
-    A skipped step changes neither the weights, the state of the optimizer nor the averaged weights.
-    It counts as a step for the schedule and for the position in the data.
+    A skipped step does not change the weights, the optimizer state or the averaged weights. It
+    counts as a step for the schedule and for the position in the data.
 
     Args:
         folder: directory of the run, for messages.
-        max_consecutive: number of consecutive skipped steps that ends the training.
+        max_consecutive: number of consecutive skipped steps after which training stops.
 
     Attributes:
         total: number of skipped steps so far.
@@ -55,13 +55,13 @@ class SkipNonFinite(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the names of the images."""
+        """Store the names of the images."""
         self._names.append(list(batch["name"]))
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        """Remember the loss."""
+        """Store the loss."""
         self._losses.append(loss.detach())
 
     def on_before_optimizer_step(
@@ -80,13 +80,13 @@ class SkipNonFinite(Callback):
         else:
             _skip(trainer, optimizer)
             scaler = getattr(trainer.precision_plugin, "scaler", None)
-            # Overflows are part of a scaler's search for its scale, not faults.
+            # A GradScaler with a scale above 1 expects overflows, and then reduces its scale.
             if bad_loss or scaler is None or scaler.get_scale() <= 1:
                 self._report(trainer, "loss" if bad_loss else "gradient", names, losses)
         pl_module.log(SKIPPED, float(self.total))
 
     def _agreed(self, trainer: Trainer, gradients: list[Tensor]) -> tuple[bool, bool]:
-        """Return whether a loss and whether a gradient is not finite in any process."""
+        """Return whether any process has a non-finite loss, and a non-finite gradient."""
         losses = torch.stack(self._losses)
         largest = torch.nn.utils.get_total_norm(gradients, math.inf).to(losses.device)
         bad = torch.stack([~losses.isfinite().all(), ~largest.isfinite()]).float()
@@ -118,10 +118,10 @@ class SkipNonFinite(Callback):
 
 
 def _skip(trainer: Trainer, optimizer: Optimizer) -> None:
-    """Make the optimizer and the weight averaging change nothing in this step."""
+    """Skip the update of the weights and of the weight average in this step."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is not None and unscales_by_itself(optimizer):
-        for group in optimizer.param_groups:  # the scaler checks the gradients later
+        for group in optimizer.param_groups:  # the scaler detects NaN later
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.fill_(math.nan)
@@ -133,7 +133,7 @@ def _skip(trainer: Trainer, optimizer: Optimizer) -> None:
 
 
 def _suspects(trainer: Trainer, names: list[list[str]], losses: list[Tensor]) -> list[str]:
-    """Return the images of all batches with a non-finite loss; without such a batch, all images."""
+    """Return the images of the batches with a non-finite loss, or else all images."""
     finite = [bool(loss.isfinite()) for loss in losses]
     own = [(name, f) for batch, f in zip(names, finite, strict=False) for name in batch]
     gathered: list[Any] = [own]

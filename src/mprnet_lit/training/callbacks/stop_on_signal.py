@@ -1,4 +1,4 @@
-"""Stopping a training on a signal: save a checkpoint, then exit or requeue the job."""
+"""Stopping of a training on a signal, with a checkpoint and requeueing of the job."""
 
 import os
 import signal
@@ -18,11 +18,11 @@ from mprnet_lit.runs.folder import LAST
 from mprnet_lit.utils import signals
 
 _ECHO = 3.0
-"""Seconds in which a second signal counts as a copy: torchrun and process groups send copies."""
+"""Seconds in which a second signal is ignored as a copy, as sent by torchrun or process groups."""
 
 
 class Stopped(SystemExit):
-    """A signal stopped the training, which has saved a checkpoint.
+    """Exit after a signal and a saved checkpoint.
 
     Args:
         number: number of the signal.
@@ -36,16 +36,16 @@ class Stopped(SystemExit):
         self.requeue = requeue
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Support pickling, as worker processes of a sweep return the exception."""
+        """Support pickling, because worker processes of a sweep return the exception."""
         return type(self), (self.number, self.code, self.requeue)
 
 
 class StopOnSignal(Checkpoint):
     """Saves a checkpoint after the current batch on SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C, and exits.
 
-    The exit status is 128 plus the number of the signal. All processes of a training stop at the
-    same step, whichever of them the signal reached. A second SIGTERM or Ctrl-C takes effect at
-    once. As a ``Checkpoint``, this callback runs after all callbacks that change weights.
+    The exit status is 128 plus the signal number. All processes stop at the same step, even if only
+    one of them received the signal. A second SIGTERM or Ctrl-C stops the training immediately. This
+    callback is a ``Checkpoint``, so that it runs after all callbacks that change weights.
 
     Args:
         folder: directory of the run.
@@ -59,22 +59,22 @@ class StopOnSignal(Checkpoint):
         self.since = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Install the handlers, which Lightning removes when the training ends.
+        """Install the signal handlers, which Lightning removes when the training ends.
 
-        They replace Lightning's own handler, which communicates with other processes at any moment.
+        They replace the handler of Lightning, which may communicate during a collective operation.
         """
         if threading.current_thread() is threading.main_thread():
             for number in _signals():
                 signal.signal(number, self._receive)
-        self.received = signals.received_signal()  # during the preparation of the training
+        self.received = signals.received_signal()  # received during the setup
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Stop if a signal has reached any of the processes.
+        """Stop if any process has received a signal.
 
-        After the last batch of an epoch, the validation comes first.
+        The check is skipped after the last batch of an epoch, so that validation runs first.
 
         Raises:
-            Stopped: the checkpoint is saved.
+            Stopped: a process received a signal, and the checkpoint is saved.
         """
         number = self._agreed(trainer)
         if not number or trainer.is_last_batch:
@@ -85,18 +85,18 @@ class StopOnSignal(Checkpoint):
             name = signal.Signals(number).name
             print(f"Stopped by {name} and saved {self.checkpoint}: add resume=auto to resume")
         elif not TorchElasticEnvironment.detect():
-            # The first process sets the status: with another one, srun or Lightning would kill it.
-            # torchrun would take 0 for the end of the training, and wait for the other machines.
+            # The first process sets the exit status of the job. srun or Lightning would kill it if
+            # this process failed. torchrun would treat 0 as the end of training, and keep waiting.
             status = 0
         raise Stopped(number, status, self.requeue and trainer.is_global_zero)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Pass on a signal that came during the last validation, so that a sweep ends."""
+        """Record a signal that was received during the last validation, so that a sweep stops."""
         if self.received:
             signals.record_late_signal(self.received)
 
     def _agreed(self, trainer: Trainer) -> int:
-        """Return the signal that reached any of the processes; 0 for none."""
+        """Return the signal that any process has received, or 0."""
         if trainer.world_size == 1:
             return self.received
         received = torch.tensor(self.received, device=trainer.strategy.root_device)
@@ -114,22 +114,22 @@ class StopOnSignal(Checkpoint):
 
 
 def start_again(number: int, requeue: bool) -> None:
-    """Have the scheduler start this job again after a signal has stopped it.
+    """Requeue this job after a signal has stopped it.
 
-    submitit requeues by itself. SLURM is asked to requeue, except after Ctrl-C and if the job is
-    about to end anyway: because it was canceled, or because SLURM is requeueing it already.
+    submitit requeues its jobs by itself. Other SLURM jobs are requeued, except after Ctrl-C and
+    if the job is not running anymore (canceled, or already requeued by SLURM).
 
     Args:
         number: number of the signal.
-        requeue: whether to ask SLURM.
+        requeue: whether to requeue a SLURM job.
     """
     env = os.environ
     if "SUBMITIT_EXECUTOR" in env:
-        if number == _submitits_signal():  # the handler of submitit is installed again
+        if number == _submitits_signal():  # Lightning has restored the handler of submitit
             signal.raise_signal(number)
     elif requeue and number != signal.SIGINT and "SLURM_JOB_ID" in env:
         job = env["SLURM_JOB_ID"]
-        if array := env.get("SLURM_ARRAY_JOB_ID"):  # the last task has the identifier of the array
+        if array := env.get("SLURM_ARRAY_JOB_ID"):  # the job ID of the last task is the array ID
             job = f"{array}_{env['SLURM_ARRAY_TASK_ID']}"
         try:
             if "JobState=RUNNING" in _scontrol("show", "job", job):

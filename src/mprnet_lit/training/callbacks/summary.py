@@ -1,4 +1,4 @@
-"""Plan and result of a run."""
+"""Console output of the plan and result of a run, and ``summary.json``."""
 
 import json
 from pathlib import Path
@@ -27,8 +27,8 @@ class Summary(Callback):
         folder: directory of the run.
 
     Attributes:
-        best: metrics of the best validation, with its epoch and step. A resumed training sets it to
-            that of ``best.ckpt``.
+        best: metrics, epoch and step of the best validation. A resumed training sets them to those
+            of ``best.ckpt``.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -44,7 +44,7 @@ class Summary(Callback):
                 print_line(self.console, line)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Run a validation at the end of a training that reaches ``max_steps`` in mid-epoch."""
+        """Request a stop at ``max_steps``, so that a validation runs even within an epoch."""
         if trainer.global_step == trainer.max_steps:
             trainer.should_stop = True
 
