@@ -48,7 +48,7 @@ def check(objectives: Sequence[str]) -> None:
     """Check the names of objectives.
 
     Raises:
-        UserError: an objective is unknown, or there is no objective.
+        UserError: an objective is unknown, or ``objectives`` is empty.
     """
     unknown = [name for name in objectives if name not in DIRECTIONS]
     if unknown or not objectives:
