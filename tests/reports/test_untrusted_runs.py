@@ -260,7 +260,7 @@ def test_walk_depth_and_entries_are_bounded(tmp_path, monkeypatch):
     found = list(reading.walk(tmp_path))
     assert len(found) == 33 and found[1].files == ["loop"]
     monkeypatch.setattr(reading, "MAX_ENTRIES", 20)
-    with pytest.raises(UserError, match="more than 20 files and folders: name a folder inside"):
+    with pytest.raises(UserError, match="more than 20 files and folders: choose a subfolder"):
         list(reading.walk(tmp_path))
 
 

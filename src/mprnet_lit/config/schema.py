@@ -82,7 +82,7 @@ class Root:
     seed: int = _ruled(rules.SEED)
     resume: str | None
     input: Any
-    output: str | None
+    output: str | None = _ruled(rules.text(".*", "the name of one file or folder"))
     weights: Any
     overwrite: bool
 
