@@ -36,7 +36,7 @@ def test_the_site_builds_and_asks_no_other_server(tmp_path):
     photo = (tmp_path / "tutorials" / "photo.html").read_text()
     assert 'href="../restore.html"' in photo
     reference = (tmp_path / "reference" / "api.html").read_text()
-    assert "the network, or a weights file" in reference, "from Restorer's docstring"
+    assert "folder of runs, or name of shipped weights" in reference, "from Restorer's docstring"
 
 
 @pytest.fixture(scope="module")

@@ -235,6 +235,9 @@ NOTHING_TO_GIVE = {
     *("LocalChannelAttention", "TileCounts"),  # created by with_tlc and by the evaluation
     "PerceptualScores",  # tested in tests/metrics/test_protocols.py
     "install_hint",  # tested in tests/test_package.py
+    # Built from the configuration, whose values tests/config/test_values.py checks.
+    *("CheckpointStates", "LogRun", "OutOfMemoryAdvice", "PeerCheck", "SkipNonFinite"),
+    "StopOnSignal",
 }
 
 

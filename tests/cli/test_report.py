@@ -265,7 +265,8 @@ def test_user_errors_are_one_sentence_and_write_nothing(cli, tmp_path, made, mon
     assert (tmp_path / "there.html").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file", "there.html"]
     with monkeypatch.context() as missing:
-        missing.setitem(sys.modules, "plotly", None)
+        for name in ("plotly", "plotly.offline"):
+            missing.setitem(sys.modules, name, None)
         outcome = cli("mode=report", f"input={made / 'one'}", "output=page.html", status=1)
     assert "needs plotly, which is not installed: pip install" in outcome.errors
     assert not (tmp_path / "page.html").exists()

@@ -113,7 +113,7 @@ def test_done_is_the_same_photo_the_same_weights_and_the_same_options(restore, f
     assert DONE in restore(*RUN, "weights=moved.safetensors").output, "nor a file's name"
 
 
-def test_arguments_are_checked_before_anything_is_skipped(restore, folder):
+def test_arguments_are_checked_before_anything_is_skipped(cli, restore, folder):
     restore(*RUN)
     before = (folder / "out" / "cat.png").read_bytes()
     for argument, sentence in (
@@ -122,10 +122,11 @@ def test_arguments_are_checked_before_anything_is_skipped(restore, folder):
         ("inference.overlap=-1", "inference.overlap=-1 must be"),
         ("inference.device=cuda:99", "inference.device=cuda:99 can't be used here"),
         ("inference.precision=64", "inference.precision=64 must be one of 32, bf16, 16"),
-        ("overwrite=maybe", "overwrite=maybe must be true or false"),
-        ("inference.tlc=maybe", "inference.tlc=maybe must be true or false"),
     ):
         assert sentence in complaint(restore(*RUN, argument, status=1))
+    for key in ("overwrite", "inference.tlc"):
+        message = complaint(cli("mode=restore", *RUN, f"{key}=maybe", status=1))
+        assert f"{key}=maybe must be true or false" in message
     assert (folder / "out" / "cat.png").read_bytes() == before
 
 

@@ -75,8 +75,8 @@ def test_multirun_of_sizes_and_tasks(cli):
     assert len(list(outcome.folder.glob("runs/multirun/*"))) == 1
     paths = outcome.folder.glob("runs/multirun/*/*/config.yaml")
     configs = [yaml.safe_load(path.read_text()) for path in paths]
-    found = {(config["model"]["size"], config["task"]["name"]) for config in configs}
-    assert found == {(m, t) for m in ("tiny", "small") for t in ("denoise", "derain")}
+    found = {(config["model"]["width"], config["task"]["name"]) for config in configs}
+    assert found == {(width, task) for width in (16, 40) for task in ("denoise", "derain")}
     assert len(list(outcome.folder.glob("runs/multirun/*/*/summary.json"))) == 4
 
 

@@ -113,9 +113,9 @@ def explain(error: Exception, mode: str = "train") -> str | None:
         return found[1]
     if isinstance(error, InstantiationException):
         return f"{failed_key(error) or 'the configuration'}: {error.__cause__ or text}"
-    wrong = error if isinstance(error, ValidationError) else error.__cause__
-    if isinstance(wrong, ValidationError | ConfigTypeError):
-        return _wrong_type(wrong, text)
+    for wrong in (error, error.__cause__, error.__context__):  # Hydra sets no cause for a file
+        if isinstance(wrong, ValidationError | ConfigTypeError):
+            return _wrong_type(wrong, text)
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found[1]} is not set: add {found[1]}=VALUE to the command"
     return None

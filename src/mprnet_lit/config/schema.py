@@ -42,7 +42,7 @@ class Key(NamedTuple):
     def words(self) -> str:
         """Completion of the sentence "KEY=VALUE must be ..."."""
         words = {str: "text", dict[str, Any]: "a mapping"}
-        return self.rule.words if self.rule else words.get(self.type, "text, or null")
+        return self.rule.words if self.rule else words.get(self.type, "one text, or null")
 
 
 def _ruled(rule: rules.Rule) -> Any:
@@ -82,7 +82,7 @@ class Root:
     seed: int = _ruled(rules.SEED)
     resume: str | None
     input: Any
-    output: str | None = _ruled(rules.text(".*", "the name of one file or folder"))
+    output: str | None
     weights: Any
     overwrite: bool
 
