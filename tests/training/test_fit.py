@@ -12,7 +12,7 @@ from tests.config.test_config import compose
 
 from mprnet_lit import weights
 from mprnet_lit.config.groups import CONFIG_DIR
-from mprnet_lit.config.messages import register_resolvers
+from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.runs.folder import LAST, RECORD, SUMMARY
 from mprnet_lit.training.callbacks.stop_on_signal import StopOnSignal
 from mprnet_lit.training.checkpoints import read_checkpoint
