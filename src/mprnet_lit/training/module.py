@@ -119,6 +119,11 @@ class RestorationModule(LightningModule):
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Request a stop at ``max_steps``, so that a validation runs even within an epoch."""
+        if self.trainer.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True
+
     def on_validation_epoch_start(self) -> None:
         """Reset the metrics, because ``trainer.validate()`` leaves inference tensors in them."""
         for name in self.quality:

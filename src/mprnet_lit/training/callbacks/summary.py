@@ -43,11 +43,6 @@ class Summary(Callback):
             for line in plan(trainer):
                 print_line(self.console, line)
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Request a stop at ``max_steps``, so that a validation runs even within an epoch."""
-        if trainer.global_step == trainer.max_steps:
-            trainer.should_stop = True
-
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the metrics if they are the best so far."""
         metrics = {
