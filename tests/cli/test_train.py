@@ -49,8 +49,9 @@ def test_files_of_a_run(cli):
 
 @pytest.mark.parametrize("task", ["deblur", "denoise", "derain"])
 def test_two_devices_train_as_one_and_share_a_folder(shell, task):
+    warm = task != "deblur"  # one pair of new interpreters, as a user starts them
     two = shell(
-        f"task={task}", "trainer.devices=2", "trainer.max_steps=4", "paths.runs=runs/two", warm=True
+        f"task={task}", "trainer.devices=2", "trainer.max_steps=4", "paths.runs=runs/two", warm=warm
     )
     assert "on 2 x cpu" in two.output
     assert two.json("summary.json")["step"] == 4

@@ -177,6 +177,7 @@ def test_task_without_a_recipe_gets_one_sentence(tmp_path):
         ),
         ("task.paper.epochs=3", "there is no key 'task.paper.epochs' any more: the numbers of"),
         ("module.warmup_epochs=1", "this key is now schedule.warmup_epochs"),
+        ("trainer.auto_batch=true", "any more: set a larger trainer.accumulate_grad_batches"),
     ],
 )
 def test_old_keys_name_the_new_ones(override, expected):

@@ -86,25 +86,7 @@ def explain(error: Exception, mode: str = "train") -> str | None:
         typed = re.search(r"use \+(\S+?)=(.*)$", text, re.MULTILINE)
         return _no_such_key(found[1] or found[2], typed[2] if typed else "VALUE", mode)
     if found := re.search(r"Could not find '(.+?)'", text):
-        group, _, option = found[1].rpartition("/")
-        if group in _EXTRAS and option in _EXTRAS[group]:
-            return f"'{option}' needs a package that is not installed: " + install_hint(
-                _EXTRAS[group][option]
-            )
-        options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
-        if not options:
-            return f"there is no configuration group '{group or option}'" + _did_you_mean(
-                group or option, valid_keys()
-            )
-        if group == "recipe":
-            return (
-                f"there is no recipe '{option}': choose one by recipe=NAME "
-                f"({', '.join(options)}), or add recipe/{option}.yaml to the configuration"
-            )
-        return (
-            f"'{option}' is not an option of {group}{_did_you_mean(option, options)} "
-            f"(options: {', '.join(o for o in options if not o.startswith('_'))})"
-        )
+        return _no_such_option(found[1], re.findall(r"^\t(\S+)$", text, re.MULTILINE))
     if "Error resolving interpolation '${mprnet.machine" in text:
         return "task and trainer each take the name of one option, not a list"
     if "Interpolation key 'sweep." in text:
@@ -135,6 +117,31 @@ def _wrong_type(error: ValidationError | ConfigTypeError, text: str) -> str:
         value = "" if isinstance(error, ConfigTypeError) else f"={shown(error.value)}"
         return f"{key}{value} must be {known.words}{origin}"
     return f"{text.removeprefix('Error merging override ')}: {error}".splitlines()[0]
+
+
+def _no_such_option(name: str, options: Sequence[str]) -> str:
+    """Return the error message for an option that does not exist.
+
+    Args:
+        name: group and option.
+        options: existing options of the group; empty if the group does not exist.
+    """
+    group, _, option = name.rpartition("/")
+    if group in _EXTRAS and option in _EXTRAS[group]:
+        hint = install_hint(_EXTRAS[group][option])
+        return f"'{option}' needs a package that is not installed: {hint}"
+    if not options:
+        group = group or option
+        return f"there is no configuration group '{group}'{_did_you_mean(group, valid_keys())}"
+    if group == "recipe":
+        return (
+            f"there is no recipe '{option}': choose one by recipe=NAME "
+            f"({', '.join(options)}), or add recipe/{option}.yaml to the configuration"
+        )
+    return (
+        f"'{option}' is not an option of {group}{_did_you_mean(option, options)} "
+        f"(options: {', '.join(o for o in options if not o.startswith('_'))})"
+    )
 
 
 def _no_such_key(key: str, value: str, mode: str) -> str:

@@ -64,6 +64,7 @@ RENAMED_IN_MODE = {
 REMOVED = {
     "model.size": "choose the network with model=tiny, model=small, model=base or model=large",
     "task.paper": "the numbers of a task are in its recipe (conf/recipe)",
+    "trainer.auto_batch": "set a larger trainer.accumulate_grad_batches for smaller micro-batches",
 }
 """Advice by removed key."""
 

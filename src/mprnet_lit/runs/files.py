@@ -10,6 +10,9 @@ from mprnet_lit.utils.untrusted import MISSING, NotReadableError
 __all__ = ["MISSING"]
 T = TypeVar("T")
 
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+
 MOST_OF_A_RECORD = 2**18
 """Largest size in bytes of a configuration, a summary or an ``environment.json``."""
 _LARGEST = 1e300

@@ -7,19 +7,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
+from mprnet_lit.runs.files import flatten, read_json
 from mprnet_lit.runs.labels import group, tags
+from mprnet_lit.runs.legacy import Upgrade, is_same_training
 from mprnet_lit.runs.settings import NOT_THE_RUN, masked, resolved_apart
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.format_version import FORMAT, check_format
-
-if TYPE_CHECKING:
-    from mprnet_lit.runs.legacy import Upgrade
 
 RECORD = "run.json"
 LAST = Path("checkpoints") / "last.ckpt"
@@ -69,7 +68,7 @@ def settings(config: DictConfig) -> dict[str, Any]:
 
 def fingerprint(config: DictConfig) -> str:
     """Return a digest of the settings that determine the result of a training."""
-    return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()
+    return _digest(settings(config))
 
 
 def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> None:
@@ -88,8 +87,8 @@ def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> 
     values = settings(config)
     content = {
         "format": FORMAT,
-        "fingerprint": fingerprint(config),
-        "order": 1 + max((_recorded(path)[1] for path in _records(config)), default=0),
+        "fingerprint": _digest(values),
+        "order": 1 + max((_order(content) for _, content in _records(config)), default=0),
         "resumed_from": came_from,
         "settings": masked(values, values),
         "group": group(config),
@@ -176,66 +175,64 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def find_run(config: DictConfig, upgrade: "Upgrade") -> Path | None:
+def find_run(config: DictConfig, upgrade: Upgrade) -> Path | None:
     """Return the folder of the newest run of this configuration that has a checkpoint.
 
     Args:
         config: configuration of the command.
         upgrade: function that renames settings of release 0.1.
     """
-    from mprnet_lit.runs.legacy import is_same_training
-
     wanted = fingerprint(config)
     found = []
-    for path in _records(config):
-        last = path.parent / LAST
-        kept, order = _recorded(path)
-        is_old = kept is not None and "format" not in _content(path)
+    for folder, content in _records(config):
+        last = folder / LAST
+        kept = content.get("fingerprint")
+        is_old = isinstance(kept, str) and "format" not in content
         if last.is_file() and (
-            kept == wanted or (is_old and is_same_training(config, path.parent, upgrade))
+            kept == wanted or (is_old and is_same_training(config, folder, upgrade))
         ):
-            found.append((order, last.stat().st_mtime, path.parent))
+            found.append((_order(content), last.stat().st_mtime, folder))
     return max(found)[2].resolve() if found else None
 
 
 def nearest(config: DictConfig) -> Nearest | None:
     """Return the run whose settings differ least from those of the command; newer runs first."""
-    from mprnet_lit.runs.files import flatten
-
     values = settings(config)
     asked = flatten(masked(values, values))
     written = flatten(OmegaConf.to_container(config, resolve=False))
     references = [key for key, value in written.items() if str(value).startswith("${")]
     found: list[tuple[int, int, Nearest]] = []
-    for path in _records(config):
-        there = _content(path).get("settings")
-        if not isinstance(there, dict) or _content(path).get("format") != FORMAT:
+    for folder, content in _records(config):
+        there = content.get("settings")
+        if not isinstance(there, dict) or content.get("format") != FORMAT:
             continue
         trained = flatten(there)
         keys = sorted(asked.keys() | trained.keys())
         differ = [(k, trained.get(k), asked.get(k)) for k in keys if trained.get(k) != asked.get(k)]
         # Report the key that differs, not the interpolations that refer to it.
         named = [d for d in differ if not any(f"{d[0]}.".startswith(f"{k}.") for k in references)]
-        order = -_recorded(path)[1]
-        found.append((len(differ), order, Nearest(path.parent, named or differ)))
+        found.append((len(differ), -_order(content), Nearest(folder, named or differ)))
     return min(found, key=lambda entry: entry[:2])[2] if found else None
 
 
-def _records(config: DictConfig) -> Iterator[Path]:
-    yield from Path(config.paths.runs).glob(f"**/{RECORD}")
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _recorded(path: Path) -> tuple[str | None, int]:
-    """Return the fingerprint (``None`` if missing) and the order (0 if missing)."""
-    content = _content(path)
-    kept, order = content.get("fingerprint"), content.get("order", 0)
-    return kept if isinstance(kept, str) else None, order if type(order) is int else 0
+def _records(config: DictConfig) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the folder and the record of each run; the record of a damaged file is empty."""
+    for path in Path(config.paths.runs).glob(f"**/{RECORD}"):
+        yield path.parent, _content(path)
+
+
+def _order(content: dict[str, Any]) -> int:
+    """Return the position of a run in the order of starts; 0 if it is missing."""
+    order = content.get("order", 0)
+    return order if type(order) is int else 0
 
 
 def _content(path: Path) -> dict[str, Any]:
     """Return the content of the record of a run; empty for a damaged file."""
-    from mprnet_lit.runs.files import read_json
-
     return read_json(path)[0]
 
 

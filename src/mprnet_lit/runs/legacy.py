@@ -6,8 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mprnet_lit.runs.files import flatten, read_yaml
-from mprnet_lit.runs.provenance import CONFIG
+from mprnet_lit.runs.files import CONFIG, flatten, read_yaml
 from mprnet_lit.runs.settings import NOT_THE_RUN, recorded
 
 Upgrade = Callable[[Mapping[str, Any], Container[str]], dict[str, Any]]

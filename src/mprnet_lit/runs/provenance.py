@@ -13,13 +13,12 @@ import psutil
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from mprnet_lit.runs.files import CONFIG, ENVIRONMENT
 from mprnet_lit.runs.revision import git_revision, source_digest
 from mprnet_lit.runs.settings import recorded
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.masking import mask_text
 
-CONFIG = "config.yaml"
-ENVIRONMENT = "environment.json"
 _PACKAGES = (
     "mprnet_lit",
     "torch",

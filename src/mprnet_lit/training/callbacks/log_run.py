@@ -9,8 +9,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 
+from mprnet_lit.runs.files import CONFIG, ENVIRONMENT
 from mprnet_lit.runs.folder import RECORD
-from mprnet_lit.runs.provenance import CONFIG, ENVIRONMENT
 from mprnet_lit.training.records import Value, record_settings, record_weights
 from mprnet_lit.utils.masking import mask_home_folders
 
