@@ -44,12 +44,12 @@ PHOTOS = Path(skimage.__file__).parent / "data"
 class Golden:
     """Outputs of the reference implementation (see tests/fixtures/README.md)."""
 
-    arrays: dict[str, NDArray]
+    arrays: dict[str, NDArray[Any]]
 
     def tensor(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self.arrays[name])
 
-    def group(self, prefix: str) -> dict[str, NDArray]:
+    def group(self, prefix: str) -> dict[str, NDArray[Any]]:
         return {
             name.removeprefix(prefix): array
             for name, array in self.arrays.items()
@@ -68,7 +68,7 @@ def golden() -> Golden:
 
 
 @pytest.fixture(scope="session")
-def published_shapes() -> dict[str, dict]:
+def published_shapes() -> dict[str, dict[str, Any]]:
     return {
         size: json.loads((DATA / f"official_state_dict_{size}.json").read_text())
         for size in ("small", "base", "large")
@@ -134,7 +134,7 @@ class Outcome:
         assert len(found) == 1, f"{pattern}: {found}\n{self.output}\n{self.errors}"
         return found[0]
 
-    def json(self, pattern: str) -> dict:
+    def json(self, pattern: str) -> Any:
         return json.loads(self.file(pattern).read_text())
 
 
@@ -310,7 +310,7 @@ def start_chromium(folder: Path, log: str, **preferences: str) -> Any:
 
 
 @pytest.fixture(scope="session")
-def driver(tmp_path_factory):
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Browser that records its console."""
     driver = start_chromium(tmp_path_factory.mktemp("chromium"), "browser")
     yield driver

@@ -6,9 +6,10 @@ from benchmarks.baseline import PlainMPRNet, plain_loss
 
 from mprnet_lit.weights.official import from_official
 from mprnet_lit.weights.shapes import build
+from tests.conftest import Golden
 
 
-def test_the_plain_baseline_agrees_with_the_reference(golden):
+def test_the_plain_baseline_agrees_with_the_reference(golden: Golden) -> None:
     model = build(from_official(golden.weights))
     plain = PlainMPRNet(model.size)
     plain.load_state_dict(model.state_dict())

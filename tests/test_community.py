@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_workflow_has_least_permissions_and_runs_what_exists(path):
+def test_workflow_has_least_permissions_and_runs_what_exists(path: Any) -> None:
     workflow = yaml.safe_load(path.read_text())
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["group"].startswith(f"{path.stem}-")
@@ -37,21 +38,21 @@ def test_workflow_has_least_permissions_and_runs_what_exists(path):
                 assert (ROOT / test).exists(), test
 
 
-def test_every_yaml_file_of_the_repository_host_loads():
+def test_every_yaml_file_of_the_repository_host_loads() -> None:
     paths = [*ROOT.glob(".github/**/*.yml"), ROOT / ".pre-commit-config.yaml"]
     assert len(paths) >= 9
     for path in paths:
         assert isinstance(yaml.safe_load(path.read_text()), dict), path
 
 
-def test_citation_names_this_version_and_the_paper():
+def test_citation_names_this_version_and_the_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == __version__
     assert citation["preferred-citation"]["url"].endswith("2102.02808")
 
 
 @pytest.mark.parametrize("task", SHIPPED)
-def test_model_card_states_the_measured_results(task):
+def test_model_card_states_the_measured_results(task: Any) -> None:
     _, front, body = shipped(task).with_suffix(".md").read_text().split("---\n", 2)
     card = yaml.safe_load(front)
     assert card["license"] == "apache-2.0" and card["library_name"] == "mprnet_lit"
@@ -70,7 +71,7 @@ def test_model_card_states_the_measured_results(task):
 
 
 @pytest.mark.parametrize("task", SHIPPED)
-def test_model_card_lists_what_a_reader_needs(task):
+def test_model_card_lists_what_a_reader_needs(task: Any) -> None:
     body = shipped(task).with_suffix(".md").read_text()
     headings = re.findall(r"^## (.+)$", body, re.MULTILINE)
     assert headings == [

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,15 @@ from PIL import Image
 
 from mprnet_lit import weights
 from mprnet_lit.config.groups import CONFIG_DIR
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, Cli
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 FILES = re.findall(r"^`(\S+)`:\n\n```\w+\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def test_a_newcomer_adds_low_light(shell, cli, tmp_path, monkeypatch):
+def test_a_newcomer_adds_low_light(
+    shell: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert [name for name, _ in FILES] == ["low_light.py", "conf/task/low_light.yaml"]
     for name, text in FILES:
         path = tmp_path / name
@@ -41,7 +44,7 @@ def test_a_newcomer_adds_low_light(shell, cli, tmp_path, monkeypatch):
     degrade = __import__("low_light").LowLight()
     photo = np.array(Image.open(PHOTOS / "chelsea.png"))[100:164, 100:196]
     dark = degrade(photo.astype(np.float32) / 255, np.random.default_rng(0))
-    for folder, image in ("bright", photo), ("dark", np.uint8(dark * 255)):
+    for folder, image in ("bright", photo), ("dark", (dark * 255).astype(np.uint8)):
         (tmp_path / folder).mkdir()
         Image.fromarray(image).save(tmp_path / folder / "cat.png")
     cli("mode=restore", "weights=runs/low_light", "input=dark/cat.png", "output=restored")
@@ -52,7 +55,7 @@ def test_a_newcomer_adds_low_light(shell, cli, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in CONFIG_DIR.glob("task/[!_]*.yaml")))
-def test_no_task_is_named_in_the_code_that_trains_and_restores(name):
+def test_no_task_is_named_in_the_code_that_trains_and_restores(name: Any) -> None:
     sources = Path(weights.__file__).parents[1]
     for folder in ("cli", "data", "inference", "reports", "runs", "serving", "sweeps", "weights"):
         paths = list((sources / folder).glob("**/*.py"))

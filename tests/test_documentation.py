@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from mprnet_lit.cli.command_line import translate
 from mprnet_lit.config.groups import CONFIG_DIR, modes
 from mprnet_lit.models import MPRNet
 from tests.config.test_config import compose
-from tests.conftest import PHOTOS, least_network
+from tests.conftest import PHOTOS, Cli, least_network
 from tests.evaluation.test_test_sets import MAKERS, put
 from tests.pages import INLINE, PAGES, ROOT, Step, new_steps, words
 
@@ -68,7 +69,7 @@ ELSEWHERE = (
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with all files that the pages mention."""
     folder = tmp_path_factory.mktemp("workshop")
     coffee = Image.open(PHOTOS / "coffee.png").convert("RGB")
@@ -105,7 +106,14 @@ def workshop(tmp_path_factory):
 
 
 @pytest.mark.parametrize("page", new_steps())
-def test_a_page_from_top_to_bottom(page, workshop, tmp_path, cli, convert_once, monkeypatch):
+def test_a_page_from_top_to_bottom(
+    page: Any,
+    workshop: Path,
+    tmp_path: Path,
+    cli: Cli,
+    convert_once: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     shutil.copytree(workshop, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     names = {
@@ -128,7 +136,7 @@ def test_a_page_from_top_to_bottom(page, workshop, tmp_path, cli, convert_once, 
             run(words(step.text.partition("<<'EOF'")[0]), step.text, cli)
 
 
-def run(command: list[str], text: str, cli) -> None:
+def run(command: list[str], text: str, cli: Cli) -> None:
     """Run a command line, or check that its program or target exists."""
     match command:
         case ["python", "-m", "mprnet_lit", *arguments] | ["mprnet_lit", *arguments]:
@@ -178,11 +186,11 @@ def read(step: Step) -> None:
 
 
 @pytest.mark.parametrize(("sign", "file"), ELSEWHERE)
-def test_what_is_run_elsewhere_is(sign, file):
+def test_what_is_run_elsewhere_is(sign: str, file: str) -> None:
     assert sign in (ROOT / file).read_text()
 
 
-def test_every_key_that_a_page_names_is_one():
+def test_every_key_that_a_page_names_is_one() -> None:
     options = [f"mode={mode}" for mode in modes()]
     options += ["data=paired", "data=clean", "sweep=optuna", "callbacks=ema", "logger=all"]
     configs = [compose(option) for option in options]
@@ -196,7 +204,7 @@ def test_every_key_that_a_page_names_is_one():
                 assert known, f"{page}: {key} of `{code}`"
 
 
-def has(config, key: str) -> bool:
+def has(config: Any, key: str) -> bool:
     for part in key.split("."):
         if not OmegaConf.is_dict(config) or part not in config.keys():  # noqa: SIM118, may be ???
             return False
@@ -204,7 +212,7 @@ def has(config, key: str) -> bool:
     return True
 
 
-def test_every_link_of_the_pages_outside_the_site_leads_somewhere():
+def test_every_link_of_the_pages_outside_the_site_leads_somewhere() -> None:
     for page in (*ROOT.glob("*.md"), *ROOT.glob("tests/fixtures/*.md")):
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
             if not re.match(r"https?:", link):

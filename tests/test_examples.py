@@ -4,7 +4,9 @@ import csv
 import re
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +18,19 @@ from mprnet_lit import Restorer
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def psnr(image, target):
+def psnr(image: Any, target: Any) -> Any:
     image, target = (np.asarray(x, dtype=np.float64) / 255 for x in (image, target))
     return -10 * np.log10(np.mean((image - target) ** 2))
 
 
 @pytest.fixture
-def example(tmp_path, monkeypatch, capsys):
+def example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
     """Run a script with its arguments in an empty directory and return its output."""
     monkeypatch.chdir(tmp_path)
 
-    def run(name, *arguments):
+    def run(name: str, *arguments: str) -> Any:
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
         return capsys.readouterr().out
@@ -34,11 +38,11 @@ def example(tmp_path, monkeypatch, capsys):
     return run
 
 
-def written():
+def written() -> set[Any]:
     return {path.as_posix() for path in Path().rglob("*") if path.is_file()}
 
 
-def test_restore_photo_removes_noise(example):
+def test_restore_photo_removes_noise(example: Callable[..., Any]) -> None:
     example("restore_photo.py")
     assert written() == {"noisy.png", "restored.png"}
     noisy, restored = (Image.open(name) for name in ("noisy.png", "restored.png"))
@@ -46,7 +50,7 @@ def test_restore_photo_removes_noise(example):
     assert psnr(restored, clean) > psnr(noisy, clean) + 10
 
 
-def test_restore_photo_takes_a_photo(example):
+def test_restore_photo_takes_a_photo(example: Callable[..., Any]) -> None:
     Image.fromarray(skimage.data.coffee()[:40, :48]).save("photo.jpg")
     example("restore_photo.py", "photo.jpg")
     assert written() == {"photo.jpg", "restored.png"}
@@ -54,8 +58,10 @@ def test_restore_photo_takes_a_photo(example):
 
 
 @pytest.mark.parametrize("own_pairs", [False, True])
-def test_train_on_own_pairs_learns_and_saves_weights(example, own_pairs):
-    arguments = ()
+def test_train_on_own_pairs_learns_and_saves_weights(
+    example: Callable[..., Any], own_pairs: bool
+) -> None:
+    arguments: tuple[str, ...] = ()
     if own_pairs:
         arguments = ("shots", "clean")
         rng = np.random.default_rng(1)
@@ -72,7 +78,7 @@ def test_train_on_own_pairs_learns_and_saves_weights(example, own_pairs):
     check_weights("trained.safetensors")
 
 
-def test_finetune_shipped_improves_the_shipped_weights(example):
+def test_finetune_shipped_improves_the_shipped_weights(example: Callable[..., Any]) -> None:
     output = example("finetune_shipped.py")
     degraded, shipped, finetuned = psnr_from_mse(output, "degraded", "shipped", "fine-tuned")
     assert finetuned > shipped + 1 and shipped > degraded
@@ -80,7 +86,7 @@ def test_finetune_shipped_improves_the_shipped_weights(example):
     check_weights("finetuned.safetensors")
 
 
-def test_custom_degradation_is_removed(example):
+def test_custom_degradation_is_removed(example: Callable[..., Any]) -> None:
     example("custom_degradation.py")
     assert written() == {"banding.png"}
     row = np.asarray(Image.open("banding.png"))
@@ -88,7 +94,7 @@ def test_custom_degradation_is_removed(example):
     assert psnr(restored, clean) > psnr(degraded, clean) + 3
 
 
-def test_evaluate_and_compare_writes_the_printed_scores(example):
+def test_evaluate_and_compare_writes_the_printed_scores(example: Callable[..., Any]) -> None:
     output = example("evaluate_and_compare.py")
     with Path("scores.csv").open() as file:
         scores = {row["method"]: row for row in csv.DictReader(file)}
@@ -101,19 +107,19 @@ def test_evaluate_and_compare_writes_the_printed_scores(example):
     assert abs(level["TLC"] - level["plain"]) < 0.5
 
 
-def test_readme_lists_every_example():
+def test_readme_lists_every_example() -> None:
     text = (EXAMPLES / "README.md").read_text()
     assert sorted(set(re.findall(r"\]\((\w+\.py)\)", text))) == sorted(
         path.name for path in EXAMPLES.glob("*.py")
     )
 
 
-def psnr_from_mse(output, *names):
+def psnr_from_mse(output: Any, *names: Any) -> list[float]:
     """Return the last PSNR in the output for each name."""
     return [float(re.findall(rf"{name} ([\d.]+) dB", output)[-1]) for name in names]
 
 
-def check_weights(path):
+def check_weights(path: str) -> None:
     """Check that the file holds a network that restores an image of any size."""
     image = np.zeros((17, 19, 3), np.uint8)
     assert Restorer(path, device="cpu")(image).shape == image.shape

@@ -7,6 +7,9 @@ import random
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -31,12 +34,15 @@ from mprnet_lit.inference.onnx_runtime import OnnxNetwork
 from mprnet_lit.training.checkpoints import read_checkpoint
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
+from tests.conftest import Cli
 
 EXAMPLES = {"images": 30, "pairing": 25, "config": 6, "weights": 15, "mat": 60, "store": 60}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_damaged_input_is_taken_or_refused_with_a_sentence(tmp_path, monkeypatch, name):
+def test_damaged_input_is_taken_or_refused_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     target = TARGETS[name]
     valid = target.seeds()
@@ -44,14 +50,14 @@ def test_damaged_input_is_taken_or_refused_with_a_sentence(tmp_path, monkeypatch
     @settings(max_examples=EXAMPLES[name], deadline=None, derandomize=True, database=None,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(st.sampled_from(valid), st.integers(0, 2**32))
-    def check(seed, chance):
+    def check(seed: bytes, chance: int) -> None:
         attempt(target.action, seeds.damaged(seed, random.Random(chance)), tmp_path)
 
     check()
 
 
-def test_the_contract_notices_what_it_forbids(tmp_path):
-    def raises(*_):
+def test_the_contract_notices_what_it_forbids(tmp_path: Path) -> None:
+    def raises(*_: Any) -> None:
         raise KeyError
 
     for action in (raises, lambda *_: os.system("true"), lambda *_: os.open("/etc/passwd", 0)):
@@ -64,13 +70,13 @@ def test_the_contract_notices_what_it_forbids(tmp_path):
 # Names and links
 
 
-def picture(path):
+def picture(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(seeds.images()[0])
     return path
 
 
-def test_results_stay_in_the_output(tmp_path):
+def test_results_stay_in_the_output(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "sub" / "a.png")
     picture(tmp_path / "b.png")
     output = str(tmp_path / "out")
@@ -81,7 +87,7 @@ def test_results_stay_in_the_output(tmp_path):
     assert [str(job.destination) for job in jobs] == [f"{output}/sub/a.png"]
 
 
-def test_links_that_lead_out_or_in_circles(tmp_path):
+def test_links_that_lead_out_or_in_circles(tmp_path: Path) -> None:
     """Links to files are followed, as in many data sets. Each real folder is listed once."""
     secret = picture(tmp_path / "elsewhere" / "secret.png")
     folder = tmp_path / "in"
@@ -101,7 +107,7 @@ def test_links_that_lead_out_or_in_circles(tmp_path):
     assert "self.png" in found.problems[0]
 
 
-def test_writing_does_not_follow_a_link(tmp_path):
+def test_writing_does_not_follow_a_link(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.write_bytes(b"kept")
     for name in ("a.png", "a.png.part"):
@@ -111,7 +117,7 @@ def test_writing_does_not_follow_a_link(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == b"new" and not (tmp_path / "a.png").is_symlink()
 
 
-def test_a_list_can_not_name_files_outside_of_the_set(tmp_path):
+def test_a_list_can_not_name_files_outside_of_the_set(tmp_path: Path) -> None:
     picture(tmp_path / "secret.png")
     picture(tmp_path / "set" / "a.png")
     for word in ("../secret.png", str(tmp_path / "secret.png")):
@@ -123,7 +129,7 @@ def test_a_list_can_not_name_files_outside_of_the_set(tmp_path):
         find_test_images("set", tmp_path / "set", [{"list": "list.txt"}])
 
 
-def test_patterns_that_would_take_years(tmp_path):
+def test_patterns_that_would_take_years(tmp_path: Path) -> None:
     picture(tmp_path / "in" / f"{'a' * 200}.png")
     with pytest.raises(UserError, match="matches the pattern"):
         find_images(tmp_path / "in", "*a" * 20 + "b")
@@ -131,10 +137,11 @@ def test_patterns_that_would_take_years(tmp_path):
         find_pairs(tmp_path / "in", tmp_path / "in", "*" * 500, "*" * 500)
 
 
-def test_pipes_are_not_waited_for(tmp_path):
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     for name in ("p.png", "p.pth", "p.safetensors", "p.mat"):
         os.mkfifo(tmp_path / name)
     readers = (read_image, probe_image, read_photo), (weights.read, read_checkpoint)
+    calls: list[tuple[Callable[[Path], object], str]]
     calls = [(read, "p.png") for read in readers[0]] + [(read, "p.pth") for read in readers[1]]
     calls += [(weights.read, "p.safetensors"), (lambda path: read_mat(path, "x"), "p.mat")]
     calls += [(lambda path: find_dnd_images(path, path.parent), "p.mat")]
@@ -146,7 +153,7 @@ def test_pipes_are_not_waited_for(tmp_path):
 # Excessive sizes
 
 
-def test_files_of_absurd_size_are_not_read(tmp_path):
+def test_files_of_absurd_size_are_not_read(tmp_path: Path) -> None:
     with picture(tmp_path / "a.png").open("ab") as file:
         file.truncate(2**40)  # a sparse file
     with pytest.raises(UserError, match=r"a\.png is larger than the limit of 4\.4 GB"):
@@ -162,7 +169,7 @@ CHUNKS = {
 
 
 @pytest.mark.parametrize("name", CHUNKS)
-def test_a_bomb_in_a_chunk_of_a_png(tmp_path, name):
+def test_a_bomb_in_a_chunk_of_a_png(tmp_path: Path, name: str) -> None:
     pixels = b"IDAT", zlib.compress(b"\0\0\0\0")
     chunks = [seeds.png_header(1, 1), (name.encode(), CHUNKS[name]), pixels, (b"IEND", b"")]
     (tmp_path / "a.png").write_bytes(seeds.chunks_to_png(chunks))
@@ -170,7 +177,7 @@ def test_a_bomb_in_a_chunk_of_a_png(tmp_path, name):
         read_photo(tmp_path / "a.png")
 
 
-def test_a_tiff_of_absurd_size(tmp_path):
+def test_a_tiff_of_absurd_size(tmp_path: Path) -> None:
     entries = [(256, 4, 2**31 - 1), (257, 4, 2**31 - 1), (258, 3, 8), (262, 3, 1)]
     entries += [(273, 4, 8), (277, 3, 1), (278, 4, 2**31 - 1), (279, 4, 4)]
     directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
@@ -181,7 +188,7 @@ def test_a_tiff_of_absurd_size(tmp_path):
             read(tmp_path / "a.tif")
 
 
-def test_a_jpeg_of_thousands_of_scans(tmp_path):
+def test_a_jpeg_of_thousands_of_scans(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.new("RGB", (64, 64)).save(file, "JPEG", progressive=True)
     content = file.getvalue()
@@ -198,7 +205,7 @@ def test_a_jpeg_of_thousands_of_scans(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK"])
-def test_uncompressed_tiffs_are_turned(tmp_path, mode):
+def test_uncompressed_tiffs_are_turned(tmp_path: Path, mode: str) -> None:
     """Pillow's memory map swaps width and height of some TIFF files (found by fuzzing)."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -209,7 +216,7 @@ def test_uncompressed_tiffs_are_turned(tmp_path, mode):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
 
 
-def test_weights_that_would_fill_the_memory(tmp_path):
+def test_weights_that_would_fill_the_memory(tmp_path: Path) -> None:
     few = torch.zeros(1)
     expanded = {n: few.expand(t.shape) for n, t in seeds.network().state_dict().items()}
     file = io.BytesIO()
@@ -228,7 +235,7 @@ def test_weights_that_would_fill_the_memory(tmp_path):
             weights.read(path)
 
 
-def test_matlab_files_of_absurd_size_or_of_objects(tmp_path):
+def test_matlab_files_of_absurd_size_or_of_objects(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"a": np.zeros((2, 3, 4, 4, 3), np.uint8)})
     content = path.read_bytes()
@@ -247,7 +254,7 @@ def test_matlab_files_of_absurd_size_or_of_objects(tmp_path):
 # Other files and code
 
 
-def test_hdf5_can_not_name_another_file(tmp_path):
+def test_hdf5_can_not_name_another_file(tmp_path: Path) -> None:
     info, image = seeds.dnd_files()
     (tmp_path / "info.mat").write_bytes(info)
     (tmp_path / "secret.mat").write_bytes(image)
@@ -256,11 +263,12 @@ def test_hdf5_can_not_name_another_file(tmp_path):
     layout = h5py.VirtualLayout((3, 6, 6), np.float32)
     layout[:] = h5py.VirtualSource(str(tmp_path / "secret.mat"), "InoisySRGB", (3, 6, 6))
     raw = [(str(tmp_path / "raw"), 0, 432)]
-    for make in (
+    makers: tuple[Callable[[Any], object], ...] = (
         lambda f: f.__setitem__("InoisySRGB", h5py.ExternalLink("secret.mat", "InoisySRGB")),
         lambda f: f.create_virtual_dataset("InoisySRGB", layout),
         lambda f: f.create_dataset("InoisySRGB", (3, 6, 6), np.float32, external=raw),
-    ):
+    )
+    for make in makers:
         with h5py.File(path, "w") as file:
             make(file)
         with pytest.raises(UserError, match=r"0001\.mat stores InoisySRGB in another file"):
@@ -269,7 +277,9 @@ def test_hdf5_can_not_name_another_file(tmp_path):
     assert find_dnd_images(tmp_path / "info.mat", tmp_path)[0].read()[0].shape == (4, 4, 3)
 
 
-def test_an_export_can_not_name_another_file(tmp_path, monkeypatch):
+def test_an_export_can_not_name_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     good, away = seeds.onnx_files()
     (tmp_path / "w.onnx").write_bytes(good)
@@ -280,7 +290,7 @@ def test_an_export_can_not_name_another_file(tmp_path, monkeypatch):
         OnnxNetwork(tmp_path / "w.onnx")
 
 
-def test_traps_among_the_seeds_do_not_run(tmp_path, monkeypatch):
+def test_traps_among_the_seeds_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The readers do not unpickle the traps, but pickle.loads() does."""
     monkeypatch.chdir(tmp_path)
     for name, target in TARGETS.items():
@@ -297,5 +307,5 @@ def test_traps_among_the_seeds_do_not_run(tmp_path, monkeypatch):
         (f"seed={'9' * 5000}", "thousands of digits"),
     ],
 )
-def test_overrides_that_break_the_parser(cli, override, sentence):
+def test_overrides_that_break_the_parser(cli: Cli, override: str, sentence: str) -> None:
     assert sentence in cli(override, status=1).errors

@@ -1,7 +1,9 @@
 """Layers of the package: each folder imports only from lower layers."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mprnet_lit
 
@@ -21,7 +23,7 @@ WITHOUT_HYDRA = {"models", "images", "video", "data", "metrics", "weights", "inf
 DEFERRED = {("models/mprnet.py", "mprnet_lit.weights.io")}
 
 
-def imports(path):
+def imports(path: Path) -> Iterator[Any]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -33,7 +35,7 @@ def imports(path):
                 yield node.module
 
 
-def test_imports_point_downwards():
+def test_imports_point_downwards() -> None:
     upward = []
     for path in PACKAGE.glob("*/**/*.py"):
         name = path.relative_to(PACKAGE)
@@ -48,7 +50,7 @@ def test_imports_point_downwards():
     assert upward == []
 
 
-def test_library_folders_import_neither_hydra_nor_omegaconf():
+def test_library_folders_import_neither_hydra_nor_omegaconf() -> None:
     found = [
         f"{path.relative_to(PACKAGE).as_posix()} imports {module}"
         for folder in WITHOUT_HYDRA
@@ -59,7 +61,7 @@ def test_library_folders_import_neither_hydra_nor_omegaconf():
     assert found == []
 
 
-def test_every_folder_has_a_layer_and_the_root_has_no_modules():
+def test_every_folder_has_a_layer_and_the_root_has_no_modules() -> None:
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert folders == set(LEVEL)
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -21,7 +22,9 @@ from mprnet_lit.weights import Info
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
-def execute(name, folder, monkeypatch, upto=None):
+def execute(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, upto: Any = None
+) -> tuple[Any, Any]:
     """Run a notebook in a folder outside the checkout, up to the first cell that contains ``upto``.
 
     Returns the text output and the number of images.
@@ -47,7 +50,7 @@ def execute(name, folder, monkeypatch, upto=None):
     return "".join(text), sum("image/png" in data for data in shown)
 
 
-def test_restoring_a_photo(tmp_path, monkeypatch):
+def test_restoring_a_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = MPRNet.from_size("tiny")
     model.start_from_identity()  # returns its input, so that the result is known
     weights.save(model, tmp_path / "w.safetensors", Info("denoise", 64))
@@ -59,14 +62,16 @@ def test_restoring_a_photo(tmp_path, monkeypatch):
     assert noisy.shape == (300, 451, 3) and np.array_equal(noisy, restored)
 
 
-def test_restoring_a_photo_with_nothing_but_the_package(tmp_path, monkeypatch):
+def test_restoring_a_photo_with_nothing_but_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MPRNET_LIT_WEIGHTS", raising=False)
     text, images = execute("restore_a_photo.ipynb", tmp_path, monkeypatch, upto="Restorer(")
     before, after = map(float, re.findall(r"([\d.]+) dB", text))
     assert before == 20.23 and after > 28 and images == 1
 
 
-def test_training_on_own_images(tmp_path, monkeypatch):
+def test_training_on_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPRNET_LIT_QUICK", "1")
     (tmp_path / "restored.png").write_bytes(b"of an earlier run")
     (tmp_path / "mine.safetensors").write_bytes(b"of an earlier run")
@@ -83,7 +88,7 @@ def test_training_on_own_images(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
-def test_no_outputs_are_kept(path):
+def test_no_outputs_are_kept(path: Any) -> None:
     cells = nbformat.read(path, as_version=4).cells
     assert cells
     for cell in cells:

@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -11,17 +14,17 @@ import torch
 from mprnet_lit.data import shared_memory as handover
 from mprnet_lit.utils import temp_folder
 from tests.cli.test_bad_input import complaint
-from tests.conftest import quick
+from tests.conftest import Cli, quick
 from tests.training.test_faults import TINY
 
 OPTIONS = (*TINY, "trainer.max_steps=2", "logger=none")
 
 
 @pytest.fixture
-def machine(tmp_path):
+def machine(tmp_path: Path) -> Callable[..., Any]:
     """Run the command with other mounted file systems."""
 
-    def run(mounts, *arguments, status=0):
+    def run(mounts: Any, *arguments: str, status: int = 0) -> Any:
         script = f'{mounts} && cd {tmp_path} && exec "$@"'
         prefix = ["unshare", "--mount", "bash", "-c"]
         if os.geteuid() or subprocess.run([*prefix, mounts], capture_output=True).returncode:
@@ -42,12 +45,12 @@ def machine(tmp_path):
     return run
 
 
-def weights(folder):
+def weights(folder: Path) -> Any:
     (path,) = folder.glob("**/last.ckpt")
     return torch.load(path, weights_only=True)["state_dict"]
 
 
-def test_training_where_little_can_be_written(machine, tmp_path):
+def test_training_where_little_can_be_written(machine: Callable[..., Any], tmp_path: Path) -> None:
     """A read-only machine, first with 3 MB of shared memory and then without."""
     out = tmp_path / "out"
     out.mkdir()
@@ -64,7 +67,9 @@ def test_training_where_little_can_be_written(machine, tmp_path):
     assert "set TMPDIR to a folder that can be written" in done.stderr
 
 
-def test_the_ways_of_handing_over_train_alike(cli, tmp_path, monkeypatch):
+def test_the_ways_of_handing_over_train_alike(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = {}
     for name, workers, free in (("own", 0, None), ("pipe", 1, 300_000), ("none", 1, 0)):
         with monkeypatch.context() as patch:
@@ -78,8 +83,8 @@ def test_the_ways_of_handing_over_train_alike(cli, tmp_path, monkeypatch):
         assert all(torch.equal(found[name][k], v) for k, v in found["own"].items())
 
 
-def test_shared_memory_that_runs_out_later(cli, monkeypatch):
-    def step(self, batch, batch_idx):
+def test_shared_memory_that_runs_out_later(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(self: Any, batch: Any, batch_idx: Any) -> None:
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is")
 
     monkeypatch.setattr("mprnet_lit.training.module.RestorationModule.training_step", step)
@@ -87,8 +92,10 @@ def test_shared_memory_that_runs_out_later(cli, monkeypatch):
     assert "--shm-size" in message and "data.num_workers=0" in message
 
 
-def test_a_folder_for_temporary_files(tmp_path, monkeypatch, capsys):
-    def full(*_, **__):
+def test_a_folder_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> NoReturn:
         raise FileNotFoundError(2, f"No usable temporary directory found in {['/tmp', '/a b']}")
 
     monkeypatch.delenv("TMPDIR", raising=False)

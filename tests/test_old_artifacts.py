@@ -3,9 +3,9 @@
 import csv
 import gzip
 import json
-import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ from PIL import Image
 from mprnet_lit import Restorer, weights
 from mprnet_lit.runs.folder import LAST
 from mprnet_lit.training.checkpoints import read_checkpoint
+from tests.conftest import Cli
+from tests.reports.page_reading import embedded_data
 
 RELEASE = Path(__file__).parent / "fixtures" / "release_0_1"
 NETWORK = (
@@ -31,7 +33,7 @@ TRAIN = (
 
 
 @pytest.fixture(autouse=True)
-def old(tmp_path, monkeypatch):
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Copy of the artifacts in the folder of the test."""
     shutil.copytree(RELEASE, tmp_path, dirs_exist_ok=True)
     for packed in tmp_path.rglob("*.gz"):
@@ -41,23 +43,23 @@ def old(tmp_path, monkeypatch):
     return tmp_path
 
 
-def pixels(path):
+def pixels(path: Path) -> Any:
     return np.array(Image.open(path)).astype(int)
 
 
-def state(folder):
+def state(folder: Path) -> Any:
     return read_checkpoint(folder / LAST)["state_dict"]
 
 
-def same(first, second):
+def same(first: Any, second: Any) -> bool:
     return all(torch.equal(first[name], second[name]) for name in second)
 
 
-def page(path):
-    return json.loads(re.search(r'id="data">(.*?)</script>', path.read_text())[1])
+def page(path: Path) -> Any:
+    return embedded_data(path.read_text())
 
 
-def test_a_run_stopped_in_mid_epoch_ends_with_the_same_weights(cli, old):
+def test_a_run_stopped_in_mid_epoch_ends_with_the_same_weights(cli: Cli, old: Path) -> None:
     outcome = cli(*TRAIN, "resume=stopped", "hydra.run.dir=stopped", "logger=none")
     assert f"{Path('stopped') / LAST} (epoch 1, step 8)" in outcome.output
     assert "changed:" not in outcome.output
@@ -73,7 +75,7 @@ def test_a_run_stopped_in_mid_epoch_ends_with_the_same_weights(cli, old):
     assert found == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_stopped_run_is_found_by_its_configuration(cli, old):
+def test_a_stopped_run_is_found_by_its_configuration(cli: Cli, old: Path) -> None:
     folder = Path("runs/denoise/2026-11-26_14-16-36-000000")
     shutil.move(old / "stopped", old / folder)
     outcome = cli(*TRAIN, "resume=auto", "logger=none")
@@ -81,7 +83,7 @@ def test_a_stopped_run_is_found_by_its_configuration(cli, old):
     torch.testing.assert_close(state(old / folder), state(old / "run"), rtol=0, atol=1e-5)
 
 
-def test_a_complete_run_is_trained_longer(cli, old):
+def test_a_complete_run_is_trained_longer(cli: Cli, old: Path) -> None:
     longer = ("trainer.max_epochs=3", "logger=csv")
     outcome = cli(*TRAIN, *longer, "resume=run", "hydra.run.dir=run")
     assert f"{Path('run') / LAST} (epoch 2, step 10)" in outcome.output
@@ -95,7 +97,7 @@ def test_a_complete_run_is_trained_longer(cli, old):
     "name",
     ["run", "run/checkpoints/best.ckpt", "converted.safetensors", "converted.pth", "network.onnx"],
 )
-def test_an_image_is_restored_with_the_same_pixels(cli, old, name):
+def test_an_image_is_restored_with_the_same_pixels(cli: Cli, old: Path, name: str) -> None:
     cli("mode=restore", f"weights={name}", "input=noisy/0.png", "output=restored.png")
     expected = pixels(old / "expected.png")
     np.testing.assert_allclose(pixels(old / "restored.png"), expected, atol=1)
@@ -103,13 +105,13 @@ def test_an_image_is_restored_with_the_same_pixels(cli, old, name):
     np.testing.assert_allclose(by_library.astype(int), expected, atol=1)
 
 
-def test_an_image_is_restored_with_the_network_of_8_bits(cli, old):
+def test_an_image_is_restored_with_the_network_of_8_bits(cli: Cli, old: Path) -> None:
     cli("mode=restore", "weights=int8.onnx", "input=noisy/0.png", "output=restored.png")
     found, expected = pixels(old / "restored.png"), pixels(old / "expected_int8.png")
     np.testing.assert_allclose(found, expected, atol=3)
 
 
-def test_weights_keep_their_facts(old):
+def test_weights_keep_their_facts(old: Path) -> None:
     checkpoint, *converted = (
         weights.read(name) for name in ("run", "converted.safetensors", "converted.pth")
     )
@@ -121,7 +123,7 @@ def test_weights_keep_their_facts(old):
         assert same(other.model.state_dict(), checkpoint.model.state_dict())
 
 
-def test_the_checkpoint_is_converted_exported_and_fine_tuned(cli, old):
+def test_the_checkpoint_is_converted_exported_and_fine_tuned(cli: Cli, old: Path) -> None:
     cli("mode=convert", "weights=run", "output=again.safetensors")
     again, stored = (weights.load(name) for name in ("again.safetensors", "converted.safetensors"))
     assert same(again.state_dict(), stored.state_dict())
@@ -132,7 +134,7 @@ def test_the_checkpoint_is_converted_exported_and_fine_tuned(cli, old):
     assert "epoch 1/1" in outcome.output
 
 
-def test_training_from_the_store_is_as_from_its_images(cli, old):
+def test_training_from_the_store_is_as_from_its_images(cli: Cli, old: Path) -> None:
     assert (
         "all 6 files of store are whole"
         in cli("mode=prepare", "prepare.verify=true", "output=store").output
@@ -143,7 +145,7 @@ def test_training_from_the_store_is_as_from_its_images(cli, old):
     assert same(state(old / "from_store"), state(old / "from_images"))
 
 
-def test_the_report_of_a_run(cli, old):
+def test_the_report_of_a_run(cli: Cli, old: Path) -> None:
     outcome = cli("mode=report", "input=run", "output=report.html")
     assert "Warning" not in outcome.errors
     (trial,) = page(old / "report.html")["trials"]
@@ -152,7 +154,7 @@ def test_the_report_of_a_run(cli, old):
     assert trial["psnr"] == pytest.approx(expected["psnr"], abs=1e-4)
 
 
-def test_the_report_of_a_sweep(cli, old):
+def test_the_report_of_a_sweep(cli: Cli, old: Path) -> None:
     outcome = cli("mode=report", "input=sweep", "output=report.html")
     assert "Warning" not in outcome.errors
     data = page(old / "report.html")
@@ -164,7 +166,7 @@ def test_the_report_of_a_sweep(cli, old):
     assert [t["psnr"] for t in data["trials"]] == pytest.approx(expected, abs=1e-4)
 
 
-def test_evaluation_gives_the_same_scores(cli, old):
+def test_evaluation_gives_the_same_scores(cli: Cli, old: Path) -> None:
     cli("evaluate", "noisy", "sharp", "weights=run", "hydra.run.dir=again")
     tables = []
     for name in ("evaluation", "again"):

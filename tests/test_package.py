@@ -9,7 +9,9 @@ import tomllib
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 from mprnet_lit.config.messages import _EXTRAS
@@ -19,7 +21,7 @@ from mprnet_lit.utils.errors import install_hint
 ROOT = Path(__file__).parents[1]
 
 
-def build(source, output, epoch="1700000000"):
+def build(source: Any, output: Any, epoch: str = "1700000000") -> Any:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", output]
     environment = os.environ | {"SOURCE_DATE_EPOCH": epoch}
     subprocess.run([*command, source], check=True, capture_output=True, env=environment)
@@ -27,7 +29,9 @@ def build(source, output, epoch="1700000000"):
     return wheel
 
 
-def test_a_wheel_is_the_same_from_another_place_and_time_and_runs_from_any_folder(tmp_path):
+def test_a_wheel_is_the_same_from_another_place_and_time_and_runs_from_any_folder(
+    tmp_path: Path,
+) -> None:
     wheel = build(ROOT, tmp_path)
     # A copy with other times, modes and surrounding files.
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
@@ -64,11 +68,13 @@ def test_a_wheel_is_the_same_from_another_place_and_time_and_runs_from_any_folde
     assert yaml.safe_load(done.stdout)["optimizer"]["lr"] == 1e-5
 
 
-def test_every_dependency_is_bounded_and_its_lowest_version_is_the_one_that_is_tested():
+def test_every_dependency_is_bounded_and_its_lowest_version_is_the_one_that_is_tested() -> None:
     lines = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     lower = {}
     for line in lines:
-        name, low, high = re.fullmatch(r"([\w-]+)[>=]=([\d.]+)(,<[\d.]+)?", line).groups()
+        found = re.fullmatch(r"([\w-]+)[>=]=([\d.]+)(,<[\d.]+)?", line)
+        assert found is not None, line
+        name, low, high = found.groups()
         assert high or line.startswith("albumentations=="), line
         lower[name] = low
     pins = [p for p in (ROOT / "requirements/lowest.txt").read_text().splitlines() if p[0] != "#"]
@@ -77,13 +83,13 @@ def test_every_dependency_is_bounded_and_its_lowest_version_is_the_one_that_is_t
         assert {name: version(name).partition("+")[0] for name in lower} == lower
 
 
-def texts(*patterns):
+def texts(*patterns: Any) -> dict[Any, str]:
     """Return the text of the files that match the patterns, by relative path."""
     paths = [path for pattern in patterns for path in ROOT.glob(pattern)]
     return {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
 
 
-def test_extras_are_named_by_one_function_and_exist():
+def test_extras_are_named_by_one_function_and_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = set(extras["optional-dependencies"])
     package = texts("src/**/*.py", "conf/**/*.yaml")
@@ -101,7 +107,9 @@ def test_extras_are_named_by_one_function_and_exist():
         assert set(re.findall(r"pip install .*?'?\.\[(\w+)\]", text)) <= extras, name
 
 
-def test_the_install_hint_works_where_the_package_is(tmp_path, monkeypatch):
+def test_the_install_hint_works_where_the_package_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert install_hint("onnx") == f"pip install -e '{ROOT}[onnx]'"
     monkeypatch.chdir(ROOT)
@@ -111,7 +119,7 @@ def test_the_install_hint_works_where_the_package_is(tmp_path, monkeypatch):
     assert install_hint("onnx") == "pip install 'mprnet_lit[onnx]'"
 
 
-def test_libraries_are_told_on_import_not_to_call_home():
+def test_libraries_are_told_on_import_not_to_call_home() -> None:
     # Checked with a proxy for a minute: onnxruntime 1.32 makes requests only without its variable.
     told = {
         "NO_ALBUMENTATIONS_UPDATE": "1",
@@ -126,7 +134,7 @@ def test_libraries_are_told_on_import_not_to_call_home():
     assert done.stdout.split() == list(told.values()), done.stderr
 
 
-def test_no_machine_of_ours_is_named_in_what_is_shipped():
+def test_no_machine_of_ours_is_named_in_what_is_shipped() -> None:
     words = ("/root/", "/home/", "/tmp/")
     for path in [*ROOT.glob("src/**/*.py"), *ROOT.glob("conf/**/*.yaml"), ROOT / "README.md"]:
         assert not any(word in path.read_text() for word in words), path

@@ -26,7 +26,7 @@ TYPES = {
 """Mapping from annotations to types in the reference."""
 
 
-def test_the_site_builds_and_asks_no_other_server(tmp_path):
+def test_the_site_builds_and_asks_no_other_server(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -40,15 +40,16 @@ def test_the_site_builds_and_asks_no_other_server(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def text():
+def text() -> Any:
     """Configuration reference in Markdown."""
     spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None and spec.loader is not None
     hooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hooks)
     return hooks.configuration()
 
 
-def test_the_configuration_reference_has_every_file_and_key(text):
+def test_the_configuration_reference_has_every_file_and_key(text: Any) -> None:
     for path in (ROOT / "conf").rglob("*.yaml"):
         name = path.relative_to(ROOT / "conf").with_suffix("").as_posix()
         group, _, option = name.rpartition("/")
@@ -57,7 +58,7 @@ def test_the_configuration_reference_has_every_file_and_key(text):
         section = text.partition(f"\n## {group}\n")[2].partition("\n## ")[0]
         section = section.partition(f"{title}\n")[2].partition("\n### ")[0]
         assert section, path
-        for key in OmegaConf.load(path):
+        for key in map(str, OmegaConf.load(path)):
             full = re.escape(f"{package(path)}{key}")
             assert key == "defaults" or re.search(rf"\| `{full}[.`]", section), (path, key)
     assert re.search(r"\| `trainer\.gradient_clip_val` \|  \| `1\.0` \| a number, 0 or more", text)
@@ -66,7 +67,7 @@ def test_the_configuration_reference_has_every_file_and_key(text):
     )
 
 
-def parsed(default):
+def parsed(default: Any) -> Any:
     """Parse a default of the reference, which shows strings without quotes."""
     try:
         return yaml.safe_load(default)
@@ -75,10 +76,10 @@ def parsed(default):
 
 
 @pytest.mark.parametrize("mode", modes())
-def test_reference_has_type_and_default_of_each_composed_key(text, mode):
+def test_reference_has_type_and_default_of_each_composed_key(text: Any, mode: Any) -> None:
     register_resolvers()
-    config = OmegaConf.to_container(compose(f"mode={mode}"), resolve=False)
-    rows = {}
+    config: Any = OmegaConf.to_container(compose(f"mode={mode}"), resolve=False)
+    rows: dict[str, list[tuple[str, Any]]] = {}
     for cells in re.findall(
         r"^\| `(.+?)` \| (.*?) (?<!\\)\| `(.*?)` (?<!\\)\| ", text, re.MULTILINE
     ):

@@ -1,15 +1,20 @@
 """Wrong calls of every public function: the error must name the invalid argument."""
 
+# mypy: disable-error-code="arg-type, call-overload, list-item"
+
 import importlib
 import inspect
 import pkgutil
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 
 import mprnet_lit
 from mprnet_lit import Restorer, data, metrics, models, tracking, weights
@@ -29,10 +34,10 @@ X, SMALL = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 8, 8)
 IMAGE = np.zeros((16, 16, 3), np.float32)
 TINY = models.MPRNet(4, 0, 0, 1)
 ADAM = torch.optim.Adam(TINY.parameters())
-STEPS = {"epochs": 3, "steps_per_epoch": 2}
+STEPS: dict[str, Any] = {"epochs": 3, "steps_per_epoch": 2}
 
 
-def images(call):
+def images(call: Callable[..., Any]) -> list[Callable[[], object]]:
     """Return calls of a degradation with invalid images and generators."""
     return [
         lambda: call(IMAGE[..., 0], RNG),
@@ -43,7 +48,7 @@ def images(call):
     ]
 
 
-def pairs(call):
+def pairs(call: Callable[..., Any]) -> list[Callable[[], object]]:
     """Return calls of a comparison with different shapes or invalid images."""
     return [
         lambda: call(X, SMALL),
@@ -53,20 +58,20 @@ def pairs(call):
     ]
 
 
-def batches(call):
+def batches(call: Callable[..., Any]) -> list[Callable[[], object]]:
     return [*pairs(call), lambda: call(X[0], X[0]), lambda: call(X[:0], X[:0])]
 
 
-def protocol(name):
+def protocol(name: str) -> list[Callable[[], object]]:
     return batches(lambda x, y: metrics.PROTOCOLS[name]().update(0, x, y))
 
 
-def build(**changed):
+def build(**changed: Any) -> Callable[[], LambdaLR]:
     return lambda: schedule.WarmupCosine().build(ADAM, **STEPS | changed)
 
 
 loss = losses.MultiStageLoss()
-CALLS = {
+CALLS: dict[str, list[Callable[[], object]]] = {
     "Restorer": [
         lambda: Restorer(None),
         lambda: Restorer(torch.nn.Identity()),
@@ -241,7 +246,7 @@ NOTHING_TO_GIVE = {
 }
 
 
-def documented():
+def documented() -> set[Any]:
     """Return the names of classes and functions in docs/reference/api.md and in ``__all__``."""
     names = set()
     page = (ROOT / "docs" / "reference" / "api.md").read_text()
@@ -269,12 +274,14 @@ def documented():
     return names
 
 
-def test_every_documented_function_is_called_here():
+def test_every_documented_function_is_called_here() -> None:
     assert documented() - NOTHING_TO_GIVE == CALLS.keys()
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_wrong_call_ends_in_a_sentence(name, tmp_path, monkeypatch):
+def test_a_wrong_call_ends_in_a_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for number, call in enumerate(CALLS[name]):
         with pytest.raises(UserError) as raised:

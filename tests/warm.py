@@ -59,7 +59,7 @@ def _fork_exec(args: Sequence[Any], *rest: Any) -> int:
     return pid
 
 
-_posixsubprocess.fork_exec = subprocess._fork_exec = _fork_exec  # type: ignore[attr-defined]
+_posixsubprocess.fork_exec = subprocess._fork_exec = _fork_exec  # type: ignore[assignment,attr-defined]
 
 
 def _become(
@@ -119,7 +119,7 @@ def _take_descriptors(standard: tuple[int, int, int], keep: set[int]) -> None:
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(number, mode, 1, closefd=False) for number, mode in enumerate("rww")
     )
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[assignment,misc]
 
 
 def _forget() -> None:
@@ -143,4 +143,4 @@ def _forget() -> None:
 
     for state in (GlobalHydra, HydraConfig):
         Singleton._instances.pop(state, None)
-    rank_zero_only.rank = _get_rank() or 0
+    rank_zero_only.rank = _get_rank() or 0  # type: ignore[attr-defined]

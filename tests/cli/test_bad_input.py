@@ -2,15 +2,17 @@
 
 import resource
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, Cli, Outcome
 
 
 @pytest.fixture
-def pairs(tmp_path):
+def pairs(tmp_path: Path) -> Path:
     """Three valid pairs in ``in`` and ``gt``."""
     photo = Image.open(PHOTOS / "chelsea.png").convert("RGB")
     for side in ("in", "gt"):
@@ -23,7 +25,7 @@ def pairs(tmp_path):
 PAIRED = ("data=paired", "data.train.degraded=in", "data.train.target=gt", "trainer.max_steps=1")
 
 
-def complaint(outcome):
+def complaint(outcome: Outcome) -> Any:
     """Return the error message, which must be the entire standard error of the command."""
     assert "Traceback" not in outcome.output + outcome.errors
     lines = [line for line in outcome.errors.splitlines() if line.startswith("Error: ")]
@@ -31,23 +33,23 @@ def complaint(outcome):
     return outcome.errors[outcome.errors.index("Error: ") :]
 
 
-def test_missing_folder(cli, pairs):
+def test_missing_folder(cli: Cli, pairs: Path) -> None:
     shutil.rmtree(pairs / "gt")
     assert "the folder gt does not exist" in complaint(cli(*PAIRED, status=1))
 
 
-def test_empty_folder(cli, pairs):
+def test_empty_folder(cli: Cli, pairs: Path) -> None:
     for path in (pairs / "in").iterdir():
         path.unlink()
     assert "the folder in holds no image (.avif .bmp" in complaint(cli(*PAIRED, status=1))
 
 
-def test_folder_not_given(cli):
+def test_folder_not_given(cli: Cli) -> None:
     message = complaint(cli("data=paired", "data.train.degraded=in", status=1))
     assert "data.train.target is not set: add data.train.target=VALUE" in message
 
 
-def test_unmatched_unreadable_and_unequal_files_are_named_together(cli, pairs):
+def test_unmatched_unreadable_and_unequal_files_are_named_together(cli: Cli, pairs: Path) -> None:
     (pairs / "in" / "0.png").rename(pairs / "in" / "zero.png")
     cut = pairs / "gt" / "1.png"
     cut.write_bytes(cut.read_bytes()[:-100])
@@ -62,14 +64,14 @@ def test_unmatched_unreadable_and_unequal_files_are_named_together(cli, pairs):
     assert "in/3.png: 64x48, but its target gt/3.png is 64x64" in message
 
 
-def test_skipping_bad_pairs_trains_on_the_rest_and_lists_them(cli, pairs):
+def test_skipping_bad_pairs_trains_on_the_rest_and_lists_them(cli: Cli, pairs: Path) -> None:
     (pairs / "in" / "2.png").write_text("hello")
     outcome = cli(*PAIRED, "data.on_error=skip", "trainer.limit_val_batches=0")
     assert "Skipped: in/2.png is not an image" in outcome.output
     assert "1 training and 1 validation images" in outcome.output
 
 
-def test_a_file_that_breaks_after_the_check_is_named(cli, pairs):
+def test_a_file_that_breaks_after_the_check_is_named(cli: Cli, pairs: Path) -> None:
     """The PNG has valid checksums and damaged data, so that only decoding fails."""
     import struct
     import zlib
@@ -86,19 +88,19 @@ def test_a_file_that_breaks_after_the_check_is_named(cli, pairs):
         assert "in/" in message and "can't be read" in message and "replace or remove it" in message
 
 
-def test_patch_larger_than_every_image(cli, pairs):
+def test_patch_larger_than_every_image(cli: Cli, pairs: Path) -> None:
     message = complaint(cli(*PAIRED, "data.patch_size=128", status=1))
     assert "data.patch_size=128 is larger than every training image" in message
     assert "set data.patch_size=64 or smaller" in message
 
 
-def test_patch_not_a_multiple_of_eight(cli):
+def test_patch_not_a_multiple_of_eight(cli: Cli) -> None:
     assert "data.patch_size=20 must be a positive multiple of 8" in complaint(
         cli("data.patch_size=20", status=1)
     )
 
 
-def test_batch_that_cannot_be_shared_out(cli):
+def test_batch_that_cannot_be_shared_out(cli: Cli) -> None:
     message = complaint(cli("data.batch_size=3", "trainer.accumulate_grad_batches=2", status=1))
     assert "data.batch_size=3" in message and "multiple of 2" in message
 
@@ -138,11 +140,11 @@ def test_batch_that_cannot_be_shared_out(cli):
         ("resume=gone.ckpt", "the checkpoint gone.ckpt does not exist"),
     ],
 )
-def test_mistakes_in_the_configuration(cli, argument, expected):
+def test_mistakes_in_the_configuration(cli: Cli, argument: str, expected: str) -> None:
     assert expected in complaint(cli(argument, status=1))
 
 
-def test_checkpoint_and_weights_of_another_size(cli):
+def test_checkpoint_and_weights_of_another_size(cli: Cli) -> None:
     first = cli("trainer.max_steps=1", "data.val_crop_size=32")
     last = first.file("last.ckpt")
     for use in ("resume", "weights"):
@@ -151,9 +153,9 @@ def test_checkpoint_and_weights_of_another_size(cli):
         assert "model (width=24" in message
 
 
-def test_weights_that_run_code_are_refused(cli, tmp_path):
+def test_weights_that_run_code_are_refused(cli: Cli, tmp_path: Path) -> None:
     class Evil:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Any, tuple[str, str]]:
             return open, (str(tmp_path / "ran"), "w")
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
@@ -161,13 +163,13 @@ def test_weights_that_run_code_are_refused(cli, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_disk_full_on_a_checkpoint(shell):
+def test_disk_full_on_a_checkpoint(shell: Cli) -> None:
     """A limit on the file size simulates a full disk, because the write fails alike."""
     first = shell("trainer.max_epochs=1")
     last = first.file("last.ckpt")
     before = last.read_bytes()
 
-    def limit():
+    def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2,) * 2)
 
     again = (f"hydra.run.dir={last.parents[1]}", "resume=auto", "trainer.max_epochs=2")

@@ -1,12 +1,15 @@
 """Parsing of the command line: modes, files, lists, flags, errors and help."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hydra._internal.utils import get_args_parser
 from hydra.errors import ConfigCompositionException
 from tests.config.test_config import compose
+from tests.conftest import Cli
 
 from mprnet_lit import __version__, weights
 from mprnet_lit.cli import command_line, usage
@@ -28,7 +31,7 @@ NAMES = (
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in (*NAMES, "b.png", "restore"):
@@ -81,20 +84,22 @@ def folder(tmp_path, monkeypatch):
         ("paths.runs=1e3 seed=007 resume=auto", 'paths.runs="1e3" seed=007 resume=auto'),
     ],
 )
-def test_what_is_typed_becomes_overrides_and_then_stays(folder, typed, expected):
+def test_what_is_typed_becomes_overrides_and_then_stays(
+    folder: Path, typed: str, expected: str
+) -> None:
     translated = translate(typed.split())
     assert " ".join(translated) == expected.replace("HOME", str(folder))
     further = [*translated, 'hydra.run.dir="a b"']  # as Lightning starts the other processes
     assert translate(further) == further
 
 
-def test_a_name_with_spaces_in_one_word(folder):
+def test_a_name_with_spaces_in_one_word(folder: Path) -> None:
     assert translate(["my photo.jpg", "output=my photo.jpg"]) == [
         "output=my photo.jpg", "mode=restore", 'input="my photo.jpg"',
     ]  # fmt: skip
 
 
-def test_every_name_of_a_file_comes_through(folder):
+def test_every_name_of_a_file_comes_through(folder: Path) -> None:
     words = [name for name in NAMES if name != "--"]
     config = compose(*translate(["restore", *words, "--", "--"]))
     assert list(config.input) == [*words, "--"]
@@ -132,13 +137,15 @@ def test_every_name_of_a_file_comes_through(folder):
         ("serve photo.jpg", "mode=serve takes no file alone"),
     ],
 )
-def test_what_has_no_meaning_gets_a_sentence_with_what_to_type(folder, typed, sentence):
+def test_what_has_no_meaning_gets_a_sentence_with_what_to_type(
+    folder: Path, typed: str, sentence: str
+) -> None:
     with pytest.raises(UserError) as refusal:
         translate(typed.split())
     assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-def test_all_flags_of_hydra_are_known():
+def test_all_flags_of_hydra_are_known() -> None:
     actions = [action for action in get_args_parser()._actions if action.option_strings]
     known = {
         0: command_line.PLAIN_FLAGS, None: command_line.VALUE_FLAGS, "?": command_line.INFO_FLAGS,
@@ -147,13 +154,13 @@ def test_all_flags_of_hydra_are_known():
         found = {flag for a in actions if a.nargs == count for flag in a.option_strings}
         assert found == set(flags)
     (info,) = (action for action in actions if action.nargs == "?")
-    assert tuple(info.choices) == command_line.INFOS
+    assert tuple(info.choices or ()) == command_line.INFOS
 
 
-def test_a_suggestion_is_never_what_was_typed():
+def test_a_suggestion_is_never_what_was_typed() -> None:
     for key in valid_keys():
         sentence = explain(ConfigCompositionException(f"Could not override '{key}'.\nKey ..."))
-        assert f"did you mean '{key}'" not in sentence
+        assert sentence is not None and f"did you mean '{key}'" not in sentence
     assert owners("seed", "train") == {}
     assert owners("benchmark.protocol", "train") == {"mode": ["evaluate"]}
     assert "gopro" in owners("benchmark.protocol", "evaluate")["benchmark"]
@@ -199,12 +206,14 @@ def test_a_suggestion_is_never_what_was_typed():
         ("restore weights=typo photo.jpg", "there is no weights file typo"),
     ],
 )
-def test_mistakes_that_need_the_configuration(cli, folder, typed, sentence):
+def test_mistakes_that_need_the_configuration(
+    cli: Cli, folder: Path, typed: str, sentence: str
+) -> None:
     errors = cli(*typed.split(), status=1).errors
     assert sentence in errors and errors.count("\n") == 1, errors
 
 
-def test_several_photos(cli, tmp_path):
+def test_several_photos(cli: Cli, tmp_path: Path) -> None:
     model = MPRNet.from_size("tiny")
     model.start_from_identity()
     weights.save(model, tmp_path / "w.safetensors")
@@ -225,7 +234,7 @@ def test_several_photos(cli, tmp_path):
     assert "in/ü.png" in errors and " ü.png" in errors.replace("and ", " ")
 
 
-def test_help_is_one_screen_with_the_modes_and_what_matters(cli):
+def test_help_is_one_screen_with_the_modes_and_what_matters(cli: Cli) -> None:
     text = cli("--help").output
     lines = text.splitlines()
     assert len(lines) <= 40 and max(map(len, lines)) <= 100
@@ -242,9 +251,10 @@ def test_help_is_one_screen_with_the_modes_and_what_matters(cli):
 
 
 @pytest.mark.parametrize("mode", modes())
-def test_help_on_a_mode_has_all_of_its_settings(mode):
+def test_help_on_a_mode_has_all_of_its_settings(mode: Any) -> None:
     tile = ["inference.tile=64"] if mode == "restore" else []
     text = usage.answer(["--help", f"mode={mode}", *tile])
+    assert text is not None
     keys = set(re.findall(r"^  ([\w.]+)=", text, re.M))
     nodes = {key for key in valid_keys() if any(k.startswith(f"{key}.") for k in valid_keys())}
     own = {k for k in own_keys(mode) - nodes if k != "mode" and not k.startswith("hydra.")}
@@ -258,12 +268,12 @@ def test_help_on_a_mode_has_all_of_its_settings(mode):
         assert {f"paths.{p}" for p in ("runs", "gopro", "dnd")} <= keys and "model" in keys
 
 
-def test_help_includes_options_of_a_config_dir(tmp_path):
+def test_help_includes_options_of_a_config_dir(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     text = "# @package _global_\ninference: {tile: 64}\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
     arguments = ["--config-dir", str(tmp_path), "mode=restore", "experiment=mine", "-h"]
-    assert "\n  inference.tile=64 " in usage.answer(arguments)
+    assert "\n  inference.tile=64 " in (usage.answer(arguments) or "")
 
 
 @pytest.mark.parametrize(
@@ -274,7 +284,9 @@ def test_help_includes_options_of_a_config_dir(tmp_path):
         ("defaults: [override /mode: x]", "a configuration file can't choose the mode: add mode=N"),
     ],
 )
-def test_experiment_with_an_old_key_or_a_mode_is_refused(cli, tmp_path, text, sentence):
+def test_experiment_with_an_old_key_or_a_mode_is_refused(
+    cli: Cli, tmp_path: Path, text: str, sentence: str
+) -> None:
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "x.yaml").write_text(f"# @package _global_\n{text}\n")
     assert sentence in cli("--config-dir", "mine", "experiment=x", status=1).errors

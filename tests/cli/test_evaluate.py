@@ -1,7 +1,10 @@
 """``mode=evaluate`` on tiny test sets in the published layouts."""
 
 import csv
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 import scipy.io
 import torch
 from skimage.metrics import peak_signal_noise_ratio
+from tests.conftest import Cli, Outcome
 from tests.evaluation.test_test_sets import MAKERS, make_dnd, make_rain, make_repackaged, pair, put
 
 from mprnet_lit.images.reading import read_image, write_png
@@ -17,7 +21,7 @@ from mprnet_lit.models import MPRNet
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint of a network that returns its input."""
     torch.manual_seed(0)
     model = MPRNet.from_size("tiny")
@@ -30,20 +34,22 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def evaluate(cli, weights):
-    def run(*arguments, **options):
+def evaluate(cli: Cli, weights: Path) -> Callable[..., Any]:
+    def run(*arguments: str, **options: Any) -> Any:
         return cli("mode=evaluate", f"weights={weights}", *arguments, **options)
 
     return run
 
 
-def table(outcome):
+def table(outcome: Outcome) -> list[Any]:
     with outcome.file("scores.csv").open() as file:
         return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_every_benchmark_in_its_published_layout(evaluate, tmp_path, name):
+def test_every_benchmark_in_its_published_layout(
+    evaluate: Callable[..., Any], tmp_path: Path, name: Any
+) -> None:
     root = tmp_path / "set"
     MAKERS[name](root)
     outcome = evaluate(f"benchmark={name}", f"benchmark.root={root}")
@@ -64,14 +70,18 @@ def test_every_benchmark_in_its_published_layout(evaluate, tmp_path, name):
     assert outcome.file("worst_1.png") and outcome.file("report.html")
 
 
-def test_gopro_scores_are_of_the_images_in_the_files(evaluate, tmp_path):
+def test_gopro_scores_are_of_the_images_in_the_files(
+    evaluate: Callable[..., Any], tmp_path: Path
+) -> None:
     make_repackaged(tmp_path / "set")
     rows = table(evaluate("benchmark=gopro", f"benchmark.root={tmp_path / 'set'}"))
     expected = [peak_signal_noise_ratio(clean, noisy) for noisy, clean in (pair(0), pair(1))]
     assert [float(row["psnr_degraded"]) for row in rows] == pytest.approx(expected, abs=1e-3)
 
 
-def test_figures_are_compared_with_and_without_tlc_alike(evaluate, tmp_path):
+def test_figures_are_compared_with_and_without_tlc_alike(
+    evaluate: Callable[..., Any], tmp_path: Path
+) -> None:
     make_repackaged(tmp_path / "set")
     outcome = evaluate(
         "benchmark=hide", f"benchmark.root={tmp_path / 'set'}",
@@ -82,7 +92,9 @@ def test_figures_are_compared_with_and_without_tlc_alike(evaluate, tmp_path):
     assert "TLC  on" in outcome.output and "tiling is on (48, " in outcome.output
 
 
-def test_rain_is_the_mean_over_five_sets_however_many_images_each_has(evaluate, tmp_path):
+def test_rain_is_the_mean_over_five_sets_however_many_images_each_has(
+    evaluate: Callable[..., Any], tmp_path: Path
+) -> None:
     sets = {"rain100h": "Rain100H", "rain100l": "Rain100L"}
     sets |= {f"test{n}": f"Test{n}" for n in (100, 1200, 2800)}
     for place, folder in enumerate(sets.values()):
@@ -98,14 +110,14 @@ def test_rain_is_the_mean_over_five_sets_however_many_images_each_has(evaluate, 
     assert scores["published"][0]["psnr"] == 32.73 and "mean of the sets" in outcome.output
 
 
-def test_another_layout_can_be_given(evaluate, tmp_path):
+def test_another_layout_can_be_given(evaluate: Callable[..., Any], tmp_path: Path) -> None:
     put(tmp_path / "set", ("hazy/1_in.png", "clear/1.png"))
     wanted = "benchmark.layouts=[{input: 'hazy/*_in', target: 'clear/*'}]"
     outcome = evaluate("benchmark=test100", f"benchmark.root={tmp_path / 'set'}", wanted)
     assert [row["name"] for row in table(outcome)] == ["hazy/1_in"]
 
 
-def test_ones_own_pairs_of_16_bits(evaluate, tmp_path):
+def test_ones_own_pairs_of_16_bits(evaluate: Callable[..., Any], tmp_path: Path) -> None:
     for number, name in enumerate("ab"):
         noisy, clean = pair(number)
         write_png(tmp_path / f"blurry/{name}-in.png", noisy.astype(np.uint16) * 257)
@@ -117,11 +129,11 @@ def test_ones_own_pairs_of_16_bits(evaluate, tmp_path):
     expected = [peak_signal_noise_ratio(clean, noisy) for noisy, clean in (pair(0), pair(1))]
     assert [float(row["psnr_degraded"]) for row in rows] == pytest.approx(expected, abs=1e-3)
     picture = cv2.imread(str(outcome.file("worst_1.png")))
-    assert picture.shape == (48, 3 * 64, 3)
+    assert picture is not None and picture.shape == (48, 3 * 64, 3)
 
 
 @pytest.fixture
-def pairs(tmp_path):
+def pairs(tmp_path: Path) -> None:
     """Two pairs, of 48 x 64 and 96 x 128 pixels."""
     for number in range(2):
         for folder, image in zip(("noisy", "clean"), pair(number), strict=True):
@@ -130,7 +142,9 @@ def pairs(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", ["derain", "sidd", "realblur"])
-def test_ones_own_pairs_by_any_protocol(evaluate, pairs, tmp_path, protocol):
+def test_ones_own_pairs_by_any_protocol(
+    evaluate: Callable[..., Any], pairs: None, tmp_path: Path, protocol: str
+) -> None:
     outcome = evaluate("noisy", "clean", f"evaluate.protocol={protocol}")
     rows, scores = table(outcome), outcome.json("scores.json")
     assert scores["protocol"] == protocol and protocol in outcome.output
@@ -144,7 +158,9 @@ def test_ones_own_pairs_by_any_protocol(evaluate, pairs, tmp_path, protocol):
         assert float(row["ssim_degraded"]) == pytest.approx(expected["ssim"], abs=1e-5)
 
 
-def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(evaluate, pairs):
+def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(
+    evaluate: Callable[..., Any], pairs: None
+) -> None:
     outcome = evaluate("noisy", "clean", "inference.memory_gb=0.015")
     scores = outcome.json("scores.json")
     assert scores["images_in_tiles"] == 1
@@ -155,7 +171,9 @@ def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(e
     assert "Tiling changes the scores" in outcome.output
 
 
-def test_whole_images_take_nearly_all_memory_and_tiles_a_share(evaluate, pairs, monkeypatch):
+def test_whole_images_take_nearly_all_memory_and_tiles_a_share(
+    evaluate: Callable[..., Any], pairs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The estimate for 96 x 128 pixels is 28 MB, between 50% and 90% of 40 MB.
     monkeypatch.setattr("mprnet_lit.cli.evaluate.free_bytes", lambda _: 40e6)
     monkeypatch.setattr("mprnet_lit.inference.tile_size.free_bytes", lambda _: 40e6)
@@ -163,7 +181,7 @@ def test_whole_images_take_nearly_all_memory_and_tiles_a_share(evaluate, pairs, 
     assert scores["images_in_tiles"] == 0 and scores["settings"]["tiling"] == "off"
 
 
-def test_dnd_writes_the_bundle(evaluate, tmp_path):
+def test_dnd_writes_the_bundle(evaluate: Callable[..., Any], tmp_path: Path) -> None:
     make_dnd(tmp_path / "dnd")
     outcome = evaluate("benchmark=dnd", f"benchmark.root={tmp_path / 'dnd'}")
     content = scipy.io.loadmat(outcome.file("bundled/0002.mat"))
@@ -174,7 +192,9 @@ def test_dnd_writes_the_bundle(evaluate, tmp_path):
     assert "tiling  24, overlap 8; 2 of 2 images" in evaluate(*arguments).output
 
 
-def test_two_processes_give_the_table_of_one(evaluate, shell, weights, tmp_path):
+def test_two_processes_give_the_table_of_one(
+    evaluate: Callable[..., Any], shell: Cli, weights: Path, tmp_path: Path
+) -> None:
     numbers = range(3)  # one image is repeated
     put(tmp_path / "set", *((f"input/{n}.png", f"target/{n}.png") for n in numbers))
     common = ["benchmark=realblur_j", f"benchmark.root={tmp_path / 'set'}"]
@@ -208,6 +228,8 @@ def test_two_processes_give_the_table_of_one(evaluate, shell, weights, tmp_path)
         (("input=[a,b]", "evaluate.target=c"), "input=['a', 'b'] must name one file or folder"),
     ],
 )
-def test_mistakes_get_a_sentence(evaluate, arguments, sentence):
+def test_mistakes_get_a_sentence(
+    evaluate: Callable[..., Any], arguments: tuple[str, ...], sentence: str
+) -> None:
     errors = evaluate(*arguments, status=1).errors
     assert sentence in errors and "Traceback" not in errors

@@ -4,6 +4,8 @@ import json
 import re
 import sys
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +14,7 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 from tests.cli.test_bad_input import complaint
-from tests.conftest import PHOTOS, least_network
+from tests.conftest import PHOTOS, Cli, least_network
 
 from mprnet_lit import Restorer, weights
 from mprnet_lit.export import check, to_onnx
@@ -24,17 +26,17 @@ INFO = Info("denoise", 64, "CC0", metrics={"val/psnr": 30.0})
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Any:
     return least_network()
 
 
 @pytest.fixture(scope="module")
-def exported(model, convert_once):
+def exported(model: Any, convert_once: Any) -> Any:
     return to_onnx(Weights(model, INFO))
 
 
 @pytest.fixture
-def folder(tmp_path, model, exported):
+def folder(tmp_path: Path, model: Any, exported: Any) -> Path:
     (tmp_path / "w.onnx").write_bytes(exported)
     weights.save(model, tmp_path / "w.safetensors", INFO)
     Image.open(PHOTOS / "chelsea.png").crop((100, 50, 201, 121)).save(tmp_path / "cat.png")
@@ -42,7 +44,9 @@ def folder(tmp_path, model, exported):
 
 
 @pytest.mark.parametrize("runtime", ["OpenVINO", "onnxruntime"])
-def test_it_is_the_network_at_any_size_in_one_file(model, folder, monkeypatch, runtime):
+def test_it_is_the_network_at_any_size_in_one_file(
+    model: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
     if runtime == "onnxruntime":
         monkeypatch.setitem(sys.modules, "openvino", None)
     network = OnnxNetwork(folder / "w.onnx")
@@ -58,7 +62,7 @@ def test_it_is_the_network_at_any_size_in_one_file(model, folder, monkeypatch, r
     assert [len(graph.graph.input), len(graph.graph.output)] == [1, 1]
 
 
-def test_bfloat16_by_openvino_is_close(model, folder):
+def test_bfloat16_by_openvino_is_close(model: Any, folder: Path) -> None:
     x = torch.rand(1, 3, 48, 64)
     network = OnnxNetwork(folder / "w.onnx", bf16=True)
     with torch.no_grad():
@@ -67,19 +71,21 @@ def test_bfloat16_by_openvino_is_close(model, folder):
     assert "OpenVINO" in Restorer(folder / "w.onnx", precision="bf16").settings["device"]
 
 
-def test_int8_that_loses_too_much_is_not_written(cli, folder, monkeypatch):
+def test_int8_that_loses_too_much_is_not_written(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mprnet_lit.cli.export._MOST_LOST", -1.0)
     arguments = ("mode=export", "weights=w.safetensors", "output=i8.onnx", "export.int8=true")
     assert "nothing was written" in complaint(cli(*arguments, status=1))
     assert not (folder / "i8.onnx").exists()
 
 
-def test_a_network_that_differs_is_not_written(model):
+def test_a_network_that_differs_is_not_written(model: Any) -> None:
     with pytest.raises(UserError, match=r"differs from the original by 1\.0e-03"):
         check(lambda x: model(x)[-1] + 1e-3, model)
 
 
-def test_restoring_and_tiling_with_it_are_as_with_the_weights(cli, folder):
+def test_restoring_and_tiling_with_it_are_as_with_the_weights(cli: Cli, folder: Path) -> None:
     options = ("inference.tile=48", "inference.self_ensemble=true")
     arguments = ("mode=restore", "input=cat.png", *options)
     cli(*arguments, "weights=w.onnx", "output=by_onnx.png")
@@ -95,9 +101,11 @@ def test_restoring_and_tiling_with_it_are_as_with_the_weights(cli, folder):
     np.testing.assert_allclose(found, expected, atol=1)
 
 
-def test_int8_is_calibrated_measured_and_close(cli, folder):
+def test_int8_is_calibrated_measured_and_close(cli: Cli, folder: Path) -> None:
     outcome = cli("mode=export", "weights=w.safetensors", "output=i8.onnx", "export.int8=true")
-    loss = float(re.search(r"([+-][\d.]+) dB lost", outcome.output)[1])
+    found = re.search(r"([+-][\d.]+) dB lost", outcome.output)
+    assert found is not None
+    loss = float(found[1])
     assert abs(loss) < 0.05
     assert len(re.findall(r"checked .* differs from torch by at most \d", outcome.output)) == 3
     kinds = {node.op_type for node in onnx.load(folder / "i8.onnx").graph.node}
@@ -105,7 +113,7 @@ def test_int8_is_calibrated_measured_and_close(cli, folder):
     Restorer(folder / "i8.onnx")(np.zeros((17, 9, 3), np.uint8))
 
 
-def test_a_torch_program(cli, folder, model):
+def test_a_torch_program(cli: Cli, folder: Path, model: Any) -> None:
     outcome = cli("mode=export", "weights=w.safetensors", "output=w.pt2")
     assert "differs from torch by at most" in outcome.output
     program = torch.export.load(folder / "w.pt2").module()
@@ -114,7 +122,9 @@ def test_a_torch_program(cli, folder, model):
         torch.testing.assert_close(program(x), model(x)[-1], rtol=0, atol=1e-5)
 
 
-def test_files_that_are_not_ours_are_refused(folder, exported, monkeypatch):
+def test_files_that_are_not_ours_are_refused(
+    folder: Path, exported: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "cut.onnx").write_bytes(exported[:-2000])
     node = helper.make_node("Identity", ["x"], ["y"])
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy"]
@@ -144,7 +154,7 @@ def test_files_that_are_not_ours_are_refused(folder, exported, monkeypatch):
         Restorer(folder / "w.onnx")
 
 
-def test_int8_is_not_calibrated_for_another_task(cli, folder, model):
+def test_int8_is_not_calibrated_for_another_task(cli: Cli, folder: Path, model: Any) -> None:
     weights.save(model, folder / "deblur.safetensors", Info("deblur", 64))
     arguments = ("mode=export", "weights=deblur.safetensors", "output=i8.onnx", "export.int8=true")
     assert "add task=deblur" in complaint(cli(*arguments, status=1))
@@ -160,6 +170,8 @@ def test_int8_is_not_calibrated_for_another_task(cli, folder, model):
         ((), "output is not set"),
     ],
 )
-def test_mistakes_are_named(cli, folder, arguments, sentence):
+def test_mistakes_are_named(
+    cli: Cli, folder: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
     message = complaint(cli("mode=export", "weights=w.safetensors", *arguments, status=1))
     assert sentence in message

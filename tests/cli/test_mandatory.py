@@ -1,19 +1,24 @@
 """Mandatory values: a command without one fails with an error that names its key."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 import yaml
 from tests.cli.test_bad_input import complaint
+from tests.conftest import Cli
 
 from mprnet_lit.config.groups import CONFIG_DIR, option_keys, package
 
 VALUES = {"weights": "denoise"}  # loaded before the data
 
 
-def mandatory(path):
+def mandatory(path: Path) -> list[Any]:
     """Return the mandatory keys of an option's file that no recipe sets."""
     text, prefix = path.read_text(), package(path)
 
-    def values(node, above):
+    def values(node: Any, above: Any) -> Iterator[Any]:
         for key, value in node.items() if isinstance(node, dict) else ():
             yield from values(value, f"{above}{key}.")
             yield f"{above}{key}", str(value)
@@ -37,7 +42,7 @@ CASES = [
 ]
 
 
-def test_the_cases_are_found():
+def test_the_cases_are_found() -> None:
     assert {(option, key) for option, key, _ in CASES} >= {
         ("experiment=finetune", "weights"),
         ("experiment=finetune", "data.train.degraded"),
@@ -48,7 +53,9 @@ def test_the_cases_are_found():
 
 
 @pytest.mark.parametrize(("option", "key", "keys"), CASES)
-def test_a_mandatory_value_that_is_left_out(cli, tmp_path, option, key, keys):
+def test_a_mandatory_value_that_is_left_out(
+    cli: Cli, tmp_path: Path, option: str, key: Any, keys: tuple[Any, ...]
+) -> None:
     others = [f"{other}={VALUES.get(other, 'x')}" for other in keys if other != key]
     message = complaint(cli(option, *others, status=1))
     assert message == f"Error: {key} is not set: add {key}=VALUE to the command\n"

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.cli.test_bad_input import complaint
-from tests.conftest import PHOTOS, Forked
+from tests.conftest import PHOTOS, Cli, Forked
 
 from mprnet_lit.data import PairedFolders
 from mprnet_lit.data.datasets import CropDataset
@@ -23,7 +25,7 @@ PREPARE = ("mode=prepare", *PAIRED, "output=store")
 
 
 @pytest.fixture
-def pairs(tmp_path):
+def pairs(tmp_path: Path) -> Path:
     """Five pairs of photographs, one of them with 16 bits."""
     photo = np.asarray(Image.open(PHOTOS / "coffee.png").convert("RGB"))
     for k in range(5):
@@ -36,11 +38,11 @@ def pairs(tmp_path):
     return tmp_path
 
 
-def index(folder):
+def index(folder: Path) -> Any:
     return json.loads((folder / "store" / "index.json").read_text())
 
 
-def test_patches_are_the_same_bit_for_bit(cli, pairs):
+def test_patches_are_the_same_bit_for_bit(cli: Cli, pairs: Path) -> None:
     outcome = cli(*PREPARE)
     assert "4 training and 1 validation samples" in outcome.output
     prepared = Prepared(pairs / "store", "train").samples("raise")
@@ -59,7 +61,7 @@ def test_patches_are_the_same_bit_for_bit(cli, pairs):
             assert torch.equal(a["target"], b["target"])
 
 
-def test_training_on_a_store_ends_with_the_same_weights(cli, pairs):
+def test_training_on_a_store_ends_with_the_same_weights(cli: Cli, pairs: Path) -> None:
     cli(*PREPARE)
     options = ("trainer.max_steps=2", "logger=none", "data.num_workers=1")
     weights = []
@@ -74,15 +76,17 @@ def test_training_on_a_store_ends_with_the_same_weights(cli, pairs):
         assert torch.equal(value, weights[1][key]), key
 
 
-def test_clean_photos_are_degraded_on_the_fly(cli, tmp_path):
+def test_clean_photos_are_degraded_on_the_fly(cli: Cli, tmp_path: Path) -> None:
     assert "5 training and 3 validation" in cli("mode=prepare", "output=store").output
     outcome = cli("data=prepared", "data.train.folder=store", "debug=fast", "logger=none")
     assert outcome.json("summary.json")["psnr_degraded"] < 60
 
 
-def test_a_killed_preparation_goes_on(cli, pairs, monkeypatch):
-    def kill_after_six():
-        def noted(stored, folder):
+def test_a_killed_preparation_goes_on(
+    cli: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill_after_six() -> None:
+        def noted(stored: Any, folder: Path) -> None:
             append_progress(stored, folder)
             if notes.read_text().count("\n") == 6:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -111,7 +115,7 @@ def test_a_killed_preparation_goes_on(cli, pairs, monkeypatch):
     )
 
 
-def test_a_changed_image_and_a_new_one_are_taken_anew(cli, pairs):
+def test_a_changed_image_and_a_new_one_are_taken_anew(cli: Cli, pairs: Path) -> None:
     cli(*PREPARE)
     Image.fromarray(np.zeros((80, 100, 3), np.uint8)).save(pairs / "in" / "0.png")
     os.utime(pairs / "in" / "0.png", (1, 1))
@@ -119,31 +123,30 @@ def test_a_changed_image_and_a_new_one_are_taken_anew(cli, pairs):
     assert "9 of 10 images done before" in cli(*PREPARE).output
     samples = [s for split in ("train", "val") for s in Prepared("store", split).samples("raise")]
     black = next(s for s in samples if s.name == "0")
-    assert not np.load(black.degraded).any()
+    assert black.degraded is not None and not np.load(black.degraded).any()
 
 
-def test_a_store_that_is_being_changed_is_not_trained_on(cli, pairs, monkeypatch):
+def test_a_store_that_is_being_changed_is_not_trained_on(
+    cli: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cli(*PREPARE)
     for side in ("in", "gt"):
         Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(pairs / side / "0.png")
-    from mprnet_lit.cli import prepare
 
-    real = prepare.append_progress
-
-    def killed(stored, folder):
-        real(stored, folder)
+    def killed(stored: Any, folder: Path) -> None:
+        append_progress(stored, folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "append_progress", killed)
+    monkeypatch.setattr("mprnet_lit.cli.prepare.append_progress", killed)
     cli(*PREPARE, status=130)
     train = ("data=prepared", "data.train.folder=store")
     assert "store is incomplete" in complaint(cli(*train, status=1))
-    monkeypatch.setattr(prepare, "append_progress", real)
+    monkeypatch.setattr("mprnet_lit.cli.prepare.append_progress", append_progress)
     assert " of 10 images done before" in cli(*PREPARE).output
     assert Prepared("store", "train").samples("raise")
 
 
-def test_what_is_no_longer_in_the_data_set_is_deleted(cli, pairs):
+def test_what_is_no_longer_in_the_data_set_is_deleted(cli: Cli, pairs: Path) -> None:
     cli(*PREPARE)
     (pairs / "store" / "train" / "mine.npy").write_bytes(b"not of the store")
     for side in ("in", "gt"):
@@ -153,14 +156,14 @@ def test_what_is_no_longer_in_the_data_set_is_deleted(cli, pairs):
     assert len(left) == 9 and "mine.npy" in left
 
 
-def test_names_that_are_not_unicode_are_stored(cli, pairs):
+def test_names_that_are_not_unicode_are_stored(cli: Cli, pairs: Path) -> None:
     for side in ("in", "gt"):
         (pairs / side / "1.png").rename(pairs / side / os.fsdecode(b"caf\xe9.png"))
     cli(*PREPARE)
     assert any("caf" in s.name for s in Prepared("store", "train").samples("raise"))
 
 
-def test_damage_is_found_and_mended(cli, pairs):
+def test_damage_is_found_and_mended(cli: Cli, pairs: Path) -> None:
     cli(*PREPARE)
     path = pairs / "store" / index(pairs)["train"][0]["target"]["file"]
     content = bytearray(path.read_bytes())
@@ -175,7 +178,7 @@ def test_damage_is_found_and_mended(cli, pairs):
     cli("mode=prepare", "prepare.verify=true", "output=store")
 
 
-def test_bad_stores_are_refused(cli, pairs):
+def test_bad_stores_are_refused(cli: Cli, pairs: Path) -> None:
     cli(*PREPARE)
     path = pairs / "store" / "index.json"
     good = path.read_text()
@@ -204,7 +207,7 @@ def test_bad_stores_are_refused(cli, pairs):
     assert "is prepared already" in message
 
 
-def test_a_store_is_prepared_by_one_process_at_a_time(cli, pairs):
+def test_a_store_is_prepared_by_one_process_at_a_time(cli: Cli, pairs: Path) -> None:
     with held(pairs / "store"):
         message = complaint(cli(*PREPARE, status=1))
     assert "another process is using store: wait until it has ended, or stop it" in message
@@ -212,7 +215,7 @@ def test_a_store_is_prepared_by_one_process_at_a_time(cli, pairs):
     cli(*PREPARE)
 
 
-def test_a_store_whose_folder_is_a_link_is_refused(cli, pairs):
+def test_a_store_whose_folder_is_a_link_is_refused(cli: Cli, pairs: Path) -> None:
     elsewhere = pairs / "elsewhere" / f"{'0' * 24}.npy"
     elsewhere.parent.mkdir()
     elsewhere.write_bytes(b"kept")
@@ -222,11 +225,13 @@ def test_a_store_whose_folder_is_a_link_is_refused(cli, pairs):
     assert [path.name for path in elsewhere.parent.iterdir()] == [elsewhere.name]
 
 
-def test_an_unreadable_image_and_a_full_disk_are_named(cli, pairs, monkeypatch):
+def test_an_unreadable_image_and_a_full_disk_are_named(
+    cli: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cut = pairs / "in" / "2.png"
     content = cut.read_bytes()
 
-    def break_it():  # after the listing of the files
+    def break_it() -> None:  # after the listing of the files
         cut.write_bytes(content[:-40])
 
     monkeypatch.setattr("mprnet_lit.cli.prepare._check_room", lambda *_: break_it(), raising=True)

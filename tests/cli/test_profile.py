@@ -1,9 +1,12 @@
 """``mode=profile``: search for the largest batch without running out of memory."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.conftest import Cli
 
 from mprnet_lit.cli.profile import search
 from mprnet_lit.training.step_probe import Trial
@@ -15,10 +18,12 @@ from mprnet_lit.training.step_probe import Trial
     limit=st.floats(1e6, 2e10),
     largest=st.integers(1, 300),
 )
-def test_the_search_ends_within_an_eighth_of_what_fits(fixed, each, limit, largest):
+def test_the_search_ends_within_an_eighth_of_what_fits(
+    fixed: Any, each: Any, limit: Any, largest: Any
+) -> None:
     attempts = []
 
-    def attempt(batch):
+    def attempt(batch: Any) -> Trial | None:
         attempts.append(batch)
         peak = fixed + each * batch
         return Trial(batch, False, [1.0], peak) if peak <= limit else None
@@ -33,7 +38,7 @@ def test_the_search_ends_within_an_eighth_of_what_fits(fixed, each, limit, large
     assert len(set(attempts)) == len(attempts)
 
 
-def test_measures_steps_of_growing_batches(cli, tmp_path):
+def test_measures_steps_of_growing_batches(cli: Cli, tmp_path: Path) -> None:
     options = ("profile.largest_batch=2", "profile.steps=1", "output=figures.json")
     outcome = cli("mode=benchmark", *options)  # the name of the mode in release 0.1
     record = json.loads((tmp_path / "figures.json").read_text())
@@ -45,17 +50,17 @@ def test_measures_steps_of_growing_batches(cli, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_memory_that_holds_no_patch_gets_a_sentence(cli):
+def test_memory_that_holds_no_patch_gets_a_sentence(cli: Cli) -> None:
     outcome = cli("mode=profile", "profile.memory_gb=0.001", "profile.steps=1", status=1)
     assert "Error: not even one patch fits 0.001 GB: choose a smaller" in outcome.errors
 
 
-def test_bad_options_get_a_sentence(cli):
+def test_bad_options_get_a_sentence(cli: Cli) -> None:
     outcome = cli("mode=profile", "profile.steps=0", status=1)
     assert "Error: profile.steps=0 must be a whole number, 1 or more" in outcome.errors
 
 
-def test_what_fails_in_the_trial_gets_its_own_sentence(cli):
+def test_what_fails_in_the_trial_gets_its_own_sentence(cli: Cli) -> None:
     for wrong, sentence in (
         ("trainer.precision=bf16-true", "Error: trainer.precision=bf16-true can't be measured"),
         ("optimizer._target_=torch.optim.SGD", "unexpected keyword argument 'betas'"),

@@ -4,14 +4,17 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
-from tests.conftest import Forked
+from tests.conftest import Cli, Forked
+from tests.reports.page_reading import embedded_data
 
 HOSTILE = "<img src=x onerror=alert(1)>{{data}}"
 SCRIPT = "</script><script>document.title='hacked'</script>"
@@ -20,7 +23,7 @@ TINY = ("model.width=8", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with one run and a grid of four jobs, two of which fail."""
     folder = tmp_path_factory.mktemp("runs")
     grid = Forked(
@@ -35,22 +38,22 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def runs(made, tmp_path):
+def runs(made: Path, tmp_path: Path) -> Path:
     """Copy of the folder that tests may damage."""
     shutil.copytree(made, tmp_path / "runs")
     return tmp_path / "runs"
 
 
-def embedded(path):
-    return json.loads(re.search(r'id="data">(.*?)</script>', path.read_text())[1])
+def embedded(path: Path) -> Any:
+    return embedded_data(path.read_text())
 
 
 @pytest.fixture
-def report(cli, driver, tmp_path):
+def report(cli: Cli, driver: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Write and open the page of a folder. The browser console must be empty after the test."""
     opened = []
 
-    def write(folder, *arguments):
+    def write(folder: Path, *arguments: str) -> Any:
         path = tmp_path / "report.html"
         outcome = cli("mode=report", f"input={folder}", f"output={path}", "overwrite=true",
                       *arguments)  # fmt: skip
@@ -67,21 +70,21 @@ def report(cli, driver, tmp_path):
     assert "default-src 'none'" in page and not re.search(r"<link[^>]+stylesheet|<script src", page)
 
 
-def at(driver, selector):
+def at(driver: Any, selector: Any) -> Any:
     return driver.find_element(By.CSS_SELECTOR, selector)
 
 
-def every(driver, selector):
+def every(driver: Any, selector: Any) -> Any:
     return driver.find_elements(By.CSS_SELECTOR, selector)
 
 
-def column(driver, title):
+def column(driver: Any, title: Any) -> list[Any]:
     titles = [th.text.split(" ")[0].replace("\n", "") for th in every(driver, "#trials th")]
     rows = every(driver, "#trials tbody tr")
     return [row.find_elements(By.TAG_NAME, "td")[titles.index(title)].text for row in rows]
 
 
-def test_report_of_a_grid(report, driver, made):
+def test_report_of_a_grid(report: Callable[..., Any], driver: Any, made: Path) -> None:
     data = report(made / "grid")
     assert driver.title == at(driver, "h1").text == "grid: 4 runs"
     assert "4: 2 complete, 2 failed" in at(driver, "#headline").text
@@ -107,7 +110,7 @@ def test_report_of_a_grid(report, driver, made):
     assert "same machine" in at(driver, "#environment").text
 
 
-def lines(driver, figure):
+def lines(driver: Any, figure: Any) -> Any:
     """Return the opacity of each line of a figure."""
     return driver.execute_script(
         "return document.getElementById(arguments[0]).data.filter(t => t.meta !== undefined)"
@@ -115,11 +118,13 @@ def lines(driver, figure):
     )  # fmt: skip
 
 
-def paths(driver):
+def paths(driver: Any) -> list[Any]:
     return [line.get_attribute("d") for line in every(driver, "#plot .scatterlayer path.js-line")]
 
 
-def test_curves_follow_the_chosen_metric_axis_and_runs(report, driver, made):
+def test_curves_follow_the_chosen_metric_axis_and_runs(
+    report: Callable[..., Any], driver: Any, made: Path
+) -> None:
     data = report(made / "grid")
     metric = Select(at(driver, "#metric"))
     assert metric.first_selected_option.text == "val/psnr"
@@ -142,7 +147,9 @@ def test_curves_follow_the_chosen_metric_axis_and_runs(report, driver, made):
     assert len(paths(driver)) == 2 and paths(driver) != by_step
 
 
-def test_hover_shows_a_value_and_legend_hides_a_run(report, driver, made):
+def test_hover_shows_a_value_and_legend_hides_a_run(
+    report: Callable[..., Any], driver: Any, made: Path
+) -> None:
     data = report(made / "grid")
     toggles = every(driver, "#plot .legendtoggle")
     toggles[1].click()
@@ -157,7 +164,9 @@ def test_hover_shows_a_value_and_legend_hides_a_run(report, driver, made):
     assert f"{best['name']}: {best['curves']['val/psnr'][2][1]:.5g}" in shown
 
 
-def test_picked_run_and_selected_range_mark_figures_and_table(report, driver, made):
+def test_picked_run_and_selected_range_mark_figures_and_table(
+    report: Callable[..., Any], driver: Any, made: Path
+) -> None:
     report(made / "grid")
     assert lines(driver, "axes") == [1] * 4
     at(driver, "#trials tbody tr button").send_keys(Keys.ENTER)
@@ -180,7 +189,7 @@ def test_picked_run_and_selected_range_mark_figures_and_table(report, driver, ma
     assert lines(driver, "axes") == [1] * 4 and lines(driver, "plot") == [1, 1]
 
 
-def test_report_of_one_run(report, driver, made):
+def test_report_of_one_run(report: Callable[..., Any], driver: Any, made: Path) -> None:
     data = report(made / "one")
     assert driver.title == "one"
     assert "complete" in at(driver, "#headline").text
@@ -201,7 +210,9 @@ def test_report_of_one_run(report, driver, made):
     assert "packages.torch" in at(driver, "#environment dl").text
 
 
-def test_damaged_files_are_noted_and_hostile_names_are_text(report, driver, runs):
+def test_damaged_files_are_noted_and_hostile_names_are_text(
+    report: Callable[..., Any], driver: Any, runs: Path
+) -> None:
     one = runs / "one"
     (runs / "grid" / "0").rename(runs / "grid" / HOSTILE)
     (runs / "grid" / "2" / "error.txt").write_text(SCRIPT)
@@ -236,7 +247,7 @@ def test_damaged_files_are_noted_and_hostile_names_are_text(report, driver, runs
     assert not every(driver, "body img:not(#panel)")
 
 
-def test_report_fits_a_phone(report, driver, made):
+def test_report_fits_a_phone(report: Callable[..., Any], driver: Any, made: Path) -> None:
     phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     try:
@@ -247,7 +258,9 @@ def test_report_fits_a_phone(report, driver, made):
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_user_errors_are_one_sentence_and_write_nothing(cli, tmp_path, made, monkeypatch):
+def test_user_errors_are_one_sentence_and_write_nothing(
+    cli: Cli, tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "there.html").write_text("mine")
     (tmp_path / "file").write_text("")

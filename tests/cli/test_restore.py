@@ -1,6 +1,8 @@
 """``mode=restore`` and ``mode=convert`` on the command line."""
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tests.cli.test_bad_input import complaint
 from tests.config.test_config import compose
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, Cli
 
 from mprnet_lit import Restorer, weights
 from mprnet_lit.cli import restore
@@ -19,13 +21,13 @@ from mprnet_lit.weights import Info
 
 
 @pytest.fixture
-def model():
+def model() -> MPRNet:
     torch.manual_seed(0)
     return MPRNet(8, 4, 4, 1)
 
 
 @pytest.fixture
-def folder(tmp_path, model):
+def folder(tmp_path: Path, model: MPRNet) -> Path:
     """Folder with weights and with photos of several kinds."""
     weights.save(model, tmp_path / "w.safetensors", Info("denoise", 64))
     cat = Image.open(PHOTOS / "chelsea.png").crop((100, 50, 175, 111))
@@ -41,7 +43,9 @@ def folder(tmp_path, model):
 RUN = ("mode=restore", "weights=w.safetensors")
 
 
-def test_a_folder_keeps_names_folders_and_kinds_and_is_done_once(cli, folder, model):
+def test_a_folder_keeps_names_folders_and_kinds_and_is_done_once(
+    cli: Cli, folder: Path, model: MPRNet
+) -> None:
     outcome = cli(*RUN, "input=in", "output=out")
     assert "2 restored" in outcome.output
     found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
@@ -52,7 +56,7 @@ def test_a_folder_keeps_names_folders_and_kinds_and_is_done_once(cli, folder, mo
 
     before, after = (Image.open(folder / side / "more" / "cat.PNG") for side in ("in", "out"))
     assert after.mode == "RGBA" and after.info["icc_profile"] == b"profile"
-    assert np.array_equal(after.getchannel("A"), before.getchannel("A"))
+    assert after.getchannel("A").tobytes() == before.getchannel("A").tobytes()
     restored = Restorer(model, device="cpu")(np.array(before.convert("RGB")))
     assert np.array_equal(np.array(after.convert("RGB")), restored)
     jpeg = Image.open(folder / "out" / "cat.jpg")
@@ -69,7 +73,7 @@ def test_a_folder_keeps_names_folders_and_kinds_and_is_done_once(cli, folder, mo
     assert Image.open(folder / "out" / "cat.jpg").size == (61, 75)
 
 
-def test_a_broken_file_does_not_stop_the_others(cli, folder):
+def test_a_broken_file_does_not_stop_the_others(cli: Cli, folder: Path) -> None:
     (folder / "in" / "a.png").write_bytes(b"nothing")
     cut = (folder / "in" / "cat.jpg").read_bytes()[:-200]
     (folder / "in" / "cut.jpg").write_bytes(cut)
@@ -82,7 +86,9 @@ def test_a_broken_file_does_not_stop_the_others(cli, folder):
     assert not list((folder / "out").rglob("*.part"))
 
 
-def test_a_file_to_a_file_with_stages_comparison_and_report(cli, folder, model):
+def test_a_file_to_a_file_with_stages_comparison_and_report(
+    cli: Cli, folder: Path, model: MPRNet
+) -> None:
     cli(
         *RUN,
         "input=in/more/cat.PNG",
@@ -105,7 +111,7 @@ def test_a_file_to_a_file_with_stages_comparison_and_report(cli, folder, model):
     assert "cat.PNG" in page and "w.safetensors" in page
 
 
-def test_a_report_says_that_it_shows_the_centre_of_a_large_photo(cli, folder):
+def test_a_report_says_that_it_shows_the_centre_of_a_large_photo(cli: Cli, folder: Path) -> None:
     Image.new("RGB", (1040, 16)).save(folder / "wide.png")
     cli(*RUN, "input=wide.png", "output=out", "restore.report=true")
     page = (folder / "out" / "report.html").read_text()
@@ -113,7 +119,7 @@ def test_a_report_says_that_it_shows_the_centre_of_a_large_photo(cli, folder):
     assert '"width": 1024, "height": 16' in page
 
 
-def test_a_glob_16_bits_and_options(cli, folder, model):
+def test_a_glob_16_bits_and_options(cli: Cli, folder: Path, model: MPRNet) -> None:
     rng = np.random.default_rng(0)
     import cv2
 
@@ -125,13 +131,13 @@ def test_a_glob_16_bits_and_options(cli, folder, model):
     for setting in ("TLC  on, training crop 64", "self-ensemble  x8"):
         assert setting in outcome.output
     found = cv2.imread(str(folder / "out" / "more" / "deep.png"), cv2.IMREAD_UNCHANGED)
-    assert found.dtype == np.uint16
+    assert found is not None and found.dtype == np.uint16
     restorer = Restorer(model, tlc=True, tlc_crop=64, self_ensemble=True, device="cpu")
     expected = restorer(deep[..., ::-1])[..., ::-1]
     np.testing.assert_allclose(found.astype(int), expected.astype(int), rtol=0, atol=1)
 
 
-def test_a_name_of_255_bytes(cli, folder):
+def test_a_name_of_255_bytes(cli: Cli, folder: Path) -> None:
     """The temporary file must not have a longer name than the result."""
     name = "é" * 125 + "a.png"
     assert len(name.encode()) == 255
@@ -150,7 +156,7 @@ def test_a_name_of_255_bytes(cli, folder):
     assert "1 of 1 done before" in cli(*arguments).output
 
 
-def test_a_heic_a_jfif_and_an_avif_stay_what_they_are(cli, folder):
+def test_a_heic_a_jfif_and_an_avif_stay_what_they_are(cli: Cli, folder: Path) -> None:
     heif = pytest.importorskip("pillow_heif")
     heif.register_heif_opener()
     cat = Image.open(folder / "in" / "cat.jpg")
@@ -167,12 +173,12 @@ def test_a_heic_a_jfif_and_an_avif_stay_what_they_are(cli, folder):
             assert restored.info["icc_profile"] == b"profile"
 
 
-def test_a_gif_is_refused_with_a_command(cli, folder):
+def test_a_gif_is_refused_with_a_command(cli: Cli, folder: Path) -> None:
     Image.new("P", (16, 16)).save(folder / "still.gif")
     assert "magick still.gif still.png" in complaint(cli(*RUN, "input=still.gif", status=1))
 
 
-def test_a_video(cli, folder):
+def test_a_video(cli: Cli, folder: Path) -> None:
     av = pytest.importorskip("av")
 
     photo = np.array(Image.open(PHOTOS / "chelsea.png"))
@@ -212,13 +218,15 @@ def test_a_video(cli, folder):
         (("weights=w.safetensors", "inptu=in"), "did you mean 'input'?"),
     ],
 )
-def test_mistakes_are_named(cli, folder, arguments, sentence):
+def test_mistakes_are_named(
+    cli: Cli, folder: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
     before = sorted(folder.rglob("*"))
     assert sentence in complaint(cli("mode=restore", *arguments, status=1))
     assert sorted(folder.rglob("*")) == before
 
 
-def test_an_input_is_never_overwritten(cli, folder):
+def test_an_input_is_never_overwritten(cli: Cli, folder: Path) -> None:
     shutil.copy(folder / "in" / "cat.jpg", folder / "in" / "more")
     before = (folder / "in" / "more" / "cat.jpg").read_bytes()
     arguments = ("input='in/**/*.*'", "output=in/more", "overwrite=true")
@@ -226,18 +234,18 @@ def test_an_input_is_never_overwritten(cli, folder):
     assert (folder / "in" / "more" / "cat.jpg").read_bytes() == before
 
 
-def test_names_that_look_like_markup(cli, folder):
+def test_names_that_look_like_markup(cli: Cli, folder: Path) -> None:
     (folder / "in" / "cat.jpg").rename(folder / "in" / "c[red]at.jpg")
     assert "into out[/y]" in cli(*RUN, "input=in", 'output="out[/y]"').output
     assert (folder / "out[" / "y]" / "c[red]at.jpg").is_file()
 
 
-def test_results_in_a_folder_of_the_input_are_not_restored_again(cli, folder):
+def test_results_in_a_folder_of_the_input_are_not_restored_again(cli: Cli, folder: Path) -> None:
     cli(*RUN, "input=in", "output=in/restored")
     assert "2 of 2 done before" in cli(*RUN, "input=in", "output=in/restored").output
 
 
-def test_convert(cli, folder, model):
+def test_convert(cli: Cli, folder: Path, model: MPRNet) -> None:
     outcome = cli("mode=convert", "weights=w.safetensors", "output=w.pth")
     for line in ("task  denoise", "patches of 64 pixels", "parameters"):
         assert line in outcome.output
@@ -252,10 +260,12 @@ def test_convert(cli, folder, model):
     assert sorted(p.name for p in folder.iterdir()) == ["w.pth", "w.safetensors"]
 
 
-def test_ctrl_c_leaves_whole_files_and_no_traceback(cli, folder, monkeypatch):
+def test_ctrl_c_leaves_whole_files_and_no_traceback(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mprnet_lit.cli import restore
 
-    def interrupted(*_):
+    def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(restore, "write_photo", interrupted)
@@ -264,12 +274,14 @@ def test_ctrl_c_leaves_whole_files_and_no_traceback(cli, folder, monkeypatch):
     assert not (folder / "out").exists()
 
 
-def test_restoring_reads_every_key_of_its_configuration(tmp_path, monkeypatch):
+def test_restoring_reads_every_key_of_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Image.new("RGB", (16, 8)).save(tmp_path / "photo.png")
     config = compose("mode=restore", f"input={tmp_path}/photo.png", f"output={tmp_path}/out")
     keys, read, get_node = set(flatten(OmegaConf.to_container(config))), set(), DictConfig._get_node
 
-    def recorded(node, key, *arguments, **options):
+    def recorded(node: Any, key: Any, *arguments: Any, **options: Any) -> Any:
         read.add(f"{node._get_full_key(None)}.{key}".lstrip("."))
         return get_node(node, key, *arguments, **options)
 

@@ -2,6 +2,8 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,18 +16,20 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState
 
 
-def put(path, content=b"photo"):
+def put(path: Path, content: bytes = b"photo") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
 
 
-def result(folder, name, source="../in/a.png", recipe="recipe"):
+def result(folder: Path, name: str, source: str = "../in/a.png", recipe: str = "recipe") -> Result:
     file = FileState.of(put(folder / name))
     return Result(source, file, recipe, {name: file})
 
 
-def test_nothing_is_read_of_files_that_were_not_touched(tmp_path, monkeypatch):
+def test_nothing_is_read_of_files_that_were_not_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Unchanged files are recognized by size and time, which is fast for 100,000 photos."""
     put(tmp_path / "in" / "a.png")
     put(tmp_path / "in" / "b" / "c.png")
@@ -40,11 +44,13 @@ def test_nothing_is_read_of_files_that_were_not_touched(tmp_path, monkeypatch):
     assert len(make_plan(jobs, "recipe", Records(), overwrite=False).done) == 2
 
 
-def test_several_writers_and_a_reader_that_compacts(tmp_path, monkeypatch):
+def test_several_writers_and_a_reader_that_compacts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(results, "_SPARE", 5)
     made = [result(tmp_path, f"{n}.png") for n in range(8)]
 
-    def write(number):
+    def write(number: Any) -> None:
         record = Record(tmp_path)  # compacts the file occasionally
         for _ in range(20):
             record.append([made[number]])
@@ -57,7 +63,7 @@ def test_several_writers_and_a_reader_that_compacts(tmp_path, monkeypatch):
     assert len((tmp_path / RECORD).read_bytes().split(b"\n")) < 60, "of 160"
 
 
-def test_a_damaged_record(tmp_path):
+def test_a_damaged_record(tmp_path: Path) -> None:
     whole = result(tmp_path, "a.png")
     lines = [b"\xff", b"[]", b"{}", b"null", b'{"source": 1}', b"[" * 9999, whole.line()[:-9]]
     put(tmp_path / RECORD, b"\n".join(lines))
@@ -78,13 +84,13 @@ def test_a_damaged_record(tmp_path):
     assert kept.read_bytes() == b"photo"
 
 
-def test_results_that_would_overwrite_each_other(tmp_path):
+def test_results_that_would_overwrite_each_other(tmp_path: Path) -> None:
     for name in ("in/a.png", "in/b/a.png", "in/b/A.PNG", "c/a.png", "c/a.png.compare.png"):
         put(tmp_path / name)
     (tmp_path / "link").symlink_to("in")
     output = str(tmp_path / "out")
 
-    def found(*sources, **options):
+    def found(*sources: Any, **options: Any) -> Any:
         return find_jobs([str(tmp_path / source) for source in sources], output, **options)
 
     for sources, first, second in (
@@ -104,7 +110,7 @@ def test_results_that_would_overwrite_each_other(tmp_path):
         found("in/a.png", "c/a.png.compare.png", beside=("compare",))
 
 
-def test_a_result_is_skipped_only_beside_its_source(tmp_path):
+def test_a_result_is_skipped_only_beside_its_source(tmp_path: Path) -> None:
     photo = put(tmp_path / "in" / "a.png")
     folder = tmp_path / "in" / "out"
     restored = result(folder, "a.png", "../a.png")
@@ -116,7 +122,7 @@ def test_a_result_is_skipped_only_beside_its_source(tmp_path):
     assert names == ["out/a.png"]
 
 
-def test_results_of_a_version_without_records(tmp_path):
+def test_results_of_a_version_without_records(tmp_path: Path) -> None:
     put(tmp_path / "in" / "a.png")
     put(tmp_path / "out" / "a.png")
     put(tmp_path / "out" / "report.html")

@@ -3,15 +3,18 @@
 import json
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tests.cli.test_bad_input import complaint
 from tests.config.test_config import compose
-from tests.conftest import PHOTOS, Outcome
+from tests.conftest import PHOTOS, Cli, Outcome
 
 from mprnet_lit import Restorer, weights
 from mprnet_lit.cli import restore as mode
@@ -26,23 +29,23 @@ RUN = ("weights=w.safetensors", "input=in", "output=out")
 DONE = "1 of 1 done before"
 
 
-def photo(path, left=100):
+def photo(path: Path, left: int = 100) -> None:
     path.parent.mkdir(exist_ok=True)
     Image.open(PHOTOS / "chelsea.png").crop((left, 50, left + 40, 82)).save(path)
 
 
-def pixels(path):
+def pixels(path: Path) -> Any:
     return np.array(Image.open(path))
 
 
 @pytest.fixture(scope="module")
-def models():
+def models() -> list[MPRNet]:
     torch.manual_seed(0)
     return [MPRNet(8, 4, 4, 1) for _ in range(2)]
 
 
 @pytest.fixture
-def folder(tmp_path, models):
+def folder(tmp_path: Path, models: list[MPRNet]) -> Path:
     """Folder with a photo and two weights files."""
     for name, model in zip(("w", "other"), models, strict=True):
         weights.save(model, tmp_path / f"{name}.safetensors", Info("denoise", 64))
@@ -51,19 +54,25 @@ def folder(tmp_path, models):
 
 
 @pytest.fixture(scope="module")
-def composed():
+def composed() -> DictConfig:
     register_resolvers()
     return compose("mode=restore")
 
 
 @pytest.fixture
-def restore(folder, composed, monkeypatch, capfd):
+def restore(
+    folder: Path,
+    composed: DictConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[..., Any]:
     """Run ``mode=restore`` like ``cli``, but with a cached configuration."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*overrides, status=0):
+    def run(*overrides: str, status: int = 0) -> Outcome:
         config = OmegaConf.merge(composed, OmegaConf.from_dotlist(list(overrides)))
+        assert isinstance(config, DictConfig)
         capfd.readouterr()
         ended = 0
         try:
@@ -81,10 +90,12 @@ def restore(folder, composed, monkeypatch, capfd):
     return run
 
 
-def test_done_is_the_same_photo_the_same_weights_and_the_same_options(restore, folder, models):
+def test_done_is_the_same_photo_the_same_weights_and_the_same_options(
+    restore: Callable[..., Any], folder: Path, models: list[MPRNet]
+) -> None:
     result = folder / "out" / "cat.png"
 
-    def again(*changed):
+    def again(*changed: Any) -> Any:
         there = result.exists()
         outcome = restore(*RUN, *changed).output
         assert "1 restored" in outcome and DONE not in outcome
@@ -113,7 +124,9 @@ def test_done_is_the_same_photo_the_same_weights_and_the_same_options(restore, f
     assert DONE in restore(*RUN, "weights=moved.safetensors").output, "nor a file's name"
 
 
-def test_arguments_are_checked_before_anything_is_skipped(cli, restore, folder):
+def test_arguments_are_checked_before_anything_is_skipped(
+    cli: Cli, restore: Callable[..., Any], folder: Path
+) -> None:
     restore(*RUN)
     before = (folder / "out" / "cat.png").read_bytes()
     for argument, sentence in (
@@ -130,7 +143,9 @@ def test_arguments_are_checked_before_anything_is_skipped(cli, restore, folder):
     assert (folder / "out" / "cat.png").read_bytes() == before
 
 
-def test_another_photos_result_is_not_overwritten(cli, restore, folder):
+def test_another_photos_result_is_not_overwritten(
+    cli: Cli, restore: Callable[..., Any], folder: Path
+) -> None:
     restore(*RUN)
     before = (folder / "out" / "cat.png").read_bytes()
     photo(folder / "in2" / "cat.png", left=200)
@@ -152,7 +167,7 @@ def test_another_photos_result_is_not_overwritten(cli, restore, folder):
     assert "13 of 13 done before" in restore(*RUN, "input=in2").output
 
 
-def test_what_lies_beside_a_result(restore, folder):
+def test_what_lies_beside_a_result(restore: Callable[..., Any], folder: Path) -> None:
     restore(*RUN)
     (folder / "out" / "cat.png.compare.png").write_bytes(b"mine")
     message = complaint(restore(*RUN, "restore.compare=true", status=1))
@@ -174,7 +189,9 @@ def test_what_lies_beside_a_result(restore, folder):
         assert '"name": "cat.png"' in (folder / "out" / "report.html").read_text()
 
 
-def test_results_inside_the_input_are_not_restored_again(restore, folder):
+def test_results_inside_the_input_are_not_restored_again(
+    restore: Callable[..., Any], folder: Path
+) -> None:
     run = ("weights=w.safetensors",)
     beside = ("restore.compare=true", "restore.stages=true")
     restore(*run, "input=in/cat.png", "output=single.png", *beside)
@@ -192,14 +209,16 @@ def test_results_inside_the_input_are_not_restored_again(restore, folder):
     assert "2 restored" in restore(*run, "input=.", "output=third").output
 
 
-def test_a_kill_leaves_nothing_that_is_refused_later(restore, folder, monkeypatch):
+def test_a_kill_leaves_nothing_that_is_refused_later(
+    restore: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pathlib import Path
 
     restore(*RUN)
     photo(folder / "in" / "dog.png", left=200)
     replace = Path.replace
 
-    def killed(path, target):
+    def killed(path: Path, target: Any) -> Any:
         if Path(target).parent.name == "out":
             raise KeyboardInterrupt
         return replace(path, target)

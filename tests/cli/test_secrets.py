@@ -1,10 +1,12 @@
 """Credentials and home folders are not written by training, conversion or reports."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from tests.conftest import Cli
 
 from mprnet_lit import weights
 from mprnet_lit.config.resolvers import register_resolvers
@@ -14,13 +16,15 @@ from mprnet_lit.weights.training_config import training_settings
 CANARY = "c4n4ryXYZ"
 
 
-def holding(folder, text):
+def holding(folder: Path, text: str) -> list[str]:
     """Return the files that contain a text. Files of torch are not compressed."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return [str(path.relative_to(folder)) for path in files if text.encode() in path.read_bytes()]
 
 
-def test_a_training_and_what_is_made_of_it(cli, tmp_path, monkeypatch):
+def test_a_training_and_what_is_made_of_it(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = tmp_path / "home" / "ann"
     home.mkdir(parents=True)
     monkeypatch.setenv("HOME", str(home))
@@ -56,7 +60,7 @@ def test_a_training_and_what_is_made_of_it(cli, tmp_path, monkeypatch):
     assert holding(tmp_path, CANARY) == []
 
 
-def test_weights_of_an_earlier_version_are_converted_without_their_paths(tmp_path):
+def test_weights_of_an_earlier_version_are_converted_without_their_paths(tmp_path: Path) -> None:
     read = weights.read("denoise")
     config = {"paths": {"run": "/home/ann/runs"}, "api_key": CANARY, "seed": 1}
     info = weights.Info(task="denoise", config=config)
@@ -66,14 +70,14 @@ def test_weights_of_an_earlier_version_are_converted_without_their_paths(tmp_pat
     assert holding(tmp_path, CANARY) == holding(tmp_path, "/home/ann") == []
 
 
-def test_of_secrets_that_hold_one_another_none_is_left():
+def test_of_secrets_that_hold_one_another_none_is_left() -> None:
     texts = [f"{CANARY}{'x' * k}" for k in range(9)]
     config = OmegaConf.create({"api_key": dict(enumerate(texts)), "notes": [f"a {texts[8]}"]})
     assert recorded(config)["notes"] == ["a ***"]
 
 
 @pytest.mark.parametrize("numbers", [False, True])
-def test_what_stays_an_interpolation(monkeypatch, numbers):
+def test_what_stays_an_interpolation(monkeypatch: pytest.MonkeyPatch, numbers: bool) -> None:
     register_resolvers()
     monkeypatch.setenv("SOME", "text")
     monkeypatch.setenv("COUNT", "5")

@@ -7,6 +7,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from tests.cli.test_bad_input import complaint
-from tests.conftest import PHOTOS, start_chromium
+from tests.conftest import PHOTOS, Cli, start_chromium
 
 from mprnet_lit import Restorer
 from mprnet_lit.images.photo import read_photo
@@ -25,18 +28,18 @@ from mprnet_lit.weights import Info, save
 pytest.importorskip("gradio")
 
 
-def free_port():
+def free_port() -> Any:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def command(*arguments):
+def command(*arguments: str) -> list[Any]:
     return [sys.executable, "-m", "mprnet_lit", "mode=serve", "inference.device=cpu", *arguments]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serve")
     torch.manual_seed(0)
     model = MPRNet(width=8, unet_step=4, orsnet_step=4, cabs_per_orb=2, reduction=4)
@@ -46,7 +49,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def photo(folder):
+def photo(folder: Path) -> Path:
     cat = np.array(Image.open(PHOTOS / "chelsea.png"))[50:150, 100:260]
     alpha = np.full((*cat.shape[:2], 1), 128, np.uint8)
     path = folder / "my cat.png"
@@ -55,7 +58,7 @@ def photo(folder):
 
 
 @pytest.fixture(scope="module")
-def server(folder):
+def server(folder: Path) -> Iterator[tuple[Any, str]]:
     port = free_port()
     process = subprocess.Popen(
         command(
@@ -69,6 +72,7 @@ def server(folder):
         text=True,
     )
     said = []
+    assert process.stdout is not None
     for line in process.stdout:
         said.append(line)
         if line.startswith("Open http"):
@@ -80,7 +84,7 @@ def server(folder):
 
 
 @pytest.fixture(scope="module")
-def browser(folder):
+def browser(folder: Path) -> Iterator[Any]:
     downloads = {"download.default_directory": str(folder / "downloads")}
     driver = start_chromium(folder / "chromium", "performance", **downloads)
     driver.get("about:blank")
@@ -89,7 +93,7 @@ def browser(folder):
     driver.quit()
 
 
-def restore(page, url, path):
+def restore(page: Any, url: Any, path: Path) -> Any:
     """Open the page, upload a photo, press the button, and return the status line."""
     page.get(url)
     field = WebDriverWait(page, 20).until(
@@ -99,12 +103,15 @@ def restore(page, url, path):
     WebDriverWait(page, 20).until(lambda p: path.stem in p.find_element(By.ID, "photo").text)
     time.sleep(1)  # the page does not show the end of the upload
     page.find_element(By.ID, "restore").click()
-    return WebDriverWait(page, 30).until(
+    found: Any = WebDriverWait(page, 30).until(
         lambda p: re.search(r".*restored.*", p.find_element(By.ID, "line").text, re.I)
-    )[0]
+    )
+    return found[0]
 
 
-def test_a_photo_is_restored_and_downloaded_as_the_kind_that_it_was(server, browser, photo, folder):
+def test_a_photo_is_restored_and_downloaded_as_the_kind_that_it_was(
+    server: tuple[Any, str], browser: Any, photo: Path, folder: Path
+) -> None:
     line = restore(browser, server[1], photo)
     assert line.startswith("160 x 100 pixels, 8 bits, restored in") and "cpu" in line
     assert len(browser.find_elements(By.CSS_SELECTOR, "#slider img")) >= 2
@@ -118,14 +125,15 @@ def test_a_photo_is_restored_and_downloaded_as_the_kind_that_it_was(server, brow
     before, after = read_photo(photo), read_photo(made)
     expected = ours(before.pixels)
     assert np.abs(after.pixels.astype(int) - expected).max() <= 1
-    assert (after.alpha == 128).all() and after.dpi == pytest.approx((300, 300), abs=0.1)
+    assert after.alpha is not None and (after.alpha == 128).all()
+    assert after.dpi == pytest.approx((300, 300), abs=0.1)
     log = str(browser.get_log("performance"))
     asked = re.findall(r'"url":"(\w+://[^/"]+)', log)
     assert asked and {u for u in asked if u.startswith("http")} == {server[1].rstrip("/")}
     assert set(re.findall(r'"status":(\d+)', log)) <= {"200", "304"}  # the filter accepts all
 
 
-def test_it_ends_on_sigterm_and_removes_what_it_held(server, folder):
+def test_it_ends_on_sigterm_and_removes_what_it_held(server: tuple[Any, str], folder: Path) -> None:
     process, _ = server
     assert list((folder / "tmp").glob("mprnet_lit-serve-*"))
     process.send_signal(signal.SIGTERM)
@@ -134,7 +142,7 @@ def test_it_ends_on_sigterm_and_removes_what_it_held(server, folder):
     assert not list((folder / "tmp").glob("mprnet_lit-serve-*"))
 
 
-def test_a_taken_port_is_one_sentence(cli, folder):
+def test_a_taken_port_is_one_sentence(cli: Cli, folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -145,6 +153,6 @@ def test_a_taken_port_is_one_sentence(cli, folder):
     assert f"can't listen on 127.0.0.1 port {port}" in message
 
 
-def test_names_that_can_not_be_a_host_are_refused(cli):
+def test_names_that_can_not_be_a_host_are_refused(cli: Cli) -> None:
     message = complaint(cli("mode=serve", "serve.allowed_hosts=[a.org:80]", status=1))
     assert "must be a list of names without ports" in message

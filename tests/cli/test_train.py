@@ -5,21 +5,23 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from PIL import Image
-from tests.conftest import LEAST, PHOTOS, Forked, start_cli
+from tests.conftest import LEAST, PHOTOS, Cli, Forked, Golden, Outcome, start_cli
 
 from mprnet_lit.weights import read as read_weights
 
 
-def weights(outcome, name="last.ckpt"):
+def weights(outcome: Outcome, name: str = "last.ckpt") -> Any:
     return torch.load(outcome.file(name), weights_only=True)["state_dict"]
 
 
-def test_files_of_a_run(cli):
+def test_files_of_a_run(cli: Cli) -> None:
     outcome = cli("task=derain", "trainer.max_epochs=2", "logger=many", "callbacks=ema")
     assert "Training MPRNet to derain: 427,033 parameters" in outcome.output
     assert "5 training and 3 validation images" in outcome.output
@@ -48,7 +50,7 @@ def test_files_of_a_run(cli):
 
 
 @pytest.mark.parametrize("task", ["deblur", "denoise", "derain"])
-def test_two_devices_train_as_one_and_share_a_folder(shell, task):
+def test_two_devices_train_as_one_and_share_a_folder(shell: Cli, task: str) -> None:
     warm = task != "deblur"  # one pair of new interpreters, as a user starts them
     two = shell(
         f"task={task}", "trainer.devices=2", "trainer.max_steps=4", "paths.runs=runs/two", warm=warm
@@ -71,7 +73,7 @@ def test_two_devices_train_as_one_and_share_a_folder(shell, task):
         assert scores[0] == pytest.approx(scores[1], abs=1e-3)
 
 
-def test_multirun_of_sizes_and_tasks(cli):
+def test_multirun_of_sizes_and_tasks(cli: Cli) -> None:
     outcome = cli("-m", "model=tiny,small", "task=denoise,derain", "trainer.max_steps=2")
     assert len(list(outcome.folder.glob("runs/multirun/*"))) == 1
     paths = outcome.folder.glob("runs/multirun/*/*/config.yaml")
@@ -81,7 +83,7 @@ def test_multirun_of_sizes_and_tasks(cli):
     assert len(list(outcome.folder.glob("runs/multirun/*/*/summary.json"))) == 4
 
 
-def test_multirun_on_two_devices_runs_each_job_once(shell):
+def test_multirun_on_two_devices_runs_each_job_once(shell: Cli) -> None:
     outcome = shell(
         "-m",
         "seed=1,2",
@@ -112,7 +114,7 @@ RESUMABLE = (
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Checkpoint of an uninterrupted run of three epochs of ten steps."""
     folder = tmp_path_factory.mktemp("whole")
     process = Forked(folder, *RESUMABLE)
@@ -125,14 +127,14 @@ TWO_DEVICES = ("trainer.devices=2", "data.crops_per_image=8",
                "data.val_crop_size=32", "logger=csv", *LEAST)  # fmt: skip
 
 
-def wait_for(process, when):
+def wait_for(process: Any, when: Any) -> None:
     deadline = time.monotonic() + 200
     while not when():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.01)
 
 
-def start_and_stop(folder, stop, when, *arguments):
+def start_and_stop(folder: Path, stop: Any, when: Any, *arguments: str) -> tuple[Any, Any]:
     """Start the run, send the signal ``stop`` once ``when`` holds, and return status and output."""
     process = Forked(folder, *RESUMABLE, *arguments)
     wait_for(process, lambda: when(folder))
@@ -141,7 +143,7 @@ def start_and_stop(folder, stop, when, *arguments):
     return process.returncode, output + errors
 
 
-def same(first, second):
+def same(first: Any, second: Any) -> None:
     """Check that weights, averaged weights, optimizer and schedule are equal bit for bit."""
     for part in ("state_dict", "current_model_state"):
         assert first[part].keys() == second[part].keys()
@@ -153,7 +155,7 @@ def same(first, second):
     assert first["global_step"] == second["global_step"]
 
 
-def resumed(folder, *arguments):
+def resumed(folder: Path, *arguments: str) -> Any:
     process = Forked(folder, *RESUMABLE, "resume=auto", *arguments)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, output + errors
@@ -162,7 +164,9 @@ def resumed(folder, *arguments):
     return torch.load(next(folder.glob("runs/**/last.ckpt")), weights_only=True)
 
 
-def test_killed_after_an_epoch_and_resumed_is_bit_for_bit_the_same(tmp_path, uninterrupted):
+def test_killed_after_an_epoch_and_resumed_is_bit_for_bit_the_same(
+    tmp_path: Path, uninterrupted: Any
+) -> None:
     status, _ = start_and_stop(
         tmp_path, signal.SIGKILL, lambda folder: list(folder.glob("runs/**/last.ckpt"))
     )
@@ -173,7 +177,7 @@ def test_killed_after_an_epoch_and_resumed_is_bit_for_bit_the_same(tmp_path, uni
 
 
 @pytest.mark.parametrize("everyone", [False, True], ids=["first process", "all processes"])
-def test_two_devices_stop_together_and_resume(tmp_path, everyone):
+def test_two_devices_stop_together_and_resume(tmp_path: Path, everyone: bool) -> None:
     options = (*TWO_DEVICES, "trainer.max_epochs=40")
     process = start_cli(tmp_path, *options, start_new_session=True, warm=True)
     wait_for(process, lambda: list(tmp_path.glob("runs/**/epoch_0002.png")))
@@ -198,8 +202,8 @@ def test_two_devices_stop_together_and_resume(tmp_path, everyone):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_sigterm_in_mid_epoch_saves_and_the_resumed_run_is_the_same(
-    tmp_path, uninterrupted, workers
-):
+    tmp_path: Path, uninterrupted: Any, workers: int
+) -> None:
     often = ("trainer.log_every_n_steps=1", f"data.num_workers={workers}")
     status, output = start_and_stop(
         tmp_path, signal.SIGTERM, lambda folder: list(folder.glob("runs/**/epoch_0001.png")), *often
@@ -211,7 +215,7 @@ def test_sigterm_in_mid_epoch_saves_and_the_resumed_run_is_the_same(
     same(resumed(tmp_path, *often), uninterrupted)
 
 
-def test_resuming_a_finished_run_changes_nothing(cli):
+def test_resuming_a_finished_run_changes_nothing(cli: Cli) -> None:
     arguments = ("trainer.max_epochs=1", "data.val_crop_size=32")
     first = cli(*arguments)
     before, summary = weights(first), first.json("summary.json")
@@ -220,14 +224,16 @@ def test_resuming_a_finished_run_changes_nothing(cli):
     assert again.json("summary.json") == summary
 
 
-def test_another_configuration_is_another_run(cli):
+def test_another_configuration_is_another_run(cli: Cli) -> None:
     cli("trainer.max_steps=1", "data.val_crop_size=32")
     outcome = cli("trainer.max_steps=1", "data.val_crop_size=32", "resume=auto", "seed=7")
     assert "resuming after" not in outcome.output
     assert len(list(outcome.folder.glob("runs/**/run.json"))) == 2
 
 
-def test_finetuning_on_own_pairs_starts_from_the_given_weights(cli, tmp_path, golden):
+def test_finetuning_on_own_pairs_starts_from_the_given_weights(
+    cli: Cli, tmp_path: Path, golden: Golden
+) -> None:
     photo = Image.open(PHOTOS / "coffee.png").convert("RGB")
     for side in ("in", "gt"):
         for k in range(4):
@@ -270,7 +276,9 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("task", LAYOUTS)
-def test_the_papers_recipes_train_on_the_published_layouts(cli, tmp_path, task):
+def test_the_papers_recipes_train_on_the_published_layouts(
+    cli: Cli, tmp_path: Path, task: str
+) -> None:
     name, files, sides = LAYOUTS[task]
     photo = Image.open(PHOTOS / "coffee.png").convert("RGB")
     for k, file in enumerate(files):
@@ -300,12 +308,12 @@ def test_the_papers_recipes_train_on_the_published_layouts(cli, tmp_path, task):
         "data.num_workers=2",
     ],
 )
-def test_options_train(cli, option):
+def test_options_train(cli: Cli, option: str) -> None:
     outcome = cli(*option.split(), "trainer.max_steps=2", "data.val_crop_size=32", "logger=none")
     assert outcome.json("summary.json")["step"] == 2
 
 
-def test_weights_depend_on_the_seed(cli, tmp_path):
+def test_weights_depend_on_the_seed(cli: Cli, tmp_path: Path) -> None:
     found = []
     for k, seed in enumerate((1, 1, 2)):
         cli(f"seed={seed}", "trainer.max_steps=2", "data.val_crop_size=32", f"paths.runs=runs/{k}")
@@ -315,7 +323,7 @@ def test_weights_depend_on_the_seed(cli, tmp_path):
     assert not torch.equal(found[0], found[2])
 
 
-def test_quickstart_learns(tmp_path):
+def test_quickstart_learns(tmp_path: Path) -> None:
     """A tenth of the steps of ``make demo`` improves the PSNR of held-out photographs."""
     process = start_cli(
         tmp_path, "experiment=quickstart", "trainer.max_epochs=1", "data.patch_size=64",

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
 import torch
 from hydra.errors import ConfigCompositionException, MissingConfigException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from mprnet_lit.cli.command_line import chosen_mode
 from mprnet_lit.config.groups import CONFIG_DIR, mode_groups, mode_options, modes
@@ -16,16 +18,17 @@ from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.config.messages import explain
 from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.models import SIZES
+from mprnet_lit.models.sizes import SizeName
 from mprnet_lit.runs.folder import fingerprint, settings
 from mprnet_lit.utils.errors import UserError
 
 
 @pytest.fixture(autouse=True)
-def resolvers():
+def resolvers() -> None:
     register_resolvers()
 
 
-def compose(*overrides, **options):
+def compose(*overrides: str, **options: Any) -> DictConfig:
     mode = chosen_mode(overrides)
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return hydra.compose(mode, overrides=list(overrides), **options)
@@ -46,7 +49,7 @@ LAUNCHERS = {
 
 
 @pytest.mark.parametrize(("option", "mode"), OPTIONS.items())
-def test_every_option_of_every_group_composes(option, mode):
+def test_every_option_of_every_group_composes(option: Any, mode: Any) -> None:
     if option in LAUNCHERS:
         pytest.importorskip(LAUNCHERS[option])
     place = ["paths.run=here"] if "paths" in mode_groups(mode) else []
@@ -72,7 +75,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("mode", modes())
-def test_mode_composes_its_documented_keys_only(mode):
+def test_mode_composes_its_documented_keys_only(mode: Any) -> None:
     assert set(compose(f"mode={mode}")) == {"mode", *KEYS[mode].split()}
 
 
@@ -80,7 +83,7 @@ def test_mode_composes_its_documented_keys_only(mode):
     ("task", "size", "patch", "epochs"),
     [("deblur", "large", 256, 3000), ("denoise", "base", 128, 80), ("derain", "small", 256, 250)],
 )
-def test_paper_experiments(task, size, patch, epochs):
+def test_paper_experiments(task: str, size: SizeName, patch: int, epochs: int) -> None:
     config = compose(f"experiment=paper_{task}")
     assert config.task.name == task
     assert {key: config.model[key] for key in asdict(SIZES[size])} == asdict(SIZES[size])
@@ -95,20 +98,20 @@ def test_paper_experiments(task, size, patch, epochs):
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Machine on which torch finds a GPU."""
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("cuda"))
 
 
 @pytest.fixture
-def cpu(monkeypatch):
+def cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Machine on which torch does not find a GPU."""
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
 
 
 @pytest.mark.parametrize(("task", "size"), [("deblur", "large"), ("denoise", "base")])
-def test_recipe_follows_task_and_gpu(gpu, task, size):
+def test_recipe_follows_task_and_gpu(gpu: None, task: str, size: SizeName) -> None:
     config = compose(f"task={task}")
     paper = compose(f"experiment=paper_{task}")
     assert config.model.width == SIZES[size].width
@@ -122,45 +125,46 @@ def test_recipe_follows_task_and_gpu(gpu, task, size):
 
 
 @pytest.mark.parametrize("chosen", [["trainer=cpu"], ["recipe=cpu_deblur"]])
-def test_cpu_recipe_is_chosen_on_a_machine_with_a_gpu(gpu, chosen):
+def test_cpu_recipe_is_chosen_on_a_machine_with_a_gpu(gpu: None, chosen: list[str]) -> None:
     config = compose("task=deblur", *chosen)
     assert (config.model.width, config.data.patch_size, config.data.batch_size) == (16, 64, 8)
     assert config.trainer.precision == "32-true"
 
 
-def test_recipe_of_the_cpu(cpu):
+def test_recipe_of_the_cpu(cpu: None) -> None:
     assert compose("task=derain") == compose("task=derain", "recipe=cpu_derain")
     assert compose("task=derain", "recipe=gpu_derain").trainer.max_epochs == 250
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_named_models_win_over_the_recipe(size):
+def test_named_models_win_over_the_recipe(size: Any) -> None:
     config = compose("recipe=gpu_derain", f"model={size}")
     assert {key: config.model[key] for key in asdict(SIZES[size])} == asdict(SIZES[size])
 
 
-def test_numbers_are_plain():
+def test_numbers_are_plain() -> None:
     """`--cfg job` shows numbers, not formulas."""
-    written = OmegaConf.to_container(compose(), resolve=False)
+    written: Any = OmegaConf.to_container(compose(), resolve=False)
     for group in ("model", "optimizer", "schedule", "trainer", "data", "module"):
         formulas = {k: v for k, v in written[group].items() if "${mprnet." in str(v)}
         assert formulas == {}
 
 
-def test_optimizers(cpu):
+def test_optimizers(cpu: None) -> None:
     assert compose("optimizer=adamw").optimizer.weight_decay == 1e-2
     assert compose("optimizer=adamw", "optimizer.weight_decay=0").optimizer.weight_decay == 0
     sgd = compose("optimizer=sgd").optimizer
     assert sgd.momentum == 0.9 and sgd.weight_decay == 1e-8 and "betas" not in sgd
 
 
-def test_task_without_a_recipe_gets_one_sentence(tmp_path):
+def test_task_without_a_recipe_gets_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "own.yaml").write_text("# @package _global_\ntask: {name: own}\n")
     path = f"hydra.searchpath=[file://{tmp_path}]"
     with pytest.raises(MissingConfigException) as error:
         compose(path, "task=own", "trainer=cpu")
     sentence = explain(error.value, "train")
+    assert sentence is not None
     assert sentence.startswith(
         "there is no recipe 'cpu_own': choose one by recipe=NAME (cpu_deblur"
     )
@@ -180,13 +184,14 @@ def test_task_without_a_recipe_gets_one_sentence(tmp_path):
         ("trainer.auto_batch=true", "any more: set a larger trainer.accumulate_grad_batches"),
     ],
 )
-def test_old_keys_name_the_new_ones(override, expected):
+def test_old_keys_name_the_new_ones(override: str, expected: str) -> None:
     with pytest.raises(ConfigCompositionException) as error:
         compose(override)
-    assert expected in explain(error.value, "train")
+    sentence = explain(error.value, "train")
+    assert sentence is not None and expected in sentence
 
 
-def test_resume_and_places_are_not_part_of_what_a_run_is():
+def test_resume_and_places_are_not_part_of_what_a_run_is() -> None:
     plain = fingerprint(compose())
     assert fingerprint(compose("resume=auto", "paths.runs=elsewhere", "logger=none")) == plain
     for how_it_ends in (
@@ -199,7 +204,7 @@ def test_resume_and_places_are_not_part_of_what_a_run_is():
         assert fingerprint(compose(other)) != plain
 
 
-def test_fingerprint_is_of_the_resolved_configuration(cpu):
+def test_fingerprint_is_of_the_resolved_configuration(cpu: None) -> None:
     assert fingerprint(compose()) == fingerprint(compose("recipe=cpu_denoise"))
     assert fingerprint(compose()) != fingerprint(compose("recipe=gpu_denoise"))
     same = "task.degradation._target_=${task.quickstart_degradation._target_}"
@@ -207,7 +212,7 @@ def test_fingerprint_is_of_the_resolved_configuration(cpu):
     assert fingerprint(compose(same)) == fingerprint(compose(written_out))
 
 
-def test_fingerprint_ignores_places_and_the_environment(monkeypatch):
+def test_fingerprint_ignores_places_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     data = fingerprint(compose("data=gopro"))
     assert fingerprint(compose("data=gopro", "paths.gopro=elsewhere", "paths.run=here")) == data
     monkeypatch.setenv("SLURM_NNODES", "2")
@@ -229,7 +234,9 @@ def test_fingerprint_ignores_places_and_the_environment(monkeypatch):
         ("broken_module.Blur", "broken_module"),
     ],
 )
-def test_missing_target_is_refused_with_its_key(tmp_path, monkeypatch, target, reason):
+def test_missing_target_is_refused_with_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, reason: str
+) -> None:
     (tmp_path / "broken_module.py").write_text("1 +\n")
     monkeypatch.syspath_prepend(tmp_path)
     augmentation = "mprnet_lit.data.PairedAugmentation"
@@ -240,26 +247,28 @@ def test_missing_target_is_refused_with_its_key(tmp_path, monkeypatch, target, r
     assert reason in str(error.value) and "\n" not in str(error.value)
 
 
-def test_any_importable_class_is_instantiated(tmp_path, monkeypatch):
+def test_any_importable_class_is_instantiated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "own_module.py").write_text("class Blur:\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert type(instantiate(OmegaConf.create({"_target_": "own_module.Blur"}))).__name__ == "Blur"
 
 
-def imported(*arguments):
+def imported(*arguments: str) -> set[Any]:
     command = [sys.executable, "-X", "importtime", "-m", "mprnet_lit", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
 
 @pytest.mark.parametrize("argument", ["--help", "taks=deblur"])
-def test_help_and_mistakes_import_nothing_heavy(argument):
+def test_help_and_mistakes_import_nothing_heavy(argument: str) -> None:
     found = imported(argument)
     assert "hydra" in found
     assert not found & {"torch", "numpy", "lightning", "albumentations", "cv2", "skimage"}
 
 
-def test_restoring_imports_nothing_of_training():
+def test_restoring_imports_nothing_of_training() -> None:
     found = imported("mode=restore", "weights=missing.pth", "input=missing.png")
     assert "mprnet_lit.inference.restorer" in found
     assert not found & {"lightning", "albumentations", "skimage", "wandb", "tensorboard"}

@@ -27,9 +27,9 @@ CONFIG = OmegaConf.create(
         ("my/tile=3.png and my_tile=4", "my/tile=3.png and my_tile=4"),
     ],
 )
-def test_parameters_become_keys(message, expected):
+def test_parameters_become_keys(message: str, expected: str) -> None:
     assert with_keys(message, CONFIG) == expected
 
 
-def test_configurations_without_these_nodes_change_nothing():
+def test_configurations_without_these_nodes_change_nothing() -> None:
     assert with_keys("tile=3", OmegaConf.create({"data": None})) == "tile=3"

@@ -4,17 +4,19 @@ import inspect
 import math
 import pickle
 import re
+from collections.abc import Callable, Iterator
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
 from hydra.errors import ConfigCompositionException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from tests.cli.test_bad_input import complaint
 from tests.config.test_config import compose
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, Cli
 
 from mprnet_lit.config.groups import mode_keys, mode_options, modes
 from mprnet_lit.config.instantiate import instantiate
@@ -32,7 +34,7 @@ from mprnet_lit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def configs():
+def configs() -> list[Any]:
     """Configurations that together contain every option of every group."""
     register_resolvers()
     for launcher in ("joblib", "ray", "submitit"):
@@ -47,12 +49,12 @@ def configs():
 
 
 @pytest.fixture(scope="module")
-def found(configs):
+def found(configs: list[Any]) -> dict[Any, tuple[Any, Any]]:
     """Mapping from each key with a rule to its value and rule."""
     return {key: (value, rule) for config in configs for key, value, rule in settings(config)}
 
 
-def numbers(node, path=""):
+def numbers(node: Any, path: str = "") -> Iterator[Any]:
     """Yield the keys of all numbers and flags, or of their lists, except references."""
     for name in list(node) if OmegaConf.is_dict(node) else range(len(node)):
         key = f"{path}.{name}".strip(".")
@@ -68,7 +70,9 @@ def numbers(node, path=""):
             yield from numbers(value, key)
 
 
-def test_every_number_and_flag_of_the_configuration_has_a_rule(configs, found):
+def test_every_number_and_flag_of_the_configuration_has_a_rule(
+    configs: list[Any], found: dict[Any, tuple[Any, Any]]
+) -> None:
     keys = set()
     for config in configs:
         keys |= {*numbers(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]))}
@@ -77,7 +81,7 @@ def test_every_number_and_flag_of_the_configuration_has_a_rule(configs, found):
     assert len(keys) > 150 and keys <= found.keys(), keys - found.keys()
 
 
-def test_every_rule_is_of_a_setting_that_there_is(found):
+def test_every_rule_is_of_a_setting_that_there_is(found: dict[Any, tuple[Any, Any]]) -> None:
     """A misspelled key in the table would have no effect."""
     for section, rules in TABLE.items():
         if section == "mprnet_lit.data.degradations.*":
@@ -93,7 +97,7 @@ def test_every_rule_is_of_a_setting_that_there_is(found):
 
 
 # Keys (their last part) that accept each unusual value. All other keys must reject it.
-RIGHT = {
+RIGHT: dict[Any, str] = {
     -1: "devices max_epochs max_steps num_sanity_val_steps save_top_k n_jobs psnr ssim",
     0: "seed overlap limit_train_batches limit_val_batches max_epochs max_steps gradient_clip_val "
     "num_sanity_val_steps log_every_n_steps unet_step orsnet_step weight_decay warmup_epochs "
@@ -111,7 +115,7 @@ RIGHT = {
     10**400: "",
     "5": "devices",
 }  # fmt: skip
-LISTS = {
+LISTS: dict[Any, str] = {
     (0.5,): "weights tags",
     (0, -1): "tags",
     (math.nan, 1): "",
@@ -121,8 +125,10 @@ LISTS = {
 
 
 @pytest.mark.parametrize("value", [*RIGHT, *LISTS, True, {}], ids=lambda v: str(v)[:9])
-def test_odd_values_are_right_by_name_or_refused_with_the_key(found, value):
-    right = "" if value == {} else {**RIGHT, **LISTS}.get(value, "")
+def test_odd_values_are_right_by_name_or_refused_with_the_key(
+    found: dict[Any, tuple[Any, Any]], value: Any
+) -> None:
+    right = "" if value == {} else (RIGHT | LISTS).get(value, "")
     accepted = set()
     for key, (_, rule) in found.items():
         given = list(value) if isinstance(value, tuple) else value
@@ -139,7 +145,7 @@ def test_odd_values_are_right_by_name_or_refused_with_the_key(found, value):
         assert accepted == set(right.split())
 
 
-def test_whole_numbers_have_a_bound(found):
+def test_whole_numbers_have_a_bound(found: dict[Any, tuple[Any, Any]]) -> None:
     for key, (_, rule) in found.items():
         if "whole number" in rule.words or "multiple" in rule.words:
             with pytest.raises(
@@ -149,17 +155,18 @@ def test_whole_numbers_have_a_bound(found):
 
 
 @pytest.mark.parametrize("key", [key for key, of in KEYS.items() if of.type is not Any])
-def test_wrong_type_is_refused_at_composition(key):
+def test_wrong_type_is_refused_at_composition(key: Any) -> None:
     register_resolvers()
     option = ["sweep=optuna"] if "sweep." in key or "pruner" in key else []
     mode = next(mode for mode in ("train", *modes()) if key in mode_keys(mode))
     wrong = "[1]" if KEYS[key].type == dict[str, Any] else "{a: 1}"
     with pytest.raises(ConfigCompositionException) as error:
         compose(f"mode={mode}", *option, f"{key}={wrong}")
-    assert re.match(rf"{re.escape(key)}(=\S.*)? must be \w", explain(error.value))
+    sentence = explain(error.value)
+    assert sentence and re.match(rf"{re.escape(key)}(=\S.*)? must be \w", sentence)
 
 
-def test_wrong_type_in_a_file_is_refused_with_the_file(tmp_path):
+def test_wrong_type_in_a_file_is_refused_with_the_file(tmp_path: Path) -> None:
     (tmp_path / "inference").mkdir()
     mine = tmp_path / "inference" / "mine.yaml"
     mine.write_text("defaults: [default]\noverlap: wide\n")
@@ -171,7 +178,7 @@ def test_wrong_type_in_a_file_is_refused_with_the_file(tmp_path):
     assert explain(error.value) == sentence
 
 
-def test_files_of_users_may_add_keys_and_other_classes(tmp_path):
+def test_files_of_users_may_add_keys_and_other_classes(tmp_path: Path) -> None:
     (tmp_path / "module").mkdir()
     mine = tmp_path / "module" / "mine.yaml"
     mine.write_text("defaults: [default]\n_target_: own.Module\nadded: 3\n")
@@ -184,20 +191,20 @@ def test_files_of_users_may_add_keys_and_other_classes(tmp_path):
     assert compose("+module.added=[1]").module.added == [1]
 
 
-def test_types_leave_values_and_pickles_as_they_are():
+def test_types_leave_values_and_pickles_as_they_are() -> None:
     register_resolvers()
     given = {"mixup_alpha": 1, "mixup_after_epoch": 0}
     config = compose(*(f"module.{key}={value}" for key, value in given.items()))
-    plain = OmegaConf.to_container(pickle.loads(pickle.dumps(config)).module, resolve=True)
+    plain: Any = OmegaConf.to_container(pickle.loads(pickle.dumps(config)).module, resolve=True)
     assert {key: plain[key] for key in given} == given and type(plain["mixup_alpha"]) is int
 
 
-def test_what_ships_is_right(configs):
+def test_what_ships_is_right(configs: list[Any]) -> None:
     for config in configs:
         check_values(config)
 
 
-def test_other_classes_take_what_they_like():
+def test_other_classes_take_what_they_like() -> None:
     own = {"_target_": "own.Blur", "sigma": "wide", "length": -1, "p": [1]}
     optimizer = {"_target_": "own.Adan", "betas": [0.9, 0.9, 0.9], "eps": -1, "lr": 1e-3}
     strategy = {"_target_": "lightning.pytorch.strategies.DDPStrategy", "timeout": "long"}
@@ -205,7 +212,7 @@ def test_other_classes_take_what_they_like():
     check_values(OmegaConf.create(node))
 
 
-def test_references_are_followed_and_lists_within_classes_checked():
+def test_references_are_followed_and_lists_within_classes_checked() -> None:
     node = {"my": {"rate": "fast"}, "optimizer": {"lr": "${my.rate}"}}
     with pytest.raises(UserError, match=r"^optimizer\.lr=fast must be a number above 0$"):
         check_values(OmegaConf.create(node))
@@ -214,14 +221,14 @@ def test_references_are_followed_and_lists_within_classes_checked():
         check_values(OmegaConf.create({"task": {"steps": [{}, noise]}}))
 
 
-def build_data(config):
+def build_data(config: Any) -> Any:
     data = instantiate(config.data)
     data.train_samples = [Sample("a", PHOTOS / "coffee.png", None, 400, 600)]
     return data.train_dataloader().dataset[ItemKey(0, 0)]
 
 
 # Functions that build a section of the configuration without training.
-BUILDERS = {
+BUILDERS: dict[str, Callable[[DictConfig], object]] = {
     "trainer": build_trainer,
     "callbacks": build_callbacks,
     "module": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
@@ -233,7 +240,7 @@ BUILDERS = {
 }
 
 
-def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key():
+def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key() -> None:
     """Every value that the table accepts either builds or raises an error with the key."""
     register_resolvers()
     tried = {}
@@ -285,12 +292,12 @@ def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key():
         (["--multirun", "optimizer.eps=0", "seed=1,2"], "optimizer.eps=0 must be a number above 0"),
     ],
 )
-def test_the_command_says_it_in_one_sentence(cli, arguments, expected):
+def test_the_command_says_it_in_one_sentence(cli: Cli, arguments: list[str], expected: str) -> None:
     loggers = () if "mode=evaluate" in arguments else ("logger=none",)
     assert expected in complaint(cli(*arguments, *loggers, status=1))
 
 
-def test_gpus_that_are_not_there(cli, monkeypatch):
+def test_gpus_that_are_not_there(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     monkeypatch.setattr("tests.conftest.QUICK", ("data.num_workers=0",))
     message = complaint(cli("trainer=ddp", "logger=none", status=1))

@@ -1,5 +1,8 @@
 """Crops: same position in both images, and reproducible in any worker and epoch."""
 
+from pathlib import Path
+from typing import Any
+
 import albumentations as A
 import cv2
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 from tests.conftest import PHOTOS
 
@@ -16,6 +20,7 @@ from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
 from mprnet_lit.data.degradations import GaussianNoise, MotionBlur
 from mprnet_lit.data.sampling import ItemKey, LazyLoader
 from mprnet_lit.data.sources import Sample
+from mprnet_lit.images.reading import read_image
 from mprnet_lit.utils.errors import UserError
 
 SATURATION = A.ColorJitter((1, 1), (1, 1), (0.8, 1.2), (0, 0), p=1)
@@ -23,7 +28,7 @@ AUGMENTATION = PairedAugmentation([A.D4(p=1), SATURATION])
 
 
 @pytest.fixture
-def pairs(tmp_path):
+def pairs(tmp_path: Path) -> Any:
     """Pairs whose target is the negative of the degraded image, which exposes misalignment."""
     photo = np.asarray(Image.open(PHOTOS / "coffee.png").convert("RGB"))
     for k, (h, w) in enumerate([(64, 90), (100, 50), (40, 40)]):
@@ -35,7 +40,7 @@ def pairs(tmp_path):
     return PairedFolders(tmp_path / "in", tmp_path / "gt").samples("raise")
 
 
-def test_both_images_get_the_same_crop_and_rotation(pairs):
+def test_both_images_get_the_same_crop_and_rotation(pairs: Any) -> None:
     rotation = PairedAugmentation([A.D4(p=1)])
     dataset = CropDataset(pairs, 48, training=True, augmentation=rotation, crops_per_image=10)
     items = [dataset[ItemKey(0, k)] for k in range(len(dataset))]
@@ -45,7 +50,7 @@ def test_both_images_get_the_same_crop_and_rotation(pairs):
     assert len({item["target"].sum().item() for item in items}) > 20
 
 
-def test_both_images_get_the_same_color_jitter():
+def test_both_images_get_the_same_color_jitter() -> None:
     image = np.random.default_rng(0).random((16, 16, 3), dtype=np.float32)
     augment = PairedAugmentation([SATURATION])
     target, degraded = augment(image, image.copy(), np.random.default_rng(1))
@@ -53,14 +58,14 @@ def test_both_images_get_the_same_color_jitter():
     assert 1e-3 < np.abs(target - image).mean() < 0.1
 
 
-def test_an_image_that_changed_during_training_raises(pairs):
+def test_an_image_that_changed_during_training_raises(pairs: Any) -> None:
     dataset = CropDataset(pairs, 40, training=True)
     Image.new("RGB", (50, 50)).save(pairs[0].degraded)
     with pytest.raises(UserError, match=r"in/0\.png has changed from 90x64 to 50x50"):
         dataset[ItemKey(0, 0)]
 
 
-def test_shuffle_window_accounts_for_16_bit_images(tmp_path):
+def test_shuffle_window_accounts_for_16_bit_images(tmp_path: Path) -> None:
     for k in range(6):
         cv2.imwrite(str(tmp_path / f"{k}.png"), np.full((40, 40, 3), 9000 * k, np.uint16))
     data = RestorationDataModule(
@@ -69,11 +74,10 @@ def test_shuffle_window_accounts_for_16_bit_images(tmp_path):
     )  # fmt: skip
     data.setup()
     decoded = []
-    read = datasets.read_image
 
-    def counting(path):
+    def counting(path: Path) -> Any:
         decoded.append(path)
-        return read(path)
+        return read_image(path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "read_image", counting)
@@ -81,7 +85,7 @@ def test_shuffle_window_accounts_for_16_bit_images(tmp_path):
     assert len(decoded) == 5  # each of the five training images once
 
 
-def test_validation_uses_center_crops_or_whole_images(pairs):
+def test_validation_uses_center_crops_or_whole_images(pairs: Any) -> None:
     center = CropDataset(pairs, 48, training=False)
     shapes = [tuple(center[ItemKey(0, k)]["target"].shape) for k in range(3)]
     assert shapes == [(3, 48, 48), (3, 48, 48), (3, 40, 40)]
@@ -90,7 +94,7 @@ def test_validation_uses_center_crops_or_whole_images(pairs):
     torch.testing.assert_close(center[ItemKey(3, 0)]["target"], whole[:, 8:56, 21:69])
 
 
-def test_validation_degrades_identically_in_every_epoch():
+def test_validation_degrades_identically_in_every_epoch() -> None:
     dataset = CropDataset(
         Photos("val").samples("raise"), 64, training=False, degradation=MotionBlur()
     )
@@ -99,10 +103,10 @@ def test_validation_degrades_identically_in_every_epoch():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_items_depend_only_on_seed_epoch_and_item(workers):
+def test_items_depend_only_on_seed_epoch_and_item(workers: int) -> None:
     samples = Photos("train").samples("raise")[:2]
 
-    def read(epoch, seed=3):
+    def read(epoch: Any, seed: int = 3) -> torch.Tensor:
         dataset = CropDataset(
             samples, 32, training=True, degradation=GaussianNoise(), augmentation=AUGMENTATION,
             crops_per_image=3, seed=seed, cache_bytes=10**8,
@@ -128,7 +132,7 @@ def test_items_depend_only_on_seed_epoch_and_item(workers):
     st.tuples(st.integers(-9, 11), st.integers(-9, 11)),
     st.tuples(st.integers(1, 20), st.integers(1, 20)),
 )
-def test_crop_pads_by_reflection(size, corner, box):
+def test_crop_pads_by_reflection(size: Any, corner: Any, box: Any) -> None:
     image = np.random.default_rng(0).random((*size, 3))
     top, left = (min(c, s - 1) for c, s in zip(corner, size, strict=True))
     height, width = max(box[0], 1 - top), max(box[1], 1 - left)
@@ -142,7 +146,7 @@ def test_crop_pads_by_reflection(size, corner, box):
     assert np.isin(out, image).all()
 
 
-def test_cache_never_exceeds_its_limit(pairs):
+def test_cache_never_exceeds_its_limit(pairs: Any) -> None:
     sizes = [sample.height * sample.width * 3 for sample in pairs]
     cache = ImageCache(sizes[0] + sizes[1])
     for sample in [*pairs, *pairs]:
@@ -152,32 +156,32 @@ def test_cache_never_exceeds_its_limit(pairs):
     assert cache.read(pairs[2].target) is cache.read(pairs[2].target)
 
 
-def test_photo_splits_are_large_and_disjoint():
+def test_photo_splits_are_large_and_disjoint() -> None:
     train, val = (Photos(split).samples("raise") for split in ("train", "val"))
     assert not {s.name for s in train} & {s.name for s in val}
     assert all(min(s.height, s.width) >= 256 for s in [*train, *val])
 
 
-def sample(k):
+def sample(k: Any) -> Sample:
     return Sample(str(k), PHOTOS / "x.png", None, 64, 64)
 
 
 @given(st.integers(2, 200), st.floats(0.01, 0.99))
-def test_hold_out_splits_off_the_given_share(count, share):
+def test_hold_out_splits_off_the_given_share(count: Any, share: Any) -> None:
     samples = [sample(k) for k in range(count)]
     train, val = hold_out(samples, share)
     assert sorted([*train, *val], key=lambda s: int(s.name)) == samples
     assert train and abs(len(val) - share * count) <= 1
 
 
-def test_hold_out_rejects_one_image_and_a_share_above_1():
+def test_hold_out_rejects_one_image_and_a_share_above_1() -> None:
     with pytest.raises(UserError, match="at least two images are needed"):
         hold_out([sample(0)], 0.1)
     with pytest.raises(UserError, match=r"^holdout=1\.5"):
         hold_out([sample(0), sample(1)], 1.5)
 
 
-def test_clean_folder_holds_out_a_tenth(tmp_path):
+def test_clean_folder_holds_out_a_tenth(tmp_path: Path) -> None:
     for k in range(20):
         Image.new("RGB", (40, 40), (k, k, k)).save(tmp_path / f"{k}.png")
     data = RestorationDataModule(
@@ -189,10 +193,16 @@ def test_clean_folder_holds_out_a_tenth(tmp_path):
     assert batch["degraded"].shape == batch["target"].shape == (4, 3, 32, 32)
 
 
-def test_images_that_exceed_the_cache_are_decoded_once_per_epoch(pairs, monkeypatch):
+def test_images_that_exceed_the_cache_are_decoded_once_per_epoch(
+    pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoded = []
-    read = datasets.read_image
-    monkeypatch.setattr(datasets, "read_image", lambda path: decoded.append(path) or read(path))
+
+    def counting(path: Path) -> NDArray[Any]:
+        decoded.append(path)
+        return read_image(path)
+
+    monkeypatch.setattr(datasets, "read_image", counting)
     held = 2 * 2 * 100 * 90 * 3 / 1e9  # two pairs
     folder = pairs[0].target.parent.parent
     data = RestorationDataModule(

@@ -1,6 +1,8 @@
 """Degradations: reproducible and with the statistics of their models."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,16 +37,16 @@ ALL = {
 
 
 @pytest.fixture(scope="module")
-def photo():
+def photo() -> Any:
     return to_float(read_image(Path(PHOTOS) / "astronaut.png"))[100:300, 100:340]
 
 
-def rng(seed=0):
+def rng(seed: int = 0) -> Any:
     return np.random.default_rng(seed)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_result_depends_only_on_image_and_seed(name, photo):
+def test_result_depends_only_on_image_and_seed(name: str, photo: Any) -> None:
     before = photo.copy()
     first, again, other = (ALL[name](photo, rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -59,13 +61,13 @@ def test_result_depends_only_on_image_and_seed(name, photo):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (33, 2)])
-def test_any_image_size(name, shape):
+def test_any_image_size(name: str, shape: tuple[int, int]) -> None:
     for seed in range(5):
         out = ALL[name](np.full((*shape, 3), 0.5, np.float32), rng(seed))
         assert out.shape == (*shape, 3) and np.isfinite(out).all()
 
 
-def test_gaussian_noise_has_the_given_sigma_and_is_not_clipped(photo):
+def test_gaussian_noise_has_the_given_sigma_and_is_not_clipped(photo: Any) -> None:
     noise = GaussianNoise(sigma=25)(photo, rng()) - photo
     assert noise.std() * 255 == pytest.approx(25, rel=0.01)
     assert abs(noise.mean()) * 255 < 0.5
@@ -73,13 +75,13 @@ def test_gaussian_noise_has_the_given_sigma_and_is_not_clipped(photo):
     assert GaussianNoise(sigma=25, clip=True)(photo, rng()).min() == 0
 
 
-def test_blind_gaussian_noise_covers_its_range():
+def test_blind_gaussian_noise_covers_its_range() -> None:
     black = np.zeros((64, 64, 3), np.float32)
     sigmas = [GaussianNoise((10, 40))(black, rng(s)).std() * 255 for s in range(60)]
     assert 9 < min(sigmas) < 14 and 36 < max(sigmas) < 41
 
 
-def test_sensor_noise_grows_linearly_with_light():
+def test_sensor_noise_grows_linearly_with_light() -> None:
     levels = np.linspace(0, 1, 6, dtype=np.float32)
     measured = [
         add_sensor_noise(np.full((200, 200, 3), level, np.float32), 0.01, 0.02, rng()).var()
@@ -90,7 +92,7 @@ def test_sensor_noise_grows_linearly_with_light():
     assert offset == pytest.approx(0.02**2, rel=0.1)
 
 
-def test_camera_noise_precedes_white_balance():
+def test_camera_noise_precedes_white_balance() -> None:
     light = np.linspace(0.1, 0.5, 5)  # without clipping
     noise = CameraNoise(shot=2e-4, read=0.004)
     grays = [linear_to_srgb(np.full((200, 200, 3), level, np.float32)) for level in light]
@@ -103,7 +105,7 @@ def test_camera_noise_precedes_white_balance():
     assert offsets[0] / offsets[1] == pytest.approx((slopes[0] / slopes[1]) ** 2, rel=0.3)
 
 
-def test_read_noise_follows_shot_noise_as_measured_on_cameras():
+def test_read_noise_follows_shot_noise_as_measured_on_cameras() -> None:
     # Brooks et al. 2019: log variance = 2.18 log shot + 1.20, with a spread of 0.26.
     for shot in (1e-4, 1e-2):
         drawn = 2 * np.log([typical_read_noise(shot, rng(s)) for s in range(500)])
@@ -111,9 +113,9 @@ def test_read_noise_follows_shot_noise_as_measured_on_cameras():
         assert drawn.std() == pytest.approx(0.26, rel=0.1)
 
 
-def test_transfer_function_is_srgb_and_invertible(photo):
+def test_transfer_function_is_srgb_and_invertible(photo: Any) -> None:
     # IEC 61966-2-1: 0.5 is 21.4 % of the light; the linear segment has a slope of 12.92.
-    assert srgb_to_linear(np.float32([0.5, 0.04])) == pytest.approx(
+    assert srgb_to_linear(np.array([0.5, 0.04], np.float32)) == pytest.approx(
         [0.21404, 0.04 / 12.92], abs=1e-5
     )
     np.testing.assert_allclose(linear_to_srgb(srgb_to_linear(photo)), photo, atol=1e-6)
@@ -121,7 +123,7 @@ def test_transfer_function_is_srgb_and_invertible(photo):
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("shake", [0.0, 1.0])
-def test_motion_kernels_are_centered_and_have_the_given_length(seed, shake):
+def test_motion_kernels_are_centered_and_have_the_given_length(seed: int, shake: float) -> None:
     kernel = motion_kernel(rng(seed), length=15, shake=shake)
     assert kernel.sum() == pytest.approx(1, abs=1e-5) and kernel.min() >= 0
     center = (np.array(kernel.shape) - 1) / 2
@@ -132,8 +134,8 @@ def test_motion_kernels_are_centered_and_have_the_given_length(seed, shake):
     assert max(kernel.shape) // 2 <= MotionBlur(length=15).margin
 
 
-def test_motion_paths_are_straight_without_shake_and_curved_with_it():
-    def straightness(shake, seed):
+def test_motion_paths_are_straight_without_shake_and_curved_with_it() -> None:
+    def straightness(shake: Any, seed: int) -> Any:
         kernel = motion_kernel(rng(seed), length=25, shake=shake)
         points = np.argwhere(kernel > 0)
         cov = np.cov(points.T, aweights=kernel[kernel > 0])
@@ -145,12 +147,12 @@ def test_motion_paths_are_straight_without_shake_and_curved_with_it():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_long_motion_kernels_have_no_gaps(seed):
+def test_long_motion_kernels_have_no_gaps(seed: int) -> None:
     kernel = motion_kernel(rng(seed), length=200, shake=1)
     assert label(kernel, np.ones((3, 3)))[1] == 1
 
 
-def test_blur_averages_linear_light():
+def test_blur_averages_linear_light() -> None:
     blur = MotionBlur(length=12, noise=0)
     dark = np.zeros((64, 64, 3), np.float32)
     dark[32, 32] = 1
@@ -161,7 +163,7 @@ def test_blur_averages_linear_light():
     np.testing.assert_allclose(blur(flat, rng()), flat, atol=1e-5)
 
 
-def test_blur_of_a_crop_with_margin_equals_the_crop_of_the_blur(photo):
+def test_blur_of_a_crop_with_margin_equals_the_crop_of_the_blur(photo: Any) -> None:
     blur = MotionBlur(length=12, noise=0)
     m = blur.margin
     whole = blur(photo, rng(3))[60:120, 70:140]
@@ -169,20 +171,20 @@ def test_blur_of_a_crop_with_margin_equals_the_crop_of_the_blur(photo):
     np.testing.assert_allclose(part, whole, atol=1e-5)
 
 
-def rain_on_black(rain, side=256, seeds=range(20)):
+def rain_on_black(rain: Any, side: int = 256, seeds: Any = range(20)) -> Any:
     return np.stack(
         [rain(np.zeros((side, side, 3), np.float32), rng(seed))[..., 0] for seed in seeds]
     )
 
 
-def test_rain_only_brightens_and_stays_below_white(photo):
+def test_rain_only_brightens_and_stays_below_white(photo: Any) -> None:
     for seed in range(5):
         rainy = RainStreaks()(photo, rng(seed))
         assert (rainy >= photo - 1e-6).all() and rainy.max() <= 1
 
 
-def test_rain_is_proportional_to_density_and_area():
-    def amount(density, side):
+def test_rain_is_proportional_to_density_and_area() -> None:
+    def amount(density: Any, side: Any) -> Any:
         rain = RainStreaks(layers=1, density=density, length=30, brightness=0.8)
         return rain_on_black(rain, side).mean()
 
@@ -190,7 +192,7 @@ def test_rain_is_proportional_to_density_and_area():
     assert 1.5 < amount(2000, 256) / amount(1000, 256) < 2.1
 
 
-def test_rain_is_as_dense_at_the_borders_as_in_the_center():
+def test_rain_is_as_dense_at_the_borders_as_in_the_center() -> None:
     rain = RainStreaks(layers=1, density=4000, length=15, width=4, angle=45, brightness=0.8)
     mean = rain_on_black(rain, 200, range(300)).mean(0)  # to about 1 %
     for border in (mean[0], mean[-1], mean[:, 0], mean[:, -1]):
@@ -198,7 +200,7 @@ def test_rain_is_as_dense_at_the_borders_as_in_the_center():
 
 
 @pytest.mark.parametrize("width", [2, 6])
-def test_rain_streaks_have_the_given_width_and_brightness(width):
+def test_rain_streaks_have_the_given_width_and_brightness(width: int) -> None:
     rain = RainStreaks(layers=1, density=40, length=120, width=width, angle=0, brightness=0.6)
     wet = rain_on_black(rain)
     assert 0.5 < wet.max() <= np.float32(0.6)
@@ -210,14 +212,14 @@ def test_rain_streaks_have_the_given_width_and_brightness(width):
     assert np.median(widths) == pytest.approx(width, abs=1)  # some streaks overlap
 
 
-def test_haze_reduces_contrast_and_brightens(photo):
+def test_haze_reduces_contrast_and_brightens(photo: Any) -> None:
     hazy = RainStreaks(density=0, haze=0.2)(photo, rng())
     assert hazy.std() == pytest.approx(0.8 * photo.std(), rel=1e-3)
     assert hazy.mean() > photo.mean()
 
 
 @pytest.mark.parametrize("angle", [0, 30, 60])
-def test_rain_falls_at_the_given_angle(angle):
+def test_rain_falls_at_the_given_angle(angle: int) -> None:
     rain = RainStreaks(layers=1, density=600, length=60, angle=angle)
     out = rain(np.zeros((300, 300, 3), np.float32), rng(1))[..., 0]
     dy, dx = np.gradient(out)
@@ -226,7 +228,7 @@ def test_rain_falls_at_the_given_angle(angle):
     assert abs(np.rad2deg(across)) == pytest.approx(angle, abs=5)
 
 
-def test_random_choice_draws_with_the_weights():
+def test_random_choice_draws_with_the_weights() -> None:
     gray = np.full((4, 4, 3), 0.5, np.float32)
     choice = RandomChoice([GaussianNoise(0), GaussianNoise(50)], weights=[3, 1])
     noisy = [not np.array_equal(choice(gray, rng(s)), gray) for s in range(400)]
@@ -234,7 +236,7 @@ def test_random_choice_draws_with_the_weights():
     assert ALL["choice"].margin == MotionBlur().margin
 
 
-def test_compose_applies_steps_in_order(photo):
+def test_compose_applies_steps_in_order(photo: Any) -> None:
     noise, jpeg = GaussianNoise(25), Jpeg(50)
     both = Compose([noise, jpeg])(photo, rng(2))
     generator = rng(2)
@@ -242,7 +244,7 @@ def test_compose_applies_steps_in_order(photo):
     assert Compose([MotionBlur(length=9), MotionBlur(length=4)]).margin == 10 + 5
 
 
-def test_jpeg_error_grows_with_lower_quality_and_output_has_8_bits(photo):
+def test_jpeg_error_grows_with_lower_quality_and_output_has_8_bits(photo: Any) -> None:
     errors = [np.abs(Jpeg(quality)(photo, rng()) - photo).mean() for quality in (100, 90, 60, 20)]
     assert errors[0] * 255 < 1.5 and errors == sorted(errors)
     saved = Jpeg()(photo * 2 - 0.5, rng()) * 255
@@ -250,7 +252,7 @@ def test_jpeg_error_grows_with_lower_quality_and_output_has_8_bits(photo):
     assert saved.min() == 0 and saved.max() == pytest.approx(255)
 
 
-def test_jpeg_subsampling_blurs_chroma_noise():
+def test_jpeg_subsampling_blurs_chroma_noise() -> None:
     noisy = GaussianNoise(20)(np.full((160, 160, 3), 0.5, np.float32), rng())
     chroma = {
         subsampling: (lambda out: out[..., 0] - out.mean(-1))(Jpeg(100, subsampling)(noisy, rng()))
@@ -264,7 +266,7 @@ def test_jpeg_subsampling_blurs_chroma_noise():
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_jpeg_block_grid_has_a_random_offset(axis):
+def test_jpeg_block_grid_has_a_random_offset(axis: int) -> None:
     """At a low quality, blocks are nearly flat and their borders visible."""
     ramp = np.linspace(0.2, 0.8, 128, dtype=np.float32)
     image = np.broadcast_to(ramp[:, None, None], (128, 64, 3)).swapaxes(0, axis)
@@ -282,9 +284,9 @@ def test_jpeg_block_grid_has_a_random_offset(axis):
         (lambda: GaussianNoise(sigma=-1), "GaussianNoise sigma=-1"),
         (lambda: MotionBlur(shake=[0, 2]), r"MotionBlur shake=\[0, 2\].*from 0 to 1"),
         (lambda: RainStreaks(angle=[1, 2, 3]), "RainStreaks angle"),
-        (lambda: GaussianNoise(sigma=None), "GaussianNoise sigma=None"),
+        (lambda: GaussianNoise(sigma=None), "GaussianNoise sigma=None"),  # type: ignore[arg-type]
         (lambda: GaussianNoise(sigma=(0, np.inf)), "GaussianNoise sigma=.*inf"),
-        (lambda: MotionBlur(length="far"), "MotionBlur length=far"),
+        (lambda: MotionBlur(length="far"), "MotionBlur length=far"),  # type: ignore[arg-type]
         (lambda: CameraNoise(shot=0), "CameraNoise shot=0"),
         (lambda: CameraNoise(read=-1), "CameraNoise read=-1"),
         (lambda: Jpeg(quality=(0, 90)), r"Jpeg quality=\(0, 90\).*from 1 to 100"),
@@ -292,8 +294,11 @@ def test_jpeg_block_grid_has_a_random_offset(axis):
             lambda: Jpeg(subsampling=["4:1:1"]),
             r"Jpeg subsampling=\['4:1:1'\] must be one or .* 4:4:4",
         ),
-        (lambda: Jpeg(subsampling=14520), "Jpeg subsampling=14520 .*in quotes in a YAML file"),
-        (lambda: Jpeg(subsampling=[["4:2:0"]]), "Jpeg subsampling="),
+        (
+            lambda: Jpeg(subsampling=14520),  # type: ignore[arg-type]
+            "Jpeg subsampling=14520 .*in quotes in a YAML file",
+        ),
+        (lambda: Jpeg(subsampling=[["4:2:0"]]), "Jpeg subsampling="),  # type: ignore[list-item]
         (lambda: Jpeg(subsampling=[]), "Jpeg subsampling="),
         (lambda: Compose([]), "Compose: steps must have at least one"),
         (lambda: RandomChoice([]), "RandomChoice: choices must have at least one"),
@@ -307,6 +312,6 @@ def test_jpeg_block_grid_has_a_random_offset(axis):
         ),
     ],
 )
-def test_invalid_arguments_raise_with_their_name(make, message):
+def test_invalid_arguments_raise_with_their_name(make: Callable[..., Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make()

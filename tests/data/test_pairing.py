@@ -5,6 +5,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,16 +17,16 @@ from mprnet_lit.images import reading as images
 from mprnet_lit.utils.errors import UserError
 
 
-def draw(path, size=(16, 12)):
+def draw(path: Path, size: tuple[int, int] = (16, 12)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, "teal").save(path)
 
 
-def names(found):
+def names(found: Any) -> list[tuple[Any, Any]]:
     return [(p.degraded.name, p.target.name) for p in found.pairs]
 
 
-def test_two_folders_with_subfolders_and_different_suffixes(tmp_path):
+def test_two_folders_with_subfolders_and_different_suffixes(tmp_path: Path) -> None:
     for name in ("in/a.jpg", "in/sub/a.png", "in/b.PNG", "gt/a.png", "gt/sub/a.tif", "gt/b.webp"):
         draw(tmp_path / name)
     found = find_pairs(tmp_path / "in", tmp_path / "gt")
@@ -35,7 +36,7 @@ def test_two_folders_with_subfolders_and_different_suffixes(tmp_path):
     assert not found.problems
 
 
-def test_gopro_layout_uses_blur_and_ignores_blur_gamma(tmp_path):
+def test_gopro_layout_uses_blur_and_ignores_blur_gamma(tmp_path: Path) -> None:
     for scene in ("GOPR0372_07_00", "GOPR0384_11_01"):
         for kind in ("blur", "blur_gamma", "sharp"):
             draw(tmp_path / scene / kind / "000047.png")
@@ -44,7 +45,7 @@ def test_gopro_layout_uses_blur_and_ignores_blur_gamma(tmp_path):
     assert all(p.degraded.parts[-3] == p.target.parts[-3] for p in found.pairs)
 
 
-def test_sidd_layout(tmp_path):
+def test_sidd_layout(tmp_path: Path) -> None:
     for scene in ("0001_001_S6_00100_00060_3200_L", "0002_001_S6_00100_00020_3200_N"):
         for shot in ("010", "011"):
             for kind in ("NOISY", "GT"):
@@ -54,14 +55,14 @@ def test_sidd_layout(tmp_path):
     assert all(p.degraded.name.replace("NOISY", "GT") == p.target.name for p in found.pairs)
 
 
-def test_prefixes(tmp_path):
+def test_prefixes(tmp_path: Path) -> None:
     for name in ("rain-1.png", "rain-2.png", "norain-1.png", "norain-2.png"):
         draw(tmp_path / name)
     found = find_pairs(tmp_path, tmp_path, "rain-*", "norain-*")
     assert names(found) == [("rain-1.png", "norain-1.png"), ("rain-2.png", "norain-2.png")]
 
 
-def test_double_star_matches_any_text(tmp_path):
+def test_double_star_matches_any_text(tmp_path: Path) -> None:
     for name in ("a.png", "sub/a.png", "sub/sub/b.png"):
         draw(tmp_path / "gt" / name)
         draw(tmp_path / "in" / name)
@@ -69,7 +70,7 @@ def test_double_star_matches_any_text(tmp_path):
     assert [p.name for p in found.pairs] == ["in/a", "in/sub/a", "in/sub/sub/b"]
 
 
-def write_faulty_pairs(folder):
+def write_faulty_pairs(folder: Path) -> None:
     """Write one pair with each fault and one valid pair."""
     for side in ("in", "gt"):
         draw(folder / side / "good.png")
@@ -94,7 +95,7 @@ FAULTS = (
 )
 
 
-def test_one_error_lists_all_faults_and_the_remedy(tmp_path):
+def test_one_error_lists_all_faults_and_the_remedy(tmp_path: Path) -> None:
     write_faulty_pairs(tmp_path)
     with pytest.raises(UserError) as caught:
         find_pairs(tmp_path / "in", tmp_path / "gt")
@@ -102,7 +103,7 @@ def test_one_error_lists_all_faults_and_the_remedy(tmp_path):
         assert caught.match(fault)
 
 
-def test_skip_ignores_faulty_files_and_lists_them(tmp_path):
+def test_skip_ignores_faulty_files_and_lists_them(tmp_path: Path) -> None:
     write_faulty_pairs(tmp_path)
     found = find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
     assert [p.name for p in found.pairs] == ["good"]
@@ -113,23 +114,25 @@ def test_skip_ignores_faulty_files_and_lists_them(tmp_path):
         find_images(tmp_path / "gt")
 
 
-def test_no_remaining_pair_is_an_error_even_with_skip(tmp_path):
+def test_no_remaining_pair_is_an_error_even_with_skip(tmp_path: Path) -> None:
     draw(tmp_path / "in" / "a.png")
     draw(tmp_path / "gt" / "b.png")
     with pytest.raises(UserError, match=r"2 problems .*: fix them, because no pair remains"):
         find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
 
 
-def test_an_image_cannot_be_its_own_target(tmp_path):
+def test_an_image_cannot_be_its_own_target(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png: both patterns match it"):
         find_pairs(tmp_path, tmp_path)
 
 
-def test_probing_keeps_the_warnings_filter_of_the_process(tmp_path, monkeypatch):
+def test_probing_keeps_the_warnings_filter_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     barrier = threading.Barrier(4, timeout=10)
 
-    def check(path, _):
+    def check(path: Path, _: Any) -> None:
         barrier.wait()
         time.sleep(0 if path.stem == "0" else 0.05)  # the first thread to start ends first
 
@@ -149,13 +152,13 @@ def test_probing_keeps_the_warnings_filter_of_the_process(tmp_path, monkeypatch)
         (("**/*", "*"), "must have the same number of wildcards"),
     ],
 )
-def test_invalid_patterns_raise(tmp_path, patterns, message):
+def test_invalid_patterns_raise(tmp_path: Path, patterns: tuple[str, str], message: str) -> None:
     draw(tmp_path / "a.png")
     with pytest.raises(UserError, match=message):
         find_pairs(tmp_path, tmp_path, *patterns)
 
 
-def test_a_long_list_of_problems_is_truncated(tmp_path):
+def test_a_long_list_of_problems_is_truncated(tmp_path: Path) -> None:
     draw(tmp_path / "gt" / "x.png")
     for k in range(30):
         draw(tmp_path / "in" / f"{k}.png")
@@ -170,7 +173,9 @@ NAMES = st.sets(st.text("ab1.-_ ", min_size=1, max_size=4).map(lambda s: f"{s}x"
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(NAMES, NAMES, st.randoms(use_true_random=False))
-def test_pairs_are_the_intersection_of_names_in_any_file_order(tmp_path, left, right, random):
+def test_pairs_are_the_intersection_of_names_in_any_file_order(
+    tmp_path: Path, left: Any, right: Any, random: Any
+) -> None:
     # Hidden files are ignored by design.
     left, right = ({n for n in s if not n.startswith(".")} for s in (left, right))
     shutil.rmtree(tmp_path, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Tiny test sets in all published layouts: discovery of the images and error messages."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,21 +19,21 @@ from mprnet_lit.utils.errors import UserError
 PHOTO = data.astronaut()
 
 
-def pair(number, height=48, width=64):
+def pair(number: Any, height: int = 48, width: int = 64) -> tuple[Any, Any]:
     """Return a noisy and a clean crop of the photograph."""
     clean = PHOTO[16 * number : 16 * number + height, 100 : 100 + width]
     noise = np.random.default_rng(number).normal(0, 12, clean.shape)
     return np.clip(clean + noise, 0, 255).astype(np.uint8), clean
 
 
-def put(root, *names):
+def put(root: Path, *names: Any) -> None:
     """Write one image pair per pair of file names (degraded, target)."""
     for number, (degraded, target) in enumerate(names):
         for name, image in zip((degraded, target), pair(number), strict=True):
             write_png(root / name, image)
 
 
-def make_gopro(root):
+def make_gopro(root: Path) -> None:
     put(
         root,
         ("test/GOPR0384_11_00/blur/000001.png", "test/GOPR0384_11_00/sharp/000001.png"),
@@ -42,11 +43,11 @@ def make_gopro(root):
     )
 
 
-def make_repackaged(root):
+def make_repackaged(root: Path) -> None:
     put(root, ("input/a.png", "target/a.png"), ("input/b.png", "target/b.png"))
 
 
-def make_hide(root):
+def make_hide(root: Path) -> None:
     put(
         root,
         ("test/test-close-ups/10fromGOPR0977.png", "GT/10fromGOPR0977.png"),
@@ -55,7 +56,7 @@ def make_hide(root):
     )
 
 
-def make_realblur(root, kind="J"):
+def make_realblur(root: Path, kind: str = "J") -> None:
     folder = f"RealBlur-{kind}_ECC_IMCORR_centroid_itensity_ref"
     names = [f"{folder}/scene{scene}/{{0}}/{{0}}_{n}.png" for scene, n in ((3, 1), (3, 2), (9, 1))]
     put(root, *((name.format("blur"), name.format("gt")) for name in names))
@@ -63,15 +64,15 @@ def make_realblur(root, kind="J"):
     (root / f"RealBlur_{kind}_test_list.txt").write_text("\n".join(lines) + "\n")
 
 
-def make_realblur_r(root):
+def make_realblur_r(root: Path) -> None:
     make_realblur(root, "R")
 
 
-def make_rain(root):
+def make_rain(root: Path) -> None:
     put(root, ("rain-001.png", "norain-001.png"), ("rain-002.png", "norain-002.png"))
 
 
-def make_sidd(root, side=32):
+def make_sidd(root: Path, side: int = 32) -> None:
     root.mkdir(parents=True)
     blocks = [[pair(2 * i + k, side, side) for k in range(2)] for i in range(2)]
     for place, name in enumerate(("ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb")):
@@ -79,7 +80,7 @@ def make_sidd(root, side=32):
         scipy.io.savemat(root / f"{name}.mat", {name: array}, do_compression=True)
 
 
-def make_dnd(root, images=2):
+def make_dnd(root: Path, images: int = 2) -> None:
     """Write DND in the format of MATLAB 7.3: reversed axes, and boxes as references."""
     (root / "images_srgb").mkdir(parents=True)
     boxes = np.array([[1, 1, 32, 40], [17, 9, 48, 48]], np.float64)
@@ -108,7 +109,7 @@ MAKERS = {
 }
 
 
-def layouts(name):
+def layouts(name: str) -> Any:
     text = (CONFIG_DIR / "benchmark" / f"{name}.yaml").read_text()
     node = yaml.safe_load(text)
     if "layouts" not in node:
@@ -116,7 +117,7 @@ def layouts(name):
     return node["layouts"]
 
 
-def find(name, root):
+def find(name: str, root: Path) -> Any:
     return find_test_images(name, root, layouts(name))
 
 
@@ -136,7 +137,7 @@ def find(name, root):
         ("sidd", ["01_01", "01_02", "02_01", "02_02"]),
     ],
 )
-def test_images_of_published_layouts(tmp_path, name, found):
+def test_images_of_published_layouts(tmp_path: Path, name: str, found: list[str]) -> None:
     root = tmp_path / name
     MAKERS[name](root)
     images = find(name, root)
@@ -150,18 +151,18 @@ def test_images_of_published_layouts(tmp_path, name, found):
 
 
 @pytest.mark.parametrize("name", ["gopro", "hide", "realblur_j", "realblur_r", "test2800"])
-def test_images_of_repackaged_layouts(tmp_path, name):
+def test_images_of_repackaged_layouts(tmp_path: Path, name: str) -> None:
     make_repackaged(tmp_path)
     assert [Path(image.name).name for image in find(name, tmp_path)] == ["a", "b"]
 
 
-def test_sidd_blocks_have_the_order_of_the_arrays(tmp_path):
+def test_sidd_blocks_have_the_order_of_the_arrays(tmp_path: Path) -> None:
     make_sidd(tmp_path / "sidd")
     blocks = find("sidd", tmp_path / "sidd")
     assert np.array_equal(blocks[3].read()[0], pair(3, 32, 32)[0])
 
 
-def test_dnd_boxes_count_from_one_and_axes_are_reversed(tmp_path):
+def test_dnd_boxes_count_from_one_and_axes_are_reversed(tmp_path: Path) -> None:
     make_dnd(tmp_path)
     images = find_dnd_images(tmp_path / "info.mat", tmp_path / "images_srgb")
     assert [image.name for image in images] == ["0001", "0002"]
@@ -171,7 +172,7 @@ def test_dnd_boxes_count_from_one_and_axes_are_reversed(tmp_path):
     assert np.array_equal(second, noisy[16:48, 8:48])
 
 
-def test_dnd_submission_has_the_format_of_the_server(tmp_path):
+def test_dnd_submission_has_the_format_of_the_server(tmp_path: Path) -> None:
     crops = [pair(0)[0].astype(np.float32) / 255, pair(1, 32, 32)[1].astype(np.float32) / 255]
     write_submission(tmp_path / "bundled" / "0001.mat", crops)
     content = scipy.io.loadmat(tmp_path / "bundled" / "0001.mat")
@@ -182,8 +183,8 @@ def test_dnd_submission_has_the_format_of_the_server(tmp_path):
     assert scipy.io.whosmat(tmp_path / "bundled" / "0001.mat")[0][2] == "cell"
 
 
-def test_published_rain_score_is_the_mean_of_its_sets():
-    def published(name):
+def test_published_rain_score_is_the_mean_of_its_sets() -> None:
+    def published(name: str) -> Any:
         node = yaml.safe_load((CONFIG_DIR / "benchmark" / f"{name}.yaml").read_text())
         return node["published"][0]
 
@@ -194,14 +195,14 @@ def test_published_rain_score_is_the_mean_of_its_sets():
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_message_of_a_missing_set_lists_its_layouts(tmp_path, name):
+def test_message_of_a_missing_set_lists_its_layouts(tmp_path: Path, name: str) -> None:
     with pytest.raises(
         UserError, match=rf"does not contain the test set {name} \(.+\): set benchmark.root"
     ):
         find(name, tmp_path)
 
 
-def test_damaged_sets_raise(tmp_path):
+def test_damaged_sets_raise(tmp_path: Path) -> None:
     root = tmp_path / "realblur"
     make_realblur(root)
     next(root.glob("*/scene9/gt/*")).unlink()

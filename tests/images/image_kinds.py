@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -16,23 +17,23 @@ GRAY = RED[..., None].repeat(3, 2)
 MASKS = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
 
 
-def deep(pixels):
+def deep(pixels: Any) -> Any:
     """Convert 8-bit pixels to 16 bits with nonzero low bytes."""
     return (pixels.astype(np.uint16) << 8) + pixels[::-1]
 
 
-def saved(image: Image.Image, **options) -> Callable[[Path], None]:
+def saved(image: Image.Image, **options: Any) -> Callable[[Path], object]:
     return lambda path: image.save(path, **options)
 
 
-def tiff(pixels, **options) -> Callable[[Path], None]:
+def tiff(pixels: Any, **options: Any) -> Callable[[Path], object]:
     return lambda path: tifffile.imwrite(path, pixels, metadata=None, **options)
 
 
-def pages(*written) -> Callable[[Path], None]:
+def pages(*written: Any) -> Callable[[Path], object]:
     """Return a function that writes a TIFF with one page per (pixels, options)."""
 
-    def write(path):
+    def write(path: Path) -> None:
         with tifffile.TiffWriter(path) as file:
             for pixels, options in written:
                 file.write(pixels, photometric="rgb", metadata=None, **options)
@@ -40,7 +41,9 @@ def pages(*written) -> Callable[[Path], None]:
     return write
 
 
-def bmp(rows, compression=0, masks=(), header=40, bits=32) -> Callable[[Path], None]:
+def bmp(
+    rows: Any, compression: int = 0, masks: Any = (), header: int = 40, bits: int = 32
+) -> Callable[[Path], object]:
     """Return a function that writes a bottom-up BMP with a header of the given size."""
     height, width = RGB.shape[:2]
     fields = (header, width, height, 1, bits, compression, len(rows), 2835, 2835, 0, 0)
@@ -51,7 +54,7 @@ def bmp(rows, compression=0, masks=(), header=40, bits=32) -> Callable[[Path], N
     return lambda path: path.write_bytes(whole)
 
 
-def bgr(fourth):
+def bgr(fourth: Any) -> Any:
     """Return the BMP rows of the RGB image with a fourth byte per pixel."""
     return np.concatenate((RGB[::-1, :, ::-1], fourth[::-1, :, None]), 2).tobytes()
 
@@ -59,7 +62,7 @@ def bgr(fourth):
 YCBCR = np.asarray(Image.fromarray(RGB).convert("YCbCr"))
 
 
-def subsampled_ycbcr(across: int, down: int) -> Callable[[Path], None]:
+def subsampled_ycbcr(across: int, down: int) -> Callable[[Path], object]:
     """Return a function that writes a TIFF with subsampled YCbCr (TIFF 6.0, section 21)."""
     height, width = RGB.shape[:2]
     blocks = YCBCR.reshape(height // down, down, width // across, across, 3).swapaxes(1, 2)

@@ -1,5 +1,8 @@
 """Reading and writing of all pixel formats; errors for unsupported ones."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,7 +43,7 @@ RAMP = np.arange(256, dtype=np.uint16) * 257
 FADED = np.stack((RED, 255 - RED, RED), -1)
 
 
-def image(pixels, mode=None):
+def image(pixels: Any, mode: Any = None) -> Any:
     picture = Image.fromarray(pixels)
     return picture if mode is None else picture.convert(mode)
 
@@ -107,7 +110,7 @@ READ = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_is_read_right_and_written_as_the_same_kind(tmp_path, name):
+def test_is_read_right_and_written_as_the_same_kind(tmp_path: Path, name: str) -> None:
     write, pixels, alpha, gray, tolerance = READ[name]
     path = tmp_path / name
     write(path)
@@ -117,7 +120,7 @@ def test_is_read_right_and_written_as_the_same_kind(tmp_path, name):
     assert np.abs(read_image(path).astype(int) - pixels).max() <= tolerance
     assert probe_image(path) == pixels.shape[:2]
     assert (photo.alpha is None) is (alpha is None)
-    if alpha is not None:
+    if photo.alpha is not None:
         assert np.abs(photo.alpha.astype(int) - alpha).max() <= tolerance
     assert photo.gray is gray
 
@@ -128,7 +131,7 @@ def test_is_read_right_and_written_as_the_same_kind(tmp_path, name):
     assert back.pixels.dtype == photo.pixels.dtype
     assert np.abs(back.pixels.astype(int) - photo.pixels).max() <= lossy
     assert (back.alpha is None) is (alpha is None)
-    if alpha is not None:
+    if back.alpha is not None:
         assert np.abs(back.alpha.astype(int) - photo.alpha).max() <= lossy
 
 
@@ -150,7 +153,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_is_refused_with_a_command_that_converts_it(tmp_path, name):
+def test_is_refused_with_a_command_that_converts_it(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     REFUSED[name](path)
     command = f"magick '{name}' 'thumbnail first.png'" if " " in name else f"magick {name} "
@@ -160,13 +163,13 @@ def test_is_refused_with_a_command_that_converts_it(tmp_path, name):
         assert str(path) in str(raised.value)
 
 
-def test_pages_that_are_no_thumbnails_are_refused(tmp_path):
+def test_pages_that_are_no_thumbnails_are_refused(tmp_path: Path) -> None:
     pages((RGB, {}), (TINY, THUMBNAIL), (RGB, {}))(tmp_path / "scan.tif")
     with pytest.raises(UserError, match=r"scan\.tif has 2 frames or pages.*file of its own"):
         read_photo(tmp_path / "scan.tif")
 
 
-def test_a_turned_ycbcr_tiff(tmp_path):
+def test_a_turned_ycbcr_tiff(tmp_path: Path) -> None:
     turned = [(274, "H", 1, 6, True)]
     write = tiff(YCBCR, photometric="ycbcr", subsampling=(1, 1), extratags=turned)
     write(tmp_path / "turned.tif")

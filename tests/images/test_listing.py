@@ -1,6 +1,8 @@
 """Listing of folders with links, hidden files and unsupported files, and messages about them."""
 
 import logging
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,17 +14,17 @@ from mprnet_lit.images.listing import list_images, skip_messages
 from mprnet_lit.utils.errors import UserError
 
 
-def touch(folder, *names):
+def touch(folder: Path, *names: Any) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
 
 
-def names(folder, listing):
+def names(folder: Path, listing: Any) -> list[Any]:
     return [path.relative_to(folder).as_posix() for path in listing.files]
 
 
-def test_listing(tmp_path):
+def test_listing(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "sub/a.JPG", ".hidden.png", ".cache/c.png", "notes.txt")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path)
@@ -38,7 +40,7 @@ def test_listing(tmp_path):
         list_images(tmp_path / "empty")
 
 
-def test_linked_folders_are_entered_each_real_one_once(tmp_path):
+def test_linked_folders_are_entered_each_real_one_once(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     touch(folder, "z/deep/a.png")
     touch(tmp_path, "elsewhere/b.png", "elsewhere/more/c.png")
@@ -53,7 +55,7 @@ def test_linked_folders_are_entered_each_real_one_once(tmp_path):
     assert names(folder, list_images(folder)) == found
 
 
-def test_kinds_that_are_not_read_are_counted(tmp_path):
+def test_kinds_that_are_not_read_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.CR2", "sub/c.cr2", "sub/d.Gif", ".e.gif", "notes.txt", "f.m4v")
     (line,) = skip_messages(list_images(tmp_path))
     assert line == ("Skipped 4 files that are not images that can be read: 2 .cr2, 1 .gif, 1 .m4v")
@@ -66,7 +68,9 @@ def test_kinds_that_are_not_read_are_counted(tmp_path):
         list_images(tmp_path)
 
 
-def test_training_sources_say_what_they_skip(tmp_path, caplog):
+def test_training_sources_say_what_they_skip(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("a_noisy.png", "a_clean.png", "b_noisy.png", "b_clean.png"):
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name)
     touch(tmp_path, "c_noisy.gif", "c_clean.gif", "other.dng")

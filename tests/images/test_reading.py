@@ -3,6 +3,8 @@
 import io
 import struct
 import zlib
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,27 +26,27 @@ ORIENTATION = 0x0112
 
 
 @pytest.fixture(scope="module")
-def photo():
+def photo() -> Any:
     return np.asarray(Image.open(PHOTOS / "chelsea.png").convert("RGB"))[40:140, 60:220]
 
 
 @pytest.fixture(scope="module")
-def deep(photo):
+def deep(photo: Any) -> Any:
     """Return a 16-bit photo with nonzero low bytes."""
     low = np.random.default_rng(0).integers(0, 256, photo.shape)
     return (photo.astype(np.uint16) << 8) + low.astype(np.uint16)
 
 
-def bgr(image):
+def bgr(image: Any) -> Any:
     return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
 
-def with_alpha(image):
+def with_alpha(image: Any) -> Any:
     alpha = np.full_like(image[..., :1], np.iinfo(image.dtype).max // 3)
     return np.concatenate((bgr(image), alpha), 2)
 
 
-def write_chunks(path, image, before=(), after=()):
+def write_chunks(path: Path, image: Any, before: Any = (), after: Any = ()) -> None:
     """Write a 16-bit PNG with chunks before and after the pixels."""
     height, width = image.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in image)
@@ -65,21 +67,22 @@ def write_chunks(path, image, before=(), after=()):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp", ".bmp", ".PNG"])
-def test_eight_bits_without_loss(tmp_path, photo, suffix):
+def test_eight_bits_without_loss(tmp_path: Path, photo: Any, suffix: str) -> None:
     path = tmp_path / f"photo{suffix}"
-    Image.fromarray(photo).save(path, **({"lossless": True} if suffix == ".webp" else {}))
+    options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
+    Image.fromarray(photo).save(path, **options)
     np.testing.assert_array_equal(read_image(path), photo)
     assert probe_image(path) == photo.shape[:2]
 
 
-def test_jpeg(tmp_path, photo):
+def test_jpeg(tmp_path: Path, photo: Any) -> None:
     Image.fromarray(photo).save(tmp_path / "photo.jpg", quality=95)
     assert np.abs(read_image(tmp_path / "photo.jpg").astype(int) - photo).mean() < 4
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 @pytest.mark.parametrize("kind", ["rgb", "alpha", "gray"])
-def test_sixteen_bits_without_loss(tmp_path, deep, suffix, kind):
+def test_sixteen_bits_without_loss(tmp_path: Path, deep: Any, suffix: str, kind: str) -> None:
     path = tmp_path / f"deep{suffix}"
     image = {"rgb": bgr(deep), "alpha": with_alpha(deep), "gray": deep[..., 1]}[kind]
     assert cv2.imwrite(str(path), image)
@@ -90,13 +93,13 @@ def test_sixteen_bits_without_loss(tmp_path, deep, suffix, kind):
     assert probe_image(path) == deep.shape[:2]
 
 
-def test_sixteen_bits_of_gray_with_alpha(tmp_path, deep):
+def test_sixteen_bits_of_gray_with_alpha(tmp_path: Path, deep: Any) -> None:
     write_chunks(tmp_path / "deep.png", deep[..., :2])
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), deep[..., [0, 0, 0]])
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
-def test_other_kinds_of_pixels_become_rgb(tmp_path, photo, mode):
+def test_other_kinds_of_pixels_become_rgb(tmp_path: Path, photo: Any, mode: str) -> None:
     path = tmp_path / ("photo.tiff" if mode == "CMYK" else "photo.png")
     image = Image.fromarray(photo).convert(mode)
     image.save(path)
@@ -104,7 +107,9 @@ def test_other_kinds_of_pixels_become_rgb(tmp_path, photo, mode):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path, photo, deep, orientation):
+def test_exif_orientation_is_applied(
+    tmp_path: Path, photo: Any, deep: Any, orientation: int
+) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     for suffix in (".jpg", ".png", ".tiff", ".webp"):
@@ -131,7 +136,9 @@ def test_exif_orientation_is_applied(tmp_path, photo, deep, orientation):
 
 
 @pytest.mark.parametrize("kind", ["a.png", "a.jpg", "a.webp", "a.tiff", "deep.png", "deep.tiff"])
-def test_files_cut_short_are_noticed_without_decoding_and_when_read(tmp_path, photo, deep, kind):
+def test_files_cut_short_are_noticed_without_decoding_and_when_read(
+    tmp_path: Path, photo: Any, deep: Any, kind: str
+) -> None:
     path = tmp_path / kind
     if kind.startswith("deep"):
         cv2.imwrite(str(path), bgr(deep))
@@ -147,7 +154,7 @@ def test_files_cut_short_are_noticed_without_decoding_and_when_read(tmp_path, ph
 
 
 @pytest.mark.parametrize("format", ["jpeg", "mpo"])
-def test_jpegs_from_cameras(tmp_path, photo, format):
+def test_jpegs_from_cameras(tmp_path: Path, photo: Any, format: str) -> None:
     """A thumbnail contains an end marker, and a video may follow the end marker of the photo."""
     small, large = io.BytesIO(), io.BytesIO()
     Image.fromarray(photo[:24, :24]).save(small, "jpeg")
@@ -170,7 +177,7 @@ NO_IMAGES = (b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3
 
 
 @pytest.mark.parametrize("content", NO_IMAGES)
-def test_what_is_no_image_is_named(tmp_path, content):
+def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "text.png"
     path.write_bytes(content)
     for look in (read_image, probe_image):
@@ -183,41 +190,44 @@ def test_what_is_no_image_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32, np.uint32, np.int16, np.int8])
-def test_tiffs_of_other_numbers_say_what_to_do(tmp_path, kind):
+def test_tiffs_of_other_numbers_say_what_to_do(tmp_path: Path, kind: Any) -> None:
     tifffile.imwrite(tmp_path / "odd.tiff", np.zeros((4, 4), kind))
     for look in (read_image, probe_image):
         with pytest.raises(UserError, match=r"odd\.tiff.*8 or 16 bits"):
             look(tmp_path / "odd.tiff")
 
 
-def test_tiffs_that_would_be_read_wrongly_are_refused(tmp_path, deep):
+def test_tiffs_that_would_be_read_wrongly_are_refused(tmp_path: Path, deep: Any) -> None:
     path = tmp_path / "odd.tiff"
-    for image, options in (
+    cases: list[tuple[Any, dict[str, Any]]] = [
         (deep.transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}),
         (deep[..., 0], {"photometric": "miniswhite"}),
         ((deep >> 8).astype(np.uint8), {"photometric": "cielab"}),
-    ):
+    ]
+    for image, options in cases:
         tifffile.imwrite(path, image, **options)
         for look in (read_image, probe_image):
             with pytest.raises(UserError, match=r"odd\.tiff.*save it as plain RGB"):
                 look(path)
 
 
-def test_conversions_are_exact(photo):
+def test_conversions_are_exact(photo: Any) -> None:
     every = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(to_uint8(to_float(every)), every)
     assert to_float(np.array([65535, 0], np.uint16)).tolist() == [1, 0]
     np.testing.assert_array_equal(to_uint8(np.array([-1.0, 2.0])), [0, 255])
 
 
-def test_writing_is_whole_or_not_at_all(tmp_path, photo, deep, monkeypatch):
+def test_writing_is_whole_or_not_at_all(
+    tmp_path: Path, photo: Any, deep: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "new" / "out.png"
     for image in (photo, deep):
         write_png(path, image)
         np.testing.assert_array_equal(read_image(path), image)
     before = path.read_bytes()
 
-    def fail(*_):
+    def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match=r"can't write .*out\.png/below\.png"):

@@ -1,7 +1,10 @@
 """Every supported image type is returned unchanged; others raise an error with a remedy."""
 
 import io
+from collections.abc import Callable
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +18,14 @@ from mprnet_lit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def identity():
+def identity() -> Restorer:
     network = MPRNet(8, 4, 4, 1)
     network.start_from_identity()
     return Restorer(network, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def darker():
+def darker() -> Restorer:
     """Restorer that subtracts 0.2 from every pixel."""
     network = MPRNet(8, 4, 4, 1)
     network.start_from_identity()
@@ -32,7 +35,7 @@ def darker():
     return restorer
 
 
-def pixels(shape, dtype, seed=0):
+def pixels(shape: Any, dtype: Any, seed: int = 0) -> Any:
     values = np.random.default_rng(seed).random(shape)
     peak = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
     return (values * peak).astype(dtype)
@@ -43,7 +46,7 @@ SHAPES = ((9, 13), (9, 13, 1), (9, 13, 2), (9, 13, 3), (9, 13, 4), (2, 9, 13, 1)
 
 
 @pytest.mark.parametrize(("shape", "dtype"), product(SHAPES, ("u1", "u2", ">u2", "f2", "f4", "f8")))
-def test_arrays(identity, shape, dtype):
+def test_arrays(identity: Restorer, shape: Any, dtype: Any) -> None:
     image = pixels(shape, np.dtype(dtype))
     for given in (image, image[::-1]):
         given.flags.writeable = False
@@ -55,7 +58,7 @@ def test_arrays(identity, shape, dtype):
 
 @pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.bfloat16, torch.float64])
-def test_tensors(identity, channels, dtype):
+def test_tensors(identity: Restorer, channels: int | None, dtype: Any) -> None:
     image = torch.from_numpy(pixels((2, channels or 1, 9, 13), np.float32))
     peak = {torch.uint8: 255, torch.uint16: 65535}.get(dtype)
     image = (image * peak).round().to(dtype) if peak else image.to(dtype)
@@ -66,7 +69,7 @@ def test_tensors(identity, channels, dtype):
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16", "F"])
-def test_pil_images(identity, mode):
+def test_pil_images(identity: Restorer, mode: str) -> None:
     shape = {"LA": (9, 13, 2), "RGB": (9, 13, 3), "RGBA": (9, 13, 4)}.get(mode, (9, 13))
     array = pixels(shape, {"I;16": np.uint16, "F": np.float32}.get(mode, np.uint8))
     image = Image.fromarray(array)
@@ -78,7 +81,7 @@ def test_pil_images(identity, mode):
     assert found.info == {"icc_profile": b"a profile"}
 
 
-def test_pil_modes_that_are_converted(identity):
+def test_pil_modes_that_are_converted(identity: Restorer) -> None:
     color = Image.fromarray(pixels((9, 13, 3), np.uint8))
     palette = color.quantize(16)
     file = io.BytesIO()
@@ -96,7 +99,7 @@ def test_pil_modes_that_are_converted(identity):
         assert "transparency" not in found.info
 
 
-def test_alpha_is_unchanged_and_gray_is_the_mean(darker):
+def test_alpha_is_unchanged_and_gray_is_the_mean(darker: Restorer) -> None:
     image = np.full((8, 8, 4), 0.5)
     image[..., 3] = np.linspace(-1, 2, 64).reshape(8, 8)
     found = darker(image)
@@ -109,7 +112,7 @@ def test_alpha_is_unchanged_and_gray_is_the_mean(darker):
 
 
 @pytest.mark.parametrize("kind", [str, lambda path: path])
-def test_image_files(identity, tmp_path, kind):
+def test_image_files(identity: Restorer, tmp_path: Path, kind: Any) -> None:
     rotated = Image.Exif()
     rotated[0x0112] = 6  # orientation
     array = pixels((9, 13, 3), np.uint8)
@@ -121,24 +124,24 @@ def test_image_files(identity, tmp_path, kind):
         identity(kind(tmp_path / "gone.png"))
 
 
-def test_noise_outside_of_0_to_1_is_accepted(identity):
+def test_noise_outside_of_0_to_1_is_accepted(identity: Restorer) -> None:
     image = np.array([[[-1.5, 0.5, 2.5]]], np.float32)
     np.testing.assert_allclose(identity(image), [[[0, 0.5, 1]]])
 
 
-def closed():
+def closed() -> Any:
     image = Image.new("RGB", (4, 4))
     image.close()
     return image
 
 
-def truncated():
+def truncated() -> Any:
     file = io.BytesIO()
     Image.fromarray(pixels((64, 64, 3), np.uint8)).save(file, "PNG")
     return Image.open(io.BytesIO(file.getvalue()[:-2000]))
 
 
-WRONG = {
+WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "nothing": (lambda: None, "not NoneType"),
     "list": (lambda: [np.zeros((4, 4, 3))], "not list: pass one image at a time"),
     "bytes": (lambda: b"photo.png", "not bytes"),
@@ -171,7 +174,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_unsupported_types_raise(identity, name):
+def test_unsupported_types_raise(identity: Restorer, name: str) -> None:
     make, sentence = WRONG[name]
     with pytest.raises(UserError, match=sentence):
         identity(make())

@@ -1,5 +1,8 @@
 """Restorer: image sizes, options and their combinations."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,13 +18,13 @@ from mprnet_lit.weights import Info
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> MPRNet:
     torch.manual_seed(0)
     return MPRNet(8, 4, 4, 1)
 
 
 @pytest.fixture(scope="module")
-def identity():
+def identity() -> MPRNet:
     network = MPRNet(8, 4, 4, 1)
     network.start_from_identity()
     return network
@@ -39,7 +42,9 @@ sides = st.integers(1, 90)
     ensemble=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_identity_model_round_trips_image(identity, height, width, dtype, tile, ensemble, seed):
+def test_identity_model_round_trips_image(
+    identity: MPRNet, height: Any, width: Any, dtype: Any, tile: Any, ensemble: Any, seed: Any
+) -> None:
     """Padding, tiling, self-ensemble and quantization keep an image of any size and dtype."""
     rng = np.random.default_rng(seed)
     image = rng.random((height, width, 3))
@@ -51,13 +56,13 @@ def test_identity_model_round_trips_image(identity, height, width, dtype, tile, 
     np.testing.assert_allclose(found, image, rtol=0, atol=0 if integer else 1e-6)
 
 
-def test_identity_model_round_trips_a_large_image(identity):
+def test_identity_model_round_trips_a_large_image(identity: MPRNet) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1031, 2047, 3), dtype=np.uint8)
     found = mprnet_lit.Restorer(identity, tile=512, device="cpu")(image)
     assert np.array_equal(found, image)
 
 
-def test_tensors_and_arrays_give_equal_results(model):
+def test_tensors_and_arrays_give_equal_results(model: MPRNet) -> None:
     restorer = mprnet_lit.Restorer(model, device="cpu")
     x = torch.rand(2, 3, 20, 28)
     batch = restorer(x)
@@ -73,7 +78,7 @@ def test_tensors_and_arrays_give_equal_results(model):
         restorer(np.zeros((4, 4, 3), dtype=np.int64))
 
 
-def test_stages_equal_the_network_which_stays_unchanged(model):
+def test_stages_equal_the_network_which_stays_unchanged(model: MPRNet) -> None:
     model.train()
     x = torch.rand(1, 3, 24, 40)
     stages = mprnet_lit.Restorer(model, tlc=True, tlc_crop=8, device="cpu").restore(x)
@@ -87,7 +92,7 @@ def test_stages_equal_the_network_which_stays_unchanged(model):
     assert len(plain.restore(x, last_only=True)) == 1
 
 
-def test_self_ensemble_is_the_mean_over_eight_orientations(model):
+def test_self_ensemble_is_the_mean_over_eight_orientations(model: MPRNet) -> None:
     x = torch.rand(1, 3, 16, 24)
     plain = mprnet_lit.Restorer(model, device="cpu")
     total = torch.zeros_like(x)
@@ -103,25 +108,26 @@ def test_self_ensemble_is_the_mean_over_eight_orientations(model):
 
 @pytest.mark.parametrize("precision", ["bf16", "16"])
 @pytest.mark.parametrize("tlc", [False, True])
-def test_mixed_precision_is_close_to_float32(model, precision, tlc):
+def test_mixed_precision_is_close_to_float32(model: MPRNet, precision: Any, tlc: bool) -> None:
     x = torch.rand(1, 3, 64, 64)
-    options = {"tlc": tlc, "tlc_crop": 32 if tlc else None, "device": "cpu"}
+    options: dict[str, Any] = {"tlc": tlc, "tlc_crop": 32 if tlc else None, "device": "cpu"}
     exact = mprnet_lit.Restorer(model, **options).restore(x)[-1]
     mixed = mprnet_lit.Restorer(model, precision=precision, **options).restore(x)[-1]
     assert mixed.dtype == torch.float32
     assert 0 < (mixed - exact).abs().mean() < 0.01
 
 
-def test_tlc_uses_the_crop_of_the_weights_file(model, tmp_path):
+def test_tlc_uses_the_crop_of_the_weights_file(model: MPRNet, tmp_path: Path) -> None:
     weights.save(model, tmp_path / "w.safetensors", Info("denoise", 64))
     restorer = mprnet_lit.Restorer(tmp_path / "w.safetensors", tlc=True)
     assert restorer.settings["TLC"] == "on, training crop 64"
     assert restorer.settings["task"] == "denoise"
-    windows = [m.window for m in restorer.network.modules() if hasattr(m, "window")]
+    assert isinstance(restorer.network, MPRNet)
+    windows: list[Any] = [m.window for m in restorer.network.modules() if hasattr(m, "window")]
     assert max(windows) == (96, 96)
 
 
-def test_auto_tiles_respect_the_memory_limit(model):
+def test_auto_tiles_respect_the_memory_limit(model: MPRNet) -> None:
     restorer = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.01, device="cpu")
     assert restorer._tile(4000, 6000) == largest_tile(model.size, 0.01e9, False) < 256
     assert mprnet_lit.Restorer(model, tile="auto", device="cpu")._tile(64, 80) == 80
@@ -149,6 +155,6 @@ def test_auto_tiles_respect_the_memory_limit(model):
         ({"memory_gb": "much"}, "memory_gb=much must be a positive number"),
     ],
 )
-def test_invalid_options_raise(model, options, sentence):
+def test_invalid_options_raise(model: MPRNet, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         mprnet_lit.Restorer(model, **options)

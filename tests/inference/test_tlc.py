@@ -1,5 +1,7 @@
 """Test-time local converter (TLC) compared with its definition."""
 
+from typing import Any
+
 import pytest
 import torch
 from scipy.ndimage import uniform_filter1d
@@ -10,20 +12,20 @@ from mprnet_lit.models.blocks import ChannelAttention
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Any:
     torch.manual_seed(0)
     return MPRNet(8, 4, 4, 2).eval()
 
 
 @pytest.mark.parametrize("window", [(1, 1), (3, 4), (5, 2), (9, 7), (20, 3), (20, 20)])
-def test_window_mean_equals_average_pooling(window):
+def test_window_mean_equals_average_pooling(window: tuple[int, int]) -> None:
     x = torch.rand(2, 3, 9, 7, dtype=torch.float64).float()
     height, width = min(window[0], 9), min(window[1], 7)
     expected = torch.nn.functional.avg_pool2d(x.double(), (height, width), stride=1)
     torch.testing.assert_close(window_mean(x, *window).double(), expected, rtol=0, atol=1e-6)
 
 
-def test_attention_is_local_and_replicated_at_the_borders():
+def test_attention_is_local_and_replicated_at_the_borders() -> None:
     """The attention of a pixel follows from the mean over the window around it."""
     torch.manual_seed(1)
     attention = ChannelAttention(8, 4)
@@ -40,7 +42,7 @@ def test_attention_is_local_and_replicated_at_the_borders():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_windows_are_one_and_a_half_times_the_training_feature_maps(size):
+def test_windows_are_one_and_a_half_times_the_training_feature_maps(size: Any) -> None:
     with torch.device("meta"):
         local = with_tlc(MPRNet.from_size(size), 256)
     windows = {n: m.window for n, m in local.named_modules() if hasattr(m, "window")}
@@ -56,7 +58,7 @@ def test_windows_are_one_and_a_half_times_the_training_feature_maps(size):
     assert windows["orsnet.orbs.2.blocks.0.attention"] == (384, 384)
 
 
-def test_tlc_changes_the_output_only_above_the_training_size(model):
+def test_tlc_changes_the_output_only_above_the_training_size(model: Any) -> None:
     local = with_tlc(model, 32)
     with torch.inference_mode():
         at, above = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 96)
@@ -67,7 +69,7 @@ def test_tlc_changes_the_output_only_above_the_training_size(model):
     assert all(a is b for a, b in zip(model.parameters(), local.parameters(), strict=True))
 
 
-def test_window_mean_of_float16_does_not_overflow():
+def test_window_mean_of_float16_does_not_overflow() -> None:
     """Cumulative sums in float16 would overflow at 65504."""
     x = (torch.rand(1, 1, 600, 500) + 50).half()
     found = window_mean(x, 64, 48)
@@ -78,7 +80,7 @@ def test_window_mean_of_float16_does_not_overflow():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_mixed_precision_is_close_to_float32(model, dtype):
+def test_mixed_precision_is_close_to_float32(model: Any, dtype: Any) -> None:
     local = with_tlc(model, 32)
     x = torch.rand(1, 3, 64, 80)
     with torch.inference_mode():
@@ -88,6 +90,6 @@ def test_mixed_precision_is_close_to_float32(model, dtype):
     assert (found - expected).abs().mean() < 0.01
 
 
-def test_a_crop_that_is_not_a_multiple_of_8_raises(model):
+def test_a_crop_that_is_not_a_multiple_of_8_raises(model: Any) -> None:
     with pytest.raises(ValueError, match="crop=100 must be a positive multiple of 8"):
         with_tlc(model, 100)

@@ -3,6 +3,7 @@
 import importlib
 import sys
 import types
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,39 +21,39 @@ from mprnet_lit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def target():
+def target() -> Any:
     return data.astronaut()[:96, 160:288]
 
 
 @pytest.fixture(scope="module")
-def restored(target):
+def restored(target: Any) -> Any:
     """Return a noisy floating-point image with some values outside [0, 1]."""
     noise = np.random.default_rng(0).normal(0, 0.08, target.shape)
     return (target / 255 + noise).astype(np.float32)
 
 
-def batch(image):
+def batch(image: Any) -> Any:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 
-def whole(image):
+def whole(image: Any) -> Any:
     return np.rint(np.clip(image.astype(np.float32), 0, 1) * 255)
 
 
-def measure(name, restored, target):
+def measure(name: str, restored: Any, target: Any) -> tuple[Any, Any]:
     protocol = PROTOCOLS[name]()
     protocol.update(0, batch(restored), batch(target))
     scores = protocol.compute()[0]
     return scores["psnr"], scores["ssim"]
 
 
-def matlab_ssim(a, b, peak):
+def matlab_ssim(a: Any, b: Any, peak: Any) -> Any:
     """Return MATLAB's ssim of two H x W x 3 arrays: 11x11x11 kernel, replicated edges."""
     grid = np.mgrid[-5:6, -5:6, -5:6]
     kernel = np.exp(-(grid**2).sum(0) / (2 * 1.5**2))
     kernel /= kernel.sum()
 
-    def blur(volume):
+    def blur(volume: Any) -> Any:
         return ndimage.correlate(volume, kernel, mode="nearest")
 
     a, b = a.astype(np.float64), b.astype(np.float64)
@@ -64,27 +65,27 @@ def matlab_ssim(a, b, peak):
     return (index / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean()
 
 
-def matlab_y(image):
+def matlab_y(image: Any) -> Any:
     """Return the luma of MATLAB's rgb2ycbcr for uint8, rounded half up."""
     thousandths = image.astype(np.int64) @ [65481, 128553, 24966]
     # Floating point may compute a half slightly too low; all other values are 1e-6 or more away.
     return np.floor(thousandths / 255_000 + 16 + 0.5 + 1e-9)
 
 
-def wang(a, b, **options):
+def wang(a: Any, b: Any, **options: Any) -> Any:
     return structural_similarity(
         a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, **options
     )
 
 
-def test_luma_is_matlabs():
+def test_luma_is_matlabs() -> None:
     assert [(luma(torch.full((1, 3, 1, 1), v)) * 255).item() for v in (0.0, 1.0)] == [16, 235]
     image = data.astronaut()
     ours = luma(batch(image / 255))[0, 0] * 255
     assert np.array_equal(ours.round().numpy(), matlab_y(image))
 
 
-def test_gopro_and_hide(restored, target):
+def test_gopro_and_hide(restored: Any, target: Any) -> None:
     ours = measure("deblur", restored, target)
     quantized = whole(restored)
     assert ours[0] == pytest.approx(
@@ -95,13 +96,13 @@ def test_gopro_and_hide(restored, target):
     assert abs(ours[1] - wang(target, quantized, data_range=255, channel_axis=2)) > 1e-3
 
 
-def test_the_volume_of_a_tiny_image(restored, target):
+def test_the_volume_of_a_tiny_image(restored: Any, target: Any) -> None:
     small = restored[:4, :7], target[:4, :7]
     ours = ssim_volume(batch(np.clip(small[0], 0, 1)), batch(small[1] / 255)).item()
     assert ours == pytest.approx(matlab_ssim(np.clip(small[0], 0, 1), small[1] / 255, 1), abs=1e-5)
 
 
-def test_sidd_is_not_quantized(restored, target):
+def test_sidd_is_not_quantized(restored: Any, target: Any) -> None:
     ours = measure("sidd", restored, target)
     clipped = np.clip(restored, 0, 1)
     assert ours[0] == pytest.approx(
@@ -111,7 +112,7 @@ def test_sidd_is_not_quantized(restored, target):
     assert abs(ours[0] - measure("deblur", restored, target)[0]) > 1e-5
 
 
-def test_deraining_is_on_y_with_peak_255(restored, target):
+def test_deraining_is_on_y_with_peak_255(restored: Any, target: Any) -> None:
     ours = measure("derain", restored, target)
     y = matlab_y(whole(restored)), matlab_y(target)
     assert ours[0] == pytest.approx(peak_signal_noise_ratio(y[1], y[0], data_range=255), abs=1e-4)
@@ -119,7 +120,7 @@ def test_deraining_is_on_y_with_peak_255(restored, target):
 
 
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])
-def test_generic_scores_are_in_the_targets_depth(restored, target, depth):
+def test_generic_scores_are_in_the_targets_depth(restored: Any, target: Any, depth: Any) -> None:
     peak = np.iinfo(depth).max
     deep = target.astype(depth) * (peak // 255)
     ours = measure("rgb", restored, deep)
@@ -131,10 +132,10 @@ def test_generic_scores_are_in_the_targets_depth(restored, target, depth):
     assert ours[1] == pytest.approx(expected, abs=1e-4)
 
 
-def test_realblur_undoes_brightness_and_camera_motion(target):
+def test_realblur_undoes_brightness_and_camera_motion(target: Any) -> None:
     """An image that differs by a gain and a homography gets high scores."""
     scene = cv2.GaussianBlur(data.astronaut()[:160, 120:320], (0, 0), 1.5)
-    motion = np.float32([[1.004, 0.006, 1.7], [-0.005, 0.997, -1.2], [8e-6, -6e-6, 1]])
+    motion = np.array([[1.004, 0.006, 1.7], [-0.005, 0.997, -1.2], [8e-6, -6e-6, 1]], np.float32)
     moved = cv2.warpPerspective(scene, motion, (200, 160), borderMode=cv2.BORDER_REFLECT)
     moved = (moved * 0.8 / 255).astype(np.float32)
     plain = measure("deblur", moved, scene)
@@ -143,14 +144,14 @@ def test_realblur_undoes_brightness_and_camera_motion(target):
     assert ssim > 0.98
 
 
-def test_realblur_scores_by_definition(target):
+def test_realblur_scores_by_definition(target: Any) -> None:
     """The scores equal masked sums in NumPy on the similarity map of scikit-image."""
     scene = data.astronaut()[:120, 140:300]
     moved = np.roll(scene, (3, -4), (0, 1)) / 255
     noisy = (moved + np.random.default_rng(1).normal(0, 0.03, moved.shape)).astype(np.float32)
     psnr, ssim = measure("realblur", noisy, scene)
 
-    aligned, inside = align(np.float32(whole(noisy) / 255), np.float32(scene / 255))
+    aligned, inside = align(whole(noisy).astype(np.float32) / 255, scene.astype(np.float32) / 255)
     assert 0.9 < inside.mean() < 1
     mask = np.repeat(inside[..., None], 3, 2).astype(np.float64)
     a, b = aligned * mask, scene / 255 * mask
@@ -161,14 +162,14 @@ def test_realblur_scores_by_definition(target):
     assert ssim == pytest.approx(per_color.mean(), abs=1e-4)
 
 
-def test_realblur_of_what_cannot_be_aligned_is_finite(target):
+def test_realblur_of_what_cannot_be_aligned_is_finite(target: Any) -> None:
     black = np.zeros(target.shape, np.float32)
     assert np.isfinite(measure("realblur", black, target)).all()
     flat = np.full(target.shape, 0.5, np.float32)
     assert np.isfinite(measure("realblur", flat, target)).all()
 
 
-def test_the_table_is_in_order_without_what_a_sampler_repeats(restored, target):
+def test_the_table_is_in_order_without_what_a_sampler_repeats(restored: Any, target: Any) -> None:
     protocol = PROTOCOLS["rgb"]()
     for index in (4, 0, 2, 0):
         milder = target / 255 + (restored - target / 255) / (index + 1)
@@ -180,7 +181,7 @@ def test_the_table_is_in_order_without_what_a_sampler_repeats(restored, target):
     assert mean["psnr"] == pytest.approx(sum(r["psnr"] for r in table.values()) / 3)
 
 
-def test_one_batch_is_the_same_as_one_by_one(restored, target):
+def test_one_batch_is_the_same_as_one_by_one(restored: Any, target: Any) -> None:
     for name in PROTOCOLS:
         both, single = PROTOCOLS[name](), PROTOCOLS[name]()
         images = [restored, restored[::-1].copy()]
@@ -195,14 +196,18 @@ def test_one_batch_is_the_same_as_one_by_one(restored, target):
             assert both.compute()[index] == pytest.approx(single.compute()[index], abs=1e-5)
 
 
-def test_perceptual_scores_without_torchvision_say_what_to_install(monkeypatch):
+def test_perceptual_scores_without_torchvision_say_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(UserError, match=r"pip install -e '.*\[perceptual\]'"):
         PerceptualScores()
 
 
-def test_a_torchvision_that_was_built_for_another_torch_says_so_too(monkeypatch):
-    def broken(_):
+def test_a_torchvision_that_was_built_for_another_torch_says_so_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_: Any) -> None:
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.setattr(importlib, "import_module", broken)
@@ -210,19 +215,21 @@ def test_a_torchvision_that_was_built_for_another_torch_says_so_too(monkeypatch)
         PerceptualScores()
 
 
-def test_a_protocol_without_a_measure_can_not_be_made():
+def test_a_protocol_without_a_measure_can_not_be_made() -> None:
     class Unfinished(Protocol):
         pass
 
     with pytest.raises(TypeError, match="measure"):
-        Unfinished()
+        Unfinished()  # type: ignore[abstract]
 
 
-def test_perceptual_scores_are_of_each_image(restored, target, monkeypatch):
+def test_perceptual_scores_are_of_each_image(
+    restored: Any, target: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The networks are replaced by mocks, because they are not installed."""
 
     class StandIn(torchmetrics.MeanAbsoluteError):
-        def __init__(self, **_):
+        def __init__(self, **_: Any) -> None:
             super().__init__()
 
     for name in ("LearnedPerceptualImagePatchSimilarity", "DeepImageStructureAndTextureSimilarity"):

@@ -1,5 +1,7 @@
 """PSNR and SSIM agree with scikit-image on a real photo."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,17 +13,17 @@ from mprnet_lit.metrics.quality import ssim_volume
 
 
 @pytest.fixture(scope="module")
-def pair():
+def pair() -> tuple[Any, Any]:
     target = data.astronaut()[:128, :160].astype(np.float32) / 255
     noise = np.random.default_rng(0).normal(0, 0.1, target.shape).astype(np.float32)
     return target, target + noise
 
 
-def batch(*images):
+def batch(*images: Any) -> torch.Tensor:
     return torch.stack([torch.from_numpy(i.transpose(2, 0, 1)) for i in images])
 
 
-def test_each_image_has_its_own_value(pair):
+def test_each_image_has_its_own_value(pair: tuple[Any, Any]) -> None:
     target, noisy = pair
     milder = target + 0.1 * (noisy - target)
     ours = psnr(batch(noisy, milder), batch(target, target))
@@ -39,18 +41,18 @@ def test_each_image_has_its_own_value(pair):
     assert ours.tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def test_equal_images_are_finite(pair):
+def test_equal_images_are_finite(pair: tuple[Any, Any]) -> None:
     target = batch(pair[0])
     assert psnr(target, target).item() == pytest.approx(100)
     assert ssim(target, target).item() == pytest.approx(1)
 
 
-def test_an_image_below_the_window_has_no_ssim():
+def test_an_image_below_the_window_has_no_ssim() -> None:
     assert ssim(torch.rand(2, 3, 10, 40), torch.rand(2, 3, 10, 40)).isnan().all()
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim, ssim_volume])
-def test_mixed_precision_changes_no_metric(metric):
+def test_mixed_precision_changes_no_metric(metric: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     target = 0.5 + 0.05 * torch.rand(1, 3, 48, 48, generator=generator)
     prediction = target + 0.01 * torch.randn(target.shape, generator=generator)

@@ -1,22 +1,26 @@
 """The network agrees with golden data of the reference implementation."""
 
+from typing import Any
+
 import pytest
 import torch
+from tests.conftest import Golden
 from torch import nn
 
 from mprnet_lit.models import SIZES, MPRNet
 from mprnet_lit.models.blocks import CAB
+from mprnet_lit.models.sizes import SizeName
 from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.weights.official import from_official, name_map
 from mprnet_lit.weights.shapes import build
 
 
 @pytest.fixture
-def model(golden):
+def model(golden: Golden) -> Any:
     return build(from_official(golden.weights))
 
 
-def test_outputs_of_all_stages_agree_with_the_reference(model, golden):
+def test_outputs_of_all_stages_agree_with_the_reference(model: Any, golden: Golden) -> None:
     for memory_format in (torch.contiguous_format, torch.channels_last):
         model.to(memory_format=memory_format)
         outputs = model(golden.tensor("input").contiguous(memory_format=memory_format))
@@ -26,7 +30,9 @@ def test_outputs_of_all_stages_agree_with_the_reference(model, golden):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_agree_with_the_reference(model, golden, checkpointing):
+def test_gradients_agree_with_the_reference(
+    model: Any, golden: Golden, checkpointing: bool
+) -> None:
     model.set_gradient_checkpointing(checkpointing)
     loss = MultiStageLoss()(model(golden.tensor("input")), golden.tensor("target"))
     loss.backward()
@@ -38,20 +44,23 @@ def test_gradients_agree_with_the_reference(model, golden, checkpointing):
         assert norm == pytest.approx(float(expected[name]), rel=1e-4, abs=1e-9), name
 
 
-def test_gradient_checkpointing_stores_less(model, golden):
+def test_gradient_checkpointing_stores_less(model: Any, golden: Golden) -> None:
     def stored(enabled: bool) -> int:
         model.set_gradient_checkpointing(enabled)
         kept: list[int] = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t: kept.append(t.nbytes) or t, lambda t: t
-        ):
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
             model(golden.tensor("input"))
         return sum(kept)
 
     assert stored(True) < 0.5 * stored(False)
 
 
-def test_five_adam_steps_give_the_reference_losses(model, golden):
+def test_five_adam_steps_give_the_reference_losses(model: Any, golden: Golden) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
     loss_fn, losses = MultiStageLoss(), []
     for _ in range(5):
@@ -64,8 +73,12 @@ def test_five_adam_steps_give_the_reference_losses(model, golden):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_compiled_blocks_are_the_same_network(model, golden, monkeypatch, checkpointing):
-    def compile(block, **options):  # same tracing without code generation, which takes minutes
+def test_compiled_blocks_are_the_same_network(
+    model: Any, golden: Golden, monkeypatch: pytest.MonkeyPatch, checkpointing: bool
+) -> None:
+    def compile(
+        block: Any, **options: Any
+    ) -> None:  # same tracing without code generation, which takes minutes
         nn.Module.compile(block, backend="aot_eager", **options)
 
     monkeypatch.setattr(CAB, "compile", compile)
@@ -79,15 +92,15 @@ def test_compiled_blocks_are_the_same_network(model, golden, monkeypatch, checkp
         torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
     MultiStageLoss()(stages, golden.tensor("target")).backward()
     name, weight = "orsnet.orbs.0.blocks.1.conv2.weight", model.orsnet.orbs[0].blocks[1].conv2
-    expected = golden.group("gradnorm/")[name_map(model.size.cabs_per_orb)[name]]
-    assert weight.weight.grad.norm().item() == pytest.approx(float(expected), rel=1e-4)
+    norm = golden.group("gradnorm/")[name_map(model.size.cabs_per_orb)[name]]
+    assert weight.weight.grad.norm().item() == pytest.approx(float(norm), rel=1e-4)
 
 
 @pytest.mark.parametrize(
     ("size", "parameters"),
     [("large", 20_127_073), ("base", 15_741_025), ("small", 3_637_249), ("tiny", 427_033)],
 )
-def test_number_of_parameters(size, parameters):
+def test_number_of_parameters(size: SizeName, parameters: int) -> None:
     with torch.device("meta"):
         model = MPRNet.from_size(size)
     assert sum(p.numel() for p in model.parameters()) == parameters
@@ -95,11 +108,11 @@ def test_number_of_parameters(size, parameters):
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 12, 16), (1, 3, 16, 20), (1, 1, 16, 16), (3, 16, 16)])
-def test_other_shapes_are_refused_with_the_shape(model, shape):
+def test_other_shapes_are_refused_with_the_shape(model: Any, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"multiples of 8.*" + str(shape[-1])):
         model(torch.zeros(shape))
 
 
-def test_unknown_size_names_the_sizes():
+def test_unknown_size_names_the_sizes() -> None:
     with pytest.raises(ValueError, match=r"huge.*large, base, small, tiny"):
-        MPRNet.from_size("huge")
+        MPRNet.from_size("huge")  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """Reflection padding to multiples of 8."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -9,7 +11,9 @@ from mprnet_lit.models.padding import pad_to_multiple
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([2, 8, 16]))
-def test_padding_equals_numpys_reflection_and_crops_back(height, width, multiple):
+def test_padding_equals_numpys_reflection_and_crops_back(
+    height: Any, width: Any, multiple: Any
+) -> None:
     image = torch.arange(3 * height * width, dtype=torch.float32).reshape(1, 3, height, width)
     padded = pad_to_multiple(image, multiple)
     down, right = -height % multiple, -width % multiple

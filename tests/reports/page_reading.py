@@ -2,14 +2,24 @@
 
 import csv
 import json
+import re
 import struct
+from pathlib import Path
+from typing import Any
 
 from wandb.proto import wandb_internal_pb2
 
 
-def read_csv(path):
+def embedded_data(page: str) -> Any:
+    """Return the JSON data of a report page."""
+    found = re.search(r'id="data">(.*?)</script>', page)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def read_csv(path: Path) -> dict[str, dict[int, float]]:
     """Return {name: {step: value}}."""
-    curves = {}
+    curves: dict[str, dict[int, float]] = {}
     with path.open() as file:
         for row in csv.DictReader(file):
             step = int(row.pop("step"))
@@ -19,7 +29,7 @@ def read_csv(path):
     return curves
 
 
-def read_wandb(path):
+def read_wandb(path: Path) -> Any:
     """Return the records of an offline run, which ``wandb sync`` uploads."""
     data, at, part, records = path.read_bytes(), 7, b"", []
     assert data[:4] == b":W&B"
@@ -32,16 +42,17 @@ def read_wandb(path):
         part += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # full record or its last part
-            record = wandb_internal_pb2.Record()
+            record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
             record.ParseFromString(part)
             records.append(record)
             part = b""
     return records
 
 
-def history(records):
+def history(records: Any) -> tuple[Any, Any]:
     """Return the scalars as {name: {step: value}}, and the image files by step."""
-    curves, images = {}, {}
+    curves: dict[str, dict[int, float]] = {}
+    images: dict[int, Any] = {}
     for record in records:
         items = {tuple(i.nested_key) or (i.key,): i.value_json for i in record.history.item}
         if not items:

@@ -2,6 +2,9 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium.webdriver.common.by import By
@@ -16,7 +19,7 @@ HOSTILE = "<a href=javascript:alert(1)>&lt;b>%{y}"
 IMAGE = "<img src=x onerror=alert(1)>"
 
 
-def trials(count):
+def trials(count: Any) -> list[Trial]:
     """Complete runs whose PSNR depends on the learning rate, hardly on the seed."""
     return [
         Trial(
@@ -30,7 +33,7 @@ def trials(count):
 
 
 @pytest.fixture
-def hostile(driver, tmp_path):
+def hostile(driver: Any, tmp_path: Path) -> Iterator[Any]:
     """Page of a sweep whose runs, settings, values and metrics have hostile names."""
     entries = []
     for k in range(6):
@@ -47,13 +50,13 @@ def hostile(driver, tmp_path):
     driver.get_log("browser")
 
 
-def texts(driver, selector):
+def texts(driver: Any, selector: Any) -> Any:
     return driver.execute_script(
         "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
     )
 
 
-def test_hostile_names_are_literal_text_in_every_figure(hostile):
+def test_hostile_names_are_literal_text_in_every_figure(hostile: Any) -> None:
     assert f"0 (in {HOSTILE}0)" in texts(hostile, "#plot .legendtext")
     axes = texts(hostile, "#axes text")
     assert "<a href=\u2026t(1)>&lt;b>%{y}" in axes and "<img src\u2026r=alert(1)>%{x}" in axes
@@ -70,7 +73,7 @@ def test_hostile_names_are_literal_text_in_every_figure(hostile):
     assert hostile.get_log("browser") == []
 
 
-def test_policy_blocks_injected_scripts_handlers_and_eval(hostile):
+def test_policy_blocks_injected_scripts_handlers_and_eval(hostile: Any) -> None:
     inject = "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"bad = 1\">');"
     hostile.execute_script(
         inject + "const s = document.createElement('script'); s.textContent = 'bad = 2';"
@@ -85,14 +88,14 @@ def test_policy_blocks_injected_scripts_handlers_and_eval(hostile):
     assert "default-src 'none'" in policy
 
 
-def test_label_is_short_and_escaped_for_plotly():
+def test_label_is_short_and_escaped_for_plotly() -> None:
     assert label(None) == "\u2013" and label(0.000123456) == "0.0001235" and label(8) == "8"
     assert label("a<b>&%{x}\nc") == "a&#60;b&#62;&#38;&#37;{x} c"
     long = label("first" + "x" * 100 + "last")
     assert len(long) == 48 and long.startswith("first") and long.endswith("last")
 
 
-def test_few_runs_have_distinct_colors_and_many_are_colored_by_psnr():
+def test_few_runs_have_distinct_colors_and_many_are_colored_by_psnr() -> None:
     assert len(set(run_colors(trials(10)))) == 10
     many = [*trials(12), Trial("failed")]
     colors = dict(zip((t.psnr for t in many), run_colors(many), strict=True))
@@ -102,7 +105,7 @@ def test_few_runs_have_distinct_colors_and_many_are_colored_by_psnr():
     assert psnr_colors([Trial("failed")]) == ["#8a8f9c"]
 
 
-def test_parallel_coordinates_use_log_linear_and_category_axes():
+def test_parallel_coordinates_use_log_linear_and_category_axes() -> None:
     runs = trials(6)
     for run, size in zip(runs, ("tiny", "small", "tiny", None, "tiny", "tiny"), strict=True):
         run.overrides["model"] = size
@@ -120,7 +123,7 @@ def test_parallel_coordinates_use_log_linear_and_category_axes():
     assert parallel_coordinates(runs, []) is None
 
 
-def test_figures_are_limited_to_12_settings_and_the_300_best_runs():
+def test_figures_are_limited_to_12_settings_and_the_300_best_runs() -> None:
     runs = trials(400)
     for run in runs:
         run.overrides |= {f"key{k}": run.overrides["seed"] + k for k in range(20)}
@@ -132,7 +135,7 @@ def test_figures_are_limited_to_12_settings_and_the_300_best_runs():
     assert len(figure["layout"]["xaxis"]["tickvals"]) == 13
 
 
-def test_decisive_setting_is_most_important():
+def test_decisive_setting_is_most_important() -> None:
     runs = trials(48)
     runs.insert(3, Trial("failed", state="failed"))
     (bars, slices), note = importance(runs, ["optimizer.lr", "seed"])
@@ -143,7 +146,7 @@ def test_decisive_setting_is_most_important():
     assert max(slices["data"][0]["marker"]["color"]) == 48  # the number of the last run
 
 
-def test_missing_importance_has_a_reason(monkeypatch):
+def test_missing_importance_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     runs, keys = trials(8), ["optimizer.lr", "seed"]
     assert importance(runs, []) == ([], "No setting differs between the runs.")
     assert importance(runs[:3], keys) == ([], "Too few runs are complete: 3 of at least 4.")

@@ -3,8 +3,10 @@
 import base64
 import html
 import io
-import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from tests.conftest import PHOTOS
+from tests.reports.page_reading import embedded_data
 
 from mprnet_lit.reports.image_report import Entry, write_report
 from mprnet_lit.utils.errors import UserError
@@ -26,10 +29,10 @@ TITLE = "A <report> of {{data}}"
 
 
 @pytest.fixture(scope="module")
-def entries():
+def entries() -> list[Entry]:
     rng = np.random.default_rng(0)
 
-    def noisy(image):
+    def noisy(image: Any) -> Any:
         return (image + rng.normal(0, 25, image.shape)).clip(0, 255).astype(np.uint8)
 
     cat = np.array(Image.open(PHOTOS / "chelsea.png"))[50:150, 100:300]
@@ -43,7 +46,7 @@ def entries():
 
 
 @pytest.fixture(scope="module")
-def path(entries, tmp_path_factory):
+def path(entries: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "new" / "report.html"
     summary = [["", "PSNR (dB)"], ["restored", "31.50"], ["<b>published</b>", "32.66"]]
     write_report(path, TITLE, {"TLC": "off", "tiling": "auto"}, summary, entries, omitted=7)
@@ -51,7 +54,7 @@ def path(entries, tmp_path_factory):
 
 
 @pytest.fixture
-def page(driver, path):
+def page(driver: Any, path: Path) -> Iterator[Any]:
     """Newly opened page. The browser console must be empty after the test."""
     driver.get(path.as_uri())
     yield driver
@@ -60,24 +63,26 @@ def page(driver, path):
     assert not [r["name"] for r in requests if not r["name"].startswith("data:")]
 
 
-def at(page, selector):
+def at(page: Any, selector: Any) -> Any:
     return page.find_element(By.CSS_SELECTOR, selector)
 
 
-def column(page, number):
+def column(page: Any, number: Any) -> list[Any]:
     rows = page.find_elements(By.CSS_SELECTOR, "#images tbody tr")
     return [row.find_elements(By.TAG_NAME, "td")[number].text for row in rows]
 
 
-def clip(page):
-    return float(re.search(r"inset\(0px ([\d.]+)%", at(page, "#before").get_attribute("style"))[1])
+def clip(page: Any) -> float:
+    found = re.search(r"inset\(0px ([\d.]+)%", at(page, "#before").get_attribute("style"))
+    assert found is not None
+    return float(found[1])
 
 
-def zoom(page, label):
+def zoom(page: Any, label: Any) -> None:
     at(page, f"#zooms button:nth-child({['fit', 1, 2, 4, 8].index(label) + 1})").click()
 
 
-def center(page):
+def center(page: Any) -> Any:
     """Return the center of the view, relative to the width and height of the image."""
     return page.execute_script(
         "const [s, v] = ['stage', 'view'].map(i => document.getElementById(i));"
@@ -87,7 +92,7 @@ def center(page):
     )
 
 
-def test_page_shows_title_settings_summary_and_omitted_count(page):
+def test_page_shows_title_settings_summary_and_omitted_count(page: Any) -> None:
     assert page.title == TITLE == at(page, "h1").text
     assert at(page, "#settings").text.split("\n") == ["TLC", "off", "tiling", "auto"]
     assert "<b>published</b>" in at(page, "#summary").text
@@ -96,7 +101,7 @@ def test_page_shows_title_settings_summary_and_omitted_count(page):
         assert page.execute_script(f"return document.getElementById('{image}').naturalWidth") == 200
 
 
-def test_slider_moves_with_keys_mouse_and_touch(page):
+def test_slider_moves_with_keys_mouse_and_touch(page: Any) -> None:
     assert clip(page) == 50
     at(page, "#slider").send_keys(*[Keys.ARROW_RIGHT] * 50)
     assert clip(page) == pytest.approx(45)
@@ -110,7 +115,7 @@ def test_slider_moves_with_keys_mouse_and_touch(page):
     assert clip(page) == pytest.approx(20, abs=1)
 
 
-def test_each_side_shows_the_selected_image(page, path):
+def test_each_side_shows_the_selected_image(page: Any, path: Path) -> None:
     left = Select(at(page, "#left"))
     names = ["degraded", "stage 1", "stage 2", "restored", "target"]
     assert [option.text for option in left.options] == names
@@ -121,7 +126,7 @@ def test_each_side_shows_the_selected_image(page, path):
     assert len({before, *shown.values()}) == 3
 
 
-def test_zoom_shows_true_pixels(page):
+def test_zoom_shows_true_pixels(page: Any) -> None:
     widths = []
     for label in (1, 2, 4, 8):
         zoom(page, label)
@@ -130,7 +135,7 @@ def test_zoom_shows_true_pixels(page):
     assert at(page, "#after").value_of_css_property("image-rendering") == "pixelated"
 
 
-def test_zoom_keeps_center_and_line_visible_and_drag_pans_both_sides(page):
+def test_zoom_keeps_center_and_line_visible_and_drag_pans_both_sides(page: Any) -> None:
     at(page, "#next").click()  # narrower than the view
     zoom(page, 8)
     assert center(page) == pytest.approx([0.5, 0.5], abs=0.01)
@@ -148,7 +153,7 @@ def test_zoom_keeps_center_and_line_visible_and_drag_pans_both_sides(page):
     assert at(page, "#line").rect["x"] == pytest.approx(line["x"], abs=1)
 
 
-def test_wheel_zooms_at_pointer_after_click(page):
+def test_wheel_zooms_at_pointer_after_click(page: Any) -> None:
     view = at(page, "#view")
     wheel = ScrollOrigin.from_element(view, 100, -150)
     width = at(page, "#stage").size["width"]
@@ -168,7 +173,7 @@ def test_wheel_zooms_at_pointer_after_click(page):
     assert at(page, "#stage").size["width"] == width
 
 
-def test_keys_change_image_and_zoom_but_not_browser_shortcuts(page):
+def test_keys_change_image_and_zoom_but_not_browser_shortcuts(page: Any) -> None:
     body = at(page, "body")
     body.send_keys(Keys.ARROW_RIGHT)
     assert at(page, "#name").text == HOSTILE
@@ -186,7 +191,7 @@ def test_keys_change_image_and_zoom_but_not_browser_shortcuts(page):
     assert not taken and at(page, "#name").text == "cat 10.png"
 
 
-def test_table_sorts_both_ways_with_missing_values_last(page):
+def test_table_sorts_both_ways_with_missing_values_last(page: Any) -> None:
     headers = page.find_elements(By.CSS_SELECTOR, "#images th button")
     headers[1].click()
     assert column(page, 1) == ["9.25", "31.50", "100.00"]
@@ -201,7 +206,7 @@ def test_table_sorts_both_ways_with_missing_values_last(page):
     assert names.index("cat 9.png") + 1 == names.index("cat 10.png")
 
 
-def test_hostile_name_is_text_and_its_row_selects_it(page):
+def test_hostile_name_is_text_and_its_row_selects_it(page: Any) -> None:
     assert HOSTILE in column(page, 0)
     page.find_elements(By.CSS_SELECTOR, "#images tbody tr")[1].click()
     assert at(page, "#name").text == HOSTILE
@@ -210,7 +215,7 @@ def test_hostile_name_is_text_and_its_row_selects_it(page):
     assert at(page, "#name").text == "cat 10.png"
 
 
-def test_large_image_is_cropped_and_page_fits_a_phone(driver, tmp_path):
+def test_large_image_is_cropped_and_page_fits_a_phone(driver: Any, tmp_path: Path) -> None:
     wide = np.zeros((10, 3000, 3), np.uint8)
     write_report(tmp_path / "r.html", "Wide", {}, [], [Entry("wide.png", wide, wide)])
     phone = {"width": 420, "height": 800, "deviceScaleFactor": 1, "mobile": True}
@@ -221,21 +226,23 @@ def test_large_image_is_cropped_and_page_fits_a_phone(driver, tmp_path):
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_page_is_self_contained_and_its_images_are_lossless(path, entries):
+def test_page_is_self_contained_and_its_images_are_lossless(
+    path: Path, entries: list[Entry]
+) -> None:
     page = path.read_text()
     assert not re.search(r"https?://|<link[^>]+stylesheet|src=[\"']?[^\"'x ]", page)
     assert "default-src 'none'" in page  # the browser blocks it too
     assert len(page) < 600_000
     assert not list(path.parent.glob("*.part"))
-    data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    data = embedded_data(page)
     for entry, written in zip(entries[:2], data["entries"], strict=False):
         for name in ("degraded", "restored"):
             content = base64.b64decode(written["pictures"][name].removeprefix(WEBP))
-            assert np.array_equal(Image.open(io.BytesIO(content)), getattr(entry, name))
+            assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), getattr(entry, name))
     assert f"<h1>{html.escape(TITLE)}</h1>" in page
 
 
-def test_unwritable_path_is_named(tmp_path):
+def test_unwritable_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"can't write .*report\.html"):
         write_report(tmp_path / "file" / "report.html", "", {}, [], [])

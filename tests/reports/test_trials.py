@@ -1,11 +1,12 @@
 """Trials of a sweep, read from its record and its folders."""
 
 import json
+from pathlib import Path
 
 from mprnet_lit.reports.trials import find_trials
 
 
-def test_sweep_record_adds_states_and_settings_to_its_folders(tmp_path):
+def test_sweep_record_adds_states_and_settings_to_its_folders(tmp_path: Path) -> None:
     sweep = tmp_path / "lr"
     for number, psnr in ((0, 30.0), (1, 20.0)):
         folder = sweep / str(number)

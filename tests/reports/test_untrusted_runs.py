@@ -2,11 +2,13 @@
 
 import json
 import os
-import re
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+from tests.reports.page_reading import embedded_data
 
 from mprnet_lit.reports.curves import read_curves
 from mprnet_lit.reports.runs_report import write_runs_report
@@ -22,7 +24,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 
 
-def make_run(folder, number=1.0):
+def make_run(folder: Path, number: float = 1.0) -> Path:
     """Write the minimal files of a run."""
     for name in ("panels", ".hydra", "csv/version_0"):
         (folder / name).mkdir(parents=True)
@@ -37,14 +39,14 @@ def make_run(folder, number=1.0):
     return folder
 
 
-def report(folder):
+def report(folder: Path) -> Any:
     """Return the data on the page of a folder."""
     page = folder.with_name("report.html")
     write_runs_report(folder, page)
-    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text())[1])
+    return embedded_data(page.read_text())
 
 
-def test_minimal_run_is_shown(tmp_path):
+def test_minimal_run_is_shown(tmp_path: Path) -> None:
     data = report(make_run(tmp_path / "run"))
     (trial,) = data["trials"]
     assert (trial["psnr"], trial["notes"]) == (1.0, [])
@@ -60,7 +62,7 @@ EVERY = (
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder", "outside"])
-def test_only_regular_files_inside_the_folder_are_read(tmp_path, kind):
+def test_only_regular_files_inside_the_folder_are_read(tmp_path: Path, kind: str) -> None:
     run = make_run(tmp_path / "run")
     secret = make_run(tmp_path / "elsewhere", number=77.0)
     (secret / "error.txt").write_text("seventy-seven")
@@ -91,7 +93,7 @@ def test_only_regular_files_inside_the_folder_are_read(tmp_path, kind):
             assert any(note.startswith(name) and "not read" in note for note in notes), notes
 
 
-def test_absolute_and_parent_paths_are_not_opened(tmp_path):
+def test_absolute_and_parent_paths_are_not_opened(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     (tmp_path / "secret.json").write_text('{"a": 1}')
     for name in (tmp_path / "secret.json", "../secret.json", "panels/../../secret.json"):
@@ -100,7 +102,7 @@ def test_absolute_and_parent_paths_are_not_opened(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["/absolute", "../other", "inner/../../other", "..", ".", ""])
-def test_folders_of_a_sweep_record_are_inside_the_sweep(tmp_path, folder):
+def test_folders_of_a_sweep_record_are_inside_the_sweep(tmp_path: Path, folder: str) -> None:
     other = make_run(tmp_path / "other", number=77.0)
     sweep = tmp_path / "sweep"
     make_run(sweep / "0")
@@ -119,7 +121,7 @@ def test_folders_of_a_sweep_record_are_inside_the_sweep(tmp_path, folder):
     assert "77" not in json.dumps([trial["curves"] for trial in data["trials"]])
 
 
-def test_folder_of_many_trials_is_read_at_most_three_times(tmp_path):
+def test_folder_of_many_trials_is_read_at_most_three_times(tmp_path: Path) -> None:
     make_run(tmp_path / "sweep" / "0")
     entries = [{"number": k, "state": "complete", "folder": "0"} for k in range(9)]
     (tmp_path / "sweep" / "sweep.json").write_text(json.dumps({"trials": entries}))
@@ -157,7 +159,7 @@ def test_folder_of_many_trials_is_read_at_most_three_times(tmp_path):
         "bool",
     ],
 )
-def test_malicious_yaml_is_reported_as_damaged(tmp_path, content):
+def test_malicious_yaml_is_reported_as_damaged(tmp_path: Path, content: Any) -> None:
     run = make_run(tmp_path / "run")
     (run / "config.yaml").write_text(content)
     (run / ".hydra" / "overrides.yaml").write_text(content)
@@ -166,7 +168,7 @@ def test_malicious_yaml_is_reported_as_damaged(tmp_path, content):
     assert trial["psnr"] == 1.0
 
 
-def test_yaml_types_match_omegaconf(tmp_path):
+def test_yaml_types_match_omegaconf(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         "a: 1.0e-05\nb: 1e-3\nc: 2026-01-02\nd: '1e-3'\ne: [true, null, -7]\nf: ${oc.env:A}\n"
         f"g: {10**400}\nh: .inf\n"
@@ -181,7 +183,7 @@ NUMBERS = ["1" + "0" * 400, "1e999", "-Infinity", "NaN", "1" * 5000, "1.79769313
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_invalid_numbers_are_not_on_the_page(tmp_path, number):
+def test_invalid_numbers_are_not_on_the_page(tmp_path: Path, number: str) -> None:
     sweep = tmp_path / "sweep"
     for name in ("0", "1"):
         run = make_run(sweep / name)
@@ -201,13 +203,13 @@ def test_invalid_numbers_are_not_on_the_page(tmp_path, number):
     assert {t["psnr"] for t in data["trials"]} == {3.0, None}  # from the curves
 
 
-def test_is_number_requires_finite_values_in_range():
+def test_is_number_requires_finite_values_in_range() -> None:
     assert is_number(0) and is_number(-1.5) and is_number(10**300)
     for value in (True, None, "1", float("nan"), float("inf"), 10**400, -(10**5000), 1.5e308):
         assert not is_number(value)
 
 
-def test_json_size_and_depth_are_bounded(tmp_path):
+def test_json_size_and_depth_are_bounded(tmp_path: Path) -> None:
     for content in ("[" * 10**5, '{"a":' * 40 + "1" + "}" * 40, "[1]", "{", '{"a": "\\ud8'):
         (tmp_path / "a.json").write_text(content)
         with pytest.raises(NotReadableError):
@@ -218,7 +220,7 @@ def test_json_size_and_depth_are_bounded(tmp_path):
 
 
 @pytest.mark.parametrize("picture", ["postscript", "gif", "pixels", "bytes"])
-def test_panels_are_opened_only_by_the_image_reader(tmp_path, picture):
+def test_panels_are_opened_only_by_the_image_reader(tmp_path: Path, picture: str) -> None:
     run = make_run(tmp_path / "run")
     for path in (run / "panels" / "epoch_0002.png", run / "panels" / "latest.png"):
         if picture == "postscript":
@@ -236,7 +238,9 @@ def test_panels_are_opened_only_by_the_image_reader(tmp_path, picture):
     assert note.startswith("panels/epoch_0002.png ")
 
 
-def test_curve_bytes_and_columns_are_bounded(tmp_path, monkeypatch):
+def test_curve_bytes_and_columns_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mprnet_lit.reports.curves._MOST_BYTES", 2000)
     table = make_run(tmp_path / "run") / "csv/version_0/metrics.csv"
     header = "step,epoch,val/psnr\n"
@@ -251,7 +255,9 @@ def test_curve_bytes_and_columns_are_bounded(tmp_path, monkeypatch):
     )
 
 
-def test_walk_depth_and_entries_are_bounded(tmp_path, monkeypatch):
+def test_walk_depth_and_entries_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deep = tmp_path
     for _ in range(40):
         deep = deep / "d"
@@ -264,7 +270,7 @@ def test_walk_depth_and_entries_are_bounded(tmp_path, monkeypatch):
         list(reading.walk(tmp_path))
 
 
-def test_too_large_network_is_not_built(tmp_path):
+def test_too_large_network_is_not_built(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     sizes = {"width": 16, "unet_step": 8, "orsnet_step": 8, "cabs_per_orb": 4096, "reduction": 4}
     (run / "config.yaml").write_text(json.dumps({"model": sizes}))

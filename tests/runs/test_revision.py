@@ -2,8 +2,10 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from mprnet_lit.runs.provenance import environment
 from mprnet_lit.runs.revision import git_revision, source_digest
 
 
-def git(folder, *arguments):
+def git(folder: Path, *arguments: str) -> Any:
     """Run git with an author and without the programs that the repository configures."""
     options = ("user.name=a", "user.email=a", "core.fsmonitor=false", "core.hooksPath=/dev/null")
     command = ["git", "-C", str(folder), *chain(*(("-c", o) for o in options)), *arguments]
@@ -19,7 +21,7 @@ def git(folder, *arguments):
 
 
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Checkout of a project of this name whose repository configures programs to run."""
     for name in [n for n in os.environ if n.startswith("GIT_")]:
         monkeypatch.delenv(name)
@@ -42,7 +44,7 @@ def checkout(tmp_path, monkeypatch):
     assert not (tmp_path / "was-run").exists()
 
 
-def test_a_branch_packed_detached_and_a_worktree(checkout, tmp_path):
+def test_a_branch_packed_detached_and_a_worktree(checkout: Path, tmp_path: Path) -> None:
     commit = git(checkout, "rev-parse", "HEAD")
     package = checkout / "src" / "mprnet_lit"
     assert git_revision(package) == commit and len(commit) == 40
@@ -59,7 +61,7 @@ def test_a_branch_packed_detached_and_a_worktree(checkout, tmp_path):
     assert git_revision(package) == commit
 
 
-def test_the_repository_of_another_project_is_not_read(checkout):
+def test_the_repository_of_another_project_is_not_read(checkout: Path) -> None:
     package = checkout / "src" / "mprnet_lit"
     (checkout / "pyproject.toml").write_text('[project]\nname = "other"\n')
     assert git_revision(package) is None
@@ -73,7 +75,9 @@ def test_the_repository_of_another_project_is_not_read(checkout):
 @pytest.mark.parametrize(
     "head", ["ref: ../../secret", "ref: refs/heads/none", "ref: /etc/passwd", "f" * 39, "", "pipe"]
 )
-def test_a_repository_says_nothing_but_the_name_of_a_commit(checkout, tmp_path, head):
+def test_a_repository_says_nothing_but_the_name_of_a_commit(
+    checkout: Path, tmp_path: Path, head: str
+) -> None:
     (tmp_path / "secret").write_text("not a commit")
     path = checkout / ".git" / "HEAD"
     path.unlink()
@@ -84,11 +88,13 @@ def test_a_repository_says_nothing_but_the_name_of_a_commit(checkout, tmp_path, 
     assert git_revision(checkout / "src" / "mprnet_lit") is None
 
 
-def test_git_is_not_started_for_the_record_of_the_environment(monkeypatch):
+def test_git_is_not_started_for_the_record_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     started = []
     real = subprocess.Popen.__init__
 
-    def note(self, command, *arguments, **options):
+    def note(self: Any, command: Any, *arguments: Any, **options: Any) -> None:
         started.append(str(command))
         real(self, command, *arguments, **options)
 
@@ -97,7 +103,7 @@ def test_git_is_not_started_for_the_record_of_the_environment(monkeypatch):
     assert not any("git" in command for command in started)
 
 
-def test_the_digest_of_the_code_changes_with_it(checkout):
+def test_the_digest_of_the_code_changes_with_it(checkout: Path) -> None:
     package = checkout / "src" / "mprnet_lit"
     before = source_digest(package)
     assert before == source_digest(Path(package))

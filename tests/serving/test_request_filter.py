@@ -6,14 +6,17 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mprnet_lit import Restorer
+from mprnet_lit.images.photo import read_photo
 from mprnet_lit.models import MPRNet
 from mprnet_lit.serving import photo_restorer
 from mprnet_lit.serving.allowed_hosts import AllowedHosts, RequestError
@@ -28,19 +31,19 @@ HERE = "http://127.0.0.1:7860"
 
 
 @pytest.fixture(scope="module")
-def uploads(tmp_path_factory):
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Uploads:
     return Uploads(tmp_path_factory.mktemp("uploads").resolve(), megabytes=50, minutes=60)
 
 
 @pytest.fixture(scope="module")
-def restorer():
+def restorer() -> PhotoRestorer:
     model = MPRNet(width=8, unet_step=4, orsnet_step=4, cabs_per_orb=2, reduction=4)
     inner = Restorer(model, device="cpu", tile="auto")
     return PhotoRestorer({"cat": "/secret/net.pth"}, lambda file, tlc: inner)
 
 
 @pytest.fixture(scope="module")
-def page(restorer, uploads):
+def page(restorer: PhotoRestorer, uploads: Uploads) -> Iterator[Any]:
     """Client that sends the same requests as the script of the page."""
     from starlette.testclient import TestClient
 
@@ -51,23 +54,23 @@ def page(restorer, uploads):
         yield client
 
 
-def png(size=(48, 40), mode="RGB"):
+def png(size: tuple[int, int] = (48, 40), mode: str = "RGB") -> Any:
     file = io.BytesIO()
     Image.new(mode, size).save(file, "PNG")
     return file.getvalue()
 
 
-def upload(page, name, content):
+def upload(page: Any, name: str, content: Any) -> Any:
     (path,) = page.post("/gradio_api/upload", files={"files": (name, content)}).json()
     return path
 
 
-def join(page, photo, session="session"):
+def join(page: Any, photo: Any, session: str = "session") -> Any:
     call = {"data": [photo, "cat", False, False], "fn_index": 0, "session_hash": session}
     return page.post("/gradio_api/queue/join", json=call)
 
 
-def restore(page, photo):
+def restore(page: Any, photo: Any) -> tuple[Any, Any, Any]:
     """Press the button and return its results: slider, download, status line."""
     assert join(page, photo).status_code == 200
     events = page.get("/gradio_api/queue/data", params={"session_hash": "session"}).text
@@ -77,7 +80,7 @@ def restore(page, photo):
     return slider, download, html.unescape(line)
 
 
-def test_a_photo_is_uploaded_restored_and_downloaded(page):
+def test_a_photo_is_uploaded_restored_and_downloaded(page: Any) -> None:
     path = upload(page, "my cat.png", png())
     _, download, line = restore(page, {"path": path})
     assert line.startswith("48 x 40 pixels, 8 bits, restored in")
@@ -90,7 +93,7 @@ def test_a_photo_is_uploaded_restored_and_downloaded(page):
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_messages_of_bad_files_have_no_folder(page, uploads):
+def test_messages_of_bad_files_have_no_folder(page: Any, uploads: Uploads) -> None:
     for name, content, why in (
         (
             "large.png",
@@ -135,7 +138,9 @@ def test_messages_of_bad_files_have_no_folder(page, uploads):
     ],
     ids=str,
 )
-def test_cross_site_requests_and_other_host_names_are_rejected(page, headers, status):
+def test_cross_site_requests_and_other_host_names_are_rejected(
+    page: Any, headers: dict[str, Any], status: int
+) -> None:
     answer = page.get("/", headers=headers)
     assert answer.status_code == status
     assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -148,7 +153,7 @@ def test_cross_site_requests_and_other_host_names_are_rejected(page, headers, st
     assert page.options("/gradio_api/upload", headers=preflight).status_code in (404, posted)
 
 
-def test_host_names_of_a_public_server():
+def test_host_names_of_a_public_server() -> None:
     hosts = AllowedHosts("0.0.0.0", ["Photos.example.org"])
     for host in ("192.168.1.7:7860", "[fe80::1]:80", "localhost", "photos.example.org"):
         hosts.check({"host": [host]})
@@ -163,7 +168,7 @@ def test_host_names_of_a_public_server():
             hosts.check({"host": ["localhost"], "origin": [origin]})
 
 
-def test_all_other_addresses_are_closed(page, uploads):
+def test_all_other_addresses_are_closed(page: Any, uploads: Uploads) -> None:
     body = {"data": [None, "cat", False, False]}
     for path in (
         "run/restore", "run/predict", "api/restore", "call/restore", "call/v2/restore", "cancel",
@@ -188,8 +193,10 @@ def test_all_other_addresses_are_closed(page, uploads):
     assert closed.value.code == 1008
 
 
-def test_only_uploads_are_restored(page, uploads, monkeypatch):
-    def fetch(*_, **__):
+def test_only_uploads_are_restored(
+    page: Any, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: Any, **__: Any) -> None:
         raise AssertionError("a URL was fetched")
 
     monkeypatch.setattr("socket.create_connection", fetch)
@@ -214,7 +221,9 @@ def test_only_uploads_are_restored(page, uploads, monkeypatch):
     assert page.post("/gradio_api/queue/join", content=bytes(20_000)).status_code == 413
 
 
-def test_uploads_are_limited_in_size_sum_and_age(page, uploads, monkeypatch):
+def test_uploads_are_limited_in_size_sum_and_age(
+    page: Any, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert page.post("/gradio_api/upload", files={"files": ("a.png", bytes(1_100_000))}).text == (
         "the photo has 1.1 MB, but the limit of this page is 1 MB\n"
     )
@@ -230,7 +239,7 @@ def test_uploads_are_limited_in_size_sum_and_age(page, uploads, monkeypatch):
     assert not Path(old).parent.exists()
 
 
-def test_reserved_space_counts(tmp_path):
+def test_reserved_space_counts(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, megabytes=1, minutes=60)
     (tmp_path / "a").write_bytes(bytes(500_000))
     with (
@@ -247,15 +256,17 @@ def test_reserved_space_counts(tmp_path):
         pass
 
 
-def test_one_photo_at_a_time_is_decoded(restorer, tmp_path, monkeypatch):
+def test_one_photo_at_a_time_is_decoded(
+    restorer: PhotoRestorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png())
-    read, busy, acquired = photo_restorer.read_photo, threading.Semaphore(1), []
+    busy, acquired = threading.Semaphore(1), []
 
-    def counted(path):
+    def counted(path: Path) -> Any:
         acquired.append(busy.acquire(blocking=False))
         try:
-            return read(path)
+            return read_photo(path)
         finally:
             busy.release()
 
@@ -269,12 +280,12 @@ def test_one_photo_at_a_time_is_decoded(restorer, tmp_path, monkeypatch):
     assert all(each.result().file.is_file() for each in done) and acquired == [True] * 8
 
 
-def header(path, size, bits):
+def header(path: Path, size: Any, bits: Any) -> Path:
     """Write a PNG with a header and without pixels."""
     import struct
     import zlib
 
-    def chunk(name, data):
+    def chunk(name: bytes, data: bytes) -> bytes:
         return (
             struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         )
@@ -284,7 +295,9 @@ def header(path, size, bits):
     return path
 
 
-def test_memory_is_estimated_from_the_header(tmp_path, restorer, monkeypatch):
+def test_memory_is_estimated_from_the_header(
+    tmp_path: Path, restorer: PhotoRestorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = header(tmp_path / "a.png", (7000, 7000), 16)
     with pytest.raises(
         UserError, match=r"a\.png needs 3\.3 GB of memory, but 3\.0 GB are available"
@@ -300,14 +313,14 @@ def test_memory_is_estimated_from_the_header(tmp_path, restorer, monkeypatch):
     monkeypatch.setattr("mprnet_lit.serving.limits.free_bytes", lambda device: 5e9)
     with pytest.raises(UserError, match=r"2\.5 GB of memory, but 2\.5 GB are available"):
         check_photo(path, Limits(50, 50))
-    decoded = []
+    decoded: list[Path] = []
     monkeypatch.setattr(photo_restorer, "read_photo", decoded.append)
     with pytest.raises(UserError, match="needs"):
         restorer.restore(path, "cat", False, False, Limits(50, 50), Uploads(tmp_path, 999, 60))
     assert not decoded
 
 
-def test_16_bit_tiffs_are_detected_by_their_header(tmp_path):
+def test_16_bit_tiffs_are_detected_by_their_header(tmp_path: Path) -> None:
     for name, pixels, expected in (
         ("a.tif", np.zeros((10, 10, 3), np.uint8), 400),
         ("b.tif", np.zeros((10, 10), np.uint16), 800),
@@ -316,7 +329,7 @@ def test_16_bit_tiffs_are_detected_by_their_header(tmp_path):
         assert check_photo(tmp_path / name, Limits(1, 1)) == expected
 
 
-def test_limits_of_file_size_and_type(tmp_path):
+def test_limits_of_file_size_and_type(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(bytes(2_000_000))
     with pytest.raises(UserError, match=r"a\.png has 2\.0 MB, but the limit of this page is 1 MB"):
         check_photo(tmp_path / "a.png", Limits(1, 1))

@@ -3,13 +3,17 @@
 import json
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from tests.config.test_config import compose
-from tests.conftest import start_cli
+from tests.conftest import Cli, start_cli
 
 from mprnet_lit.config.messages import explain
 from mprnet_lit.utils.errors import install_hint
@@ -19,7 +23,7 @@ LOCAL = "hydra/launcher=submitit_local"
 
 
 @pytest.mark.parametrize("launcher", ["launch=joblib", "launch=ray", LOCAL])
-def test_a_grid_of_four(shell, launcher):
+def test_a_grid_of_four(shell: Cli, launcher: str) -> None:
     outcome = shell(launcher, *GRID)
     found = {}
     for summary in outcome.folder.glob("runs/multirun/*/*/summary.json"):
@@ -33,7 +37,7 @@ def test_a_grid_of_four(shell, launcher):
     assert len(set(found.values())) == 4
 
 
-def test_trials_of_optuna_run_at_once_and_one_may_fail(shell):
+def test_trials_of_optuna_run_at_once_and_one_may_fail(shell: Cli) -> None:
     outcome = shell(
         "sweep=optuna", "launch=joblib", "sweep.trials=4", "sweep.jobs=2", "seed=1",
         "data.patch_size=32,33", "trainer.max_steps=1", "logger=none",
@@ -52,11 +56,11 @@ TWO = {
 
 
 @pytest.fixture
-def sweep(tmp_path):
+def sweep(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Start a sweep in a separate process group and wait until its jobs train."""
     started = []
 
-    def start(kind, jobs):
+    def start(kind: Any, jobs: Any) -> subprocess.Popen[str]:
         process = start_cli(tmp_path, *TWO[kind], *LONG, start_new_session=True)
         started.append(process)
         deadline = time.monotonic() + 90
@@ -73,7 +77,7 @@ def sweep(tmp_path):
         process.wait()
 
 
-def alive(group):
+def alive(group: Any) -> list[Any]:
     return [
         p.pid
         for p in psutil.process_iter()
@@ -92,7 +96,9 @@ def alive(group):
         ("devices", 1, signal.SIGINT, True),
     ],
 )
-def test_a_stopped_sweep_leaves_no_job_behind(sweep, tmp_path, kind, jobs, number, whole_group):
+def test_a_stopped_sweep_leaves_no_job_behind(
+    sweep: Callable[..., Any], tmp_path: Path, kind: str, jobs: int, number: Any, whole_group: bool
+) -> None:
     process = sweep(kind, jobs)
     (os.killpg if whole_group else os.kill)(process.pid, number)
     output, errors = process.communicate(timeout=60)
@@ -102,7 +108,9 @@ def test_a_stopped_sweep_leaves_no_job_behind(sweep, tmp_path, kind, jobs, numbe
     assert alive(process.pid) == []
 
 
-def test_a_worker_that_is_killed_fails_its_trial_and_the_sweep_goes_on(sweep, tmp_path):
+def test_a_worker_that_is_killed_fails_its_trial_and_the_sweep_goes_on(
+    sweep: Callable[..., Any], tmp_path: Path
+) -> None:
     process = sweep("joblib", 2)
     workers = [
         p for p in psutil.Process(process.pid).children(recursive=True)
@@ -117,12 +125,12 @@ def test_a_worker_that_is_killed_fails_its_trial_and_the_sweep_goes_on(sweep, tm
     assert "Traceback" not in errors
 
 
-def test_slurm_jobs_are_given_a_gpu():
+def test_slurm_jobs_are_given_a_gpu() -> None:
     launcher = compose("launch=slurm", return_hydra_config=True).hydra.launcher
     assert launcher.gpus_per_node == 1 and launcher.timeout_min == 1440
     assert launcher._target_.endswith("SlurmLauncher")
 
 
-def test_a_launcher_that_is_not_installed_is_named():
+def test_a_launcher_that_is_not_installed_is_named() -> None:
     error = Exception("Could not find 'hydra/launcher/ray'\n\nAvailable options:\n\tbasic")
     assert explain(error) == (f"'ray' needs a package that is not installed: {install_hint('ray')}")

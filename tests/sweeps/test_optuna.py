@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from tests.conftest import Forked
+from tests.conftest import Cli, Forked
 
 from mprnet_lit.runs.folder import held
 from mprnet_lit.sweeps.space import parse_space
@@ -25,15 +27,15 @@ SWEEP = ("sweep=optuna", "optimizer.lr=tag(log,interval(1e-5,1e-2))", "trainer.m
          *SMALL)  # fmt: skip
 
 
-def record(folder, name="denoise"):
+def record(folder: Path, name: str = "denoise") -> Any:
     return json.loads((folder / "runs" / "sweeps" / name / "sweep.json").read_text())
 
 
-def states(folder, name="denoise"):
+def states(folder: Path, name: str = "denoise") -> list[Any]:
     return [trial["state"] for trial in record(folder, name)["trials"]]
 
 
-def test_the_space_is_hydras_syntax():
+def test_the_space_is_hydras_syntax() -> None:
     space = parse_space(
         OverridesParser.create().parse_overrides(
             ["a=tag(log,interval(1e-5,1e-2))", "b=int(interval(2,8))", "c=tiny,small", "d=7",
@@ -53,7 +55,7 @@ def test_the_space_is_hydras_syntax():
         parse_space(OverridesParser.create().parse_overrides(["a=interval(2,1)"]))
 
 
-def test_trials_are_recorded_and_the_best_is_named(cli, tmp_path):
+def test_trials_are_recorded_and_the_best_is_named(cli: Cli, tmp_path: Path) -> None:
     outcome = cli(*SWEEP, "sweep.trials=3", "sweep.name=lr")
     found = record(tmp_path, "lr")
     values = {t["number"]: t["values"]["psnr"] for t in found["trials"]}
@@ -74,16 +76,17 @@ def test_trials_are_recorded_and_the_best_is_named(cli, tmp_path):
     assert resumed[3]["params"]["optimizer.lr"] not in rates
 
 
-def test_a_killed_sweep_goes_on_with_the_trial_in_hand(tmp_path, cli):
-    def kill_at_the_first_save():
+def test_a_killed_sweep_goes_on_with_the_trial_in_hand(tmp_path: Path, cli: Cli) -> None:
+    def kill_at_the_first_save() -> None:
         save = AtomicCheckpointIO.save_checkpoint
 
-        def saved(self, *arguments, **options):
+        def saved(self: Any, *arguments: Any, **options: Any) -> None:
             save(self, *arguments, **options)
             if checkpoint.exists():
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        AtomicCheckpointIO.save_checkpoint = saved  # only in the forked process
+        # Only in the forked process.
+        AtomicCheckpointIO.save_checkpoint = saved  # type: ignore[method-assign]
 
     sweep = (*SWEEP, "sweep.trials=2", "trainer.max_epochs=3")
     checkpoint = tmp_path / "runs" / "sweeps" / "denoise" / "0" / "checkpoints" / "last.ckpt"
@@ -98,7 +101,7 @@ def test_a_killed_sweep_goes_on_with_the_trial_in_hand(tmp_path, cli):
     assert trials[1]["folder"] == str(checkpoint.parents[1])
 
 
-def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(cli, tmp_path):
+def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(cli: Cli, tmp_path: Path) -> None:
     cli(*SWEEP, "sweep.trials=4", "data.patch_size=32,33", "seed=1", status=0)
     trials = record(tmp_path)["trials"]
     failed = [t for t in trials if t["params"]["data.patch_size"] == "33"]
@@ -108,7 +111,7 @@ def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(cli, tmp_path):
     assert all("data.patch_size=33 must be" in t["error"] for t in failed)
 
 
-def test_a_grid_goes_on_after_a_failed_job_and_ends_in_failure(cli, tmp_path):
+def test_a_grid_goes_on_after_a_failed_job_and_ends_in_failure(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("-m", "data.patch_size=33,32", "trainer.max_steps=1", "logger=none", status=1)
     assert "at least one job of the sweep failed" in outcome.errors
     assert "Traceback" not in outcome.errors
@@ -117,7 +120,7 @@ def test_a_grid_goes_on_after_a_failed_job_and_ends_in_failure(cli, tmp_path):
     assert "data.patch_size=33 must be" in note.read_text()
 
 
-def test_trials_that_lag_are_pruned(cli, tmp_path):
+def test_trials_that_lag_are_pruned(cli: Cli, tmp_path: Path) -> None:
     cli(*SWEEP, "sweep.trials=4", "sweep.startup_trials=1", "callbacks.pruner.warmup_epochs=0",
         "optimizer.lr=choice(1e-3,1e-9)", "trainer.max_epochs=6", "schedule.warmup_epochs=0",
         "model.start_from_identity=true", "seed=3")  # fmt: skip
@@ -131,10 +134,10 @@ def test_trials_that_lag_are_pruned(cli, tmp_path):
     assert all(len(t.intermediate_values) == 6 for t in complete)
 
 
-def test_equal_trials_that_were_killed_go_on_each_in_its_own_folder(tmp_path):
+def test_equal_trials_that_were_killed_go_on_each_in_its_own_folder(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/s/study.db"
 
-    def study(resume, objectives=("psnr",)):
+    def study(resume: Any, objectives: tuple[str] = ("psnr",)) -> Study:
         return Study(storage, "s", objectives, resume=resume, seed=0, startup_trials=5)
 
     space = {"a": CategoricalDistribution(["1"])}
@@ -158,7 +161,7 @@ def test_equal_trials_that_were_killed_go_on_each_in_its_own_folder(tmp_path):
         third.ask({"a": CategoricalDistribution(["1", "2"])}, tmp_path)
 
 
-def test_what_is_not_finite_has_failed(tmp_path):
+def test_what_is_not_finite_has_failed(tmp_path: Path) -> None:
     study = Study(
         f"sqlite:///{tmp_path}/s.db", "s", ["psnr"], resume=False, seed=0, startup_trials=1
     )
@@ -169,7 +172,7 @@ def test_what_is_not_finite_has_failed(tmp_path):
     assert found["state"] == "failed" and "psnr is not finite" in found["error"]
 
 
-def test_another_sweep_trains_by_itself_and_tasks_can_be_searched(cli, tmp_path):
+def test_another_sweep_trains_by_itself_and_tasks_can_be_searched(cli: Cli, tmp_path: Path) -> None:
     sweep = ("sweep=optuna", "trainer.max_steps=1", *SMALL, "sweep.trials=2")
     cli(*sweep, "task=denoise,derain", "sweep.name='${task.name}'", "seed=4")
     tasks = {t["params"]["task"]: t["folder"] for t in record(tmp_path)["trials"]}
@@ -183,14 +186,14 @@ def test_another_sweep_trains_by_itself_and_tasks_can_be_searched(cli, tmp_path)
             assert (tmp_path / trial["folder"] / "summary.json").is_file()
 
 
-def test_a_study_in_use_is_left_alone(cli, tmp_path):
+def test_a_study_in_use_is_left_alone(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "sweeps" / "denoise"
     folder.mkdir(parents=True)
     with held(folder):
         assert "another process is using" in cli(*SWEEP, status=1).errors
 
 
-def test_a_signal_in_the_last_validation_ends_the_sweep(tmp_path):
+def test_a_signal_in_the_last_validation_ends_the_sweep(tmp_path: Path) -> None:
     process = Forked(tmp_path, "-m", "seed=0,1", "trainer.max_epochs=1", "logger=none",
                         "data.val_crop_size=256", "data.crops_per_image=1")  # fmt: skip
     folder = tmp_path / "runs" / "multirun"
@@ -203,7 +206,7 @@ def test_a_signal_in_the_last_validation_ends_the_sweep(tmp_path):
     assert not list(folder.glob("*/1/run.json"))
 
 
-def test_several_objectives_leave_what_none_is_better_than(cli, tmp_path):
+def test_several_objectives_leave_what_none_is_better_than(cli: Cli, tmp_path: Path) -> None:
     cli("sweep=optuna", "sweep.trials=3", "sweep.objectives=[psnr,parameters,latency]",
         *SMALL[1:], "model.width=8,12", "trainer.max_steps=1", "seed=2")  # fmt: skip
     found = record(tmp_path)
@@ -216,7 +219,7 @@ def test_several_objectives_leave_what_none_is_better_than(cli, tmp_path):
     assert found["best"]
 
 
-def test_a_space_of_ones_own_in_a_file(cli, tmp_path):
+def test_a_space_of_ones_own_in_a_file(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "mine" / "sweep" / "rates.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(
@@ -233,7 +236,7 @@ def test_a_space_of_ones_own_in_a_file(cli, tmp_path):
     assert 1e-3 <= trial["params"]["optimizer.lr"] <= 2e-3
 
 
-def test_mistakes_get_a_sentence(cli):
+def test_mistakes_get_a_sentence(cli: Cli) -> None:
     for arguments, sentence in (
         (("sweep=optuna", "seed=1"), "the sweep searches nothing"),
         ((*SWEEP, "sweep.objectives=[psnr,beauty]"), "sweep.objectives names beauty: choose of"),
@@ -248,6 +251,6 @@ def test_mistakes_get_a_sentence(cli):
         assert sentence in outcome.errors and "Traceback" not in outcome.errors
 
 
-def test_without_optuna_a_sentence_names_it(cli, monkeypatch):
+def test_without_optuna_a_sentence_names_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert install_hint("optuna") in cli(*SWEEP, status=1).errors

@@ -4,6 +4,9 @@ import csv
 import os
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,7 +16,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins import MixedPrecision
 from PIL import Image
 from tests.cli.test_bad_input import complaint
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, Cli, Outcome
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -27,22 +30,24 @@ TINY = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "data.val_c
 class Line(LightningModule):
     """Fits a line to batches of two images; batches with a ``bad`` image have a non-finite loss."""
 
-    def __init__(self, bad, worth=float("nan"), fused=False):
+    def __init__(self, bad: Any, worth: float = float("nan"), fused: bool = False) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 1)
         self.bad, self.worth, self.fused = bad, worth, fused
-        self.seen = []
+        self.seen: list[list[torch.Tensor]] = []
 
-    def training_step(self, batch, batch_idx):
+    def training_step(self, batch: Any, batch_idx: Any) -> Any:
         loss = self.layer(batch["x"]).square().mean()
         if self.bad & set(batch["name"]):
             # Infinite with finite gradients, or NaN with NaN gradients.
             loss = loss + self.worth if self.worth == float("inf") else loss * self.worth
         return loss
 
-    def on_train_batch_end(self, *_):
-        average = next(c for c in self.trainer.callbacks if isinstance(c, EMAWeightAveraging))
-        states = self.optimizers().optimizer.state.values()
+    def on_train_batch_end(self, *_: Any) -> None:
+        trainer: Any = self.trainer
+        average = next(c for c in trainer.callbacks if isinstance(c, EMAWeightAveraging))
+        states = trainer.optimizers[0].state.values()
+        assert average._average_model is not None
         self.seen.append(
             [
                 *(p.detach().clone() for p in self.parameters()),
@@ -51,13 +56,20 @@ class Line(LightningModule):
             ]
         )
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> Any:
         return torch.optim.Adam(self.parameters(), lr=0.1, fused=self.fused)
 
 
-def fit(bad, limit=3, worth=float("nan"), fused=False, resume=None, **trainer):
+def fit(
+    bad: Any,
+    limit: int = 3,
+    worth: float = float("nan"),
+    fused: bool = False,
+    resume: Any = None,
+    **trainer: Any,
+) -> tuple[Any, Any]:
     torch.manual_seed(0)
-    items = [{"x": x, "name": f"image{k}"} for k, x in enumerate(torch.rand(16, 4))]
+    items: Any = [{"x": x, "name": f"image{k}"} for k, x in enumerate(torch.rand(16, 4))]
     module, steps = Line(bad, worth, fused), SkipNonFinite("runs/x", limit)
     Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
@@ -67,11 +79,11 @@ def fit(bad, limit=3, worth=float("nan"), fused=False, resume=None, **trainer):
     return module, steps
 
 
-def equal(first, second):
+def equal(first: Any, second: Any) -> Any:
     return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
-def scaled():
+def scaled() -> dict[str, Any]:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
     return {"plugins": [MixedPrecision("16-mixed", "cpu", scaler)]}
 
@@ -88,7 +100,9 @@ def scaled():
     ],
     ids=str,
 )
-def test_non_finite_step_is_skipped_and_reported(options, worth, capsys):
+def test_non_finite_step_is_skipped_and_reported(
+    options: dict[str, Any], worth: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = dict(options)
     if options.pop("scaler", False):
         options |= scaled()
@@ -102,7 +116,9 @@ def test_non_finite_step_is_skipped_and_reported(options, worth, capsys):
     assert all(torch.isfinite(t).all() for t in seen[-1])
 
 
-def test_accumulated_batches_are_skipped_together_and_the_bad_batch_is_named(capsys):
+def test_accumulated_batches_are_skipped_together_and_the_bad_batch_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     module, steps = fit({"image4"}, accumulate_grad_batches=2)
     seen = module.seen
     assert equal(seen[1], seen[2]) and equal(seen[2], seen[3]) and equal(seen[3], seen[4])
@@ -113,19 +129,21 @@ def test_accumulated_batches_are_skipped_together_and_the_bad_batch_is_named(cap
     )
 
 
-def test_non_finite_first_step_is_skipped(capsys):
+def test_non_finite_first_step_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
     module, _ = fit({"image0"})
     assert not equal(module.seen[0], module.seen[1])
 
 
-def test_too_many_consecutive_skipped_steps_end_the_training():
+def test_too_many_consecutive_skipped_steps_end_the_training() -> None:
     with pytest.raises(
         UserError, match=r"3 consecutive steps .* step 5 \(images: image8, image9\): lower opt"
     ):
         fit({"image4", "image6", "image8"})
 
 
-def test_overflow_during_the_search_for_the_loss_scale_is_not_reported(capsys):
+def test_overflow_during_the_search_for_the_loss_scale_is_not_reported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     options = scaled()
     options["plugins"][0].scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     module, steps = fit(set(), **options)
@@ -136,19 +154,21 @@ def test_overflow_during_the_search_for_the_loss_scale_is_not_reported(capsys):
 class Uneven(Line):
     """Only the loss of the second process is infinite; all gradients are finite."""
 
-    def training_step(self, batch, batch_idx):
+    def training_step(self, batch: Any, batch_idx: Any) -> Any:
         loss = super().training_step(batch, batch_idx)
         return loss + float("inf") if self.global_rank == 1 and batch_idx == 1 else loss
 
 
-def test_two_devices_skip_the_same_step(tmp_path, monkeypatch, capfd):
+def test_two_devices_skip_the_same_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("tests.training.test_faults.Line", Uneven)
     fit(set(), strategy="ddp_fork", devices=2)
     printed = capfd.readouterr().err
     assert printed.count("Warning: step 2 was skipped: its loss is not finite (images: ") == 1
 
 
-def test_diverging_training_ends_and_keeps_its_checkpoint(cli):
+def test_diverging_training_ends_and_keeps_its_checkpoint(cli: Cli) -> None:
     options = (
         *TINY,
         "trainer.max_epochs=3",
@@ -163,10 +183,15 @@ def test_diverging_training_ends_and_keeps_its_checkpoint(cli):
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
-def out_of_memory_above(patches, monkeypatch, from_step=0, error=torch.OutOfMemoryError):
+def out_of_memory_above(
+    patches: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    from_step: int = 0,
+    error: Any = torch.OutOfMemoryError,
+) -> None:
     step = RestorationModule.training_step
 
-    def training_step(self, batch, batch_idx):
+    def training_step(self: Any, batch: Any, batch_idx: Any) -> Any:
         if len(batch["target"]) > patches and self.trainer.global_step >= from_step:
             raise error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
         return step(self, batch, batch_idx)
@@ -174,13 +199,15 @@ def out_of_memory_above(patches, monkeypatch, from_step=0, error=torch.OutOfMemo
     monkeypatch.setattr(RestorationModule, "training_step", training_step)
 
 
-def last(outcome, under="**"):
+def last(outcome: Outcome, under: str = "**") -> Any:
     (path,) = outcome.folder.glob(f"runs/{under}/last.ckpt")
     return torch.load(path, weights_only=True)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
-def test_out_of_memory_in_a_training_step_suggests_smaller_micro_batches(cli, monkeypatch, error):
+def test_out_of_memory_in_a_training_step_suggests_smaller_micro_batches(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: Any
+) -> None:
     out_of_memory_above(0, monkeypatch, error=error)
     message = complaint(cli(*TINY, "data.batch_size=6", "logger=none", status=1))
     assert "out of memory with 6 patches per device (DefaultCPUAllocator" in message
@@ -192,8 +219,10 @@ def test_out_of_memory_in_a_training_step_suggests_smaller_micro_batches(cli, mo
     assert "set module.gradient_checkpointing=true" in message
 
 
-def test_out_of_memory_in_the_validation_suggests_smaller_crops(cli, monkeypatch):
-    def validation_step(self, batch, batch_idx):
+def test_out_of_memory_in_the_validation_suggests_smaller_crops(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def validation_step(self: Any, batch: Any, batch_idx: Any) -> None:
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(RestorationModule, "validation_step", validation_step)
@@ -204,7 +233,7 @@ def test_out_of_memory_in_the_validation_suggests_smaller_crops(cli, monkeypatch
 
 
 @pytest.fixture
-def pairs(tmp_path):
+def pairs(tmp_path: Path) -> tuple[str, str, str, str]:
     photo = Image.open(PHOTOS / "coffee.png").convert("RGB")
     for side in ("in", "gt"):
         (tmp_path / side).mkdir()
@@ -213,10 +242,10 @@ def pairs(tmp_path):
     return ("data=paired", "data.train.degraded=in", "data.train.target=gt", "data.holdout=0.25")
 
 
-def at_step(monkeypatch, number, action):
+def at_step(monkeypatch: pytest.MonkeyPatch, number: Any, action: Any) -> None:
     step = RestorationModule.training_step
 
-    def training_step(self, batch, batch_idx):
+    def training_step(self: Any, batch: Any, batch_idx: Any) -> Any:
         if self.trainer.global_step == number:
             action()
         return step(self, batch, batch_idx)
@@ -225,9 +254,9 @@ def at_step(monkeypatch, number, action):
 
 
 def test_missing_file_is_named_and_the_run_resumes_once_it_is_back(
-    cli, pairs, tmp_path, monkeypatch
-):
-    def vanish():
+    cli: Cli, pairs: tuple[str, str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanish() -> None:
         for k in range(4):
             (tmp_path / "in" / f"{k}.png").rename(tmp_path / "in" / f"{k}.gone")
 
@@ -244,8 +273,8 @@ def test_missing_file_is_named_and_the_run_resumes_once_it_is_back(
     assert "resuming after step 3" in cli(*options, "resume=auto").output
 
 
-def test_killed_data_worker_is_reported(cli, monkeypatch):
-    def kill():
+def test_killed_data_worker_is_reported(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill() -> None:
         for child in psutil.Process().children():
             child.send_signal(signal.SIGKILL)
 
@@ -256,7 +285,9 @@ def test_killed_data_worker_is_reported(cli, monkeypatch):
     assert last(outcome)["global_step"] == 5
 
 
-def test_error_in_a_data_worker_is_not_reported_as_its_death(cli, tmp_path, monkeypatch):
+def test_error_in_a_data_worker_is_not_reported_as_its_death(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "broken.py").write_text(
         "from mprnet_lit.data.degradations import Degradation\n"
         "class Broken(Degradation):\n"
@@ -271,11 +302,11 @@ def test_error_in_a_data_worker_is_not_reported_as_its_death(cli, tmp_path, monk
 
 
 @pytest.fixture
-def mount(tmp_path):
+def mount(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Return a function that mounts file systems."""
     made = []
 
-    def mounted(name, options):
+    def mounted(name: str, options: Any) -> Any:
         made.append(tmp_path / name)
         made[-1].mkdir()
         command = ["mount", "-t", "tmpfs", "-o", options, "none", str(made[-1])]
@@ -288,10 +319,12 @@ def mount(tmp_path):
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_full_disk_is_reported_and_the_run_resumes(cli, mount, monkeypatch):
+def test_full_disk_is_reported_and_the_run_resumes(
+    cli: Cli, mount: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = mount("disk", "size=8m")
 
-    def fill():
+    def fill() -> None:
         with (disk / "other").open("wb") as file, pytest.raises(OSError, match="space"):
             while True:
                 file.write(bytes(4096))
@@ -309,12 +342,14 @@ def test_full_disk_is_reported_and_the_run_resumes(cli, mount, monkeypatch):
     assert "resuming after step 5" in cli(*options, "resume=auto").output
 
 
-def test_read_only_disk_is_reported(cli, mount):
+def test_read_only_disk_is_reported(cli: Cli, mount: Callable[..., Any]) -> None:
     options = (*TINY, f"paths.runs={mount('disk', 'ro')}", "logger=csv")
     assert "Read-only file system" in complaint(cli(*options, status=1))
 
 
-def test_newest_run_is_found_after_the_clock_was_set_back(cli, monkeypatch):
+def test_newest_run_is_found_after_the_clock_was_set_back(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = (*TINY, "trainer.max_steps=1", "logger=none")
     first = cli(*options).file("last.ckpt")
     os.utime(first, (4e9, 4e9))  # modification time in 2096
@@ -325,7 +360,7 @@ def test_newest_run_is_found_after_the_clock_was_set_back(cli, monkeypatch):
     assert "2001-09-09" in output and str(first.parents[1]) not in output
 
 
-def test_number_of_skipped_steps_is_logged(cli):
+def test_number_of_skipped_steps_is_logged(cli: Cli) -> None:
     path = cli(*TINY, "trainer.max_steps=1", "logger=csv").file("metrics.csv")
     with path.open() as file:
         assert {row["train/skipped_steps"] for row in csv.DictReader(file)} >= {"0.0"}

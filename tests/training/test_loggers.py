@@ -3,8 +3,10 @@
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import lightning
 import pytest
@@ -16,7 +18,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from tests.conftest import LEAST
+from tests.conftest import LEAST, Cli
 from tests.reports.page_reading import history, read_csv, read_wandb
 from torch.utils.data import DataLoader
 from wandb.errors import UsageError
@@ -37,11 +39,11 @@ NAMES = {
 
 
 @pytest.fixture
-def calls(monkeypatch):
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Network requests of child processes, which go to a proxy that closes each connection."""
-    found = []
+    found: list[bytes] = []
 
-    def serve():
+    def serve() -> None:
         while True:
             try:
                 client, _ = proxy.accept()
@@ -60,7 +62,9 @@ def calls(monkeypatch):
         proxy.shutdown(socket.SHUT_RDWR)
 
 
-def test_all_loggers_record_the_same(shell, calls, tmp_path, monkeypatch):
+def test_all_loggers_record_the_same(
+    shell: Cli, calls: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As for a user: these variables disable network access in tests.
     for name in (*QUIET, "PYTEST_CURRENT_TEST", "CI", "DO_NOT_TRACK", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
@@ -91,7 +95,9 @@ def test_all_loggers_record_the_same(shell, calls, tmp_path, monkeypatch):
 
     events = EventAccumulator(str(outcome.file("events.out.tfevents*").parent)).Reload()
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("denoise").experiment_id])
+    experiment = client.get_experiment_by_name("denoise")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
     records = read_wandb(outcome.file("*.wandb"))
     scalars, panels = history(records)
     found = {
@@ -156,7 +162,7 @@ def test_all_loggers_record_the_same(shell, calls, tmp_path, monkeypatch):
     assert header.display_name == run.info.run_name == f"denoise/{best.parents[1].name}"
 
 
-def test_jobs_of_a_sweep_are_runs_in_one_group(cli, tmp_path):
+def test_jobs_of_a_sweep_are_runs_in_one_group(cli: Cli, tmp_path: Path) -> None:
     cli("-m", "seed=1,2", "logger=wandb", "trainer.max_steps=1", "data.val_crop_size=32",
         "tracking.log_weights=false")  # fmt: skip
     (sweep,) = tmp_path.glob("runs/multirun/*")
@@ -169,7 +175,7 @@ def test_jobs_of_a_sweep_are_runs_in_one_group(cli, tmp_path):
         assert history(records)[0].keys() == NAMES
 
 
-def test_two_devices_log_the_same_as_one(shell, tmp_path):
+def test_two_devices_log_the_same_as_one(shell: Cli, tmp_path: Path) -> None:
     for devices in (1, 2):
         shell("logger=csv", f"trainer.devices={devices}", f"paths.runs=runs/{devices}",
               "trainer.max_steps=3", "trainer.log_every_n_steps=1", "data.val_crop_size=32",
@@ -185,18 +191,20 @@ def test_two_devices_log_the_same_as_one(shell, tmp_path):
 class Slope(lightning.LightningModule):
     """Module whose gradient is always (3, 4)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(2))
 
-    def training_step(self, batch):
+    def training_step(self, batch: Any) -> Any:
         return (self.weight * torch.tensor([3.0, 4.0])).sum()
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_gradient_norm_and_throughput_by_hand(tmp_path, monkeypatch):
+def test_gradient_norm_and_throughput_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock, callbacks = iter(range(10**6)), "mprnet_lit.training.callbacks"
     monkeypatch.setattr(f"{callbacks}.monitor.time.perf_counter", lambda: next(clock))
     trainer = lightning.Trainer(
@@ -204,7 +212,8 @@ def test_gradient_norm_and_throughput_by_hand(tmp_path, monkeypatch):
         accelerator="cpu", logger=CSVLogger(tmp_path, name=None, version=""), callbacks=[Monitor()],
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
     )  # fmt: skip
-    trainer.fit(Slope(), DataLoader([{"target": torch.zeros(3, 1)}] * 100, batch_size=None))
+    items: Any = [{"target": torch.zeros(3, 1)}] * 100
+    trainer.fit(Slope(), DataLoader(items, batch_size=None))
     curves = read_csv(tmp_path / "metrics.csv")
     assert curves["train/grad_norm"] == pytest.approx({1: 5.0, 3: 5.0, 4: 5.0})
     # The clock advances by 1 per reading: at the start and at the end of a batch.
@@ -213,21 +222,22 @@ def test_gradient_norm_and_throughput_by_hand(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_gradient_norm_is_of_unscaled_gradients(fused):
+def test_gradient_norm_is_of_unscaled_gradients(fused: bool) -> None:
     weight = torch.nn.Parameter(torch.zeros(2))
     optimizer = torch.optim.Adam([weight], fused=fused)
     plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    assert plugin.scaler is not None
     plugin.scaler.scale((weight * torch.tensor([3.0, 4.0])).sum()).backward()
     if not fused:  # Lightning unscales before the callbacks
         plugin.scaler.unscale_(optimizer)
-    trainer = SimpleNamespace(
+    trainer: Any = SimpleNamespace(
         precision_plugin=plugin, strategy=SingleDeviceStrategy(torch.device("cpu"))
     )
     assert gradient_norm(trainer, optimizer).item() == pytest.approx(5.0)
 
 
-def test_gpu_utilization_is_logged_if_available(monkeypatch):
-    def lacking(_):
+def test_gpu_utilization_is_logged_if_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(_: Any) -> None:
         raise ModuleNotFoundError("pynvml")
 
     monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 3e9)
@@ -240,8 +250,10 @@ def test_gpu_utilization_is_logged_if_available(monkeypatch):
     assert monitor._machine(device)["perf/gpu_memory_gb"] == 3.0
 
 
-def test_failing_logger_is_disabled_with_one_warning(cli, monkeypatch):
-    def full(*_):
+def test_failing_logger_is_disabled_with_one_warning(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lightning.pytorch.loggers.csv_logs.CSVLogger.save", full)
@@ -252,8 +264,10 @@ def test_failing_logger_is_disabled_with_one_warning(cli, monkeypatch):
     assert outcome.file("events.out.tfevents*")
 
 
-def test_logger_that_cannot_be_opened_ends_the_command_before_the_training(cli, monkeypatch):
-    def refuse(**_):
+def test_logger_that_cannot_be_opened_ends_the_command_before_the_training(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
         raise UsageError("No API key configured. Use `wandb login` to log in.")
 
     monkeypatch.setattr("wandb.init", refuse)
@@ -266,7 +280,7 @@ def test_logger_that_cannot_be_opened_ends_the_command_before_the_training(cli, 
     assert "Traceback" not in outcome.errors
 
 
-def test_weights_above_the_size_limit_are_not_logged(cli):
+def test_weights_above_the_size_limit_are_not_logged(cli: Cli) -> None:
     outcome = cli("logger=wandb", "trainer.max_steps=1", "data.val_crop_size=32",
                   "tracking.max_weights_mb=1")  # fmt: skip
     assert "tracking.max_weights_mb is 1" in outcome.output

@@ -1,25 +1,30 @@
 """Losses compared with the golden data of the reference implementation."""
 
+from typing import Any
+
 import pytest
 import torch
+from tests.conftest import Golden
 
 from mprnet_lit.training.losses import CharbonnierLoss, EdgeLoss, MultiStageLoss
 
 
 @pytest.fixture
-def stages(golden):
+def stages(golden: Golden) -> list[Any]:
     return [golden.tensor(f"stage{k}") for k in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
     ("name", "loss"), [("charbonnier", CharbonnierLoss()), ("edge", EdgeLoss())]
 )
-def test_loss_of_each_stage(golden, stages, name, loss):
+def test_loss_of_each_stage(
+    golden: Golden, stages: list[Any], name: str, loss: CharbonnierLoss | EdgeLoss
+) -> None:
     values = [loss(stage, golden.tensor("target")).item() for stage in stages]
     assert values == pytest.approx(golden.arrays[name].tolist(), abs=1e-5)
 
 
-def test_loss_of_the_paper_recipes(golden, stages):
+def test_loss_of_the_paper_recipes(golden: Golden, stages: list[Any]) -> None:
     target = golden.tensor("target")
     deblur = MultiStageLoss(edge_weight=0.05)(stages, target).item()
     denoise = MultiStageLoss(edge_weight=0.0, clamp=True)(stages, target).item()
@@ -27,7 +32,7 @@ def test_loss_of_the_paper_recipes(golden, stages):
     assert denoise == pytest.approx(float(golden.arrays["loss_char_clamped_sum"]), abs=1e-5)
 
 
-def test_float32_under_mixed_precision(golden, stages):
+def test_float32_under_mixed_precision(golden: Golden, stages: list[Any]) -> None:
     loss, target = MultiStageLoss(), golden.tensor("target")
     with torch.autocast("cpu", torch.bfloat16):
         value = loss([stage.bfloat16() for stage in stages], target)
@@ -37,7 +42,9 @@ def test_float32_under_mixed_precision(golden, stages):
 
 
 @pytest.mark.parametrize(("edge_weight", "clamp"), [(0.05, False), (0.0, True)])
-def test_shares_of_the_stages_sum_to_the_loss(golden, stages, edge_weight, clamp):
+def test_shares_of_the_stages_sum_to_the_loss(
+    golden: Golden, stages: list[Any], edge_weight: float, clamp: bool
+) -> None:
     loss, target = MultiStageLoss(edge_weight, clamp), golden.tensor("target")
     total, parts = loss.parts(stages, target)
     assert torch.equal(total, loss(stages, target))

@@ -1,6 +1,7 @@
 """Use of the LightningModule from Python."""
 
 from functools import partial
+from pathlib import Path
 
 import lightning
 import pytest
@@ -13,7 +14,7 @@ from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.training.module import RestorationModule
 
 
-def test_validation_before_training_does_not_change_the_scores(tmp_path):
+def test_validation_before_training_does_not_change_the_scores(tmp_path: Path) -> None:
     torch.manual_seed(0)
     data = RestorationDataModule(
         train=Photos("train"), val=Photos("val"), degradation=GaussianNoise(sigma=25),

@@ -6,8 +6,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,7 +25,7 @@ RUN = ("trainer.max_epochs=3", "data.crops_per_image=6", "data.val_crop_size=32"
 class Node:
     """Simulated machine: a process with all its children."""
 
-    def __init__(self, command, folder, name, **env):
+    def __init__(self, command: Sequence[str], folder: Path, name: str, **env: str) -> None:
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         with self.out.open("w") as out, self.err.open("w") as err, warm_python():
             self.process = subprocess.Popen(
@@ -35,7 +37,7 @@ class Node:
                 start_new_session=True,
             )
 
-    def kill(self):
+    def kill(self) -> None:
         """Kill all processes of the machine."""
         with suppress(psutil.NoSuchProcess):
             everything = psutil.Process(self.process.pid).children(recursive=True)
@@ -45,20 +47,20 @@ class Node:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
 
-    def wait(self, seconds=120):
+    def wait(self, seconds: int = 120) -> Any:
         return self.process.wait(timeout=seconds)
 
     @property
-    def output(self):
+    def output(self) -> str:
         return self.out.read_text() + self.err.read_text()
 
 
 @pytest.fixture
-def start():
+def start() -> Iterator[Callable[..., Node]]:
     """Start a node. Its remaining processes are killed at the end of the test."""
     nodes = []
 
-    def run(*arguments, **env):
+    def run(*arguments: Any, **env: Any) -> Node:
         nodes.append(Node(*arguments, **env))
         return nodes[-1]
 
@@ -68,13 +70,13 @@ def start():
         node.wait()
 
 
-def free_port():
+def free_port() -> Any:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
-def torchrun(start, folder, name, *arguments):
+def torchrun(start: Any, folder: Path, name: str, *arguments: str) -> list[Any]:
     """Start ``torchrun --nnodes=2`` twice."""
     rendezvous = (
         "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-id=both",
@@ -84,7 +86,7 @@ def torchrun(start, folder, name, *arguments):
     return [start([*rendezvous, *training], folder, f"{name}{k}") for k in range(2)]
 
 
-def wait_until_mid_epoch(folder, nodes):
+def wait_until_mid_epoch(folder: Path, nodes: Any) -> None:
     deadline = time.monotonic() + 100
     while not list(folder.glob("runs/**/last.ckpt")):
         assert time.monotonic() < deadline, [node.output for node in nodes]
@@ -93,12 +95,12 @@ def wait_until_mid_epoch(folder, nodes):
     time.sleep(0.1)
 
 
-def checkpoint(folder):
+def checkpoint(folder: Path) -> Any:
     (path,) = folder.glob("runs/*/*/checkpoints/last.ckpt")  # all in one run folder
     return torch.load(path, weights_only=True)
 
 
-def same(first, second):
+def same(first: Any, second: Any) -> None:
     """Check that weights and optimizer state are equal bit for bit."""
     assert first["global_step"] == second["global_step"]
     weights, others = first["state_dict"], second["state_dict"]
@@ -108,7 +110,7 @@ def same(first, second):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     nodes = torchrun(Node, folder, "whole")
     try:
@@ -120,7 +122,9 @@ def uninterrupted(tmp_path_factory):
     return folder
 
 
-def test_two_nodes_train_as_one_and_write_one_folder(uninterrupted, tmp_path, start):
+def test_two_nodes_train_as_one_and_write_one_folder(
+    uninterrupted: Path, tmp_path: Path, start: Callable[..., Node]
+) -> None:
     assert [path.name for path in uninterrupted.glob("runs/denoise/*")] == ["torchrun-both"]
     alone = start(["-m", "mprnet_lit", *quick(RUN)], tmp_path, "one")
     assert alone.wait() == 0, alone.output
@@ -131,8 +135,8 @@ def test_two_nodes_train_as_one_and_write_one_folder(uninterrupted, tmp_path, st
 
 
 def test_killed_node_stops_the_other_and_both_resume_from_the_checkpoint(
-    uninterrupted, tmp_path, start
-):
+    uninterrupted: Path, tmp_path: Path, start: Callable[..., Node]
+) -> None:
     nodes = torchrun(start, tmp_path, "killed", "resume=auto")
     wait_until_mid_epoch(tmp_path, nodes)
     nodes[0].kill()
@@ -150,7 +154,7 @@ def test_killed_node_stops_the_other_and_both_resume_from_the_checkpoint(
     same(checkpoint(tmp_path), checkpoint(uninterrupted))
 
 
-def srun(start, folder, name, **env):
+def srun(start: Any, folder: Path, name: str, **env: Any) -> list[Any]:
     """Start a SLURM task on each of two nodes."""
     job = {
         "SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_NNODES": "2",
@@ -165,8 +169,8 @@ def srun(start, folder, name, **env):
 
 
 def test_slurm_signal_saves_and_requeues_once_and_the_job_resumes(
-    uninterrupted, tmp_path, start, monkeypatch
-):
+    uninterrupted: Path, tmp_path: Path, start: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = fake_scontrol(tmp_path, monkeypatch)
     tasks = srun(start, tmp_path, "first")
     wait_until_mid_epoch(tmp_path, tasks)
@@ -186,7 +190,9 @@ def test_slurm_signal_saves_and_requeues_once_and_the_job_resumes(
     same(checkpoint(tmp_path), checkpoint(uninterrupted))
 
 
-def test_machines_without_a_shared_disk_are_refused(tmp_path, start):
+def test_machines_without_a_shared_disk_are_refused(
+    tmp_path: Path, start: Callable[..., Node]
+) -> None:
     """The run folder does not exist on the second machine."""
     env = {"MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}
     env |= {"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}

@@ -5,13 +5,15 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tests.cli.test_bad_input import complaint
 from tests.config.test_config import compose
-from tests.conftest import quick
+from tests.conftest import Cli, quick
 
 from mprnet_lit.__main__ import main
 from mprnet_lit.data import RestorationDataModule
@@ -38,7 +40,7 @@ STEPS = 5
 """Number of steps in an epoch."""
 
 
-def call(*arguments):
+def call(*arguments: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["mprnet_lit", *quick([*SMALL, *arguments])])
         try:
@@ -49,16 +51,16 @@ def call(*arguments):
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory):
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Complete run of two epochs, and a run that SIGHUP stopped after its eighth step."""
     folder = tmp_path_factory.mktemp("originals")
     step, names = RestorationModule.training_step, []
 
-    def note(self, batch, batch_idx):
+    def note(self: Any, batch: Any, batch_idx: Any) -> Any:
         names.append(batch["name"])
         return step(self, batch, batch_idx)
 
-    def hang_up(self, batch, batch_idx):
+    def hang_up(self: Any, batch: Any, batch_idx: Any) -> Any:
         if self.trainer.global_step == STEPS + 2:
             signal.raise_signal(signal.SIGHUP)
         return step(self, batch, batch_idx)
@@ -74,26 +76,28 @@ def originals(tmp_path_factory):
 
 
 @pytest.fixture
-def whole(originals, tmp_path):
+def whole(originals: Path, tmp_path: Path) -> Path:
     """Copy of the complete run."""
     return shutil.copytree(originals / "runs/denoise/whole", tmp_path / "runs/denoise/whole")
 
 
 @pytest.fixture
-def small(cli):
+def small(cli: Cli) -> Cli:
     return lambda *arguments, **options: cli(*SMALL, *arguments, **options)
 
 
-def contents(folder):
+def contents(folder: Path) -> dict[Any, bytes]:
     return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_changed_settings_take_effect_in_mid_epoch(originals, small, tmp_path, monkeypatch):
+def test_changed_settings_take_effect_in_mid_epoch(
+    originals: Path, small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stopped = originals / "stopped"
     assert read_checkpoint(stopped / runs.LAST)["global_step"] == STEPS + 3
     step, rates = RestorationModule.training_step, []
 
-    def training_step(self, batch, batch_idx):
+    def training_step(self: Any, batch: Any, batch_idx: Any) -> Any:
         rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
         return step(self, batch, batch_idx)
 
@@ -124,7 +128,7 @@ def test_changed_settings_take_effect_in_mid_epoch(originals, small, tmp_path, m
     assert callback["best_model_path"] == "best.ckpt"
 
 
-def test_settings_that_cannot_change_are_refused(whole, small, tmp_path):
+def test_settings_that_cannot_change_are_refused(whole: Path, small: Cli, tmp_path: Path) -> None:
     last = whole / runs.LAST
     before = contents(whole)
     size = Size(**read_checkpoint(last)[RECORD]["size"])
@@ -148,7 +152,7 @@ def test_settings_that_cannot_change_are_refused(whole, small, tmp_path):
     assert contents(whole) == before
 
 
-def test_resuming_a_complete_run_changes_nothing(whole, small):
+def test_resuming_a_complete_run_changes_nothing(whole: Path, small: Cli) -> None:
     before = contents(whole)
     same = ("trainer.max_epochs=2", "hydra.run.dir=runs/denoise/whole")
     for resume in ("auto", whole / runs.LAST):
@@ -167,14 +171,22 @@ def test_resuming_a_complete_run_changes_nothing(whole, small):
     assert "These changes have no effect: optimizer.lr 0.0002 -> 1" in output
 
 
-def test_a_complete_checkpoint_outside_a_run_shows_no_folder(tmp_path, capsys):
+def test_a_complete_checkpoint_outside_a_run_shows_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     moved = resuming.Resumed(Path("/moved.ckpt"), "epoch 2, step 10", [], True, {})
     resuming.announce(compose(), tmp_path, moved)
     output = capsys.readouterr().out
     assert "Already complete: /moved.ckpt" in output and "everything" not in output
 
 
-def test_folder_of_another_run_is_refused(originals, whole, small, cli, monkeypatch):
+def test_folder_of_another_run_is_refused(
+    originals: Path,
+    whole: Path,
+    small: Cli,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before = contents(whole)
     folder = "hydra.run.dir=runs/denoise/whole"
     for command, arguments in (
@@ -194,7 +206,9 @@ def test_folder_of_another_run_is_refused(originals, whole, small, cli, monkeypa
     runs.refuse_existing(whole.parent, None)
 
 
-def test_resume_auto_explains_why_it_starts_a_new_run(tmp_path, monkeypatch):
+def test_resume_auto_explains_why_it_starts_a_new_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     plain = compose("resume=auto")
     assert resuming.not_found(plain, False) == (
@@ -219,15 +233,17 @@ def test_resume_auto_explains_why_it_starts_a_new_run(tmp_path, monkeypatch):
     )
 
 
-def test_resume_of_a_folder_without_checkpoint_is_refused(tmp_path, monkeypatch):
+def test_resume_of_a_folder_without_checkpoint_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty is not the folder of one run with a checkpoint"):
         resuming.find_checkpoint(compose("resume=empty"), tmp_path / "new")
 
 
-def test_other_images_are_refused():
-    def data(*names, validation="v", **options):
+def test_other_images_are_refused() -> None:
+    def data(*names: Any, validation: str = "v", **options: Any) -> RestorationDataModule:
         module = RestorationDataModule(Photos("train"), Photos("val"), patch_size=8, **options)
         module.train_samples = [Sample(n, Path(n), None, 64, 64) for n in names]
         module.val_samples = [Sample(validation, Path(), None, 64, 64)]
@@ -249,7 +265,7 @@ def test_other_images_are_refused():
         data("a", "b", crops_per_image=2, cache_gb=1e-5).load_state_dict(saved)
 
 
-def test_the_best_score_is_read_from_best_ckpt(originals, whole):
+def test_the_best_score_is_read_from_best_ckpt(originals: Path, whole: Path) -> None:
     summary = json.loads((whole / "summary.json").read_text())
     assert best_of(whole) == summary
     assert best_of(whole, sample="another validation set") == {}
@@ -258,7 +274,7 @@ def test_the_best_score_is_read_from_best_ckpt(originals, whole):
     assert best_of(whole) == {}
 
 
-def test_sighup_is_handled_unless_ignored(monkeypatch):
+def test_sighup_is_handled_unless_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGHUP)
     with signals.forward_signals():
         assert signal.getsignal(signal.SIGHUP) == signals._receive
@@ -273,7 +289,7 @@ def test_sighup_is_handled_unless_ignored(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_output_to_a_closed_terminal_is_discarded():
+def test_output_to_a_closed_terminal_is_discarded() -> None:
     master, terminal = os.openpty()
     try:
         signals.detach_from_terminal((terminal,))
@@ -288,12 +304,12 @@ def test_output_to_a_closed_terminal_is_discarded():
 
 
 def test_error_of_a_failed_run_is_recorded_until_it_is_resumed(
-    originals, small, tmp_path, monkeypatch
-):
+    originals: Path, small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(originals / "stopped", tmp_path / "runs/denoise/failed")
     arguments = ("trainer.max_epochs=2", "hydra.run.dir=runs/denoise/failed", "resume=auto")
 
-    def training_step(self, batch, batch_idx):
+    def training_step(self: Any, batch: Any, batch_idx: Any) -> None:
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as patch:
@@ -317,10 +333,10 @@ def test_error_of_a_failed_run_is_recorded_until_it_is_resumed(
 
 
 @pytest.fixture
-def edit(whole):
+def edit(whole: Path) -> Callable[..., Any]:
     """Return a function that edits the last checkpoint of the complete run."""
 
-    def edited(change):
+    def edited(change: Any) -> Any:
         content = torch.load(whole / runs.LAST, weights_only=True)
         change(content)
         torch.save(content, whole / runs.LAST)
@@ -329,14 +345,16 @@ def edit(whole):
     return edited
 
 
-def test_paths_and_schedules_in_a_checkpoint_are_not_used(edit, small, tmp_path):
+def test_paths_and_schedules_in_a_checkpoint_are_not_used(
+    edit: Callable[..., Any], small: Cli, tmp_path: Path
+) -> None:
     treasure = tmp_path / "there/checkpoints/treasure"
     far = tmp_path / "far"
     for folder in (treasure, far):
         folder.mkdir(parents=True)
         (folder / "gold").touch()
 
-    def change(content):
+    def change(content: Any) -> None:
         for key, state in content["callbacks"].items():
             if not key.startswith("ModelCheckpoint"):
                 continue
@@ -365,7 +383,7 @@ def test_paths_and_schedules_in_a_checkpoint_are_not_used(edit, small, tmp_path)
     assert saved["lr_schedulers"][0]["last_epoch"] == 3 * STEPS
 
 
-def test_only_regular_files_of_the_run_are_removed_or_replaced(tmp_path):
+def test_only_regular_files_of_the_run_are_removed_or_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "run/checkpoints"
     folder.mkdir(parents=True)
     files = AtomicCheckpointIO(folder)
@@ -375,9 +393,10 @@ def test_only_regular_files_of_the_run_are_removed_or_replaced(tmp_path):
         path.touch()
     (folder / "link.ckpt").symlink_to(names["outside"])
     os.mkfifo(folder / "pipe.ckpt")
-    for path in (*names.values(), folder / "link.ckpt", folder / "pipe.ckpt", folder / "sub",
-                 folder / "../../b.ckpt", f"file://{tmp_path}", "memory://x", folder):  # fmt: skip
-        files.remove_checkpoint(path)
+    given: Any
+    for given in (*names.values(), folder / "link.ckpt", folder / "pipe.ckpt", folder / "sub",
+                  folder / "../../b.ckpt", f"file://{tmp_path}", "memory://x", folder):  # fmt: skip
+        files.remove_checkpoint(given)
     assert not names["own"].exists() and names["outside"].exists() and names["sub"].exists()
     for name in ("link.ckpt", "pipe.ckpt", "sub"):
         with pytest.raises(UserError, match="is a link or a special file: remove it"):
@@ -388,10 +407,10 @@ def test_only_regular_files_of_the_run_are_removed_or_replaced(tmp_path):
         files.save_checkpoint({}, folder / "last.ckpt")
 
 
-def put(value, *keys):
+def put(value: Any, *keys: Any) -> Callable[..., Any]:
     """Return a function that sets a nested value of a checkpoint."""
 
-    def change(content):
+    def change(content: Any) -> None:
         *path, last = keys
         for key in path:
             content = content[key]
@@ -413,7 +432,9 @@ MOMENTS = ("optimizer_states", 0, "state", 0)
     ],
     ids=range(4),
 )
-def test_states_of_wrong_types_are_refused(edit, small, change):
+def test_states_of_wrong_types_are_refused(
+    edit: Callable[..., Any], small: Cli, change: Any
+) -> None:
     last = edit(change)
     message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
     assert f"{last} can't be resumed: it does not fit this configuration" in message
@@ -433,12 +454,12 @@ def test_states_of_wrong_types_are_refused(edit, small, change):
     ],
     ids=range(8),
 )
-def test_contents_of_wrong_types_are_refused(edit, change):
+def test_contents_of_wrong_types_are_refused(edit: Callable[..., Any], change: Any) -> None:
     with pytest.raises(UserError, match="is not a training checkpoint of mprnet_lit"):
         read_checkpoint(edit(change))
 
 
-def test_matching_checks_types():
+def test_matching_checks_types() -> None:
     template = {"count": 0, "done": False, "inner": {"share": 0.5}}
     value = {"count": 3, "inner": {"share": 1, "surplus": "x"}, "reset": None}
     assert matching(template, value) == {"count": 3, "done": False, "inner": {"share": 1}}
@@ -448,18 +469,18 @@ def test_matching_checks_types():
             matching(template, bad)
 
 
-def test_moments_of_another_optimizer_are_refused(edit, small):
+def test_moments_of_another_optimizer_are_refused(edit: Callable[..., Any], small: Cli) -> None:
     last = edit(put({"momentum_buffer": None}, *MOMENTS))
     message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
     assert "state of another optimizer (it holds momentum_buffer, and the configured" in message
 
 
 @pytest.mark.parametrize("name", ["Adam", "SGD", "Adafactor", "RMSprop", "NAdam", "Rprop"])
-def test_moments_of_every_optimizer_are_accepted(name):
-    def make(parameters):
+def test_moments_of_every_optimizer_are_accepted(name: str) -> None:
+    def make(parameters: Any) -> Any:
         return getattr(torch.optim, name)(parameters)
 
-    def network():
+    def network() -> Any:
         return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 4, 1))
 
     trained = network()
@@ -473,8 +494,10 @@ def test_moments_of_every_optimizer_are_accepted(name):
         check_moments({4: {}}, fresh, make)
 
 
-def test_another_number_of_batches_per_epoch_is_refused(edit, small):
-    def change(content):  # an earlier version did not save the number of images
+def test_another_number_of_batches_per_epoch_is_refused(
+    edit: Callable[..., Any], small: Cli
+) -> None:
+    def change(content: Any) -> None:  # an earlier version did not save the number of images
         del content["RestorationDataModule"]
         content["callbacks"]["CheckpointStates"]["batches_per_epoch"] = 6
 
@@ -483,10 +506,12 @@ def test_another_number_of_batches_per_epoch_is_refused(edit, small):
     assert "an epoch had 6 batches at the checkpoint, and has 5 now" in message
 
 
-def test_resuming_after_max_steps_in_mid_epoch(originals, small, tmp_path, monkeypatch):
+def test_resuming_after_max_steps_in_mid_epoch(
+    originals: Path, small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     step, seen = RestorationModule.training_step, []
 
-    def training_step(self, batch, batch_idx):
+    def training_step(self: Any, batch: Any, batch_idx: Any) -> Any:
         seen.append(batch["name"])
         return step(self, batch, batch_idx)
 

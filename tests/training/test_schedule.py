@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from mprnet_lit.training.schedule import WarmupCosine
 
 
-def rates(epochs, **options):
+def rates(epochs: Any, **options: Any) -> list[Any]:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
     steps = options.get("steps_per_epoch", 1) if options.get("per_step") else 1
     per_epoch = options.pop("steps_per_epoch", 1)
@@ -22,24 +23,24 @@ def rates(epochs, **options):
     return [*out, schedule.get_last_lr()[0]]
 
 
-def cosine(epoch, period):
+def cosine(epoch: Any, period: Any) -> Any:
     return 1e-6 + (2e-4 - 1e-6) * 0.5 * (1 + math.cos(math.pi * epoch / period))
 
 
-def test_paper_recipe():
+def test_paper_recipe() -> None:
     lr = rates(250)
     assert lr[:4] == pytest.approx([2e-4 / 3, 4e-4 / 3, 2e-4, 2e-4])
     assert lr[100] == pytest.approx(cosine(97, 247))
     assert lr[250] == pytest.approx(1e-6)
 
 
-def test_denoising_recipe_ends_above_the_final_rate():
+def test_denoising_recipe_ends_above_the_final_rate() -> None:
     lr = rates(80, extra_period=40)
     assert lr[80] == pytest.approx(cosine(77, 117))
     assert lr[80] > 2e-5
 
 
-def test_per_step_is_smooth_and_ends_at_the_same_rate():
+def test_per_step_is_smooth_and_ends_at_the_same_rate() -> None:
     lr = rates(10, steps_per_epoch=20, per_step=True, warmup_epochs=1)
     assert lr[0] == pytest.approx(2e-4 / 20)
     assert max(lr) == pytest.approx(2e-4) == lr[19]
@@ -47,5 +48,5 @@ def test_per_step_is_smooth_and_ends_at_the_same_rate():
     assert max(abs(a - b) for a, b in pairwise(lr)) < 1.1e-5
 
 
-def test_a_short_run_still_reaches_the_peak():
+def test_a_short_run_still_reaches_the_peak() -> None:
     assert max(rates(2)) == pytest.approx(2e-4)

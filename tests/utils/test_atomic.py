@@ -6,6 +6,8 @@ import os
 import signal
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +18,12 @@ SIZE = 300_000
 FORK = multiprocessing.get_context("fork")
 
 
-def names(folder):
+def names(folder: Path) -> list[Any]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def write_often(path, letters):
-    def write(letter):
+def write_often(path: Path, letters: Any) -> None:
+    def write(letter: Any) -> None:
         for _ in range(40):
             write_atomic(path, letter * SIZE)
 
@@ -29,7 +31,7 @@ def write_often(path, letters):
         list(pool.map(write, letters))
 
 
-def test_reader_sees_complete_files_during_concurrent_writes(tmp_path):
+def test_reader_sees_complete_files_during_concurrent_writes(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomic(path, b"a" * SIZE)
     writers = [FORK.Process(target=write_often, args=(path, two)) for two in ([b"a", b"b"], [b"c"])]
@@ -44,14 +46,14 @@ def test_reader_sees_complete_files_during_concurrent_writes(tmp_path):
     assert names(tmp_path) == ["file"]
 
 
-def killed_while_writing(path):
+def killed_while_writing(path: Path) -> None:
     with atomic_writer(path) as file:
         file.write(b"half")
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_temporary_file_of_killed_process_is_hidden_and_deleted_by_the_next(tmp_path):
+def test_temporary_file_of_killed_process_is_hidden_and_deleted_by_the_next(tmp_path: Path) -> None:
     write_atomic(tmp_path / "kept.png", b"kept")
     folder = tmp_path / "folder"
     writer = FORK.Process(target=killed_while_writing, args=(folder / "a.png",))
@@ -69,7 +71,7 @@ def test_temporary_file_of_killed_process_is_hidden_and_deleted_by_the_next(tmp_
     assert (tmp_path / "kept.png").read_bytes() == b"kept"
 
 
-def test_error_keeps_the_previous_file_and_no_temporary_file(tmp_path):
+def test_error_keeps_the_previous_file_and_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomic(path, b"previous")
     with pytest.raises(ZeroDivisionError), atomic_writer(path) as file:
@@ -78,7 +80,7 @@ def test_error_keeps_the_previous_file_and_no_temporary_file(tmp_path):
     assert path.read_bytes() == b"previous" and names(tmp_path) == ["file"]
 
 
-def test_names_of_255_bytes_are_written_and_longer_names_rejected_at_open(tmp_path):
+def test_names_of_255_bytes_are_written_and_longer_names_rejected_at_open(tmp_path: Path) -> None:
     path = tmp_path / f"{'ä' * 125}a.png"
     write_atomic(path, b"content")
     assert path.read_bytes() == b"content"
@@ -91,8 +93,8 @@ def test_names_of_255_bytes_are_written_and_longer_names_rejected_at_open(tmp_pa
     assert not reached
 
 
-def test_permissions_are_the_default_or_those_of_the_previous_file(tmp_path):
-    def permissions(name):
+def test_permissions_are_the_default_or_those_of_the_previous_file(tmp_path: Path) -> None:
+    def permissions(name: str) -> Any:
         return stat.S_IMODE((tmp_path / name).stat().st_mode)
 
     (tmp_path / "plain").touch()
@@ -104,7 +106,7 @@ def test_permissions_are_the_default_or_those_of_the_previous_file(tmp_path):
         assert permissions("plain") == mode
 
 
-def test_folders_and_pipes_are_not_replaced(tmp_path):
+def test_folders_and_pipes_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for name, why in (("folder", "Is a directory"), ("pipe", "is a pipe or a device")):

@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -30,7 +31,7 @@ from mprnet_lit.utils import compat
 SOURCES = Path(mprnet_lit.__file__).parents[1]
 
 
-def trainer(*callbacks, **options):
+def trainer(*callbacks: Any, **options: Any) -> Trainer:
     return Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=list(callbacks), **options,
@@ -40,21 +41,21 @@ def trainer(*callbacks, **options):
 class Line(LightningModule):
     """Module with a single weight."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(1, 1)
 
-    def training_step(self, batch):
+    def training_step(self, batch: Any) -> Any:
         return self.layer(batch).square().mean()
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-BATCHES = DataLoader(torch.ones(4, 1), batch_size=1)
+BATCHES: DataLoader[Any] = DataLoader(torch.ones(4, 1), batch_size=1)  # type: ignore[arg-type]
 
 
-def test_launcher_classes(monkeypatch):
+def test_launcher_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     two = {"strategy": "ddp", "devices": 2}
     assert compat.starts_subprocesses(trainer(**two)), "launchers._SubprocessScriptLauncher"
     spawn = trainer(strategy="ddp_spawn", devices=2)
@@ -71,7 +72,7 @@ def test_launcher_classes(monkeypatch):
 
 
 @pytest.mark.parametrize("strategy", [DDPStrategy, FSDPStrategy])
-def test_process_group_timeout(strategy):
+def test_process_group_timeout(strategy: Any) -> None:
     found = strategy()
     before = found._timeout
     compat.set_process_group_timeout(found, 7)
@@ -82,20 +83,21 @@ def test_process_group_timeout(strategy):
 class Watch(Callback):
     """Records the restoring of a checkpoint and the step numbers."""
 
-    def __init__(self):
-        self.restoring, self.steps = [], []
+    def __init__(self) -> None:
+        self.restoring: list[bool] = []
+        self.steps: list[int] = []
 
-    def on_fit_start(self, trainer, *_):
+    def on_fit_start(self, trainer: Any, *_: Any) -> None:
         self.restoring.append(compat.is_restoring(trainer))
 
-    def on_train_start(self, trainer, *_):
+    def on_train_start(self, trainer: Any, *_: Any) -> None:
         self.restoring.append(compat.is_restoring(trainer))
 
-    def on_train_batch_end(self, trainer, *_):
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         self.steps.append(compat.logged_step(trainer))
 
 
-def test_restoring_and_logged_step(tmp_path):
+def test_restoring_and_logged_step(tmp_path: Path) -> None:
     first, second = Watch(), Watch()
     run = trainer(first, max_epochs=1, accumulate_grad_batches=2)
     run.fit(Line(), BATCHES)
@@ -107,11 +109,11 @@ def test_restoring_and_logged_step(tmp_path):
     assert first.steps + second.steps == [0, 0, 1, 1, 2, 2, 3, 3], "_batches_that_stepped"
 
 
-def test_an_average_is_not_updated():
+def test_an_average_is_not_updated() -> None:
     average = EMAWeightAveraging(decay=0.5)
 
     class Skip(Callback):
-        def on_before_optimizer_step(self, trainer, *_):
+        def on_before_optimizer_step(self, trainer: Any, *_: Any) -> None:
             compat.skip_next_average(average, trainer.global_step + 1)
 
     module = Line()
@@ -121,15 +123,15 @@ def test_an_average_is_not_updated():
     assert module.layer.weight.item() == before, "WeightAveraging._latest_update_step"
 
 
-def test_optimizers_that_unscale():
+def test_optimizers_that_unscale() -> None:
     weight = nn.Parameter(torch.ones(1))
     name = "Optimizer._step_supports_amp_scaling"
     assert compat.unscales_by_itself(torch.optim.Adam([weight], fused=True)), name
     assert not compat.unscales_by_itself(torch.optim.Adam([weight]))
 
 
-def test_a_schedule_is_moved_as_if_it_had_taken_the_steps():
-    def make():
+def test_a_schedule_is_moved_as_if_it_had_taken_the_steps() -> None:
+    def make() -> tuple[Any, LambdaLR]:
         optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.5)
         return optimizer, LambdaLR(optimizer, lambda step: 1 / (1 + step))
 
@@ -148,7 +150,7 @@ def test_a_schedule_is_moved_as_if_it_had_taken_the_steps():
     assert other.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] == 0.125
 
 
-def test_the_limit_of_recompilations():
+def test_the_limit_of_recompilations() -> None:
     before = torch._dynamo.config.recompile_limit
     try:
         compat.allow_recompilations(before + 5)
@@ -158,7 +160,7 @@ def test_the_limit_of_recompilations():
         torch._dynamo.config.recompile_limit = before
 
 
-def test_a_summary_reaches_tensorboard(tmp_path):
+def test_a_summary_reaches_tensorboard(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name=None, version="")
     compat.write_summary(logger, scalar("x", math.pi))
     logger.finalize("success")
@@ -166,27 +168,27 @@ def test_a_summary_reaches_tensorboard(tmp_path):
     assert tags["scalars"] == ["x"] or tags["tensors"] == ["x"], "SummaryWriter._get_file_writer"
 
 
-def test_wandb_gets_no_deprecated_argument(tmp_path):
+def test_wandb_gets_no_deprecated_argument(tmp_path: Path) -> None:
     logger = WandbLogger(save_dir=tmp_path, offline=True)
     assert "anonymous" in logger._wandb_init, "Lightning no longer passes it: drop_anonymous can go"
     compat.drop_anonymous(logger)
     assert "anonymous" not in logger._wandb_init
 
 
-def test_keys_of_nodes():
+def test_keys_of_nodes() -> None:
     config = OmegaConf.create({"a": {"b": [{"c": 1}]}})
     assert compat.full_key(config.a.b[0], "c") == "a.b[0].c", "Container._get_full_key"
     assert compat.full_key(config.a) == "a"
 
 
-def test_the_exception_of_a_job_is_returned():
+def test_the_exception_of_a_job_is_returned() -> None:
     error = ValueError("x")
     job = JobReturn(status=JobStatus.FAILED)
     job.return_value = error
     assert compat.job_result(job) is error, "JobReturn._return_value"
 
 
-def test_a_trial_is_reopened_by_its_identifier():
+def test_a_trial_is_reopened_by_its_identifier() -> None:
     study = optuna.create_study()
     study.ask()
     (trial,) = study.trials
@@ -195,7 +197,7 @@ def test_a_trial_is_reopened_by_its_identifier():
     assert study.trials[0].user_attrs == {"x": 1}, "FrozenTrial._trial_id"
 
 
-def test_other_modules_use_no_private_names():
+def test_other_modules_use_no_private_names() -> None:
     found = []
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -212,7 +214,7 @@ def test_other_modules_use_no_private_names():
     assert found == []
 
 
-def test_typed_nodes_check_values_and_accept_further_keys():
+def test_typed_nodes_check_values_and_accept_further_keys() -> None:
     @dataclass
     class Node:
         count: int = 3

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from mprnet_lit.utils.deprecated import MOVED, current_name
 
 
 @pytest.mark.parametrize("old", MOVED)
-def test_old_module_forwards_to_new_module(old):
+def test_old_module_forwards_to_new_module(old: Any) -> None:
     sys.modules.pop(f"mprnet_lit.{old}", None)
     with pytest.warns(DeprecationWarning, match=f"moved to mprnet_lit.{MOVED[old]};"):
         module = importlib.import_module(f"mprnet_lit.{old}")
@@ -21,7 +22,7 @@ def test_old_module_forwards_to_new_module(old):
         module.no_such_name  # noqa: B018
 
 
-def test_old_import_statements_work_in_a_new_process():
+def test_old_import_statements_work_in_a_new_process() -> None:
     code = (
         "from mprnet_lit.losses import MultiStageLoss\n"
         "from mprnet_lit.data.images import read_image\n"
@@ -38,7 +39,7 @@ def test_old_import_statements_work_in_a_new_process():
     assert "mprnet_lit.losses has moved to mprnet_lit.training.losses" in done.stderr
 
 
-def test_current_name_of_an_old_class():
+def test_current_name_of_an_old_class() -> None:
     old = "mprnet_lit.module.RestorationModule"
     assert current_name(old) == "mprnet_lit.training.module.RestorationModule"
     assert current_name("mprnet_lit.data.Photos") == "mprnet_lit.data.Photos"

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from tests.conftest import Cli
 
 from mprnet_lit.utils.hardware import fast_precision
 
@@ -35,14 +36,18 @@ print(step() + step())
         (False, False, "32-true"),
     ],
 )
-def test_cpu_uses_bfloat16_if_it_has_instructions(monkeypatch, bf16, amx, expected):
+def test_cpu_uses_bfloat16_if_it_has_instructions(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, amx: bool, expected: str
+) -> None:
     found = {"avx512_bf16": bf16, "amx_tile": amx}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     assert fast_precision(torch.device("cpu"))[0] == expected
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((9, 0), "bf16-mixed"), ((7, 5), "32-true")])
-def test_gpu_uses_bfloat16_from_ampere_on(monkeypatch, capability, expected):
+def test_gpu_uses_bfloat16_from_ampere_on(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: str
+) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     precision, reason = fast_precision(torch.device("cuda"))
@@ -51,7 +56,7 @@ def test_gpu_uses_bfloat16_from_ampere_on(monkeypatch, capability, expected):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_large_tensors_reuse_freed_memory():
+def test_large_tensors_reuse_freed_memory() -> None:
     def faults(keep: bool) -> int:
         command = [sys.executable, "-c", FAULTS.format(keep=keep)]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -60,7 +65,9 @@ def test_large_tensors_reuse_freed_memory():
 
 
 @pytest.mark.parametrize("bf16", [True, False])
-def test_training_prints_the_precision_that_suits_the_cpu(cli, monkeypatch, bf16):
+def test_training_prints_the_precision_that_suits_the_cpu(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, bf16: bool
+) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bf16})
     output = cli("recipe=cpu_denoise", "debug=fast").output.replace("\n", " ")
     advice = "has bfloat16 instructions: consider trainer.precision=bf16-mixed"

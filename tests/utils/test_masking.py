@@ -1,5 +1,7 @@
 """Masking of credentials and home folders in settings, commands and messages."""
 
+from typing import Any
+
 import pytest
 
 from mprnet_lit.utils.masking import (
@@ -18,12 +20,12 @@ from mprnet_lit.weights.training_config import training_settings
      "client_secret", "Authorization", "credentials.user", "tokens.hf_token", "privateKey",
      "db.passwords"],
 )  # fmt: skip
-def test_secret_keys(key):
+def test_secret_keys(key: str) -> None:
     assert is_secret(key)
 
 
 @pytest.mark.parametrize("key", ["monitor", "keyboard", "tokenizer", "author", "passes", "lr"])
-def test_other_keys(key):
+def test_other_keys(key: str) -> None:
     assert not is_secret(key)
 
 
@@ -57,13 +59,13 @@ def test_other_keys(key):
         ("optimizer.lr=1e-3", None),
     ],
 )
-def test_masked_text(text, masked):
+def test_masked_text(text: str, masked: str | None) -> None:
     assert mask_text(text) == (text if masked is None else masked)
     assert mask_text(mask_text(text)) == mask_text(text)
     assert masked is None or may_contain_secrets(text)
 
 
-def test_masked_settings():
+def test_masked_settings() -> None:
     settings = {
         "api_key": "CANARY",
         "pin": {"token": 1234, "keys": ["a"]},
@@ -90,11 +92,11 @@ LONG = ("a", "a=", "://", "key:'", "x://u:p/", "/home/", 'key="', "key=${", "1_b
 
 
 @pytest.mark.parametrize("text", LONG)
-def test_masking_of_long_texts_is_fast(text):
+def test_masking_of_long_texts_is_fast(text: str) -> None:
     mask_home_folders(mask_text(text * 20_000))
 
 
-def test_home_folders_of_all_users(monkeypatch):
+def test_home_folders_of_all_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/srv/people/me")
     assert mask_home_folders("/srv/people/me/runs /srv/people/meme") == "~/runs /srv/people/meme"
     assert mask_home_folders("at /home/ann/x, /Users/bob/y or /root/z") == "at ~/x, ~/y or ~/z"
@@ -109,8 +111,8 @@ def test_home_folders_of_all_users(monkeypatch):
     assert mask_home_folders("/home/ann/x ~/y") == "~/x ~/y"
 
 
-def test_training_settings_of_a_weights_file():
-    config = {
+def test_training_settings_of_a_weights_file() -> None:
+    config: dict[str, Any] = {
         "seed": 3,
         "weights": "/home/ann/a.ckpt",
         "paths": {"runs": "/home/ann"},

@@ -1,6 +1,8 @@
 """Prefetching and background jobs: overlap, order, errors and bounded memory."""
 
 import threading
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,14 +13,14 @@ from mprnet_lit.utils.prefetch import SerialExecutor, prefetch
 
 
 @given(st.lists(st.integers()))
-def test_items_are_yielded_once_in_order(items):
+def test_items_are_yielded_once_in_order(items: Any) -> None:
     assert list(prefetch(iter(items))) == items
 
 
-def test_only_the_next_item_is_prefetched():
+def test_only_the_next_item_is_prefetched() -> None:
     created, events = [], [threading.Event() for _ in range(5)]
 
-    def items():
+    def items() -> Iterator[Any]:
         for number in range(5):
             created.append(number)
             events[number].set()
@@ -30,24 +32,32 @@ def test_only_the_next_item_is_prefetched():
         assert created == list(range(min(number + 2, 5)))
 
 
-def test_error_is_raised_after_the_items_before_it():
-    def items():
+def test_error_is_raised_after_the_items_before_it() -> None:
+    def items() -> Iterator[int]:
         yield 1
         raise UserError("a bad file")
 
-    found = []
+    found: list[int] = []
     with pytest.raises(UserError, match="a bad file"):
         found.extend(prefetch(items()))
     taken = prefetch(iter([1, 2, 3]))
     assert next(taken) == 1
+    assert isinstance(taken, Generator)
     taken.close()  # also stops the thread
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
-def test_job_runs_in_the_background_and_the_next_job_waits():
-    started, release, order = threading.Event(), threading.Event(), []
+def test_job_runs_in_the_background_and_the_next_job_waits() -> None:
+    started, release = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def first() -> None:
+        started.set()
+        release.wait(10)
+        order.append("first")
+
     with SerialExecutor() as writer:
-        writer.submit(lambda: (started.set(), release.wait(10), order.append("first")))
+        writer.submit(first)
         assert started.wait(10)
         assert order == []  # the first job still runs
         release.set()
@@ -55,8 +65,8 @@ def test_job_runs_in_the_background_and_the_next_job_waits():
     assert order == ["first", "second"]
 
 
-def test_error_of_a_job_is_raised_in_the_caller():
-    def fail():
+def test_error_of_a_job_is_raised_in_the_caller() -> None:
+    def fail() -> None:
         raise UserError("the disk is full")
 
     with pytest.raises(UserError, match="the disk is full"), SerialExecutor() as writer:

@@ -1,10 +1,11 @@
 """File names and messages are printed literally, with escaped control characters."""
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, Cli
 
 from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.text import printable, printable_lines
@@ -22,26 +23,27 @@ from mprnet_lit.utils.text import printable, printable_lines
         ("\x9b31m\u2028\u2066\ufeff\udc80", r"\x9b31m\u2028\u2066\ufeff\udc80"),
     ],
 )
-def test_control_characters_are_escaped(text, printed):
+def test_control_characters_are_escaped(text: str, printed: str | None) -> None:
     assert printable(text) == (text if printed is None else printed)
 
 
-def test_lines_of_a_list_are_kept():
+def test_lines_of_a_list_are_kept() -> None:
     assert printable_lines("2 bad:\n  a\x1bb\n  c") == "2 bad:\n  a\\x1bb\n  c"
     assert printable_lines("a\nError: b") == r"a\nError: b"
 
 
-def test_lines_are_printed_literally():
+def test_lines_are_printed_literally() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=20)
     print_line(console, "[red]:smile:[/red] \x1b[31m " + "x" * 30)
     print_table(console, {"task": "de\x1bblur[bold]"})
+    assert isinstance(console.file, io.StringIO)
     printed = console.file.getvalue()
     assert printed == (
         r"[red]:smile:[/red] \x1b[31m " + "x" * 30 + "\n" + r"task  de\x1bblur[bold]" + "\n"
     )
 
 
-def test_file_names_are_escaped_in_the_terminal(cli, tmp_path):
+def test_file_names_are_escaped_in_the_terminal(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     bad = tmp_path / "in" / "a\x1b[31m\nError: done\u202e.png"
     bad.write_bytes(b"not an image")
@@ -55,7 +57,7 @@ def test_file_names_are_escaped_in_the_terminal(cli, tmp_path):
     assert len(outcome.errors.strip().splitlines()) == 1
 
 
-def test_file_names_are_escaped_in_scores_and_pages(tmp_path):
+def test_file_names_are_escaped_in_scores_and_pages(tmp_path: Path) -> None:
     from mprnet_lit.evaluation.results import _cell
     from mprnet_lit.reports.page import fill
 

@@ -2,10 +2,14 @@
 
 import contextlib
 import io
+from collections.abc import Iterable
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+import pytest
 from PIL import Image
 from tests.conftest import PHOTOS
 
@@ -13,7 +17,7 @@ FRAMES = 12
 UNEVEN = [0, 40, 80, 200, 240, 333, 400, 401, 500, 540, 580, 620]  # milliseconds
 
 
-def add_frames(container, stream, size, times, base):
+def add_frames(container: Any, stream: Any, size: Any, times: Any, base: Any) -> None:
     photo = np.asarray(Image.open(PHOTOS / "chelsea.png").convert("RGB"))[50:]
     for i, time in enumerate(times):
         view = photo[: size[1], 40 + 3 * i :][:, : size[0]]
@@ -23,7 +27,7 @@ def add_frames(container, stream, size, times, base):
     container.mux(stream.encode(None))
 
 
-def add_sound(container, stream, kind):
+def add_sound(container: Any, stream: Any, kind: Any) -> None:
     tone = np.sin(np.arange(24_000) * 2 * np.pi * 440 / 48_000)[None] * 0.3
     tone = (tone * 32767).astype(np.int16) if kind == "s16" else tone.astype(np.float32)
     frame = av.AudioFrame.from_ndarray(tone, format=kind, layout="mono")
@@ -32,7 +36,7 @@ def add_sound(container, stream, kind):
     container.mux(stream.encode(None))
 
 
-def add_extras(container):
+def add_extras(container: Any) -> None:
     """Add a cover image, a second video stream of one frame, a font and a chapter."""
     cover = io.BytesIO()
     Image.new("RGB", (16, 16)).save(cover, "JPEG")
@@ -51,34 +55,40 @@ def add_extras(container):
 class SequentialFile:
     """File without ``seek``."""
 
-    def __init__(self, file):
+    def __init__(self, file: Any) -> None:
         self.write = file.write
 
 
+def unreached(frame: Any) -> Any:
+    """Fail, since the video must be refused before its first frame."""
+    pytest.fail("a frame was restored")
+
+
 def film(
-    path,
-    codec="libx264",
-    sound="aac",
-    rate=Fraction(25),
-    times=None,
-    size=(96, 64),
-    turn=0,
-    full=0,
-    extras=False,
-    live=False,
-    movflags="",
-):
+    path: Path,
+    codec: str = "libx264",
+    sound: str | None = "aac",
+    rate: Fraction = Fraction(25),
+    times: Any = None,
+    size: tuple[int, int] = (96, 64),
+    turn: int = 0,
+    full: int = 0,
+    extras: bool = False,
+    live: bool = False,
+    movflags: str = "",
+) -> None:
     """Write half a second of a camera that pans over a cat.
 
     ``live`` writes into a file that cannot be rewound, so that no length is declared.
     """
     with contextlib.ExitStack() as stack:
-        target, options = str(path), {"movflags": movflags} if movflags else {}
+        target: Any = str(path)
+        options = {"movflags": movflags} if movflags else {}
         if live:
             target = SequentialFile(stack.enter_context(path.open("wb")))
         form = {".mkv": "matroska"}.get(path.suffix, path.suffix[1:])
         container = stack.enter_context(av.open(target, "w", format=form, options=options))
-        stream = container.add_stream(codec, rate, options={"crf": "10"})
+        stream: Any = container.add_stream(codec, rate, options={"crf": "10"})
         stream.width, stream.height = size
         stream.pix_fmt = {"png": "rgb24"}.get(codec, "yuv444p" if size[0] % 2 else "yuv420p")
         base = Fraction(1, 1000) if times else 1 / rate
@@ -92,7 +102,7 @@ def film(
         if turn:
             stream.set_display_rotation(turn)
         if sound:
-            voice = container.add_stream(sound, 48_000)
+            voice: Any = container.add_stream(sound, 48_000)
             voice.layout = "mono"
         if extras:
             add_extras(container)
@@ -101,11 +111,11 @@ def film(
             add_sound(container, voice, "s16" if sound == "pcm_s16le" else "flt")
 
 
-def look(path):
+def look(path: Path) -> tuple[dict[str, Any], Any]:
     """Return the properties and the frames (N, H, W, 3) of a video."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        facts = {
+        facts: dict[str, Any] = {
             "rate": stream.average_rate,
             "size": (stream.width, stream.height),
             "shape": stream.sample_aspect_ratio,
@@ -113,11 +123,12 @@ def look(path):
             "title": container.metadata.get("title"),
             "language": stream.language,
         }
-        frames = list(container.decode(stream))
+        frames: list[Any] = list(container.decode(stream))
         facts["times"] = [frame.pts * frame.time_base for frame in frames]
         facts["rotation"] = frames[0].rotation
         pictures = np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
     with av.open(str(path)) as container:
-        packets = container.demux(container.streams.audio) if container.streams.audio else ()
+        audio = container.streams.audio
+        packets: Iterable[Any] = container.demux(audio) if audio else ()
         facts["sound"] = [(p.pts * p.time_base, bytes(p)) for p in packets if p.size]
     return facts, pictures

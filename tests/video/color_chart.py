@@ -5,6 +5,8 @@ The conversions are computed in NumPy, independently of libswscale, which the pa
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -30,12 +32,12 @@ class Clip:
     name: str
     codec: str
     pix_fmt: str
-    options: dict = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
     tags: tuple[int, int, int, int] = (2, 0, 2, 2)
     size: tuple[int, int] = SD
 
 
-def chart(size):
+def chart(size: Any) -> Any:
     """Return blocks of 16 gray levels, the corners of the RGB cube and random colors."""
     width, height = size[0] // BLOCK, size[1] // BLOCK
     grays = np.repeat(np.linspace(0, 255, 16).round()[:, None], 3, 1)
@@ -46,20 +48,20 @@ def chart(size):
     return np.kron(blocks, np.ones((BLOCK, BLOCK, 1))).astype(np.uint8)
 
 
-def alpha_ramp(size):
+def alpha_ramp(size: Any) -> Any:
     row = np.arange(size[0]) // BLOCK * BLOCK * 255 // (size[0] - BLOCK)
     return np.tile(row.astype(np.uint8), (size[1], 1))
 
 
-def default_matrix(size):
+def default_matrix(size: Any) -> int:
     return 1 if size == HD else 6
 
 
-def is_ycbcr(form):
+def is_ycbcr(form: Any) -> Any:
     return not form.is_rgb and len(form.components) >= 3
 
 
-def scales(form, color_range):
+def scales(form: Any, color_range: Any) -> tuple[Any, ...]:
     """Return offset and range of luma, and range and center of chroma."""
     bits = form.components[0].bits
     gray = len(form.components) < 3
@@ -68,9 +70,9 @@ def scales(form, color_range):
     return (0, top, top, 128 * unit) if full else (16 * unit, 219 * unit, 224 * unit, 128 * unit)
 
 
-def frame_of(clip, rgb, tags):
+def frame_of(clip: Any, rgb: Any, tags: Any) -> Any:
     """Convert RGB to a frame without libswscale."""
-    frame = av.VideoFrame(*clip.size, clip.pix_fmt)
+    frame = av.VideoFrame(clip.size[0], clip.size[1], clip.pix_fmt)
     alpha = alpha_ramp(clip.size)
     if frame.format.is_rgb:
         rgba = av.VideoFrame.from_ndarray(np.dstack((rgb, alpha)), format="rgba")
@@ -93,11 +95,11 @@ def frame_of(clip, rgb, tags):
     return frame
 
 
-def tag(context, tags):
+def tag(context: Any, tags: Any) -> None:
     context.colorspace, context.color_range, context.color_primaries, context.color_trc = tags
 
 
-def encode(path, clip, frames=2):
+def encode(path: Path, clip: Any, frames: int = 2) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(clip.codec, RATE, options=clip.options)
         stream.width, stream.height = clip.size
@@ -111,7 +113,7 @@ def encode(path, clip, frames=2):
         container.mux(stream.encode(None))
 
 
-def decode(path):
+def decode(path: Path) -> tuple[Any, tuple[Any, Any, Any, Any]]:
     """Return the frames as RGBA, converted by their tags, and the tags of the stream."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -124,7 +126,7 @@ def decode(path):
         return np.stack([shown(frame) for frame in frames]), tags
 
 
-def shown(frame):
+def shown(frame: Any) -> Any:
     if frame.format.is_rgb:
         return frame.reformat(format="rgba").to_ndarray().astype(float)
     offset, length, chroma, middle = scales(frame.format, frame.color_range)
@@ -147,7 +149,7 @@ def shown(frame):
     return np.dstack((r, g, b, alpha)).clip(0, 1) * 255
 
 
-def means(pictures):
+def means(pictures: Any) -> Any:
     """Return the mean color of the center of each block, away from blurred edges."""
     count, height, width, channels = pictures.shape
     shape = (count, height // BLOCK, BLOCK, width // BLOCK, BLOCK, channels)
@@ -155,7 +157,7 @@ def means(pictures):
     return blocks.mean((0, 2, 4)).reshape(-1, channels)
 
 
-def as_format(frame, pix_fmt):
+def as_format(frame: Any, pix_fmt: Any) -> Any:
     new = av.VideoFrame(frame.width, frame.height, pix_fmt)
     for old_plane, plane in zip(frame.planes, new.planes, strict=True):
         plane.update(bytes(old_plane))

@@ -1,7 +1,12 @@
 """A restored video has the colors of its source, for all kinds of input and containers."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from tests.video.clips import unreached
 
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.video.restore import restore_video
@@ -70,11 +75,11 @@ CLIPS = [
 
 
 @pytest.fixture(scope="module")
-def encoded(tmp_path_factory):
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Function that returns the path of a clip, which is encoded once."""
     folder = tmp_path_factory.mktemp("clips")
 
-    def path(clip):
+    def path(clip: Any) -> Any:
         path = folder / clip.name
         if not path.exists():
             partial = folder / f"partial_{clip.name}"  # a failed encoder leaves a partial file
@@ -85,7 +90,7 @@ def encoded(tmp_path_factory):
     return path
 
 
-def expected_tags(clip, suffix, form):
+def expected_tags(clip: Any, suffix: str, form: Any) -> tuple[Any, ...]:
     matrix, levels, *others = clip.tags
     if suffix == ".avi":
         return (2, 0, 2, 2)
@@ -101,11 +106,13 @@ def expected_tags(clip, suffix, form):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
-def test_pixel_values_and_tags_are_kept(encoded, tmp_path, clip, suffix):
+def test_pixel_values_and_tags_are_kept(
+    encoded: Callable[..., Any], tmp_path: Path, clip: Clip, suffix: str
+) -> None:
     source, out = encoded(clip), tmp_path / f"out{suffix}"
     seen, events = [], []
 
-    def restore(frame):
+    def restore(frame: Any) -> Any:
         seen.append(frame)
         events.append("frame")
         return frame
@@ -147,7 +154,7 @@ def test_pixel_values_and_tags_are_kept(encoded, tmp_path, clip, suffix):
     assert ("color primaries" in note) == (suffix == ".avi" and clip.tags[2:] != (2, 2))
 
 
-def test_matrix_change_midway_is_applied(tmp_path):
+def test_matrix_change_midway_is_applied(tmp_path: Path) -> None:
     path = tmp_path / "changing.avi"
     two_parts(path, (6, 1, 2, 2), (1, 2, 2, 2))
     restore_video(path, tmp_path / "out.mkv", lambda frame: frame)
@@ -158,7 +165,7 @@ def test_matrix_change_midway_is_applied(tmp_path):
         assert np.abs(means(part)[:, :3] - truth).max() < 5
 
 
-def test_transfer_change_midway_is_refused(tmp_path):
+def test_transfer_change_midway_is_refused(tmp_path: Path) -> None:
     path, out = tmp_path / "changing.avi", tmp_path / "out.mkv"
     two_parts(path, (9, 1, 9, 14), (9, 1, 9, 16))
     with pytest.raises(
@@ -168,7 +175,7 @@ def test_transfer_change_midway_is_refused(tmp_path):
     assert not out.exists()
 
 
-def two_parts(path, *parts):
+def two_parts(path: Path, *parts: Any) -> None:
     """Write two frames of H.264 with each set of tags into an AVI."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", RATE, options=X264)
@@ -194,7 +201,7 @@ def two_parts(path, *parts):
                     container.mux(packet)
 
 
-def test_unsupported_matrix_is_refused(tmp_path):
+def test_unsupported_matrix_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ycgco.mkv"
     clip = Clip(path.name, "libx264", "yuv444p", X264)
     with av.open(str(path), "w") as container:
@@ -207,4 +214,4 @@ def test_unsupported_matrix_is_refused(tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with pytest.raises(UserError, match=r"ycgco\.mkv .*YCgCo is not supported: convert it"):
-        restore_video(path, tmp_path / "out.mkv", pytest.fail)
+        restore_video(path, tmp_path / "out.mkv", unreached)

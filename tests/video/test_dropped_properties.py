@@ -1,6 +1,8 @@
 """Properties that the output container drops are listed before the first frame is restored."""
 
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,10 +10,10 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.video.restore import restore_video
 
 av = pytest.importorskip("av")
-from tests.video.clips import FRAMES, UNEVEN, film, look
+from tests.video.clips import FRAMES, UNEVEN, film, look, unreached
 
 
-def identity(frame):
+def identity(frame: Any) -> Any:
     return frame
 
 
@@ -27,12 +29,14 @@ def identity(frame):
         ("webm", None, "the pixel aspect ratio 4/3, "),
     ],
 )
-def test_dropped_properties_are_listed_first_and_others_kept(tmp_path, suffix, sound, dropped):
+def test_dropped_properties_are_listed_first_and_others_kept(
+    tmp_path: Path, suffix: str, sound: str | None, dropped: str
+) -> None:
     path, out = tmp_path / "rich.mkv", tmp_path / f"out.{suffix}"
     film(path, sound=sound, times=UNEVEN, turn=90, extras=True)
     events = []
 
-    def restore(frame):
+    def restore(frame: Any) -> Any:
         events.append("frame")
         return frame
 
@@ -53,7 +57,7 @@ def test_dropped_properties_are_listed_first_and_others_kept(tmp_path, suffix, s
         assert len(container.chapters()) == (suffix != "avi")
 
 
-def test_plain_video_has_no_dropped_properties(tmp_path):
+def test_plain_video_has_no_dropped_properties(tmp_path: Path) -> None:
     film(tmp_path / "cat.mp4")
     restore_video(tmp_path / "cat.mp4", tmp_path / "out.mkv", identity, notify=pytest.fail)
 
@@ -72,11 +76,11 @@ def test_plain_video_has_no_dropped_properties(tmp_path):
     ],
 )
 def test_unsupported_output_is_refused_before_the_first_frame(
-    tmp_path, name, options, out, sentence
-):
+    tmp_path: Path, name: str, options: dict[str, Any], out: str, sentence: str
+) -> None:
     film(tmp_path / name, **options)
     with pytest.raises(UserError, match=sentence):
-        restore_video(tmp_path / name, tmp_path / out, pytest.fail)
+        restore_video(tmp_path / name, tmp_path / out, unreached)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -91,7 +95,7 @@ def test_unsupported_output_is_refused_before_the_first_frame(
         (Fraction(120_000, 1001), None),  # exceeds the 16-bit clock of MPEG-4
     ],
 )
-def test_avi_approximates_the_time_stamps(tmp_path, rate, times):
+def test_avi_approximates_the_time_stamps(tmp_path: Path, rate: Fraction, times: Any) -> None:
     film(tmp_path / "a.mkv", sound=None, rate=rate, times=times)
     assert restore_video(tmp_path / "a.mkv", tmp_path / "a.avi", identity) == FRAMES
     before, after = (look(tmp_path / name)[0]["times"] for name in ("a.mkv", "a.avi"))
@@ -99,7 +103,7 @@ def test_avi_approximates_the_time_stamps(tmp_path, rate, times):
     assert max(map(abs, late)) < (0.045 if times is UNEVEN else 0.002)
 
 
-def test_damaged_frame_is_refused(tmp_path):
+def test_damaged_frame_is_refused(tmp_path: Path) -> None:
     path, out = tmp_path / "a.mov", tmp_path / "out.mov"
     film(path, codec="png", sound=None)
     data = bytearray(path.read_bytes())

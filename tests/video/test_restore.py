@@ -4,6 +4,8 @@ import struct
 import sys
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ av = pytest.importorskip("av")
 from tests.video.clips import FRAMES, UNEVEN, add_sound, film, look
 
 
-def invert(frame):
+def invert(frame: Any) -> Any:
     return 255 - frame
 
 
@@ -33,7 +35,9 @@ def invert(frame):
         ("old.avi", {"codec": "mpeg4", "sound": "pcm_s16le", "rate": Fraction(24_000, 1001)}),
     ],
 )
-def test_everything_but_the_pixels_is_kept(tmp_path, name, options):
+def test_everything_but_the_pixels_is_kept(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
     film(tmp_path / name, **options)
     calls = []
     out = tmp_path / "new" / name
@@ -52,7 +56,7 @@ def test_everything_but_the_pixels_is_kept(tmp_path, name, options):
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_output_may_replace_the_source(tmp_path):
+def test_output_may_replace_the_source(tmp_path: Path) -> None:
     path = tmp_path / "cat.mp4"
     film(path)
     _, before = look(path)
@@ -60,7 +64,7 @@ def test_output_may_replace_the_source(tmp_path):
     assert np.abs(look(path)[1].astype(int) - invert(before)).mean() < 4
 
 
-CONTAINERS = {
+CONTAINERS: dict[str, dict[str, Any]] = {
     "a.mp4": {},
     "faststart.mp4": {"movflags": "+faststart"},
     "a.mov": {"sound": "pcm_s16le"},
@@ -74,7 +78,9 @@ CONTAINERS = {
 
 @pytest.mark.parametrize("name", CONTAINERS)
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.6, 0.8, 0.9])
-def test_truncated_video_is_refused_before_the_first_frame(tmp_path, name, share):
+def test_truncated_video_is_refused_before_the_first_frame(
+    tmp_path: Path, name: str, share: float
+) -> None:
     path, out = tmp_path / name, tmp_path / "new" / name
     film(path, **CONTAINERS[name])
     complete = path.read_bytes()
@@ -85,7 +91,7 @@ def test_truncated_video_is_refused_before_the_first_frame(tmp_path, name, share
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_trailing_bytes_are_ignored(tmp_path, name):
+def test_trailing_bytes_are_ignored(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     film(path, **CONTAINERS[name])
     path.write_bytes(path.read_bytes() + b"\xff" * 100)
@@ -101,12 +107,14 @@ def test_trailing_bytes_are_ignored(tmp_path, name):
         ("a.mp4", {"movflags": "empty_moov+frag_keyframe+default_base_moof"}),
     ],
 )
-def test_live_recording_without_declared_length_is_complete(tmp_path, name, options):
+def test_live_recording_without_declared_length_is_complete(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
     film(tmp_path / name, live=True, **options)
     assert restore_video(tmp_path / name, tmp_path / "out.mkv", invert) == FRAMES
 
 
-def test_mp4_trimmed_by_an_edit_list_is_complete(tmp_path):
+def test_mp4_trimmed_by_an_edit_list_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     film(path, sound=None)
     content = bytearray(path.read_bytes())
@@ -118,7 +126,7 @@ def test_mp4_trimmed_by_an_edit_list_is_complete(tmp_path):
     restore_video(path, tmp_path / "out.mkv", invert)
 
 
-def test_other_files_are_refused(tmp_path):
+def test_other_files_are_refused(tmp_path: Path) -> None:
     text, out = tmp_path / "text.mp4", tmp_path / "out.mp4"
     text.write_text("#EXTM3U\nhttp://localhost/a.ts\n")
     with pytest.raises(UserError, match=r"text\.mp4 is not a readable video"):
@@ -134,7 +142,7 @@ def test_other_files_are_refused(tmp_path):
     assert not out.exists()
 
 
-def test_unwritable_output_is_refused(tmp_path):
+def test_unwritable_output_is_refused(tmp_path: Path) -> None:
     film(tmp_path / "cat.mkv", sound="pcm_s16le")
     restore = partial(restore_video, tmp_path / "cat.mkv", restore=invert)
     with pytest.raises(UserError, match=r"cat\.webm.*audio.*pcm_s16le.*choose \.mkv"):
@@ -148,12 +156,12 @@ def test_unwritable_output_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
-def test_interrupted_run_keeps_the_previous_output(tmp_path, stop):
+def test_interrupted_run_keeps_the_previous_output(tmp_path: Path, stop: Any) -> None:
     path, out = tmp_path / "cat.mp4", tmp_path / "out.mp4"
     film(path)
     out.write_bytes(b"previous")
 
-    def progress(done, total):
+    def progress(done: Any, total: Any) -> None:
         if done == 5:
             raise stop
 
@@ -163,7 +171,9 @@ def test_interrupted_run_keeps_the_previous_output(tmp_path, stop):
     assert sorted(tmp_path.iterdir()) == [path, out]
 
 
-def test_missing_pyav_error_names_the_extra(tmp_path, monkeypatch):
+def test_missing_pyav_error_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match=r"pip install -e '.*\[video\]'"):
         count_frames(tmp_path / "a.mp4")

@@ -3,11 +3,14 @@
 import os
 import pickle
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tests.conftest import Golden
 
 from mprnet_lit import weights
 from mprnet_lit.models import MPRNet
@@ -20,12 +23,12 @@ INFO = Info(
 
 
 @pytest.fixture
-def model():
+def model() -> MPRNet:
     torch.manual_seed(0)
     return MPRNet(8, 4, 4, 2)
 
 
-def equal(one, other):
+def equal(one: Any, other: Any) -> Any:
     state, expected = one.state_dict(), other.state_dict()
     return state.keys() == expected.keys() and all(
         torch.equal(state[n], expected[n]) for n in state
@@ -34,7 +37,9 @@ def equal(one, other):
 
 @pytest.mark.parametrize("first", weights.io.SUFFIXES)
 @pytest.mark.parametrize("second", weights.io.SUFFIXES)
-def test_conversion_between_all_formats_keeps_weights_and_metadata(model, tmp_path, first, second):
+def test_conversion_between_all_formats_keeps_weights_and_metadata(
+    model: MPRNet, tmp_path: Path, first: Any, second: Any
+) -> None:
     weights.save(model, tmp_path / f"one{first}", INFO)
     read = weights.read(tmp_path / f"one{first}")
     weights.save(read.model, tmp_path / f"two{second}", read.info)
@@ -45,7 +50,7 @@ def test_conversion_between_all_formats_keeps_weights_and_metadata(model, tmp_pa
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_shared_prelu_is_stored_once_and_stays_shared(model, tmp_path):
+def test_shared_prelu_is_stored_once_and_stays_shared(model: MPRNet, tmp_path: Path) -> None:
     weights.save(model, tmp_path / "w.safetensors")
     with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
         assert [n for n in file.keys() if "activation" in n] == ["activation.weight"]  # noqa: SIM118
@@ -56,7 +61,9 @@ def test_shared_prelu_is_stored_once_and_stays_shared(model, tmp_path):
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("nested", [True, False])
-def test_published_files_reproduce_the_golden_outputs(golden, tmp_path, prefix, nested):
+def test_published_files_reproduce_the_golden_outputs(
+    golden: Golden, tmp_path: Path, prefix: str, nested: bool
+) -> None:
     state = {prefix + name: tensor for name, tensor in golden.weights.items()}
     torch.save({"epoch": 3, "state_dict": state} if nested else state, tmp_path / "w.pth")
     read = weights.read(tmp_path / "w.pth")
@@ -69,14 +76,14 @@ def test_published_files_reproduce_the_golden_outputs(golden, tmp_path, prefix, 
 class Exploit:
     """Object that creates a folder when it is unpickled."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.path = path
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, tuple[Any]]:
         return os.mkdir, (self.path,)
 
 
-def test_code_in_a_file_is_never_executed(model, tmp_path):
+def test_code_in_a_file_is_never_executed(model: MPRNet, tmp_path: Path) -> None:
     trap = tmp_path / "executed"
     state = {f"model.{n}": t for n, t in model.state_dict().items()}
     torch.save({"state_dict": state, "x": Exploit(str(trap))}, tmp_path / "a.ckpt")
@@ -90,7 +97,9 @@ def test_code_in_a_file_is_never_executed(model, tmp_path):
     assert not trap.exists()
 
 
-def test_instantiator_of_a_lightning_checkpoint_is_not_called(model, tmp_path, monkeypatch):
+def test_instantiator_of_a_lightning_checkpoint_is_not_called(
+    model: MPRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A checkpoint can name a function that creates its hyperparameters, as in CVE-2024-5452."""
     called = []
     monkeypatch.setattr(os, "getlogin", lambda *a, **k: called.append(a))
@@ -109,7 +118,9 @@ def test_instantiator_of_a_lightning_checkpoint_is_not_called(model, tmp_path, m
     assert not called
 
 
-def test_messages_name_the_problem_of_damaged_and_foreign_files(model, tmp_path):
+def test_messages_name_the_problem_of_damaged_and_foreign_files(
+    model: MPRNet, tmp_path: Path
+) -> None:
     for suffix in weights.io.SUFFIXES:
         path = tmp_path / f"cut{suffix}"
         weights.save(model, path)
@@ -117,7 +128,7 @@ def test_messages_name_the_problem_of_damaged_and_foreign_files(model, tmp_path)
         with pytest.raises(UserError, match=rf"cut{suffix} is not a weights file, is damaged"):
             weights.load(path)
 
-    def message(state):
+    def message(state: Any) -> str:
         torch.save({"state_dict": state}, tmp_path / "w.pth")
         with pytest.raises(UserError, match=r"w\.pth is not the weights of an MPRNet") as raised:
             weights.load(tmp_path / "w.pth")
@@ -141,7 +152,7 @@ def test_messages_name_the_problem_of_damaged_and_foreign_files(model, tmp_path)
         weights.load(tmp_path)
 
 
-def test_unknown_metadata_of_a_safetensors_file_is_ignored(model, tmp_path):
+def test_unknown_metadata_of_a_safetensors_file_is_ignored(model: MPRNet, tmp_path: Path) -> None:
     state = {n: t.clone() for n, t in model.state_dict().items()}
     save_file(state, tmp_path / "w.safetensors", {"format": "pt", "author": "someone"})
     assert equal(weights.load(tmp_path / "w.safetensors"), model)
@@ -151,11 +162,13 @@ def test_unknown_metadata_of_a_safetensors_file_is_ignored(model, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", weights.io.SUFFIXES)
-def test_license_is_read_from_files_of_release_0_1(model, tmp_path, suffix, monkeypatch):
+def test_license_is_read_from_files_of_release_0_1(
+    model: MPRNet, tmp_path: Path, suffix: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / f"w{suffix}"
     record = Info.record
 
-    def old_record(self, size):
+    def old_record(self: Any, size: Any) -> dict[str, Any]:
         fields = record(self, size)
         return {"licence": fields.pop("license"), **fields}
 
@@ -168,12 +181,12 @@ def test_license_is_read_from_files_of_release_0_1(model, tmp_path, suffix, monk
     assert b"licence" not in path.read_bytes() and b"license" in path.read_bytes()
 
 
-def test_old_name_of_the_license_warns():
+def test_old_name_of_the_license_warns() -> None:
     with pytest.warns(DeprecationWarning, match=r"use Info\.license"):
         assert INFO.licence == "CC0"
 
 
-def test_a_folder_of_runs_selects_the_newest_run(model, tmp_path):
+def test_a_folder_of_runs_selects_the_newest_run(model: MPRNet, tmp_path: Path) -> None:
     for age, run in enumerate(("new", "old")):
         path = tmp_path / run / "checkpoints" / "best.ckpt"
         weights.save(model, path, Info(run))
@@ -182,11 +195,13 @@ def test_a_folder_of_runs_selects_the_newest_run(model, tmp_path):
     assert read.info.task == "new" and read.path == tmp_path / "new" / "checkpoints" / "best.ckpt"
 
 
-def test_a_failed_write_keeps_the_existing_file(model, tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_existing_file(
+    model: MPRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"before")
 
-    def full_disk(*_):
+    def full_disk(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)

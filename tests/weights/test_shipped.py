@@ -2,6 +2,8 @@
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from benchmarks.classical import METHODS
 from benchmarks.shipped import CASES, degrade
 from PIL import Image
 from safetensors import safe_open
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, Cli
 
 from mprnet_lit import Restorer, metrics, weights
 from mprnet_lit.data.degradations import CameraNoise
@@ -20,7 +22,7 @@ from mprnet_lit.weights.shipped import shipped
 HELD_OUT = ("chelsea.png", "coffee.png", "rocket.jpg")
 
 
-def psnr(image, target):
+def psnr(image: Any, target: Any) -> Any:
     both = [torch.from_numpy(np.float32(x)).permute(2, 0, 1)[None] for x in (image, target)]
     return metrics.psnr(*both).item()
 
@@ -29,7 +31,7 @@ def psnr(image, target):
     ("key", "least"),
     [("sigma15", 5), ("sigma25", 7), ("sigma50", 9), ("camera", 3), ("blur", 1), ("rain", 4)],
 )
-def test_psnr_gain_on_held_out_photographs(key, least):
+def test_psnr_gain_on_held_out_photographs(key: str, least: int) -> None:
     restorer, gains = Restorer(CASES[key].task, device="cpu"), []
     for number, name in enumerate(HELD_OUT):
         photo = np.asarray(Image.open(PHOTOS / name).convert("RGB").crop((150, 80, 342, 272))) / 255
@@ -42,9 +44,12 @@ def test_psnr_gain_on_held_out_photographs(key, least):
 @pytest.mark.parametrize(
     ("name", "options"), [("photo.png", {}), ("photo.jpg", {"quality": 92, "subsampling": "4:2:0"})]
 )
-def test_restore_uses_the_shipped_weights_by_default(cli, tmp_path, name, options):
-    target = np.asarray(Image.open(PHOTOS / "coffee.png").crop((100, 100, 300, 280))) / 255
-    noisy = CameraNoise(shot=6e-3)(np.float32(target), np.random.default_rng(0))
+def test_restore_uses_the_shipped_weights_by_default(
+    cli: Cli, tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    crop = Image.open(PHOTOS / "coffee.png").crop((100, 100, 300, 280))
+    target = np.asarray(crop) / 255
+    noisy = CameraNoise(shot=6e-3)(target.astype(np.float32), np.random.default_rng(0))
     Image.fromarray((noisy * 255).round().astype(np.uint8)).save(tmp_path / name, **options)
     outcome = cli("mode=restore", "task=denoise", f"input={name}", "output=restored")
     assert "come with the package; for others: task=deblur or derain" in outcome.output
@@ -55,7 +60,7 @@ def test_restore_uses_the_shipped_weights_by_default(cli, tmp_path, name, option
 
 
 @pytest.mark.parametrize("name", ["deblur", "denoise", "derain"])
-def test_metadata_of_the_shipped_files(name):
+def test_metadata_of_the_shipped_files(name: str) -> None:
     path = shipped(name)
     assert path.stat().st_size < 2e6
     read = weights.read(name)
@@ -66,14 +71,16 @@ def test_metadata_of_the_shipped_files(name):
     assert not re.search(r"(?<![\w*.])/\w", text), "the metadata has an absolute path"
 
 
-def test_an_existing_path_takes_precedence_over_a_shipped_name(tmp_path, monkeypatch):
+def test_an_existing_path_takes_precedence_over_a_shipped_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "denoise").mkdir()
     with pytest.raises(UserError, match="denoise has no runs"):
         weights.read("denoise")
 
 
-def test_classical_deblurring_with_the_true_kernel_gains_psnr():
+def test_classical_deblurring_with_the_true_kernel_gains_psnr() -> None:
     photo = np.asarray(Image.open(PHOTOS / "coffee.png").crop((100, 100, 292, 292))) / 255
     blurred, known = degrade("blur", photo, np.random.default_rng(3))
     for name, method in METHODS["deblur"].items():

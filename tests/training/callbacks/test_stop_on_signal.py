@@ -6,6 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -28,7 +31,9 @@ elif "{state}" == "refused":
 """
 
 
-def fake_scontrol(folder, monkeypatch, state="RUNNING"):
+def fake_scontrol(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, state: str = "RUNNING"
+) -> Callable[..., Any]:
     """Add a ``scontrol`` that records its calls to PATH, and return a function that reads them."""
     tools, calls = folder / "tools", folder / "scontrol.calls"
     tools.mkdir()
@@ -40,14 +45,16 @@ def fake_scontrol(folder, monkeypatch, state="RUNNING"):
 
 
 @pytest.fixture(autouse=True)
-def nowhere(monkeypatch):
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("SLURM_", "SUBMITIT_")):
             monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_first_process_asks_slurm_to_requeue(tmp_path, monkeypatch, number):
+def test_first_process_asks_slurm_to_requeue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: Any
+) -> None:
     calls = fake_scontrol(tmp_path, monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     for rank in range(2):
@@ -55,7 +62,7 @@ def test_first_process_asks_slurm_to_requeue(tmp_path, monkeypatch, number):
     assert calls() == ["show job 4711", "requeue 4711"]
 
 
-def test_requeue_of_a_single_array_task(tmp_path, monkeypatch):
+def test_requeue_of_a_single_array_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = fake_scontrol(tmp_path, monkeypatch)
     for name, value in {"JOB_ID": "4711", "ARRAY_JOB_ID": "4711", "ARRAY_TASK_ID": "2"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
@@ -74,8 +81,8 @@ def test_requeue_of_a_single_array_task(tmp_path, monkeypatch):
     ],
 )
 def test_requeue_skipped_outside_slurm_and_after_ctrl_c(
-    tmp_path, monkeypatch, env, number, requeue
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: dict[str, Any], number: Any, requeue: bool
+) -> None:
     calls = fake_scontrol(tmp_path, monkeypatch)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
@@ -83,21 +90,23 @@ def test_requeue_skipped_outside_slurm_and_after_ctrl_c(
     assert calls() == []
 
 
-def test_canceled_job_is_not_requeued(tmp_path, monkeypatch):
+def test_canceled_job_is_not_requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = fake_scontrol(tmp_path, monkeypatch, state="COMPLETING")
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     start_again(signal.SIGTERM, requeue=True)
     assert calls() == ["show job 4711"]
 
 
-def test_failed_requeue_is_reported(tmp_path, monkeypatch, capsys):
+def test_failed_requeue_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     start_again(signal.SIGUSR1, requeue=True)
     assert "Can't requeue the job" in capsys.readouterr().err
 
 
-def test_signal_of_submitit_is_raised_again_after_the_save(monkeypatch):
+def test_signal_of_submitit_is_raised_again_after_the_save(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     received = []
     before = signal.signal(signal.SIGUSR2, lambda number, _: received.append(number))
@@ -109,7 +118,9 @@ def test_signal_of_submitit_is_raised_again_after_the_save(monkeypatch):
     assert received == [signal.SIGUSR2]
 
 
-def test_copy_of_a_signal_is_ignored_and_a_later_signal_is_not(tmp_path, monkeypatch):
+def test_copy_of_a_signal_is_ignored_and_a_later_signal_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """torchrun forwards signals that all processes of the group have already received."""
     stop = StopOnSignal(tmp_path)
     clock = iter([10.0, 10.2, 15.0])
@@ -125,7 +136,9 @@ def test_copy_of_a_signal_is_ignored_and_a_later_signal_is_not(tmp_path, monkeyp
         signal.signal(signal.SIGINT, before)
 
 
-def test_sigusr1_outside_a_cluster_saves_without_requeue(tmp_path, monkeypatch):
+def test_sigusr1_outside_a_cluster_saves_without_requeue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = fake_scontrol(tmp_path, monkeypatch)
     process = Forked(tmp_path, "data.val_crop_size=32", "trainer.max_epochs=500", "logger=none")
     try:
@@ -143,20 +156,22 @@ def test_sigusr1_outside_a_cluster_saves_without_requeue(tmp_path, monkeypatch):
 class Job:
     """Job of submitit that repeats the command after a requeue."""
 
-    def __init__(self, arguments):
+    def __init__(self, arguments: Any) -> None:
         self.arguments = arguments
 
-    def __call__(self):
+    def __call__(self) -> None:
         sys.argv = ["mprnet_lit", *self.arguments]
         main()
 
-    def checkpoint(self):
+    def checkpoint(self) -> Any:
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
 
 
-def test_submitit_requeues_by_itself_after_our_save(tmp_path, monkeypatch):
+def test_submitit_requeues_by_itself_after_our_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     submitit = pytest.importorskip("submitit")
     calls = fake_scontrol(tmp_path, monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
@@ -186,19 +201,21 @@ def test_submitit_requeues_by_itself_after_our_save(tmp_path, monkeypatch):
     assert calls() == []
 
 
-def wait_for(done):
+def wait_for(done: Any) -> None:
     deadline = time.monotonic() + 60
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_stopped_can_be_pickled():
+def test_stopped_can_be_pickled() -> None:
     stopped = pickle.loads(pickle.dumps(Stopped(15, 143, True)))
     assert (stopped.number, stopped.code, stopped.requeue) == (15, 143, True)
 
 
-def test_signal_during_the_preparation_of_a_job_stops_it(tmp_path, monkeypatch):
+def test_signal_during_the_preparation_of_a_job_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another process of the sweep receives the signal too."""
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     stop = StopOnSignal(tmp_path)
@@ -208,7 +225,7 @@ def test_signal_during_the_preparation_of_a_job_stops_it(tmp_path, monkeypatch):
         monkeypatch.setattr(
             "mprnet_lit.training.callbacks.stop_on_signal._signals", lambda: []
         )  # keeps the handlers of the tests
-        stop.on_train_start(None, None)
+        stop.on_train_start(None, None)  # type: ignore[arg-type]
         assert stop.received == signal.SIGTERM
         with pytest.raises(SystemExit, match="143"):
             signals.exit_if_signaled()
