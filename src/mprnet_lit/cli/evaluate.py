@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mprnet_lit.cli import common as arguments
+from mprnet_lit.data.sources import PairedFolders
 from mprnet_lit.evaluation.dnd import find_dnd_images
 from mprnet_lit.evaluation.evaluator import Evaluation, Submission, TestSet
 from mprnet_lit.evaluation.results import Result, write_result
@@ -22,7 +23,7 @@ from mprnet_lit.training.trainer import build_trainer
 from mprnet_lit.utils.console import print_line, print_table, silence_lightning
 from mprnet_lit.utils.errors import UserError
 
-_WHOLE = 0.9
+_MEMORY_SHARE = 0.9
 """Share of the free memory for an image; high because tiles would change the score."""
 
 
@@ -42,15 +43,13 @@ def run(config: DictConfig) -> float | None:
     sets = _sets(config)
     evaluation = Evaluation(restorer, sets, measures)
     trainer.test(evaluation, verbose=False)
-    published = [] if benchmark is None else _published(benchmark)
     result = Result(
         name="your pairs" if benchmark is None else str(benchmark.name),
         protocol=protocol,
         sets=sets,
-        published=published,
+        published=[] if benchmark is None else _published(benchmark),
         rows=evaluation.rows,
-        settings=restorer.settings
-        | {"tiling": _tiling([row.tiles for row in evaluation.rows], restorer)},
+        settings=_settings(restorer, [row.tiles for row in evaluation.rows]),
         tlc=bool(config.inference.tlc),
     )
     if trainer.is_global_zero:
@@ -61,11 +60,7 @@ def run(config: DictConfig) -> float | None:
 
 
 def _protocol(config: DictConfig) -> str:
-    """Return the protocol: the benchmark's, or the one selected for custom pairs.
-
-    Raises:
-        UserError: the protocol does not exist, or ``evaluate.protocol`` is set with a benchmark.
-    """
+    """Return the protocol of the benchmark, or ``evaluate.protocol`` for custom pairs."""
     benchmark, own = config.get("benchmark"), config.evaluate.protocol
     if benchmark is not None and own is not None:
         raise UserError(
@@ -79,10 +74,11 @@ def _protocol(config: DictConfig) -> str:
     return str(protocol)
 
 
-def _tiling(tiles: Sequence[int], restorer: Restorer) -> str:
-    """Return a description of the tiles and the number of tiled images."""
+def _settings(restorer: Restorer, tiles: Sequence[int]) -> dict[str, str]:
+    """Return the active options, and the number of tiled images."""
     tiled = sum(count > 1 for count in tiles)
-    return f"{restorer.settings['tiling']}; {tiled} of {len(tiles)} images" if tiled else "off"
+    tiling = f"{restorer.settings['tiling']}; {tiled} of {len(tiles)} images" if tiled else "off"
+    return restorer.settings | {"tiling": tiling}
 
 
 def _sets(config: DictConfig) -> list[TestSet]:
@@ -98,12 +94,7 @@ def _sets(config: DictConfig) -> list[TestSet]:
         return [
             TestSet(
                 str(node.name),
-                find_test_images(
-                    str(node.name),
-                    Path(node.root),
-                    cast(Any, OmegaConf.to_container(node.layouts)),
-                    options.on_error,
-                ),
+                find_test_images(str(node.name), Path(node.root), _layouts(node), options.on_error),
                 _published(node),
                 node.images,
             )
@@ -114,37 +105,34 @@ def _sets(config: DictConfig) -> list[TestSet]:
             "there is nothing to evaluate on: add benchmark=NAME, or input=FOLDER and "
             "evaluate.target=FOLDER (without targets use mode=restore)"
         )
-    pairs = find_image_files(
+    folders = PairedFolders(
         arguments.place(config, "input"),
         arguments.place(config, "evaluate.target"),
         options.input_pattern,
         options.target_pattern,
-        options.on_error,
     )
-    return [TestSet("your pairs", pairs)]
+    return [TestSet("your pairs", find_image_files(folders, options.on_error))]
 
 
 def _submit(config: DictConfig, folder: Path) -> None:
     """Restore the images of DND and write the submission bundle."""
     node = config.benchmark
     root = Path(node.root)
-    layouts = cast(list[dict[str, str]], OmegaConf.to_container(node.layouts))
-    layout = choose_layout(str(node.name), root, layouts)
+    layout = choose_layout(str(node.name), root, _layouts(node))
     images = find_dnd_images(root / layout["info"], root / layout["scenes"])
     trainer = _trainer(config)
     restorer = _restorer(config, trainer)
-    bundle = folder / "bundled"
-    submission = Submission(restorer, images, bundle)
+    submission = Submission(restorer, images, folder / "bundled")
     trainer.test(submission, verbose=False)
     if not trainer.is_global_zero:
         return
     save_provenance(config, folder)
     console = Console()
-    print_table(console, restorer.settings | {"tiling": _tiling(submission.tiles, restorer)})
+    print_table(console, _settings(restorer, submission.tiles))
     crops = sum(len(image.boxes) for image in images)
     lines = [
         f"Restored {crops} crops of {len(images)} images; there are no targets, so no scores.",
-        f"Send the files in {bundle} to the benchmark's server.",
+        f"Send the files in {submission.folder} to the benchmark's server.",
         *(f"Published: PSNR {p['psnr']:.2f}, SSIM {p['ssim']:.3f}" for p in _published(node)),
     ]
     for line in lines:
@@ -159,13 +147,17 @@ def _trainer(config: DictConfig) -> Trainer:
 def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
     """Build the Restorer on ``inference.device``; ``auto`` means the device of this process."""
     inference = config.inference
-    own = str(trainer.strategy.root_device) if inference.device == "auto" else None
-    restorer = arguments.restorer(config, own)
+    device = str(trainer.strategy.root_device) if inference.device == "auto" else None
+    restorer = arguments.restorer(config, device)
     if inference.tile == "auto" and inference.memory_gb is None:
-        sharing = trainer.num_devices if restorer.device.type == "cpu" else 1
-        restorer.memory_gb = _WHOLE * free_bytes(restorer.device) / sharing / 1e9
+        processes = trainer.num_devices if restorer.device.type == "cpu" else 1
+        restorer.memory_gb = _MEMORY_SHARE * free_bytes(restorer.device) / processes / 1e9
     return restorer
 
 
 def _published(node: DictConfig) -> list[dict[str, Any]]:
     return cast(list[dict[str, Any]], OmegaConf.to_container(node.published, resolve=True))
+
+
+def _layouts(node: DictConfig) -> list[dict[str, str]]:
+    return cast(list[dict[str, str]], OmegaConf.to_container(node.layouts))

@@ -114,16 +114,16 @@ def _opened(path: Path) -> Iterator[Any]:
 def _numbers(file: Any, path: Path, name: Any) -> Any:
     """Return the array of a name or reference; it must be stored in the file itself."""
     found = file if isinstance(name, str) else file[name]
-    own = True
+    is_link = False  # a link may point to any file
     for part in name.split("/") if isinstance(name, str) else ():
         try:
-            own = found.id.links.get_info(part.encode()).type == h5py.h5l.TYPE_HARD
+            is_link = found.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD
         except KeyError as error:
             raise UserError(f"{path} has no variable {name}: download it again") from error
-        if not own:  # a link may point to any file
+        if is_link:
             break
         found = found[part]
-    if not own or found.external or found.is_virtual:
+    if is_link or found.external or found.is_virtual:
         raise UserError(f"{path} stores {name} in another file: download it again")
     if found.size > _MOST_NUMBERS:
         raise ValueError(f"{found.size} elements are too many")

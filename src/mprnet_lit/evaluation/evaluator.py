@@ -1,21 +1,23 @@
 """Evaluation loop: restore and score the images of test sets on one or more devices."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning import LightningModule
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from mprnet_lit.data.datasets import to_tensor
-from mprnet_lit.data.sampling import EpochSampler, ItemKey
+from mprnet_lit.data.sampling import EpochSampler
 from mprnet_lit.evaluation.dnd import DndImage, write_submission
 from mprnet_lit.evaluation.test_sets import EvaluationImage
 from mprnet_lit.images.reading import to_float
 from mprnet_lit.inference import Restorer
-from mprnet_lit.metrics import Protocol, mean_scores
+from mprnet_lit.metrics import Protocol
 from mprnet_lit.metrics.protocols import TileCounts
 from mprnet_lit.utils.prefetch import prefetch
 
@@ -45,19 +47,17 @@ class Row:
     """Scores of one image.
 
     Attributes:
-        name: name of the image.
+        image: image pair.
         set_name: name of its test set.
-        image: source of the pixels.
         scores: metrics of the restored image (``psnr`` in dB, ``ssim``) and of the degraded image
             (``psnr_degraded``, ``ssim_degraded``).
         tiles: number of tiles of the restoration; 1 for the whole image.
     """
 
-    name: str
-    set_name: str
     image: EvaluationImage
+    set_name: str
     scores: Scores
-    tiles: int = 1
+    tiles: int
 
 
 class Evaluation(LightningModule):
@@ -77,19 +77,19 @@ class Evaluation(LightningModule):
     ) -> None:
         super().__init__()
         self.restorer = restorer
-        self.places = [(s.name, image) for s in sets for image in s.images]
-        self.restored = nn.ModuleList(measure() for measure in measures)
-        self.degraded = nn.ModuleList(measure() for measure in measures)
+        self.images = [(image, s.name) for s in sets for image in s.images]
+        self.restored: Any = nn.ModuleList(measure() for measure in measures)
+        self.degraded: Any = nn.ModuleList(measure() for measure in measures)
         self.tile_counts = TileCounts()
         self.rows: list[Row] = []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the loader of the images of this process, one at a time."""
-        return _loader(_ImagePairs([image for _, image in self.places]), self)
+        return _loader(self, [image for image, _ in self.images], _read_pair)
 
-    def test_step(self, batch: dict[str, Tensor], _: int) -> None:
+    def test_step(self, batch: tuple[int, Tensor, Tensor], _: int) -> None:
         """Restore and score one image."""
-        index, degraded, target = batch["index"], batch["degraded"], batch["target"]
+        index, degraded, target = batch
         tiles: list[int] = []
         restored = self.restorer.restore(
             degraded, last_only=True, progress=lambda _, count: tiles.append(count)
@@ -99,27 +99,18 @@ class Evaluation(LightningModule):
             restored, degraded = restored.to(self.device), degraded.to(self.device)
         for metrics, images in ((self.restored, restored), (self.degraded, degraded)):
             for metric in metrics:
-                assert isinstance(metric, Protocol)
                 metric.update(index, images, target)
 
     def on_test_epoch_end(self) -> None:
         """Gather the scores of all processes."""
-        parts: list[tuple[str, dict[int, Scores]]] = []
-        for suffix, metrics in (("", self.restored), ("_degraded", self.degraded)):
-            for metric in metrics:
-                assert isinstance(metric, Protocol)
-                parts.append((suffix, metric.compute()))
+        tables = [("", metric.compute()) for metric in self.restored]
+        tables += [("_degraded", metric.compute()) for metric in self.degraded]
         tiles = self.tile_counts.compute()
-        self.rows = [
-            Row(
-                image.name,
-                set_name,
-                image,
-                {f"{k}{suffix}": v for suffix, table in parts for k, v in table[place].items()},
-                round(tiles[place]["tiles"]),
-            )
-            for place, (set_name, image) in enumerate(self.places)
-        ]
+        for index, (image, set_name) in enumerate(self.images):
+            scores = {
+                f"{k}{suffix}": v for suffix, table in tables for k, v in table[index].items()
+            }
+            self.rows.append(Row(image, set_name, scores, round(tiles[index]["tiles"])))
 
     def transfer_batch_to_device(self, batch: Any, *_: Any) -> Any:
         """Keep the batch on the CPU, because the Restorer transfers one tile after another."""
@@ -147,76 +138,32 @@ class Submission(LightningModule):
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the loader of the images of this process, one at a time."""
-        return _loader(_Crops(self.images), self)
+        return _loader(self, self.images, _read_crops)
 
-    def test_step(self, batch: dict[str, Any], _: int) -> None:
+    def test_step(self, batch: tuple[int, list[NDArray[np.float32]]], _: int) -> None:
         """Restore the crops of one image separately."""
+        index, crops = batch
         tiles: list[int] = []
-        crops = [
-            self.restorer(crop.numpy(), lambda _, count: tiles.append(count))
-            for crop in batch["crops"]
-        ]
-        self.tile_counts.update(batch["index"], max(tiles))
-        write_submission(self.folder / f"{batch['name']}.mat", crops)
+        restored = [self.restorer(crop, lambda _, count: tiles.append(count)) for crop in crops]
+        self.tile_counts.update(index, max(tiles))
+        write_submission(self.folder / f"{self.images[index].name}.mat", restored)
 
     def on_test_epoch_end(self) -> None:
         """Gather the number of tiles from all processes."""
         self.tiles = [round(row["tiles"]) for row in self.tile_counts.compute().values()]
 
 
-def means(rows: Sequence[Row]) -> dict[str, Scores]:
-    """Return the mean scores over the images of each test set, by its name."""
-    names = dict.fromkeys(row.set_name for row in rows)
-    return {name: mean_scores(row.scores for row in rows if row.set_name == name) for name in names}
+def _read_pair(item: tuple[int, EvaluationImage]) -> tuple[int, Tensor, Tensor]:
+    """Return the index, the degraded image and the target, (1, 3, H, W) each."""
+    index, image = item
+    degraded, target = image.read()
+    return index, to_tensor(to_float(degraded))[None], to_tensor(target)[None]
 
 
-def compare_with_published(
-    measured: Scores, published: Sequence[dict[str, Any]], tlc: bool
-) -> list[dict[str, Any]]:
-    """Add ``difference`` (measured minus published score) to published scores.
-
-    Args:
-        measured: mean scores.
-        published: published scores; see :class:`TestSet`.
-        tlc: whether TLC was on. ``difference`` is ``None`` for published scores with another value.
-    """
-    return [
-        scores
-        | {
-            "difference": {k: measured[k] - scores[k] for k in ("psnr", "ssim") if k in scores}
-            if bool(scores.get("tlc")) == tlc
-            else None
-        }
-        for scores in published
-    ]
-
-
-class _ImagePairs(Dataset[dict[str, Any]]):
-    def __init__(self, images: Sequence[EvaluationImage]) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, key: ItemKey) -> dict[str, Any]:
-        degraded, target = self.images[key.item].read()
-        return {
-            "index": key.item,
-            "degraded": to_tensor(to_float(degraded))[None],
-            "target": to_tensor(target)[None],
-        }
-
-
-class _Crops(Dataset[dict[str, Any]]):
-    def __init__(self, images: Sequence[DndImage]) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, key: ItemKey) -> dict[str, Any]:
-        image = self.images[key.item]
-        return {"index": key.item, "name": image.name, "crops": image.read()}
+def _read_crops(item: tuple[int, DndImage]) -> tuple[int, list[NDArray[np.float32]]]:
+    """Return the index and the crops, (H, W, 3) each."""
+    index, image = item
+    return index, image.read()
 
 
 class _PrefetchLoader(DataLoader[Any]):
@@ -226,8 +173,15 @@ class _PrefetchLoader(DataLoader[Any]):
         return prefetch(super().__iter__())
 
 
-def _loader(dataset: Dataset[Any], module: LightningModule) -> DataLoader[Any]:
-    trainer = module.trainer
-    length = len(dataset)  # type: ignore[arg-type]
-    sampler = EpochSampler(length, rank=trainer.global_rank, world_size=trainer.world_size)
-    return _PrefetchLoader(dataset, batch_size=None, sampler=sampler)
+def _loader(
+    module: LightningModule, images: Sequence[Any], read: Callable[[Any], Any]
+) -> DataLoader[Any]:
+    """Return a loader of ``read((index, image))`` for the images of this process."""
+    rank, processes = module.trainer.global_rank, module.trainer.world_size
+    sampler = EpochSampler(len(images), rank=rank, world_size=processes)
+    return _PrefetchLoader(
+        list(enumerate(images)),  # type: ignore[arg-type]
+        batch_size=None,
+        sampler=[key.item for key in sampler],
+        collate_fn=read,
+    )

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mprnet_lit.evaluation.evaluator import Row, Scores, TestSet, compare_with_published, means
+from mprnet_lit.evaluation.evaluator import Row, Scores, TestSet
 from mprnet_lit.images.reading import to_float, to_uint8, write_png
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import mean_scores
@@ -38,7 +38,7 @@ class Result:
         sets: test sets, whose mean scores are averaged.
         published: published scores of the whole benchmark; see :class:`TestSet`.
         rows: scores of each image.
-        settings: active options as text by name.
+        settings: active options by name, as text.
         tlc: whether the test-time local converter was on.
     """
 
@@ -50,10 +50,14 @@ class Result:
     settings: dict[str, str]
     tlc: bool
 
+    def rows_of(self, test_set: TestSet) -> list[Row]:
+        """Return the scores of the images of a test set."""
+        return [row for row in self.rows if row.set_name == test_set.name]
+
     @cached_property
     def set_means(self) -> dict[str, Scores]:
         """Mean scores of each test set, by its name."""
-        return means(self.rows)
+        return {s.name: mean_scores(row.scores for row in self.rows_of(s)) for s in self.sets}
 
     @cached_property
     def mean(self) -> Scores:
@@ -114,15 +118,13 @@ def _json(result: Result) -> dict[str, Any]:
         "images": len(result.rows),
         "images_in_tiles": sum(row.tiles > 1 for row in result.rows),
         "means": _finite(result.mean),
-        "published": compare_with_published(result.mean, result.published, result.tlc),
+        "published": _compared(result.mean, result.published, result.tlc),
         "sets": {
             s.name: {
                 "images": len(s.images),
                 "expected_images": s.expected,
                 "means": _finite(result.set_means[s.name]),
-                "published": compare_with_published(
-                    result.set_means[s.name], s.published, result.tlc
-                ),
+                "published": _compared(result.set_means[s.name], s.published, result.tlc),
             }
             for s in result.sets
         },
@@ -130,49 +132,48 @@ def _json(result: Result) -> dict[str, Any]:
     }
 
 
-_HEADINGS = ("PSNR", "SSIM", "PSNR difference", "SSIM difference")
+def _compared(
+    measured: Scores, published: Sequence[dict[str, Any]], tlc: bool
+) -> list[dict[str, Any]]:
+    """Add ``difference`` (measured minus published score) to published scores.
 
-
-def _lines(result: Result) -> list[tuple[str, ...]]:
-    """Return the lines of the table: a label and the columns of ``_HEADINGS``."""
-    lines = []
-    if len(result.sets) > 1:
-        for s in result.sets:
-            note = _tiling_note([row for row in result.rows if row.set_name == s.name])
-            means = result.set_means[s.name]
-            lines += _score_lines(f"{s.name}: ", means, s.published, result.tlc, note)
-    prefix = "mean of the sets: " if len(result.sets) > 1 else ""
-    note = _tiling_note(result.rows)
-    return lines + _score_lines(prefix, result.mean, result.published, result.tlc, note)
-
-
-def _score_lines(
-    prefix: str, measured: Scores, published: Sequence[dict[str, Any]], tlc: bool, note: str
-) -> list[tuple[str, ...]]:
-    lines: list[tuple[str, ...]] = []
-    for label, key in (("degraded input", "_degraded"), (f"restored{note}", "")):
-        psnr, ssim = measured[f"psnr{key}"], measured[f"ssim{key}"]
-        lines.append((f"{prefix}{label}", _number(psnr, 2), _number(ssim, 4), "", ""))
-    for scores in compare_with_published(measured, published, tlc):
-        label = f"{prefix}published, {scores['weights']} weights"
-        difference = scores["difference"] or {}
-        lines.append(
-            (
-                label + (", TLC" if scores.get("tlc") else ""),
-                _number(scores.get("psnr"), 2),
-                _number(scores.get("ssim"), 3),
-                _number(difference.get("psnr"), 2, "+"),
-                _number(difference.get("ssim"), 3, "+"),
-            )
-        )
-    return lines
+    ``difference`` is ``None`` if ``tlc`` differs between measured and published scores.
+    """
+    compared = []
+    for scores in published:
+        difference = {k: measured[k] - scores[k] for k in ("psnr", "ssim") if k in scores}
+        comparable = bool(scores.get("tlc")) == tlc
+        compared.append(scores | {"difference": difference if comparable else None})
+    return compared
 
 
 def _summary(result: Result) -> list[list[str]]:
     """Return the header and the lines of the table, without empty columns."""
-    lines = _lines(result)
-    shown = [k for k in range(1 + len(_HEADINGS)) if k < 3 or any(line[k] for line in lines)]
-    return [[line[k] for k in shown] for line in [("", *_HEADINGS), *lines]]
+    several = len(result.sets) > 1
+    groups = [
+        (f"{s.name}: ", result.set_means[s.name], s.published, result.rows_of(s))
+        for s in (result.sets if several else ())
+    ]
+    prefix = "mean of the sets: " if several else ""
+    groups.append((prefix, result.mean, result.published, list(result.rows)))
+    lines = [["", "PSNR", "SSIM", "PSNR difference", "SSIM difference"]]
+    for prefix, measured, published, rows in groups:
+        for label, key in (("degraded input", "_degraded"), (f"restored{_tiling_note(rows)}", "")):
+            psnr, ssim = measured[f"psnr{key}"], measured[f"ssim{key}"]
+            lines.append([f"{prefix}{label}", _number(psnr, 2), _number(ssim, 4), "", ""])
+        for scores in _compared(measured, published, result.tlc):
+            tlc, difference = ", TLC" if scores.get("tlc") else "", scores["difference"] or {}
+            lines.append(
+                [
+                    f"{prefix}published, {scores['weights']} weights{tlc}",
+                    _number(scores.get("psnr"), 2),
+                    _number(scores.get("ssim"), 3),
+                    _number(difference.get("psnr"), 2, "+"),
+                    _number(difference.get("ssim"), 3, "+"),
+                ]
+            )
+    shown = [k for k in range(5) if k < 3 or any(line[k] for line in lines[1:])]
+    return [[line[k] for k in shown] for line in lines]
 
 
 def _table(result: Result) -> Table:
@@ -210,19 +211,19 @@ def _remarks(result: Result) -> list[str]:
 
 
 def _pictures(result: Result, folder: Path, restorer: Restorer) -> list[Entry]:
-    """Write the pictures; return one report entry per image, those with pictures first."""
+    """Write the pictures, and return one report entry per image, with pictures first."""
     order = sorted(result.rows, key=lambda row: row.scores["psnr"])
     worst = order[:_SHOWN]
     best = order[: len(worst) - 1 : -1][:_SHOWN]
     entries = []
     for kind, rows in (("worst", worst), ("best", best)):
-        for place, row in enumerate(rows, 1):
+        for number, row in enumerate(rows, 1):
             degraded, target = row.image.read()
-            read = (degraded, *restorer.stages(degraded), target)
-            before, *stages, restored, after = (to_uint8(to_float(image)) for image in read)
+            pixels = (degraded, *restorer.stages(degraded), target)
+            before, *stages, restored, after = (to_uint8(to_float(image)) for image in pixels)
             images = (before, restored, after)
-            write_png(folder / f"{kind}_{place}.png", np.concatenate(images, axis=1))
-            title = f"{_title(result, row)} ({kind} {place})"
+            write_png(folder / f"{kind}_{number}.png", np.concatenate(images, axis=1))
+            title = f"{_title(result, row)} ({kind} {number})"
             entries.append(Entry(title, *images, tuple(stages), _with_labels(row.scores)))
     shown = {id(row) for row in (*worst, *best)}
     entries += [
@@ -235,8 +236,8 @@ def _pictures(result: Result, folder: Path, restorer: Restorer) -> list[Entry]:
 
 def _with_labels(scores: Scores) -> Scores:
     """Replace names by labels: ``psnr_degraded`` by ``PSNR degraded``."""
-    words = {name: name.split("_") for name in scores}
-    return {" ".join((words[n][0].upper(), *words[n][1:])): v for n, v in scores.items()}
+    names = {name: name.partition("_") for name in scores}
+    return {f"{names[k][0].upper()} {names[k][2]}".strip(): v for k, v in scores.items()}
 
 
 def _cell(name: str) -> str:
@@ -245,7 +246,8 @@ def _cell(name: str) -> str:
 
 
 def _title(result: Result, row: Row) -> str:
-    return f"{row.set_name}/{row.name}" if len(result.sets) > 1 else row.name
+    name = row.image.name
+    return f"{row.set_name}/{name}" if len(result.sets) > 1 else name
 
 
 def _number(value: float | None, digits: int, sign: str = "") -> str:

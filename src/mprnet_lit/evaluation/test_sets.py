@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -26,17 +26,6 @@ _NUMBERS = {
     *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("single", "double", "logical"),
 }
-
-
-class EvaluationImage(Protocol):
-    """Interface of a degraded image with its target."""
-
-    @property
-    def name(self) -> str:
-        """Name in the table of scores."""
-
-    def read(self) -> tuple[Pixels, Pixels]:
-        """Return the degraded image and the target, (H, W, 3) RGB uint8 or uint16 each."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +77,10 @@ class Block:
         return self.degraded, self.target
 
 
+EvaluationImage = ImageFiles | Block
+"""Degraded image with its target."""
+
+
 def find_test_images(
     name: str, root: Path, layouts: Sequence[Layout], on_error: OnError = "raise"
 ) -> list[EvaluationImage]:
@@ -111,22 +104,17 @@ def find_test_images(
         return _same_names(root, layout["input"], root / layout["targets"])
     if not {"input", "target"} <= layout.keys():
         raise UserError(f"benchmark.layouts: {dict(layout)} must have 'input' and 'target'")
-    return find_image_files(root, root, layout["input"], layout["target"], on_error)
+    folders = PairedFolders(root, root, layout["input"], layout["target"])
+    return find_image_files(folders, on_error)
 
 
-def find_image_files(
-    degraded: str | Path,
-    target: str | Path,
-    degraded_pattern: str,
-    target_pattern: str,
-    on_error: OnError,
-) -> list[EvaluationImage]:
+def find_image_files(folders: PairedFolders, on_error: OnError) -> list[EvaluationImage]:
     """Pair the images of two folders; see :func:`mprnet_lit.data.pairing.find_pairs`.
 
     Raises:
-        UserError: see :func:`mprnet_lit.data.pairing.find_pairs`.
+        UserError: a folder is missing, or no images remain; with ``raise``, a file is faulty.
     """
-    pairs = PairedFolders(degraded, target, degraded_pattern, target_pattern).samples(on_error)
+    pairs = folders.samples(on_error)
     return [ImageFiles(p.name, p.degraded, p.target) for p in pairs if p.degraded is not None]
 
 
@@ -160,7 +148,7 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
     try:
         require_regular_file(path)
         if path.exists():
-            _check_size(path, variable)
+            _check_declaration(path, variable)
         return np.asarray(scipy.io.loadmat(path, variable_names=[variable])[variable])
     except UserError:
         raise
@@ -172,12 +160,8 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
         raise UserError(f"{path} can't be read ({error}): download it again") from error
 
 
-def _check_size(path: Path, variable: str) -> None:
-    """Check the type and the size of a variable before it is read.
-
-    Raises:
-        UserError: the variable is not numeric, or is too large.
-    """
+def _check_declaration(path: Path, variable: str) -> None:
+    """Check the type and the size of a variable before it is read."""
     for name, shape, kind in scipy.io.whosmat(path):
         if name == variable and (kind not in _NUMBERS or prod(shape) > _MOST_NUMBERS):
             raise UserError(
@@ -198,38 +182,38 @@ def _matches(root: Path, pattern: str) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).with_suffix("").as_posix()
+def _image_files(degraded: Path, target: Path, root: Path) -> ImageFiles:
+    return ImageFiles(degraded.relative_to(root).with_suffix("").as_posix(), degraded, target)
 
 
 def _listed(root: Path, file: str) -> list[EvaluationImage]:
     """Return the images of a list file with lines "TARGET INPUT" (RealBlur)."""
-    images: list[EvaluationImage] = []
+    path = root / file
     try:
-        require_regular_file(root / file)
-        lines = (root / file).read_text().splitlines()
+        require_regular_file(path)
+        lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{root / file} can't be read ({error}): download it again") from error
+        raise UserError(f"{path} can't be read ({error}): download it again") from error
+    images: list[EvaluationImage] = []
     for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words:
+        if not line.strip():
             continue
-        if len(words) < 2:
-            raise UserError(f"{root / file}, line {number}: '{line}' must be 'TARGET INPUT'")
-        if any(Path(word).is_absolute() or ".." in Path(word).parts for word in words[:2]):
-            raise UserError(
-                f"{root / file}, line {number}: '{line}' is outside of {root}: download it again"
-            )
-        target, degraded = (root / word for word in words[:2])
-        for path in (degraded, target):
-            if not path.is_file():
+        where = f"{path}, line {number}:"
+        names = [Path(word) for word in line.split()[:2]]
+        if len(names) < 2:
+            raise UserError(f"{where} '{line}' must be 'TARGET INPUT'")
+        if any(name.is_absolute() or ".." in name.parts for name in names):
+            raise UserError(f"{where} '{line}' is outside of {root}: download it again")
+        target, degraded = (root / name for name in names)
+        for image in (degraded, target):
+            if not image.is_file():
                 raise UserError(
-                    f"{root / file}, line {number}: there is no image {path}: unpack the complete "
-                    "data set into benchmark.root"
+                    f"{where} there is no image {image}: unpack the complete data set into "
+                    "benchmark.root"
                 )
-        images.append(ImageFiles(_name(degraded, root), degraded, target))
+        images.append(_image_files(degraded, target, root))
     if not images:
-        raise UserError(f"{root / file} is empty: download it again")
+        raise UserError(f"{path} is empty: download it again")
     return images
 
 
@@ -240,7 +224,7 @@ def _same_names(root: Path, pattern: str, targets: Path) -> list[EvaluationImage
         target = targets / degraded.name
         if not target.is_file():
             raise UserError(f"{degraded} has no target {target}: unpack the complete data set")
-        images.append(ImageFiles(_name(degraded, root), degraded, target))
+        images.append(_image_files(degraded, target, root))
     return images
 
 
