@@ -3,22 +3,22 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mprnet_lit.cli import common as arguments
 from mprnet_lit.cli.restore_inputs import Job, beside, find_jobs
-from mprnet_lit.cli.restore_plan import Plan, check_report, make_plan
+from mprnet_lit.cli.restore_plan import check_report, make_plan
 from mprnet_lit.cli.restore_record import Records
 from mprnet_lit.images.photo import Photo, read_photo, write_photo
 from mprnet_lit.images.reading import Pixels, write_png
@@ -50,12 +50,8 @@ def run(config: DictConfig) -> None:
     """
     console, options = Console(), config.restore
     kinds = ["stage1", "stage2"] * options.stages + ["compare"] * options.compare
-    jobs = find_jobs(
-        arguments.inputs(config),
-        arguments.place(config, "output"),
-        kinds,
-        partial(print_line, console),
-    )
+    destination, note = arguments.place(config, "output"), partial(print_line, console)
+    jobs = find_jobs(arguments.inputs(config), destination, kinds, note)
     restorer = arguments.restorer(config)
     print_table(console, restorer.settings)
     if config.weights is None:
@@ -72,12 +68,17 @@ def run(config: DictConfig) -> None:
     if options.report:
         check_report(page, outputs.records, overwrite=config.overwrite)
     plan = make_plan(jobs, outputs.recipe, outputs.records, overwrite=config.overwrite)
-    _say_done(console, plan, len(jobs))
+    if plan.done:
+        count = f"{len(plan.done)} of {len(jobs)}"
+        print_line(console, f"{count} done before (overwrite=true does them again)")
+    if plan.again:
+        changed = "the photo, the weights or the options changed"
+        print_line(console, f"Replacing {plan.again} of {len(jobs)} results: {changed}")
     for job in plan.done:
-        _show(job, outputs)
+        outputs.show_done(job)
     failures = _restore_all(plan.todo, restorer, outputs, console, str(config.output))
     if options.report:
-        _report(page, restorer, outputs)
+        outputs.write_report(page, restorer.settings)
     if failures:
         lines = "".join(f"\n  {printable(failure)}" for failure in failures)
         raise UserError(f"{len(failures)} of {len(plan.todo)} files could not be restored:{lines}")
@@ -89,7 +90,7 @@ def _recipe(restorer: Restorer) -> str:
     The digest does not include the device and the free memory. With ``tile=auto``, the results in
     one folder may therefore have different tile sizes.
     """
-    made_by = {
+    options = {
         "weights": file_digest(Path(restorer.source)),
         "tile": restorer.tile,
         "overlap": None if restorer.tile is None else restorer.overlap,
@@ -98,17 +99,16 @@ def _recipe(restorer: Restorer) -> str:
         "self_ensemble": bool(restorer.self_ensemble),
         "precision": str(restorer.dtype),
     }
-    return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _say_done(console: Console, plan: Plan, jobs: int) -> None:
-    if plan.done:
-        print_line(
-            console, f"{len(plan.done)} of {jobs} done before (overwrite=true does them again)"
-        )
-    if plan.again:
-        changed = "the photo, the weights or the options changed"
-        print_line(console, f"Replacing {plan.again} of {jobs} results: {changed}")
+@dataclass(frozen=True)
+class _Source:
+    """Job with the state of its file and, for a photo, the decoded photo."""
+
+    job: Job
+    file: FileState
+    photo: Photo | None
 
 
 @dataclass
@@ -124,27 +124,61 @@ class _Outputs:
     photos: int = 0
 
     @property
-    def shown(self) -> bool:
-        """Whether the report has room for another photo."""
+    def report_has_room(self) -> bool:
+        """Whether the report shows another photo."""
         return self.report and len(self.entries) < _PICTURES
 
     def show(self, job: Job, before: Pixels, stages: Sequence[Pixels], after: Pixels) -> None:
         """Count a photo, and add it to the report unless the report is full."""
         self.photos += 1
-        if self.shown:
+        if self.report_has_room:
             # Crop to the centers, because the entries stay in memory until the page is written.
             first, *between, last = (center(image, _LARGEST) for image in (before, *stages, after))
             entry = Entry(job.name, first, last, stages=tuple(between), size=after.shape[:2])
             self.entries.append(entry)
 
+    def show_done(self, job: Job) -> None:
+        """Count a photo that an earlier call restored, and add it without its stages."""
+        if self.report_has_room and not job.is_video:
+            self.show(job, read_photo(job.source).pixels, (), read_photo(job.destination).pixels)
+        elif not job.is_video:
+            self.photos += 1
 
-def _show(job: Job, outputs: _Outputs) -> None:
-    """Add a photo that an earlier call restored to the report, without its stages."""
-    if outputs.shown and not job.is_video:
-        photos = read_photo(job.source), read_photo(job.destination)
-        outputs.show(job, photos[0].pixels, (), photos[1].pixels)
-    elif not job.is_video:
-        outputs.photos += 1
+    @contextmanager
+    def writing(self, source: _Source) -> Iterator[Path]:
+        """Yield a temporary path for a result; then record its files and move them into place."""
+        destination = source.job.destination
+        with staging(destination.parent) as folder:
+            yield folder / destination.name
+            self.records.publish(
+                folder, destination.parent, self.recipe, source.job.source, source.file
+            )
+
+    def write(self, source: _Source, stages: list[NDArray[Any]], restored: NDArray[Any]) -> None:
+        """Write a restored photo with its stages and comparison."""
+        assert source.photo is not None
+        before = source.photo.pixels
+        with self.writing(source) as result:
+            write_photo(result, replace(source.photo, pixels=restored))
+            for number, stage in enumerate(stages if self.stages else (), start=1):
+                write_png(beside(result, f"stage{number}"), stage)
+            if self.compare:
+                write_png(beside(result, "compare"), np.concatenate((before, restored), 1))
+        self.show(source.job, before, stages, restored)
+
+    def write_report(self, page: Path, settings: Mapping[str, str]) -> None:
+        """Write the report and record it."""
+        shown = len(self.entries)
+        with staging(page.parent) as folder:
+            write_report(
+                folder / page.name,
+                "Restored photos",
+                settings,
+                [["photos", "shown"], [str(self.photos), str(shown)]],
+                self.entries,
+                omitted=self.photos - shown,
+            )
+            self.records.publish(folder, page.parent)
 
 
 def _restore_all(
@@ -166,11 +200,12 @@ def _restore_all(
     started = time.perf_counter()
     with _Bar(console, len(jobs)) as bar, SerialExecutor() as writer:
         # While a photo is restored, the next one is read and the previous one is written.
-        for source in prefetch(_Source.read(job) for job in jobs):
-            bar.begin(source.job)
-            write = attempt(partial(_restore, source, restorer, outputs, bar))
-            if write is not None:
-                writer.submit(partial(attempt, write))
+        for job, source in prefetch((job, attempt(partial(_read, job))) for job in jobs):
+            bar.begin(job)
+            if source is not None:
+                write = attempt(partial(_restore, source, restorer, outputs, bar))
+                if write is not None:
+                    writer.submit(partial(attempt, write))
             bar.end()
     done, seconds = len(jobs) - len(failures), time.perf_counter() - started
     print_line(
@@ -179,88 +214,34 @@ def _restore_all(
     return failures
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Job with its file state and, for a photo, its pixels; or with the error of reading them."""
-
-    job: Job
-    file: FileState | None = None
-    photo: Photo | None = None
-    error: UserError | None = None
-
-    @classmethod
-    def read(cls, job: Job) -> Self:
-        try:
-            file = FileState.of(job.source, with_changed=True)
-            return cls(job, file, None if job.is_video else read_photo(job.source))
-        except UserError as error:
-            return cls(job, error=error)
-        except OSError as error:
-            reason = error.strerror or error
-            return cls(job, error=UserError(f"{job.source} can't be read ({reason}): check it"))
+def _read(job: Job) -> _Source:
+    """Read the file of a job; a video is decoded later, frame by frame."""
+    try:
+        file = FileState.of(job.source, with_changed=True)
+        return _Source(job, file, None if job.is_video else read_photo(job.source))
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{job.source} can't be read ({reason}): check it") from error
 
 
 def _restore(
     source: _Source, restorer: Restorer, outputs: _Outputs, bar: "_Bar"
 ) -> Callable[[], None] | None:
     """Restore a photo and return the function that writes it; restore and write a video."""
-    if source.error is not None:
-        raise source.error
     if source.photo is None:
-        with _writing(source, outputs) as result:
+        with outputs.writing(source) as result:
             restore_video(source.job.source, result, restorer, bar.move, bar.say)
         return None
-    last_only = not (outputs.stages or outputs.shown)
+    last_only = not (outputs.stages or outputs.report_has_room)
     *stages, restored = restorer.stages(source.photo.pixels, bar.move, last_only=last_only)
-    return partial(_write, source, source.photo, stages, restored, outputs)
+    return partial(outputs.write, source, stages, restored)
 
 
-def _write(
-    source: _Source,
-    photo: Photo,
-    stages: list[NDArray[Any]],
-    restored: NDArray[Any],
-    outputs: _Outputs,
-) -> None:
-    with _writing(source, outputs) as result:
-        write_photo(result, replace(photo, pixels=restored))
-        if outputs.stages:
-            for number, stage in enumerate(stages, start=1):
-                write_png(beside(result, f"stage{number}"), stage)
-        if outputs.compare:
-            write_png(beside(result, "compare"), np.concatenate((photo.pixels, restored), 1))
-    outputs.show(source.job, photo.pixels, stages, restored)
-
-
-@contextmanager
-def _writing(source: _Source, outputs: _Outputs) -> Iterator[Path]:
-    """Yield a temporary path for the result; then record the files and move them into place."""
-    destination, file = source.job.destination, source.file
-    with staging(destination.parent) as folder:
-        yield folder / destination.name
-        origin = source.job.source
-        outputs.records.publish(folder, destination.parent, origin, file, outputs.recipe)
-
-
-def _report(page: Path, restorer: Restorer, outputs: _Outputs) -> None:
-    shown = len(outputs.entries)
-    with staging(page.parent) as folder:
-        write_report(
-            folder / page.name,
-            "Restored photos",
-            restorer.settings,
-            [["photos", "shown"], [str(outputs.photos), str(shown)]],
-            outputs.entries,
-            omitted=outputs.photos - shown,
-        )
-        outputs.records.publish(folder, page.parent, None, None, "")
-
-
-class _Bar:
+class _Bar(Progress):
     """Progress bar over the files and over the tiles or frames of the current file."""
 
     def __init__(self, console: Console, files: int) -> None:
-        self.progress = Progress(
+        super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
@@ -271,29 +252,22 @@ class _Bar:
         )
         self.done = 0
         self.started = time.perf_counter()
-        self.task: TaskID = self.progress.add_task("starting", total=files, speed="")
-
-    def __enter__(self) -> "_Bar":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.files = self.add_task("starting", total=files, speed="")
 
     def begin(self, job: Job) -> None:
         """Show the name of the current file."""
-        self.progress.update(self.task, description=printable(job.name)[-40:])
+        self.update(self.files, description=printable(job.name)[-40:])
 
     def move(self, part: int, parts: int) -> None:
         """Show the progress within the current file."""
-        self.progress.update(self.task, completed=self.done + part / max(parts, 1))
+        self.update(self.files, completed=self.done + part / max(parts, 1))
 
     def say(self, line: str) -> None:
         """Print a line above the progress bar."""
-        print_line(self.progress.console, line)
+        print_line(self.console, line)
 
     def end(self) -> None:
         """Count the current file as done."""
         self.done += 1
         speed = self.done / (time.perf_counter() - self.started)
-        self.progress.update(self.task, completed=self.done, speed=f"{speed:.2f} images/s")
+        self.update(self.files, completed=self.done, speed=f"{speed:.2f} images/s")

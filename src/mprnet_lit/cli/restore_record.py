@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,9 +29,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 RECORD = ".mprnet_lit.jsonl"
-_MOST_BYTES = 2e9
+_MAX_BYTES = 2e9
 _SPARE = 1000
-"""Number of superseded lines up to which the file is not rewritten."""
+"""Largest number of superseded lines before the file is rewritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ class Result:
         """Return the line of the record, after a newline: the last line may be truncated."""
         values = {
             "source": self.source,
-            "photo": self.photo and _values(self.photo),
+            "photo": self.photo and astuple(self.photo),
             "recipe": self.recipe,
-            "files": {name: _values(file) for name, file in self.files.items()},
+            "files": {name: astuple(file) for name, file in self.files.items()},
         }
         return b"\n" + json.dumps(values, separators=(",", ":")).encode()
 
@@ -68,22 +68,17 @@ class Result:
             ValueError, KeyError, TypeError, AttributeError, RecursionError: the line is damaged.
         """
         values: dict[str, Any] = json.loads(line)
-        photo = None if values["photo"] is None else _file(values["photo"])
-        files = {name: _file(file) for name, file in values["files"].items()}
+        photo = None if values["photo"] is None else _file_state(values["photo"])
+        files = {name: _file_state(file) for name, file in values["files"].items()}
         if not (isinstance(values["source"], str) and files) or "\0" in values["source"]:
             raise ValueError(line)
         return cls(values["source"], photo, str(values["recipe"]), files)
 
 
-def _values(file: FileState) -> list[int | str]:
-    return [file.size, file.modified, file.changed, file.digest]
-
-
-def _file(values: Any) -> FileState:
-    size, modified, changed, content = values
-    if not (all(type(n) is int for n in (size, modified, changed)) and isinstance(content, str)):
+def _file_state(values: Any) -> FileState:
+    if [type(value) for value in values] != [int, int, int, str]:
         raise TypeError(values)
-    return FileState(size, modified, changed, content)
+    return FileState(*values)
 
 
 class Record:
@@ -103,15 +98,15 @@ class Record:
         try:
             if not stat.S_ISREG(os.lstat(self.path).st_mode):
                 raise UserError(f"{folder / RECORD} is not a regular file: remove it")
-            require_regular_file(self.path, _MOST_BYTES)
+            require_regular_file(self.path, _MAX_BYTES)
             content = self.path.read_bytes()
             self.exists = True
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise UserError(
-                f"the record {folder / RECORD} can't be read ({error.strerror}): allow it, or "
-                "choose another output"
+                f"the record {folder / RECORD} can't be read ({error.strerror}): make it readable, "
+                "or choose another output"
             ) from error
         lines = content.split(b"\n")
         for line in lines:
@@ -121,11 +116,7 @@ class Record:
             self._compact(content)
 
     def find(self, name: str) -> Result | None:
-        """Return the result that a file belongs to; ``None`` for other and for changed files.
-
-        Args:
-            name: name of the file.
-        """
+        """Return the result that a file belongs to; ``None`` for other and for changed files."""
         for result in reversed(self._results.get(name, [])):
             if result.files[name].matches(self.folder / name):
                 return result
@@ -147,11 +138,7 @@ class Record:
         return Path(os.path.normpath(self.folder / result.source))
 
     def append(self, results: Iterable[Result]) -> None:
-        """Append results to the record and flush it to disk.
-
-        Raises:
-            UserError: the record can't be written.
-        """
+        """Append results to the record and flush it to disk."""
         added = list(results)
         content = b"".join(result.line() for result in added)
         with write_errors(self.path, "the record"):
@@ -169,19 +156,19 @@ class Record:
     def _write(self, content: bytes) -> bool:
         """Append to the file; return False if another process has replaced the file."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        number = os.open(self.path, flags, 0o666)
+        descriptor = os.open(self.path, flags, 0o666)
         try:
-            _lock(number, shared=True)
-            if not os.path.samestat(os.fstat(number), self.path.lstat()):
+            _lock(descriptor, shared=True)
+            if not os.path.samestat(os.fstat(descriptor), self.path.lstat()):
                 return False
-            if os.write(number, content) < len(content):
+            if os.write(descriptor, content) < len(content):
                 raise OSError("only a part could be written")
-            os.fsync(number)
+            os.fsync(descriptor)
             return True
         except FileNotFoundError:
             return False
         finally:
-            os.close(number)
+            os.close(descriptor)
 
     def _compact(self, content: bytes) -> None:
         """Remove superseded lines, unless another process is writing."""
@@ -192,7 +179,7 @@ class Record:
                 write_atomic(self.path, b"".join(kept.values()))
 
 
-def _lock(number: int, *, shared: bool) -> bool:
+def _lock(descriptor: int, *, shared: bool) -> bool:
     """Lock an open file until it is closed; return whether the lock was acquired.
 
     Processes that append wait for a shared lock. Some network file systems do not support locks.
@@ -200,7 +187,7 @@ def _lock(number: int, *, shared: bool) -> bool:
     if fcntl is None:
         return False
     try:
-        fcntl.flock(number, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
@@ -214,26 +201,27 @@ class Records:
         self._records: dict[Path, Record] = {}
 
     def of(self, folder: Path) -> Record:
-        """Return the record of a folder.
-
-        Raises:
-            UserError: the record can't be read.
-        """
+        """Return the record of a folder."""
         if folder not in self._records:
             self._records[folder] = Record(folder)
         return self._records[folder]
 
     def publish(
-        self, staged: Path, folder: Path, source: Path | None, photo: FileState | None, recipe: str
+        self,
+        staged: Path,
+        folder: Path,
+        recipe: str = "",
+        source: Path | None = None,
+        photo: FileState | None = None,
     ) -> None:
         """Record a result and move its files from a temporary folder into the output folder.
 
         Args:
             staged: temporary folder with the files.
             folder: output folder; created if it does not exist.
+            recipe: digest of the weights and options; empty for a report.
             source: path of the photo or video; ``None`` for a report.
-            photo: state of the source file when it was read.
-            recipe: digest of the weights and options.
+            photo: state of the source file when it was read; ``None`` for a report.
 
         Raises:
             UserError: the files or the record can't be written.
