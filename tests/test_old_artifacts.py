@@ -136,7 +136,7 @@ def test_the_checkpoint_is_converted_exported_and_fine_tuned(cli: Cli, old: Path
 
 def test_training_from_the_store_is_as_from_its_images(cli: Cli, old: Path) -> None:
     assert (
-        "all 6 files of store are whole"
+        "all 6 files of store are intact"
         in cli("mode=prepare", "prepare.verify=true", "output=store").output
     )
     options = (*TRAIN, "trainer.max_epochs=1", "logger=none")

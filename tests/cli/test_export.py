@@ -166,7 +166,7 @@ def test_int8_is_not_calibrated_for_another_task(cli: Cli, folder: Path, model: 
     [
         (("output=a.bin",), "output=a.bin must end in .onnx"),
         (("output=a.pt2", "export.int8=true"), "export.int8=true is for .onnx files"),
-        (("output=w.onnx",), "w.onnx is there already"),
+        (("output=w.onnx",), "w.onnx already exists"),
         ((), "output is not set"),
     ],
 )

@@ -105,12 +105,12 @@ def test_a_killed_preparation_goes_on(
     notes.write_text(notes.read_text() + '{"file": "train/half')  # as after a kill during a write
     stored = {p: p.stat().st_mtime_ns for p in pairs.glob("store/*/*.npy")}
     outcome = cli(*PREPARE)
-    assert "6 of 10 images done before" in outcome.output
+    assert "6 of 10 images are already prepared" in outcome.output
     kept = sum(path.stat().st_mtime_ns == written for path, written in stored.items())
     assert kept >= 6
     assert not notes.exists()
     assert (
-        "all 10 files of store are whole"
+        "all 10 files of store are intact"
         in cli("mode=prepare", "prepare.verify=true", "output=store").output
     )
 
@@ -120,7 +120,7 @@ def test_a_changed_image_and_a_new_one_are_taken_anew(cli: Cli, pairs: Path) -> 
     Image.fromarray(np.zeros((80, 100, 3), np.uint8)).save(pairs / "in" / "0.png")
     os.utime(pairs / "in" / "0.png", (1, 1))
     assert "changed since: " in cli("mode=prepare", "prepare.verify=true", "output=store").output
-    assert "9 of 10 images done before" in cli(*PREPARE).output
+    assert "9 of 10 images are already prepared" in cli(*PREPARE).output
     samples = [s for split in ("train", "val") for s in Prepared("store", split).samples("raise")]
     black = next(s for s in samples if s.name == "0")
     assert black.degraded is not None and not np.load(black.degraded).any()
@@ -142,7 +142,7 @@ def test_a_store_that_is_being_changed_is_not_trained_on(
     train = ("data=prepared", "data.train.folder=store")
     assert "store is incomplete" in complaint(cli(*train, status=1))
     monkeypatch.setattr("mprnet_lit.cli.prepare.append_progress", append_progress)
-    assert " of 10 images done before" in cli(*PREPARE).output
+    assert " of 10 images are already prepared" in cli(*PREPARE).output
     assert Prepared("store", "train").samples("raise")
 
 
@@ -174,7 +174,7 @@ def test_damage_is_found_and_mended(cli: Cli, pairs: Path) -> None:
     path.unlink()
     train = ("data=prepared", "data.train.folder=store", "debug=fast")
     assert "is missing from the store" in complaint(cli(*train, status=1))
-    assert "9 of 10 images done before" in cli(*PREPARE).output
+    assert "9 of 10 images are already prepared" in cli(*PREPARE).output
     cli("mode=prepare", "prepare.verify=true", "output=store")
 
 
@@ -204,7 +204,7 @@ def test_bad_stores_are_refused(cli: Cli, pairs: Path) -> None:
     message = complaint(
         cli("mode=prepare", "data=prepared", "data.train.folder=store", "output=b", status=1)
     )
-    assert "is prepared already" in message
+    assert "is already prepared" in message
 
 
 def test_a_store_is_prepared_by_one_process_at_a_time(cli: Cli, pairs: Path) -> None:

@@ -269,7 +269,7 @@ def test_user_errors_are_one_sentence_and_write_nothing(
         (("input=nowhere",), "nowhere does not exist: set input"),
         (("input=file",), "file is not a folder: set input"),
         (("input=empty",), "empty contains no training run"),
-        ((f"input={made}", "output=there.html"), "there.html is there already"),
+        ((f"input={made}", "output=there.html"), "there.html already exists"),
         ((f"input={made}", "output=file/r.html"), "can't write file/r.html"),
     ):
         outcome = cli("mode=report", *arguments, status=1)

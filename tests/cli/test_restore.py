@@ -63,7 +63,7 @@ def test_a_folder_keeps_names_folders_and_kinds_and_is_done_once(
     assert jpeg.size == (61, 75), "turned upright"
     assert dict(jpeg.getexif())[0x010F] == "Maker" and jpeg.getexif().get(0x0112, 1) == 1
 
-    assert "2 of 2 done before" in cli(*RUN, "input=in", "output=out").output
+    assert "2 of 2 are already restored" in cli(*RUN, "input=in", "output=out").output
     (folder / "out" / "cat.jpg").write_bytes(b"mine")
     message = complaint(cli(*RUN, "input=in", "output=out", status=1))
     assert "out/cat.jpg is not a result of mprnet_lit, or was changed since" in message
@@ -153,7 +153,7 @@ def test_a_name_of_255_bytes(cli: Cli, folder: Path) -> None:
     assert sorted(folder.rglob("*")) == before
     cli(*arguments)
     assert Image.open(folder / "out" / name).size == (75, 61)
-    assert "1 of 1 done before" in cli(*arguments).output
+    assert "1 of 1 are already restored" in cli(*arguments).output
 
 
 def test_a_heic_a_jfif_and_an_avif_stay_what_they_are(cli: Cli, folder: Path) -> None:
@@ -242,7 +242,7 @@ def test_names_that_look_like_markup(cli: Cli, folder: Path) -> None:
 
 def test_results_in_a_folder_of_the_input_are_not_restored_again(cli: Cli, folder: Path) -> None:
     cli(*RUN, "input=in", "output=in/restored")
-    assert "2 of 2 done before" in cli(*RUN, "input=in", "output=in/restored").output
+    assert "2 of 2 are already restored" in cli(*RUN, "input=in", "output=in/restored").output
 
 
 def test_convert(cli: Cli, folder: Path, model: MPRNet) -> None:
@@ -255,7 +255,7 @@ def test_convert(cli: Cli, folder: Path, model: MPRNet) -> None:
         torch.equal(a, b) for a, b in zip(read.model.parameters(), model.parameters(), strict=True)
     )
     again = ("mode=convert", "weights=w.safetensors", "output=w.pth")
-    assert "is there already" in complaint(cli(*again, status=1))
+    assert "already exists" in complaint(cli(*again, status=1))
     shutil.rmtree(folder / "in")
     assert sorted(p.name for p in folder.iterdir()) == ["w.pth", "w.safetensors"]
 

@@ -26,7 +26,7 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import Info
 
 RUN = ("weights=w.safetensors", "input=in", "output=out")
-DONE = "1 of 1 done before"
+DONE = "1 of 1 are already restored"
 
 
 def photo(path: Path, left: int = 100) -> None:
@@ -164,7 +164,7 @@ def test_another_photos_result_is_not_overwritten(
     assert "out/00.png is not a result" in message and "in2/00.png" in message
     assert message.endswith("  and 3 more\n")
     assert "13 restored" in restore(*RUN, "input=in2", "overwrite=true").output
-    assert "13 of 13 done before" in restore(*RUN, "input=in2").output
+    assert "13 of 13 are already restored" in restore(*RUN, "input=in2").output
 
 
 def test_what_lies_beside_a_result(restore: Callable[..., Any], folder: Path) -> None:
@@ -231,6 +231,6 @@ def test_a_kill_leaves_nothing_that_is_refused_later(
     record = folder / "out" / RECORD
     record.write_bytes(record.read_bytes()[:-20])
     assert "2 restored" in restore(*RUN, "inference.tile=null").output
-    assert "2 of 2 done before" in restore(*RUN, "inference.tile=null").output
+    assert "2 of 2 are already restored" in restore(*RUN, "inference.tile=null").output
     lines = [json.loads(line) for line in record.read_bytes().split(b"\n")[1:] if b"}}" in line]
     assert lines[-1]["source"] in ("../in/cat.png", "../in/dog.png"), "no path of the machine"

@@ -34,7 +34,7 @@ _POSITIONS = {
 }
 """Keys set by arguments without ``=``, by mode; in ``mode=restore`` all of them are the input."""
 _ALIASES = {"benchmark": "profile"}
-"""New name of each mode of release 0.1 that was renamed."""
+"""New names of the modes of release 0.1 that were renamed."""
 _WEIGHTS = (".pth", ".ckpt", ".safetensors", ".onnx")
 _KEY = re.compile(r"(~|\+{0,2})[\w$@:./-]+")
 _MODE = re.compile(r"^\+{0,2}mode=")
@@ -43,7 +43,7 @@ _DELETION = re.compile(r"~[\w@:.-][\w@:./-]*")
 
 @dataclass
 class _Command:
-    """Parts of a command: flags, overrides, and words (all other arguments)."""
+    """Flags, overrides, and words (all other arguments) of a command."""
 
     flags: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
@@ -55,11 +55,7 @@ class _Command:
         return values[-1] if values else None
 
     def set(self, key: str, value: str, word: str) -> None:
-        """Add the override that corresponds to a word.
-
-        Raises:
-            UserError: the command already sets the key to another value.
-        """
+        """Add the override that a word stands for; reject a second value of the key."""
         typed = self.value(key)
         if typed is None:
             self.overrides.append(f"{key}={value}")
@@ -93,7 +89,8 @@ def translate(arguments: Sequence[str]) -> list[str]:
     if words and command.value("mode") is None and _is_path(words[0]):
         command.overrides.append("mode=restore")
     mode = command.value("mode")
-    if task is not None and mode is None and not words and not _asks_for_help(command):
+    asks_for_help = not {"-h", "--help"}.isdisjoint(command.flags)
+    if task is not None and mode is None and not words and not asks_for_help:
         raise UserError(
             f"'{task}' is a task: type 'mprnet_lit {task} PHOTO' to restore a photo, or "
             f"'mprnet_lit train task={task}' to train"
@@ -123,10 +120,6 @@ def chosen_mode(arguments: Sequence[str]) -> str:
     near = difflib.get_close_matches(mode, modes(), 1, 0.6)
     meant = f": did you mean '{near[0]}'?" if near else ""
     raise UserError(f"'{mode}' is not a mode{meant} (modes: {', '.join(modes())})")
-
-
-def _asks_for_help(command: _Command) -> bool:
-    return not {"-h", "--help"}.isdisjoint(command.flags)
 
 
 def _split(arguments: Sequence[str]) -> _Command:
@@ -178,32 +171,27 @@ def _is_path(word: str) -> bool:
 
 def _place(command: _Command, mode: str) -> None:
     """Replace the words by the corresponding overrides of a mode."""
-    keys = _POSITIONS.get(mode, ())
-    for number, word in enumerate(command.words):
+    words, keys = command.words, _POSITIONS.get(mode, ())
+    for number, word in enumerate(words):
         if not _is_path(word) or (mode != "restore" and not keys):
-            raise UserError(_unknown_word(word, command.words[number + 1 :], mode))
-    paths = [expanded(word) for word in command.words]
+            raise UserError(_unknown_word(word, words[number + 1 :], mode))
+    paths = [expanded(word) for word in words]
     values = [quoted(path) for path in paths]
-    first = command.words[0]
     if mode == "restore":
         for path in paths:
             if path.endswith(_WEIGHTS):
-                raise UserError(f"'{path}' is not a photo: type 'weights={path}' to restore by it")
-        command.set("input", values[0] if len(values) == 1 else f"[{','.join(values)}]", first)
+                raise UserError(
+                    f"'{path}' is a weights file, not a photo: type 'weights={path}' to use it"
+                )
+        value = values[0] if len(values) == 1 else f"[{','.join(values)}]"
+        command.set("input", value, words[0])
     elif len(values) != len(keys):
-        wanted = " ".join(map(_placeholder, keys))
-        raise UserError(f"type 'mprnet_lit {mode} {wanted}', or {_settings(keys)}")
+        names = [key.rpartition(".")[2].upper() for key in keys]
+        settings = " ".join(f"{key}={name}" for key, name in zip(keys, names, strict=True))
+        raise UserError(f"type 'mprnet_lit {mode} {' '.join(names)}', or '{settings}'")
     else:
-        for key, value, word in zip(keys, values, command.words, strict=True):
+        for key, value, word in zip(keys, values, words, strict=True):
             command.set(key, value, word)
-
-
-def _settings(keys: Sequence[str]) -> str:
-    return "'" + " ".join(f"{key}={_placeholder(key)}" for key in keys) + "'"
-
-
-def _placeholder(key: str) -> str:
-    return key.rpartition(".")[2].upper()
 
 
 def _unknown_flag(flag: str, value: str) -> str:

@@ -13,13 +13,7 @@ from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 
 def weights_file(config: DictConfig) -> str:
-    """Return ``weights``, or the weights file in the package for the task if it is not set.
-
-    With a benchmark, the task is the task of the benchmark.
-
-    Raises:
-        UserError: ``weights`` is not set, and the package has no weights for the task.
-    """
+    """Return ``weights``; by default, the file in the package for the task or the benchmark."""
     if config.weights is not None:
         return str(config.weights)
     benchmark = config.get("benchmark")
@@ -34,16 +28,12 @@ def weights_file(config: DictConfig) -> str:
 
 def inputs(config: DictConfig) -> list[str]:
     """Return the files, folders and globs of ``input`` as a list."""
-    several = OmegaConf.is_list(config.input)
-    return [str(source) for source in config.input] if several else [str(config.input)]
+    sources = config.input if OmegaConf.is_list(config.input) else [config.input]
+    return [str(source) for source in sources]
 
 
 def place(config: DictConfig, key: str) -> str:
-    """Return the value of a key that names one file or folder.
-
-    Raises:
-        UserError: the value is a list or a mapping.
-    """
+    """Return the value of a key that names one file or folder."""
     value = OmegaConf.select(config, key, throw_on_missing=True)
     if OmegaConf.is_config(value):
         raise UserError(f"{key}={value} must name one file or folder")
@@ -51,34 +41,25 @@ def place(config: DictConfig, key: str) -> str:
 
 
 def new_file(config: DictConfig) -> Path:
-    """Return ``output``.
-
-    Raises:
-        UserError: ``output`` exists and ``overwrite`` is not set.
-    """
+    """Return ``output``, which must not exist unless ``overwrite`` is set."""
     output = Path(place(config, "output"))
     if output.exists() and not config.overwrite:
-        raise UserError(f"{output} is there already: choose another output or add overwrite=true")
+        raise UserError(f"{output} already exists: choose another output or add overwrite=true")
     return output
 
 
-def restorer(config: DictConfig, device: str | None = None) -> Restorer:
-    """Build a Restorer.
+def restorer(config: DictConfig, file: str | None = None, **overrides: Any) -> Restorer:
+    """Build the Restorer of a configuration.
 
     Args:
         config: configuration of the command.
-        device: device to use instead of ``inference.device``.
-
-    Raises:
-        UserError: the weights can't be found or read, or an option is invalid.
+        file: weights file; ``None`` for the file of :func:`weights_file`.
+        overrides: options to use instead of those in ``inference``.
     """
     options: Any = OmegaConf.to_container(config.inference)
-    if device is not None:
-        options["device"] = device
-    file = weights_file(config)
     try:
-        built = Restorer(file, **options)
-    except UserError as error:
+        built = Restorer(file or weights_file(config), **options | overrides)
+    except UserError as error:  # name the keys instead of the parameters
         names = "|".join(options)
         raise UserError(re.sub(rf"(?<![\w.])({names})=", r"inference.\1=", str(error))) from error
     if built.device.type == "cpu":

@@ -17,21 +17,16 @@ def run(config: DictConfig) -> None:
     """
     path, output = weights_file(config), new_file(config)
     read = weights.read(path)
-    weights.save(read.model, output, read.info)
-    size = read.model.size
-    name = next((name for name, known in SIZES.items() if known == size), str(size))
-    parameters = sum(p.numel() for p in read.model.parameters())
+    model, info = read.model, read.info
+    weights.save(model, output, info)
+    size = next((name for name, known in SIZES.items() if known == model.size), str(model.size))
+    metrics = (f"{k} {v:.4g}" for k, v in info.metrics.items() if k in ("val/psnr", "val/ssim"))
     facts = {
         "written": f"{output} ({output.stat().st_size / 1e6:.2f} MB)",
-        "model": f"{name}, {parameters:,} parameters",
-        "task": read.info.task or "not said",
-        "trained on": f"patches of {read.info.crop} pixels",
-        "measured": ", ".join(
-            f"{name} {value:.4g}"
-            for name, value in read.info.metrics.items()
-            if name in ("val/psnr", "val/ssim")
-        )
-        or "not said",
-        "license": read.info.license or "not said",
+        "model": f"{size}, {sum(p.numel() for p in model.parameters()):,} parameters",
+        "task": info.task or "unknown",
+        "trained on": f"patches of {info.crop} pixels",
+        "measured": ", ".join(metrics) or "unknown",
+        "license": info.license or "unknown",
     }
     print_table(Console(), facts)

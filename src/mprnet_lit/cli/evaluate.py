@@ -147,8 +147,8 @@ def _trainer(config: DictConfig) -> Trainer:
 def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
     """Build the Restorer on ``inference.device``; ``auto`` means the device of this process."""
     inference = config.inference
-    device = str(trainer.strategy.root_device) if inference.device == "auto" else None
-    restorer = arguments.restorer(config, device)
+    device = trainer.strategy.root_device if inference.device == "auto" else inference.device
+    restorer = arguments.restorer(config, device=str(device))
     if inference.tile == "auto" and inference.memory_gb is None:
         processes = trainer.num_devices if restorer.device.type == "cpu" else 1
         restorer.memory_gb = _MEMORY_SHARE * free_bytes(restorer.device) / processes / 1e9

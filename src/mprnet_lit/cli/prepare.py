@@ -37,6 +37,14 @@ from mprnet_lit.utils.hardware import cores
 from mprnet_lit.utils.text import printable
 
 
+class Source(NamedTuple):
+    """Image to store, with its size when it was listed."""
+
+    path: Path
+    height: int
+    width: int
+
+
 def run(config: DictConfig) -> None:
     """Create or complete the store ``output``; with ``prepare.verify``, check it instead.
 
@@ -54,14 +62,14 @@ def run(config: DictConfig) -> None:
     data.setup()
     samples: dict[Split, list[Sample]] = {"train": data.train_samples, "val": data.val_samples}
     images = {
-        file_name(split, path): Image(path, sample.height, sample.width)
+        file_name(split, path): Source(path, sample.height, sample.width)
         for split in SPLITS
         for sample in samples[split]
         for path in (sample.target, sample.degraded)
         if path is not None
     }
     if any(image.path.suffix == SUFFIX for image in images.values()):
-        raise UserError("data=prepared is prepared already: choose the data that it was made of")
+        raise UserError("data=prepared is already prepared: choose the original data set")
     if not folder.exists():
         _check_room(folder, images)  # before held() creates the folder
     with held(folder):
@@ -75,14 +83,13 @@ def run(config: DictConfig) -> None:
 
 
 def _prepare(
-    folder: Path, samples: dict[Split, list[Sample]], images: dict[str, "Image"], console: Console
+    folder: Path, samples: dict[Split, list[Sample]], images: dict[str, Source], console: Console
 ) -> dict[str, StoredImage]:
     """Create or complete a store that the caller has locked; return its files."""
-    done = completed_images(folder)
-    done = {file: stored for file, stored in done.items() if file in images}
+    done = {file: s for file, s in completed_images(folder).items() if file in images}
     todo = {file: image for file, image in images.items() if file not in done}
     if done:
-        print_line(console, f"{len(done)} of {len(images)} images done before")
+        print_line(console, f"{len(done)} of {len(images)} images are already prepared")
     if todo:
         _check_room(folder, todo)
         start_progress(folder, done)
@@ -96,31 +103,17 @@ def _prepare(
         degraded = None if sample.degraded is None else done[file_name(split, sample.degraded)]
         return Entry(sample.name, sample.height, sample.width, target, degraded)
 
-    deleted = write_index(
-        folder, {split: [entry(split, s) for s in samples[split]] for split in SPLITS}
-    )
-    if deleted:
+    index = {split: [entry(split, s) for s in samples[split]] for split in SPLITS}
+    if deleted := write_index(folder, index):
         print_line(console, f"{deleted} images deleted that are no longer in the data set")
     return done
 
 
-class Image(NamedTuple):
-    """Image to store, with its size when it was listed."""
-
-    path: Path
-    height: int
-    width: int
-
-
-def _check_room(folder: Path, todo: dict[str, Image]) -> None:
-    """Check the free disk space before decoding, assuming 8-bit images.
-
-    Raises:
-        UserError: the free disk space is too small.
-    """
+def _check_room(folder: Path, todo: dict[str, Source]) -> None:
+    """Check the free disk space before decoding, assuming 8-bit images."""
     needed = sum(image.height * image.width * 3 for image in todo.values())
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(parent).free
     if needed > free:
         raise UserError(
             f"{folder} needs {needed / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB free: "
@@ -129,20 +122,16 @@ def _check_room(folder: Path, todo: dict[str, Image]) -> None:
 
 
 def _store_all(
-    todo: dict[str, Image], folder: Path, done: dict[str, StoredImage], console: Console
+    todo: dict[str, Source], folder: Path, done: dict[str, StoredImage], console: Console
 ) -> list[str]:
-    """Store images in parallel and record each stored image.
+    """Store images in parallel and record each; return one message per image that can't be read.
 
-    Returns:
-        One message for each image that can't be read.
-
-    Raises:
-        UserError: the store can't be written; the record of the stored images remains.
+    Stored images stay recorded in ``done`` and in the store if an error or a signal ends the work.
     """
     failures: list[str] = []
     stop = threading.Event()
 
-    def one(image: Image, file: str) -> StoredImage | str | None:
+    def store(image: Source, file: str) -> StoredImage | str | None:
         if stop.is_set():
             return None
         try:
@@ -161,7 +150,7 @@ def _store_all(
         Progress(console=console, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task("preparing", total=len(todo))
-        futures = [pool.submit(one, image, file) for file, image in todo.items()]
+        futures = [pool.submit(store, image, file) for file, image in todo.items()]
         try:
             for future in as_completed(futures):
                 outcome = future.result()
@@ -177,17 +166,20 @@ def _store_all(
 
 
 def _verify(folder: Path, console: Console) -> None:
+    """Check the checksums of a store, and print the source images that changed."""
     stored = list(stored_images(read_index(folder)))
     with ThreadPoolExecutor(cores()) as pool:
-        whole = list(pool.map(lambda s: s.is_intact(folder), stored))
-    damaged = [s for s, good in zip(stored, whole, strict=True) if not good]
+        intact = list(pool.map(lambda s: s.is_intact(folder), stored))
+    damaged = [s for s, good in zip(stored, intact, strict=True) if not good]
     if damaged:
         lines = "".join(f"\n  {folder / s.file} (of {printable(s.source)})" for s in damaged)
         raise UserError(
             f"{len(damaged)} of {len(stored)} files are damaged; delete them and run mode=prepare "
-            f"again, which makes what is missing:{lines}"
+            f"again, which writes the missing files:{lines}"
         )
-    changed = [s for s in stored if not s.is_current(folder)]
-    for each in changed:
-        print_line(console, f"changed since: {each.source}; mode=prepare takes it anew")
-    print_line(console, f"all {len(stored)} files of {folder} are whole")
+    for image in stored:
+        if not image.is_current(folder):
+            print_line(
+                console, f"changed since: {image.source}; run mode=prepare again to update it"
+            )
+    print_line(console, f"all {len(stored)} files of {folder} are intact")

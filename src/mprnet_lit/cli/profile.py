@@ -4,7 +4,6 @@ import json
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -19,7 +18,7 @@ from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import training_device
 
-_SHARE = 0.9
+_MEMORY_SHARE = 0.9
 """Share of the free memory that training may use."""
 
 
@@ -37,11 +36,8 @@ def run(config: DictConfig) -> None:
     output = None if config.output is None else new_file(config)
     console = Console()
     device = training_device(config.trainer.accelerator)
-    limit = (
-        _SHARE * free_bytes(device)
-        if config.profile.memory_gb is None
-        else config.profile.memory_gb * 1e9
-    )
+    memory_gb = config.profile.memory_gb
+    limit = _MEMORY_SHARE * free_bytes(device) if memory_gb is None else memory_gb * 1e9
     model = build_model(config).model
     facts = {
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
@@ -55,7 +51,7 @@ def run(config: DictConfig) -> None:
     for checkpointing in (False, True):
         # the default argument binds the current value of checkpointing
         def attempt(batch: int, checkpointing: bool = checkpointing) -> Trial | None:
-            print_line(console, f"trying {batch} patches{_with(checkpointing)}")
+            print_line(console, f"trying {batch} patches{_suffix(checkpointing)}")
             return run_trial(config, batch, checkpointing, limit)
 
         trials += search(attempt, int(config.profile.largest_batch), limit)
@@ -86,20 +82,20 @@ def search(attempt: Callable[[int], Trial | None], largest: int, limit: float) -
         Trials of the batches that fit, by increasing batch.
     """
     fitted: list[Trial] = []
-    held, too_large = 0, largest + 1
-    while too_large - held > max(1, held // 8):
-        doubled = min(max(2 * held, 1), largest)
-        batch = doubled if doubled < too_large else (held + too_large) // 2
-        trial = None if _reckoned(fitted, batch) > limit else attempt(batch)
+    fits, too_large = 0, largest + 1
+    while too_large - fits > max(1, fits // 8):
+        doubled = min(max(2 * fits, 1), largest)
+        batch = doubled if doubled < too_large else (fits + too_large) // 2
+        trial = None if _estimated_memory(fitted, batch) > limit else attempt(batch)
         if trial is None:
             too_large = batch
         else:
             fitted.append(trial)
-            held = batch
+            fits = batch
     return fitted
 
 
-def _reckoned(fitted: list[Trial], batch: int) -> float:
+def _estimated_memory(fitted: list[Trial], batch: int) -> float:
     """Estimate the memory of a batch by linear extrapolation of the two largest trials."""
     if len(fitted) < 2:
         return 0
@@ -112,7 +108,7 @@ def _speed(trial: Trial) -> float:
     return trial.batch / statistics.median(trial.seconds)
 
 
-def _with(checkpointing: bool) -> str:
+def _suffix(checkpointing: bool) -> str:
     return ", gradient checkpointing" if checkpointing else ""
 
 
@@ -131,17 +127,15 @@ def _table(trials: list[Trial]) -> Table:
     return table
 
 
-def _advice(trials: list[Trial], config: Any) -> list[str]:
-    shares = config.trainer.accumulate_grad_batches
+def _advice(trials: list[Trial], config: DictConfig) -> list[str]:
     lines = []
-    for checkpointing in (False, True):
-        found = [t.batch for t in trials if t.checkpointing == checkpointing]
-        if not found:
-            continue
-        bound = " (profile.largest_batch)" if max(found) == config.profile.largest_batch else ""
-        lines.append(f"largest batch per device{_with(checkpointing)}: {max(found)}{bound}")
+    for checkpointing in sorted({t.checkpointing for t in trials}):
+        largest = max(t.batch for t in trials if t.checkpointing == checkpointing)
+        bound = " (profile.largest_batch)" if largest == config.profile.largest_batch else ""
+        lines.append(f"largest batch per device{_suffix(checkpointing)}: {largest}{bound}")
     fastest = max(trials, key=_speed)
     option = " module.gradient_checkpointing=true" if fastest.checkpointing else ""
-    per = f" x {shares} accumulated batches" if shares != 1 else ""
-    lines.append(f"fastest: data.batch_size={fastest.batch} x devices{per}{option}")
+    count = config.trainer.accumulate_grad_batches
+    accumulated = f" x {count} accumulated batches" if count != 1 else ""
+    lines.append(f"fastest: data.batch_size={fastest.batch} x devices{accumulated}{option}")
     return lines

@@ -69,8 +69,8 @@ def run(config: DictConfig) -> None:
         check_report(page, outputs.records, overwrite=config.overwrite)
     plan = make_plan(jobs, outputs.recipe, outputs.records, overwrite=config.overwrite)
     if plan.done:
-        count = f"{len(plan.done)} of {len(jobs)}"
-        print_line(console, f"{count} done before (overwrite=true does them again)")
+        done = f"{len(plan.done)} of {len(jobs)}"
+        print_line(console, f"{done} are already restored (overwrite=true restores them again)")
     if plan.again:
         changed = "the photo, the weights or the options changed"
         print_line(console, f"Replacing {plan.again} of {len(jobs)} results: {changed}")

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from glob import has_magic
 from pathlib import Path
 
 from mprnet_lit.cli.restore_record import Records
@@ -22,7 +23,6 @@ from mprnet_lit.utils.file_state import RealPathCache
 from mprnet_lit.video.restore import VIDEO_SUFFIXES
 
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-_WILDCARDS = "*?["
 _LONGEST_NAME = 255
 """Largest length of a file name on common file systems, in bytes."""
 
@@ -57,11 +57,7 @@ class Job:
 
 
 def beside(destination: Path, what: str) -> Path:
-    """Return the path of an additional image of a result, such as ``compare`` or ``stage1``.
-
-    Raises:
-        UserError: the file name would be too long for a file system.
-    """
+    """Return the path of an additional image of a result, such as ``compare`` or ``stage1``."""
     name = f"{destination.name}.{what}.png"
     excess = len(os.fsencode(name)) - _LONGEST_NAME
     if excess > 0:
@@ -90,8 +86,8 @@ def find_jobs(
         note: function that receives a line about each kind of skipped file.
 
     Raises:
-        UserError: a source does not exist or contains no photo or video, or a result would
-            overwrite a source or another result.
+        UserError: a source is missing or contains no photo or video, or a result would overwrite
+            a source or another result.
     """
     sources = [source] if isinstance(source, str) else list(source)
     if not sources:
@@ -118,37 +114,29 @@ def _find(
         is_file = alone and target.suffix.lower() in SUFFIXES and not target.is_dir()
         return [Job(path, path.name, target if is_file else target / path.name, beside)]
     if path.is_dir():
-        root, place, found = path, target, list_images(path, SUFFIXES)
-    elif any(sign in source for sign in _WILDCARDS):
+        root, output, found = path, target, list_images(path, SUFFIXES)
+    elif has_magic(source):
+        output = None
         root, found = _matches(path)
-        place = None
     else:
         raise UserError(f"there is no file or folder {source}: check input")
     for line in skip_messages(found, "images or videos"):
         note(line)
-    files = _without_results(found.files, root, place)
-    if len(files) < len(found.files):
-        count = len(found.files) - len(files)
-        note(f"Skipped results of earlier calls and files in the output: {count}")
+    files = _without_results(found.files, root, output)
+    if (skipped := len(found.files) - len(files)) > 0:
+        note(f"Skipped results of earlier calls and files in the output: {skipped}")
     if not files:
         others = f", only {count_suffixes(found.unread)}" if found.unread else ""
-        results = ", only results of earlier calls" if found.files else others
+        others = ", only results of earlier calls" if found.files else others
         raise UserError(
-            f"nothing matches {source} that is an image or a video{results}: check input"
+            f"nothing matches {source} that is an image or a video{others}: check input"
         )
-    names = [file.relative_to(root) for file in files]
-    return [
-        Job(file, name.as_posix(), target / name, beside)
-        for file, name in zip(files, names, strict=True)
-    ]
+    names = [file.relative_to(root).as_posix() for file in files]
+    return [Job(root / name, name, target / name, beside) for name in names]
 
 
 def _checked(jobs: list[Job]) -> list[Job]:
-    """Return the jobs without duplicates.
-
-    Raises:
-        UserError: a result would overwrite a source or another result.
-    """
+    """Return the jobs without duplicates; check that no result overwrites another file."""
     real = RealPathCache()
     sources = {real(job.source) for job in jobs}
     kept: dict[str, Job] = {}
@@ -182,14 +170,13 @@ def _without_results(files: list[Path], root: Path, output: Path | None) -> list
     inside ``root``, all files in ``output``.
     """
     records = Records()
-    real_root = records.real(root)
-    place = None if output is None else Path(records.real(output))
-    if place is not None and (str(place) == real_root or not place.is_relative_to(real_root)):
-        place = None
+    real_root = Path(records.real(root))
+    real_output = real_root if output is None else Path(records.real(output))
+    has_inner_output = real_output != real_root and real_output.is_relative_to(real_root)
 
     def is_result(file: Path) -> bool:
         record = records.of(file.parent)
-        if place is not None and record.folder.is_relative_to(place):
+        if has_inner_output and record.folder.is_relative_to(real_output):
             return True
         result = record.find(file.name)
         if result is None:
@@ -207,7 +194,7 @@ def _matches(pattern: Path) -> tuple[Path, Listing]:
     Matches like a shell. ``**`` follows links to folders and enters each real folder once.
     """
     parts = pattern.parts
-    count = next((n for n, part in enumerate(parts) if _is_wild(part)), len(parts) - 1)
+    count = next((n for n, part in enumerate(parts) if has_magic(part)), len(parts) - 1)
     root, rest = Path(*parts[:count]), list(parts[count:])
     if ".." in rest:
         raise UserError(f"input={pattern} has '..' after a wildcard: name the folder before it")
@@ -234,7 +221,7 @@ def _expand(folder: Path, parts: Sequence[str], hidden: bool, closed: list[Path]
                 yield from (inside / name for name in names if fnmatch(name, rest[0]))
         return
     try:
-        names = sorted(entry.name for entry in os.scandir(folder)) if _is_wild(part) else [part]
+        names = sorted(entry.name for entry in os.scandir(folder)) if has_magic(part) else [part]
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError:
@@ -248,7 +235,3 @@ def _expand(folder: Path, parts: Sequence[str], hidden: bool, closed: list[Path]
             yield from _expand(path, rest, hidden, closed)
         elif os.path.lexists(path) and not path.is_dir():
             yield path
-
-
-def _is_wild(part: str) -> bool:
-    return any(sign in part for sign in _WILDCARDS)

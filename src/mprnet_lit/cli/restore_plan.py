@@ -11,7 +11,7 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState
 
 _SHOWN = 10
-_NOT_A_RESULT = "is not a result of mprnet_lit, or was changed since"
+"""Largest number of files in an error message."""
 _NO_RECORD = "lies in a folder without a record of results (earlier versions wrote none)"
 
 
@@ -72,12 +72,7 @@ def make_plan(jobs: Sequence[Job], recipe: str, records: Records, *, overwrite: 
 
 
 def check_report(path: Path, records: Records, *, overwrite: bool) -> None:
-    """Check that the report does not overwrite another file.
-
-    Raises:
-        UserError: ``path`` exists, is not a report of an earlier call, and ``overwrite`` is not
-            set.
-    """
+    """Check that the report does not overwrite a file that is not a report of an earlier call."""
     if overwrite or not os.path.lexists(path):
         return
     record = records.of(path.parent)
@@ -87,33 +82,28 @@ def check_report(path: Path, records: Records, *, overwrite: bool) -> None:
 
 
 def _is_done(job: Job, recipe: str, result: Result) -> bool:
+    """Return whether the result of a job and its additional images are up to date."""
+    files = result.files
     return (
         result.recipe == recipe
         and result.photo is not None
-        and all(
-            path.name in result.files and result.files[path.name].matches(path)
-            for path in job.files[1:]
-        )
+        and all(p.name in files and files[p.name].matches(p) for p in job.files[1:])
         and result.photo.matches(job.source)
     )
 
 
 def _refreshed(job: Job, source: str, result: Result) -> Result | None:
     """Return a result with its current paths and times; ``None`` if these are unchanged."""
-    places = {path.name: path for path in job.files}
     if (
         result.source == source
         and result.photo is not None
         and result.photo.is_untouched(job.source)
-        and all(result.files[name].is_untouched(path) for name, path in places.items())
+        and all(result.files[path.name].is_untouched(path) for path in job.files)
     ):
         return None
-    files = {
-        name: FileState.of(places[name]) if name in places else file
-        for name, file in result.files.items()
-    }
+    files = {path.name: FileState.of(path) for path in job.files}
     photo = FileState.of(job.source, with_changed=True)
-    return replace(result, source=source, photo=photo, files=files)
+    return replace(result, source=source, photo=photo, files={**result.files, **files})
 
 
 def _conflicts(files: Sequence[Path], origin: Path, source: str, record: Record) -> Iterator[str]:
@@ -123,31 +113,27 @@ def _conflicts(files: Sequence[Path], origin: Path, source: str, record: Record)
             continue
         result = record.find(path.name)
         if result is None:
-            what = _NOT_A_RESULT if record.exists else _NO_RECORD
+            changed = "is not a result of mprnet_lit, or was changed since"
+            what = changed if record.exists else _NO_RECORD
             yield f"{path} {what}, and the result of {origin} would overwrite it"
         elif result.source != source and not (result.photo and result.photo.matches(origin)):
             other = _shown(record.path_of(result))
             yield f"{path} is the result of {other}, and that of {origin} would overwrite it"
 
 
-def _shown(path: Path) -> str:
+def _shown(path: Path) -> Path:
     """Return a path relative to the current folder if it is inside, else unchanged."""
-    try:
-        relative = os.path.relpath(path)
-    except ValueError:  # on another drive (Windows)
-        return str(path)
-    return str(path) if relative.startswith("..") else relative
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _refuse(conflicts: Sequence[str]) -> None:
-    if not conflicts:
-        return
+    """Raise an error about the files that would be overwritten."""
     advice = "set another output, or add overwrite=true to replace"
     if len(conflicts) == 1:
         raise UserError(f"{conflicts[0]}: {advice} it")
-    lines = [f"  {line}" for line in conflicts[:_SHOWN]]
-    if len(conflicts) > _SHOWN:
-        lines.append(f"  and {len(conflicts) - _SHOWN} more")
-    raise UserError(
-        "\n".join([f"{len(conflicts)} files would be overwritten: {advice} them", *lines])
-    )
+    if conflicts:
+        lines = [f"{len(conflicts)} files would be overwritten: {advice} them"]
+        lines += [f"  {line}" for line in conflicts[:_SHOWN]]
+        if len(conflicts) > _SHOWN:
+            lines.append(f"  and {len(conflicts) - _SHOWN} more")
+        raise UserError("\n".join(lines))

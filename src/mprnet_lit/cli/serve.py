@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -35,9 +34,8 @@ def run(config: DictConfig) -> None:
         print_line(
             console, f"Warning: serve.host={host}: any client that reaches it can use the page"
         )
-    weights = _weights(config)
     restorer = PhotoRestorer(
-        weights, lambda file, tlc: arguments.restorer(_with(config, file, tlc))
+        _weights(config), lambda file, tlc: arguments.restorer(config, file, tlc=tlc)
     )
     limits = Limits(options.max_mb, options.max_megapixels, options.max_gb)
     build = partial(
@@ -53,11 +51,7 @@ def run(config: DictConfig) -> None:
 
 
 def _allowed_hosts(config: DictConfig) -> list[str]:
-    """Return the additional host names that browsers may use for the page.
-
-    Raises:
-        UserError: ``serve.allowed_hosts`` is not a list of host names.
-    """
+    """Return the additional host names that browsers may use for the page."""
     names = config.serve.allowed_hosts
     if not OmegaConf.is_list(names) or not all(
         isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names
@@ -70,11 +64,7 @@ def _allowed_hosts(config: DictConfig) -> list[str]:
 
 
 def _weights(config: DictConfig) -> dict[str, str]:
-    """Return the weights files by name; by default those in the package.
-
-    Raises:
-        UserError: ``weights`` is a mapping that is empty or has an entry without a file.
-    """
+    """Return the weights files by name; by default those in the package."""
     if config.weights is None:
         return {name: str(shipped(name)) for name in SHIPPED}
     if OmegaConf.is_dict(config.weights):
@@ -84,9 +74,3 @@ def _weights(config: DictConfig) -> dict[str, str]:
         return {str(name): str(file) for name, file in named.items()}
     file = str(config.weights)
     return {Path(file).name or file: file}  # the page does not show the folder
-
-
-def _with(config: DictConfig, file: str, tlc: bool) -> DictConfig:
-    """Return the inference configuration for a weights file."""
-    inference: Any = OmegaConf.to_container(config.inference)
-    return OmegaConf.create({"weights": file, "inference": inference | {"tlc": tlc}})

@@ -3,7 +3,7 @@
 import platform
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,12 +21,7 @@ WIDTH = 100
 
 
 class Mode(NamedTuple):
-    """The help text of a mode.
-
-    Attributes:
-        purpose: description of the mode.
-        main: names of the main settings, which the overview lists.
-    """
+    """Purpose of a mode, and its main settings for the overview."""
 
     purpose: str
     main: str
@@ -89,7 +84,8 @@ mprnet_lit --hydra-help  the flags of Hydra         ... --version    show the ve
 def answer(arguments: Sequence[str]) -> str | None:
     """Return the output of ``--help`` or ``--version``; ``None`` for other commands."""
     if "--version" in arguments:
-        return _versions()
+        python = platform.python_version()
+        return f"mprnet_lit {__version__}, torch {version('torch')}, Python {python}"
     if {"-h", "--help"}.isdisjoint(arguments):
         return None
     settings = [argument for argument in arguments if not argument.startswith("-")]
@@ -101,14 +97,6 @@ def answer(arguments: Sequence[str]) -> str | None:
     ]
     names_mode = any(override.startswith("mode=") for override in overrides)
     return _mode_help(chosen_mode(overrides), [*folders, *overrides]) if names_mode else overview()
-
-
-def _versions() -> str:
-    try:
-        torch = version("torch")
-    except PackageNotFoundError:
-        torch = "is not installed"
-    return f"mprnet_lit {__version__}, torch {torch}, Python {platform.python_version()}"
 
 
 def overview() -> str:
