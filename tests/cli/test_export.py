@@ -74,7 +74,7 @@ def test_bfloat16_by_openvino_is_close(model: Any, folder: Path) -> None:
 def test_int8_that_loses_too_much_is_not_written(
     cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mprnet_lit.cli.export._MOST_LOST", -1.0)
+    monkeypatch.setattr("mprnet_lit.cli.export._MAX_LOSS", -1.0)
     arguments = ("mode=export", "weights=w.safetensors", "output=i8.onnx", "export.int8=true")
     assert "nothing was written" in complaint(cli(*arguments, status=1))
     assert not (folder / "i8.onnx").exists()

@@ -65,11 +65,7 @@ class _Command:
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments in Hydra's form: flags, then overrides.
-
-    Raises:
-        UserError: a word is unknown, or the command sets a key to two values.
-    """
+    """Return the arguments in Hydra's form: flags, then overrides."""
     if any(argument in ("-sc", "--shell-completion") for argument in arguments):
         return list(arguments)
     command = _split(arguments)
@@ -102,11 +98,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
 
 
 def chosen_mode(arguments: Sequence[str]) -> str:
-    """Return the mode of a translated command; its primary configuration has the same name.
-
-    Raises:
-        UserError: the mode does not exist.
-    """
+    """Return the mode of a translated command; its primary configuration has the same name."""
     completes = any(argument in ("-sc", "--shell-completion") for argument in arguments)
     words = os.environ.get("COMP_LINE", "").split() if completes else arguments
     chosen = [value for word in words if (value := _MODE.sub("", word)) != word]

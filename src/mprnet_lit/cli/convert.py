@@ -10,11 +10,7 @@ from mprnet_lit.utils.console import print_table
 
 
 def run(config: DictConfig) -> None:
-    """Convert ``weights`` to ``output``.
-
-    Raises:
-        UserError: ``weights`` can't be read, or ``output`` exists or can't be written.
-    """
+    """Convert ``weights`` to ``output``."""
     path, output = weights_file(config), new_file(config)
     read = weights.read(path)
     model, info = read.model, read.info

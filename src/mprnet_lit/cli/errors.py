@@ -18,12 +18,7 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def explain_error(error: Exception, mode: str) -> str | None:
-    """Return the error message for an exception or its cause; ``None`` for a bug.
-
-    Args:
-        error: exception of a mode or of Hydra.
-        mode: mode of the command.
-    """
+    """Return the error message for an exception or its cause; ``None`` for a bug."""
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__) is not None:
         chain.append(cause)
@@ -44,12 +39,7 @@ def explain_error(error: Exception, mode: str) -> str | None:
 
 
 def fail(sentence: str, status: int = 1) -> NoReturn:
-    """Print an error message, once per machine, and end the process.
-
-    Args:
-        sentence: error message.
-        status: exit status.
-    """
+    """Print an error message, once per machine, and end the process."""
     rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID")
     if rank in (None, "", "0"):
         print(f"Error: {printable_lines(mask_text(sentence))}", file=sys.stderr)

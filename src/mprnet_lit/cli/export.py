@@ -24,17 +24,12 @@ from mprnet_lit.utils.errors import UserError
 
 _BATCHES = 16
 """Number of batches of four crops that calibrate int8."""
-_MOST_LOST = 1.0
+_MAX_LOSS = 1.0
 """Largest acceptable PSNR loss of int8 quantization, in dB."""
 
 
 def run(config: DictConfig) -> None:
-    """Export ``weights`` to ``output``.
-
-    Raises:
-        UserError: an option is invalid, the weights can't be read, the output of the exported
-            network differs, or ``output`` exists or can't be written.
-    """
+    """Export ``weights`` to ``output``."""
     path, output = weights_file(config), new_file(config)
     if output.suffix not in (".onnx", ".pt2"):
         raise UserError(f"output={output} must end in .onnx, or in .pt2 for a torch.export program")
@@ -43,9 +38,8 @@ def run(config: DictConfig) -> None:
     console = Console()
     read = weights.read(path)
     task = read.info.task
-    if (
-        config.export.int8 and task and task != config.task.name
-    ):  # the calibration images would be of another task
+    # The calibration images must be of the task of the weights.
+    if config.export.int8 and task and task != config.task.name:
         raise UserError(
             f"{path} was trained to {task}, but export.int8=true is calibrated for "
             f"task={config.task.name}: add task={task}"
@@ -96,16 +90,15 @@ def _int8(
         padded = pad_to_multiple(degraded)
         images = (degraded, *(run(padded)[..., :height, :width] for run in (original, network)))
         scores.append(torch.stack([psnr(image, target)[0] for image in images]))
-    before, whole, coarse = torch.stack(scores).mean(0).tolist()
+    before, exact, rounded = torch.stack(scores).mean(0).tolist()
     print_line(console, f"photos   {len(scores)} held out, degraded: {before:.2f} dB")
-    print_line(console, f"float32  {whole:.2f} dB, {len(content) / 1e6:.2f} MB")
-    lost = whole - coarse
-    print_line(
-        console, f"int8     {coarse:.2f} dB, {len(quantized) / 1e6:.2f} MB: {lost:+.3f} dB lost"
-    )
-    if not lost < _MOST_LOST:
+    print_line(console, f"float32  {exact:.2f} dB, {len(content) / 1e6:.2f} MB")
+    loss = exact - rounded
+    size = f"{len(quantized) / 1e6:.2f} MB"
+    print_line(console, f"int8     {rounded:.2f} dB, {size}: {loss:+.3f} dB lost")
+    if not loss < _MAX_LOSS:
         raise UserError(
-            f"int8 loses {lost:.2f} dB, more than {_MOST_LOST:g}: nothing was written; check that "
-            "data.degradation is what the weights were trained for"
+            f"int8 loses {loss:.2f} dB, more than {_MAX_LOSS:g}: nothing was written; check that "
+            "data.degradation is the degradation that the weights were trained for"
         )
     return quantized

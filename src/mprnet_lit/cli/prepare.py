@@ -46,12 +46,7 @@ class Source(NamedTuple):
 
 
 def run(config: DictConfig) -> None:
-    """Create or complete the store ``output``; with ``prepare.verify``, check it instead.
-
-    Raises:
-        UserError: the data is invalid, the free disk space is too small, the store is damaged, or
-            another process is writing it.
-    """
+    """Create or complete the store ``output``; with ``prepare.verify``, check it instead."""
     console, folder = Console(), Path(place(config, "output"))
     if config.prepare.verify:
         _verify(folder, console)

@@ -23,11 +23,7 @@ _MEMORY_SHARE = 0.9
 
 
 def run(config: DictConfig) -> None:
-    """Measure training steps by batch size, without and with gradient checkpointing.
-
-    Raises:
-        UserError: an option is invalid, or a batch of one patch does not fit into memory.
-    """
+    """Measure training steps by batch size, without and with gradient checkpointing."""
     if config.trainer.precision not in AUTOCAST:
         raise UserError(
             f"trainer.precision={config.trainer.precision} can't be measured: mode=profile runs "
@@ -69,17 +65,12 @@ def run(config: DictConfig) -> None:
 
 
 def search(attempt: Callable[[int], Trial | None], largest: int, limit: float) -> list[Trial]:
-    """Search the largest batch that fits: double the batch, then bisect to within an eighth.
-
-    A batch whose estimated memory exceeds ``limit`` is not tried.
+    """Return trials up to the largest batch that fits: double the batch, then bisect to an eighth.
 
     Args:
         attempt: function that runs a batch; it returns ``None`` if the batch does not fit.
         largest: largest batch to try.
-        limit: memory limit in bytes.
-
-    Returns:
-        Trials of the batches that fit, by increasing batch.
+        limit: memory limit in bytes; a batch with a larger estimate is not tried.
     """
     fitted: list[Trial] = []
     fits, too_large = 0, largest + 1

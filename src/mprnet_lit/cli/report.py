@@ -11,11 +11,7 @@ from mprnet_lit.utils.console import print_table
 
 
 def run(config: DictConfig) -> None:
-    """Write the report of the runs in ``input`` to ``output``.
-
-    Raises:
-        UserError: ``input`` contains no run, or ``output`` exists or can't be written.
-    """
+    """Write the report of the runs in ``input`` to ``output``."""
     output = new_file(config)
     trials = write_runs_report(Path(place(config, "input")), output)
     size = f"{output} ({output.stat().st_size / 1e6:.1f} MB)"

@@ -35,13 +35,7 @@ def make_plan(jobs: Sequence[Job], recipe: str, records: Records, *, overwrite: 
 
     A result is up to date if the content of its source, the weights and the options match the
     record, and the result itself is unchanged. A job may replace a result of the same photo (by
-    path or content). Other files are replaced only with ``overwrite``.
-
-    Args:
-        jobs: jobs to compare.
-        recipe: digest of the weights and options.
-        records: records of the output folders.
-        overwrite: whether to run all jobs and replace all existing files.
+    path or content). With ``overwrite``, all jobs run and replace all existing files.
 
     Raises:
         UserError: a job would replace a file that is not its own result.

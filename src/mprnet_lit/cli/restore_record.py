@@ -82,11 +82,7 @@ def _file_state(values: Any) -> FileState:
 
 
 class Record:
-    """Results in an output folder, which may not exist yet.
-
-    Raises:
-        UserError: the record can't be read, or is not a regular file.
-    """
+    """Results in an output folder, which may not exist yet."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.realpath(folder))
@@ -222,9 +218,6 @@ class Records:
             recipe: digest of the weights and options; empty for a report.
             source: path of the photo or video; ``None`` for a report.
             photo: state of the source file when it was read; ``None`` for a report.
-
-        Raises:
-            UserError: the files or the record can't be written.
         """
         with write_errors(folder, "into"):
             folder.mkdir(parents=True, exist_ok=True)

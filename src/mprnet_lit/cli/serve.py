@@ -18,12 +18,7 @@ from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 
 def run(config: DictConfig) -> None:
-    """Serve the page until Ctrl-C or SIGTERM.
-
-    Raises:
-        UserError: gradio is not installed, the weights can't be read, an option is invalid, or the
-            port is in use.
-    """
+    """Serve the page until Ctrl-C or SIGTERM."""
     allowed = _allowed_hosts(config)
     from mprnet_lit.serving.page import build_app
     from mprnet_lit.serving.server import serve

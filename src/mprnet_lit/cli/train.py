@@ -24,9 +24,6 @@ def run(config: DictConfig) -> float | list[float] | None:
     Returns:
         Best validation PSNR in dB, or the values of the objectives in an Optuna sweep; ``None``
         without validation.
-
-    Raises:
-        UserError: a setting is invalid, or the training can't continue.
     """
     silence_lightning()
     folder = Path(config.paths.run).resolve()

@@ -35,11 +35,7 @@ class DndImage:
     boxes: tuple[tuple[int, int, int, int], ...]
 
     def read(self) -> list[NDArray[np.float32]]:
-        """Return the crops, (H, W, 3) RGB float32 in [0, 1] each.
-
-        Raises:
-            UserError: the file can't be read.
-        """
+        """Return the crops, (H, W, 3) RGB float32 in [0, 1] each."""
         with _opened(self.path) as file:
             noisy = _numbers(file, self.path, "InoisySRGB")
             if noisy.ndim != 3 or noisy.shape[0] != 3:
@@ -51,15 +47,7 @@ class DndImage:
 
 
 def find_dnd_images(info_file: Path, folder: Path) -> list[DndImage]:
-    """Return the images that ``info.mat`` lists.
-
-    Args:
-        info_file: path of ``info.mat``.
-        folder: folder of the photographs.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
+    """Return the images in a folder that ``info.mat`` lists."""
     images = []
     with _opened(info_file) as file:
         references = _numbers(file, info_file, "info/boundingboxes")
@@ -75,17 +63,10 @@ def find_dnd_images(info_file: Path, folder: Path) -> list[DndImage]:
 
 
 def write_submission(path: Path, crops: Sequence[NDArray[np.float32]]) -> None:
-    """Write the restored crops of one image in the format of the DND server.
+    """Write the restored crops of one image, (H, W, 3) RGB in [0, 1] each, for the DND server.
 
-    The variables are ``Idenoised`` (cell array of the crops), ``israw`` (false) and
-    ``eval_version``.
-
-    Args:
-        path: MATLAB file to write.
-        crops: restored crops, (H, W, 3) RGB in [0, 1] each.
-
-    Raises:
-        UserError: the file can't be written.
+    The MATLAB file has the variables ``Idenoised`` (cell array of the crops), ``israw`` (false)
+    and ``eval_version``.
     """
     cells = np.empty(len(crops), dtype=object)
     for index, crop in enumerate(crops):

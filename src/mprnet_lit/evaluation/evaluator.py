@@ -120,12 +120,8 @@ class Evaluation(LightningModule):
 class Submission(LightningModule):
     """LightningModule for ``Trainer.test`` that writes a submission to the DND server.
 
-    Afterwards, ``tiles`` has the maximum number of tiles per crop of every image, on every process.
-
-    Args:
-        restorer: Restorer of the evaluated network.
-        images: images of the data set.
-        folder: folder of the submission, with one file per image.
+    ``folder`` receives one file per image. Afterwards, ``tiles`` has the maximum number of tiles
+    per crop of every image, on every process.
     """
 
     def __init__(self, restorer: Restorer, images: Sequence[DndImage], folder: Path) -> None:

@@ -66,17 +66,7 @@ class Result:
 
 
 def write_result(result: Result, folder: Path, restorer: Restorer, console: Console) -> None:
-    """Write ``scores.csv``, ``scores.json``, ``pictures/`` and ``report.html``; print a table.
-
-    Args:
-        result: result of the evaluation.
-        folder: folder of the files.
-        restorer: Restorer for the pictures.
-        console: console of the table.
-
-    Raises:
-        UserError: a file can't be written.
-    """
+    """Write ``scores.csv``, ``scores.json``, ``pictures/`` and ``report.html``; print a table."""
     write_atomic(folder / "scores.csv", _csv(result).encode())
     write_atomic(folder / "scores.json", (json.dumps(_json(result), indent=2) + "\n").encode())
     entries = _pictures(result, folder / "pictures", restorer)

@@ -30,24 +30,14 @@ _NUMBERS = {
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image pair in two files.
-
-    Attributes:
-        name: name of the pair.
-        degraded: path of the degraded image.
-        target: path of the target.
-    """
+    """Image pair in two files."""
 
     name: str
     degraded: Path
     target: Path
 
     def read(self) -> tuple[Pixels, Pixels]:
-        """Return the degraded image and the target, (H, W, 3) RGB uint8 or uint16 each.
-
-        Raises:
-            UserError: a file can't be read, or the sizes differ.
-        """
+        """Return the degraded image and the target, (H, W, 3) RGB uint8 or uint16 each."""
         degraded, target = read_image(self.degraded), read_image(self.target)
         if degraded.shape != target.shape:
             sizes = [f"{i.shape[1]}x{i.shape[0]}" for i in (degraded, target)]
@@ -60,13 +50,7 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class Block:
-    """Image pair in memory.
-
-    Attributes:
-        name: name of the pair.
-        degraded: degraded image, (H, W, 3) RGB.
-        target: target, (H, W, 3) RGB.
-    """
+    """Image pair in memory, (H, W, 3) RGB each."""
 
     name: str
     degraded: NDArray[np.uint8]
@@ -91,9 +75,6 @@ def find_test_images(
         root: folder of the test set.
         layouts: possible layouts; the first one that matches the folder is used.
         on_error: ``raise``, or ``skip`` to skip files without a partner (layouts with globs only).
-
-    Raises:
-        UserError: no layout matches, or a file is missing or damaged.
     """
     layout = choose_layout(name, root, layouts)
     if "list" in layout:
@@ -109,26 +90,13 @@ def find_test_images(
 
 
 def find_image_files(folders: PairedFolders, on_error: OnError) -> list[EvaluationImage]:
-    """Pair the images of two folders; see :func:`mprnet_lit.data.pairing.find_pairs`.
-
-    Raises:
-        UserError: a folder is missing, or no images remain; with ``raise``, a file is faulty.
-    """
+    """Pair the images of two folders; see :func:`mprnet_lit.data.pairing.find_pairs`."""
     pairs = folders.samples(on_error)
     return [ImageFiles(p.name, p.degraded, p.target) for p in pairs if p.degraded is not None]
 
 
 def choose_layout(name: str, root: Path, layouts: Sequence[Layout]) -> Layout:
-    """Return the first layout that matches a folder.
-
-    Args:
-        name: name of the test set, for error messages.
-        root: folder of the test set.
-        layouts: possible layouts, each of which matches if its first pattern does.
-
-    Raises:
-        UserError: no layout matches.
-    """
+    """Return the first layout whose first pattern matches a file in the folder."""
     for layout in layouts:
         if next(iter(_matches(root, next(iter(layout.values())))), None) is not None:
             return layout
@@ -140,11 +108,7 @@ def choose_layout(name: str, root: Path, layouts: Sequence[Layout]) -> Layout:
 
 
 def read_mat(path: Path, variable: str) -> NDArray[Any]:
-    """Read a variable of a MATLAB file (up to version 7).
-
-    Raises:
-        UserError: the file is missing or damaged, or has no such variable.
-    """
+    """Read a variable of a MATLAB file (up to version 7)."""
     try:
         require_regular_file(path)
         if path.exists():
