@@ -49,13 +49,7 @@ def new_file(config: DictConfig) -> Path:
 
 
 def restorer(config: DictConfig, file: str | None = None, **overrides: Any) -> Restorer:
-    """Build the Restorer of a configuration.
-
-    Args:
-        config: configuration of the command.
-        file: weights file; ``None`` for the file of :func:`weights_file`.
-        overrides: options to use instead of those in ``inference``.
-    """
+    """Build the Restorer of a configuration; ``file`` and ``overrides`` take precedence."""
     options: Any = OmegaConf.to_container(config.inference)
     try:
         built = Restorer(file or weights_file(config), **options | overrides)

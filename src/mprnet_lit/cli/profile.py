@@ -67,10 +67,8 @@ def run(config: DictConfig) -> None:
 def search(attempt: Callable[[int], Trial | None], largest: int, limit: float) -> list[Trial]:
     """Return trials up to the largest batch that fits: double the batch, then bisect to an eighth.
 
-    Args:
-        attempt: function that runs a batch; it returns ``None`` if the batch does not fit.
-        largest: largest batch to try.
-        limit: memory limit in bytes; a batch with a larger estimate is not tried.
+    ``attempt`` runs a batch, and returns ``None`` if the batch does not fit. A batch whose
+    estimated memory exceeds ``limit`` bytes is not tried.
     """
     fitted: list[Trial] = []
     fits, too_large = 0, largest + 1

@@ -230,7 +230,8 @@ def _restore(
     """Restore a photo and return the function that writes it; restore and write a video."""
     if source.photo is None:
         with outputs.writing(source) as result:
-            restore_video(source.job.source, result, restorer, bar.move, bar.say)
+            note = partial(print_line, bar.console)  # prints above the progress bar
+            restore_video(source.job.source, result, restorer, bar.move, note)
         return None
     last_only = not (outputs.stages or outputs.report_has_room)
     *stages, restored = restorer.stages(source.photo.pixels, bar.move, last_only=last_only)
@@ -261,10 +262,6 @@ class _Bar(Progress):
     def move(self, part: int, parts: int) -> None:
         """Show the progress within the current file."""
         self.update(self.files, completed=self.done + part / max(parts, 1))
-
-    def say(self, line: str) -> None:
-        """Print a line above the progress bar."""
-        print_line(self.console, line)
 
     def end(self) -> None:
         """Count the current file as done."""

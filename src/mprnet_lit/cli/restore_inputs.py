@@ -74,9 +74,7 @@ def find_jobs(
     beside: Sequence[str] = (),
     note: Callable[[str], None] = lambda line: None,
 ) -> list[Job]:
-    """Find the files to restore.
-
-    Results of earlier calls are skipped if their sources are in the input too.
+    """Find the files to restore; skip results of earlier calls whose sources are found too.
 
     Args:
         source: file, folder (searched recursively) or glob such as ``in/**/*.jpg``, or a list.
@@ -84,10 +82,6 @@ def find_jobs(
             otherwise folder, in which file names and subfolders are preserved.
         beside: kinds of additional images to write for each photo.
         note: function that receives a line about each kind of skipped file.
-
-    Raises:
-        UserError: a source is missing or contains no photo or video, or a result would overwrite
-            a source or another result.
     """
     sources = [source] if isinstance(source, str) else list(source)
     if not sources:

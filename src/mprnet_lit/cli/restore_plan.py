@@ -17,13 +17,7 @@ _NO_RECORD = "lies in a folder without a record of results (earlier versions wro
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs by state.
-
-    Attributes:
-        done: jobs whose results are up to date.
-        todo: jobs to run.
-        again: number of jobs in ``todo`` that replace a result of an earlier call.
-    """
+    """Jobs with up-to-date results, jobs to run, and the number of results that these replace."""
 
     done: list[Job]
     todo: list[Job]
@@ -36,9 +30,6 @@ def make_plan(jobs: Sequence[Job], recipe: str, records: Records, *, overwrite: 
     A result is up to date if the content of its source, the weights and the options match the
     record, and the result itself is unchanged. A job may replace a result of the same photo (by
     path or content). With ``overwrite``, all jobs run and replace all existing files.
-
-    Raises:
-        UserError: a job would replace a file that is not its own result.
     """
     done: list[Job] = []
     todo: list[Job] = []

@@ -212,12 +212,7 @@ class Records:
     ) -> None:
         """Record a result and move its files from a temporary folder into the output folder.
 
-        Args:
-            staged: temporary folder with the files.
-            folder: output folder; created if it does not exist.
-            recipe: digest of the weights and options; empty for a report.
-            source: path of the photo or video; ``None`` for a report.
-            photo: state of the source file when it was read; ``None`` for a report.
+        ``photo`` is the state of ``source`` when it was read; a report has neither.
         """
         with write_errors(folder, "into"):
             folder.mkdir(parents=True, exist_ok=True)

@@ -19,11 +19,9 @@ from mprnet_lit.utils.console import silence_lightning
 
 
 def run(config: DictConfig) -> float | list[float] | None:
-    """Train a network.
+    """Train a network, and return its best validation PSNR in dB; ``None`` without validation.
 
-    Returns:
-        Best validation PSNR in dB, or the values of the objectives in an Optuna sweep; ``None``
-        without validation.
+    In an Optuna sweep, return the values of the objectives.
     """
     silence_lightning()
     folder = Path(config.paths.run).resolve()

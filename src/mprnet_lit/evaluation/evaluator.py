@@ -64,12 +64,8 @@ class Evaluation(LightningModule):
     """LightningModule for ``Trainer.test`` that scores every image of test sets.
 
     The images are distributed over all devices. Afterwards, ``rows`` has the scores of all images
-    on every process.
-
-    Args:
-        restorer: Restorer of the evaluated network.
-        sets: test sets.
-        measures: metric classes, which are applied to the restored and to the degraded images.
+    on every process. The metrics ``measures`` are applied to the restored and to the degraded
+    images.
     """
 
     def __init__(

@@ -236,8 +236,7 @@ def _cell(name: str) -> str:
 
 
 def _title(result: Result, row: Row) -> str:
-    name = row.image.name
-    return f"{row.set_name}/{name}" if len(result.sets) > 1 else name
+    return f"{row.set_name}/{row.image.name}" if len(result.sets) > 1 else row.image.name
 
 
 def _number(value: float | None, digits: int, sign: str = "") -> str:

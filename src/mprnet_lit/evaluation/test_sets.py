@@ -68,13 +68,9 @@ EvaluationImage = ImageFiles | Block
 def find_test_images(
     name: str, root: Path, layouts: Sequence[Layout], on_error: OnError = "raise"
 ) -> list[EvaluationImage]:
-    """Find the images of a test set.
+    """Find the images of a test set in the first layout that matches its folder.
 
-    Args:
-        name: name of the test set, for error messages.
-        root: folder of the test set.
-        layouts: possible layouts; the first one that matches the folder is used.
-        on_error: ``raise``, or ``skip`` to skip files without a partner (layouts with globs only).
+    ``on_error="skip"`` skips files without a partner (layouts with globs only).
     """
     layout = choose_layout(name, root, layouts)
     if "list" in layout:
