@@ -37,9 +37,9 @@ class AllowedHosts:
     def __init__(self, host: str, allowed: Iterable[str] = ()) -> None:
         self.allowed = {name.lower() for name in allowed}
         self._only_loopback = is_loopback(host)
-        self._own = {"localhost", host.lower()}
+        self._known = self.allowed | {host.lower()}
         if not self._only_loopback:
-            self._own.add(socket.gethostname().lower())
+            self._known.add(socket.gethostname().lower())
 
     def check(self, headers: Mapping[str, list[str]]) -> None:
         """Check the headers ``Host`` and ``Origin`` of a request.
@@ -62,23 +62,21 @@ class AllowedHosts:
                 raise RequestError(HTTPStatus.FORBIDDEN, CROSS_SITE)
 
     def _is_own(self, name: str) -> bool:
-        if name in self._own | self.allowed:
-            return True
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return address.is_loopback or not self._only_loopback
+        is_address = not self._only_loopback and _ip_address(name) is not None
+        return name in self._known or is_loopback(name) or is_address
 
 
 def is_loopback(host: str) -> bool:
     """Return whether an address to listen on is reachable only from this machine."""
-    if host.lower() == "localhost":
-        return True
+    address = _ip_address(host)
+    return host.lower() == "localhost" or (address is not None and address.is_loopback)
+
+
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return None
 
 
 def _name_of(address: str) -> str | None:

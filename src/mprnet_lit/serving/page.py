@@ -5,15 +5,17 @@ import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mprnet_lit.images.formats import IMAGE_SUFFIXES
 from mprnet_lit.serving.allowed_hosts import AllowedHosts
 from mprnet_lit.serving.limits import Limits
 from mprnet_lit.serving.photo_restorer import PhotoRestorer
-from mprnet_lit.serving.request_filter import RequestFilter
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError, install_hint
+
+if TYPE_CHECKING:
+    from mprnet_lit.serving.request_filter import RequestFilter
 
 _CSS = (
     ".gradio-container { max-width: 1100px !important; margin: auto } #line { min-height: 1.5em }"
@@ -31,7 +33,7 @@ def build_app(
     *,
     tlc: bool = False,
     self_ensemble: bool = False,
-) -> RequestFilter:
+) -> "RequestFilter":
     """Build the page as an ASGI application.
 
     Args:
@@ -52,6 +54,8 @@ def build_app(
     try:
         import gradio as gr
         from fastapi import FastAPI
+
+        from mprnet_lit.serving.request_filter import RequestFilter
     except ImportError as error:
         raise UserError(f"mode=serve needs gradio: {install_hint('serve')}") from error
 

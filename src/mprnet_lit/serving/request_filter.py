@@ -6,48 +6,47 @@ Gradio answers many requests that this page does not need.
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from mprnet_lit.serving.allowed_hosts import CROSS_SITE, AllowedHosts, RequestError
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _API = "/gradio_api/"
 _FILE, _JOIN, _UPLOAD = f"{_API}file=", f"{_API}queue/join", f"{_API}upload"
 _PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"} | {
     _API + name for name in ("startup-events", "info", "queue/data", "upload_progress", "theme.css")
 }
-_PREFIXES = ("/assets/", "/static/", "/svelte/", f"{_API}heartbeat/", _FILE)
+_PREFIXES = ("/assets/", "/static/", "/svelte/", f"{_API}heartbeat/")
 _FOLDER = re.compile(r"[0-9a-f]{64}")
 """Folder of one file: SHA-256 digest of an upload, or random digits for a result."""
 _SESSION = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """Session hash of Gradio's script. An empty session hash would stop Gradio's queue."""
-_MOST_JSON = 16384
+_MAX_CALL = 16384
 """Maximum bytes of a call."""
-_FORM = 16384
+_MAX_FORM = 16384
 """Maximum bytes of an upload form besides the file."""
-# The content security policy blocks requests to other servers in the browser.
-_POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; "
-    "frame-ancestors 'none'"
-)
 _HEADERS = {
-    b"content-security-policy": _POLICY.encode(),
-    b"cross-origin-resource-policy": b"same-origin",
-    b"referrer-policy": b"same-origin",
-    b"x-content-type-options": b"nosniff",
+    # The browser blocks requests to other servers.
+    "content-security-policy": (
+        "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; "
+        "frame-ancestors 'none'"
+    ),
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
 }
 _FILE_HEADERS = {
-    b"content-security-policy": b"default-src 'none'; sandbox",
-    b"cache-control": b"no-store",
+    "content-security-policy": "default-src 'none'; sandbox",
+    "cache-control": "no-store",
 }
 
 
@@ -58,17 +57,17 @@ class RequestFilter:
         app: ASGI application of Gradio.
         uploads: folder of uploads and results.
         hosts: host names of the server.
-        most_bytes: maximum size of a photo in bytes.
+        max_bytes: maximum size of a photo in bytes.
         function: index of the only function that the page calls.
     """
 
     def __init__(
-        self, app: App, uploads: Uploads, hosts: AllowedHosts, most_bytes: float, function: int
+        self, app: ASGIApp, uploads: Uploads, hosts: AllowedHosts, max_bytes: float, function: int
     ) -> None:
         self.app, self.uploads, self.hosts = app, uploads, hosts
-        self.most_bytes, self.function = most_bytes, function
+        self.max_bytes, self.function = max_bytes, function
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request, or answer it with an error message."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
@@ -76,23 +75,27 @@ class RequestFilter:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        send = _with_headers(send, scope["path"].startswith(_FILE))
+        method, path = scope["method"], scope["path"]
+        send = _with_headers(send, is_file=path.startswith(_FILE))
+        received = Headers(scope=scope)
+        headers = {name: received.getlist(name) for name in received}
         try:
-            headers = _headers(scope)
             self.hosts.check(headers)
-            _check_site(scope, headers)
-            if scope["method"] == "POST" and scope["path"] == _UPLOAD:
-                await self._upload(scope, receive, send, headers)
-            elif scope["method"] == "POST" and scope["path"] == _JOIN:
+            _check_site(path, headers)
+            if method == "POST" and path == _UPLOAD:
+                with self.uploads.reserved(self._upload_length(headers)):
+                    await self.app(scope, receive, send)
+            elif method == "POST" and path == _JOIN:
                 await self._join(scope, receive, send, headers)
-            elif scope["method"] in ("GET", "HEAD") and self._is_page(scope["path"]):
+            elif method in ("GET", "HEAD") and self._is_page(path):
                 await self.app(scope, receive, send)
             else:
                 raise RequestError(HTTPStatus.NOT_FOUND, "not found: this page has no such address")
         except RequestError as error:
-            await _answer(send, error.status, str(error))
+            await PlainTextResponse(f"{error}\n", error.status)(scope, receive, send)
         except UserError as error:
-            await _answer(send, HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+            full = HTTPStatus.INSUFFICIENT_STORAGE
+            await PlainTextResponse(f"{error}\n", full)(scope, receive, send)
 
     def _is_page(self, path: str) -> bool:
         if path.startswith(_FILE):
@@ -104,51 +107,40 @@ class RequestFilter:
         if not isinstance(path, str) or "\0" in path:
             return False
         try:
-            parts = Path(path).relative_to(self.uploads.folder).parts
+            folder, name = Path(path).relative_to(self.uploads.folder).parts
         except ValueError:
             return False
-        return len(parts) == 2 and bool(_FOLDER.fullmatch(parts[0])) and parts[1] != ".."
+        return bool(_FOLDER.fullmatch(folder)) and name != ".."
 
-    async def _upload(
-        self, scope: Message, receive: Receive, send: Send, headers: Mapping[str, list[str]]
-    ) -> None:
-        size = _length(headers)
-        if size > self.most_bytes + _FORM:
+    def _upload_length(self, headers: Mapping[str, list[str]]) -> int:
+        """Return the length of an upload; raise a ``RequestError`` if it is too large."""
+        length = _length(headers)
+        if length > self.max_bytes + _MAX_FORM:
             raise RequestError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the photo has {size / 1e6:.1f} MB, but the limit of this page is "
-                f"{self.most_bytes / 1e6:g} MB",
+                f"the photo has {length / 1e6:.1f} MB, but the limit of this page is "
+                f"{self.max_bytes / 1e6:g} MB",
             )
-        with self.uploads.reserved(size):
-            await self.app(scope, receive, send)
+        return length
 
     async def _join(
-        self, scope: Message, receive: Receive, send: Send, headers: Mapping[str, list[str]]
+        self, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, list[str]]
     ) -> None:
-        size = _length(headers)
-        if size > _MOST_JSON:
+        """Forward a call of the function with a body that has only the expected entries."""
+        if _length(headers) > _MAX_CALL:
             raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the call is too large")
-        body = b""
-        while len(body) < size:
-            message = await receive()
-            if message["type"] != "http.request":
-                return
-            body += message.get("body", b"")
-            if not message.get("more_body", False):
-                break
-        call = json.dumps(self._call(body)).encode()
-        headers_out = [(n, v) for n, v in scope["headers"] if n.lower() != b"content-length"]
-        headers_out.append((b"content-length", str(len(call)).encode()))
-        sent = False
+        try:
+            body = json.dumps(self._call(await Request(scope, receive).body())).encode()
+        except ClientDisconnect:
+            return
+        scope = dict(scope)
+        MutableHeaders(scope=scope)["content-length"] = str(len(body))
+        pending = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
-            nonlocal sent
-            if sent:
-                return await receive()
-            sent = True
-            return {"type": "http.request", "body": call, "more_body": False}
+            return pending.pop() if pending else await receive()
 
-        await self.app({**scope, "headers": headers_out}, replay, send)
+        await self.app(scope, replay, send)
 
     def _call(self, body: bytes) -> dict[str, Any]:
         """Parse a call and return it with only the entries that the page sends.
@@ -156,23 +148,23 @@ class RequestFilter:
         Raises:
             RequestError: the call is malformed, or its file was not uploaded to this page.
         """
+        malformed = RequestError(HTTPStatus.BAD_REQUEST, "the call is malformed")
         try:
             call = json.loads(body)
             file, name, tlc, self_ensemble = call["data"]
             session, trigger = call["session_hash"], call.get("trigger_id")
             path = None if file is None else file["path"]
+            valid_session = _SESSION.fullmatch(session)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise RequestError(HTTPStatus.BAD_REQUEST, "the call is malformed") from None
+            raise malformed from None
         if path is not None and not self._is_stored(path):
             raise RequestError(
                 HTTPStatus.BAD_REQUEST,
                 "the photo must be uploaded to this page: upload it first",
             )
-        named = isinstance(name, str) and isinstance(session, str)
-        plain = named and _SESSION.fullmatch(session)
-        numbered = trigger is None or isinstance(trigger, int)
-        if not (plain and numbered and isinstance(tlc, bool) and isinstance(self_ensemble, bool)):
-            raise RequestError(HTTPStatus.BAD_REQUEST, "the call is malformed")
+        types = ((name, str), (tlc, bool), (self_ensemble, bool), (trigger, int | None))
+        if not (valid_session and all(isinstance(value, kind) for value, kind in types)):
+            raise malformed
         photo = None if path is None else {"path": path, "meta": {"_type": "gradio.FileData"}}
         return {
             "data": [photo, name, tlc, self_ensemble],
@@ -182,20 +174,13 @@ class RequestFilter:
         }
 
 
-def _headers(scope: Message) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, value in scope["headers"]:
-        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-    return found
-
-
-def _check_site(scope: Message, headers: Mapping[str, list[str]]) -> None:
+def _check_site(path: str, headers: Mapping[str, list[str]]) -> None:
     """Reject requests that a browser marks as cross-site, except links to the page.
 
     Raises:
         RequestError: the request is cross-site and does not follow a link to the page.
     """
-    link = scope["path"] == "/" and headers.get("sec-fetch-mode") == ["navigate"]
+    link = path == "/" and headers.get("sec-fetch-mode") == ["navigate"]
     if not link and set(headers.get("sec-fetch-site", ())) & {"cross-site", "same-site"}:
         raise RequestError(HTTPStatus.FORBIDDEN, CROSS_SITE)
 
@@ -218,22 +203,12 @@ def _with_headers(send: Send, is_file: bool) -> Send:
 
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [
-                (name, value)
-                for name, value in message.get("headers", ())
-                if name.lower() not in added and not name.lower().startswith(b"access-control-")
-            ]
-            message = {**message, "headers": [*kept, *added.items()]}
+            headers = MutableHeaders(raw=list(message.get("headers", ())))
+            for name in set(headers):
+                if name.startswith("access-control-"):
+                    del headers[name]
+            headers.update(added)
+            message = {**message, "headers": headers.raw}
         await send(message)
 
     return guarded
-
-
-async def _answer(send: Send, status: int, message: str) -> None:
-    content = f"{message}\n".encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(content)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})

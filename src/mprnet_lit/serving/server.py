@@ -7,14 +7,18 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from mprnet_lit.serving.request_filter import App
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 _CONNECTIONS = 200
 """Maximum number of connections."""
@@ -23,7 +27,7 @@ _EXPIRY_INTERVAL = 60.0
 
 
 def serve(
-    build: Callable[[Uploads], App],
+    build: Callable[[Uploads], "ASGIApp"],
     host: str,
     port: int,
     max_total_mb: float,
@@ -75,37 +79,28 @@ def _listening(host: str, port: int) -> socket.socket:
     Raises:
         UserError: the address can't be used, or the port is in use.
     """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise _listen_error(host, port, error) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise _listen_error(host, port, error) from error
-    return listener
+    with ExitStack() as stack:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()
+        except OSError as error:
+            raise UserError(
+                f"can't listen on {host} port {port} ({error.strerror}): set serve.port to another "
+                "port"
+            ) from error
+        stack.pop_all()
+        return listener
 
 
-def _listen_error(host: str, port: int, error: OSError) -> UserError:
-    return UserError(
-        f"can't listen on {host} port {port} ({error.strerror}): set serve.port to another port"
-    )
-
-
-def _start(app: App, listener: socket.socket) -> None:
+def _start(app: "ASGIApp", listener: socket.socket) -> None:
     """Run the server in a thread that ends with the process."""
     import uvicorn
 
     config = uvicorn.Config(
-        app,
-        log_level="warning",
-        limit_concurrency=_CONNECTIONS,
-        server_header=False,
-        ws="none",
+        app, log_level="warning", limit_concurrency=_CONNECTIONS, server_header=False, ws="none"
     )
     server = uvicorn.Server(config)
     threading.Thread(target=server.run, args=([listener],), daemon=True).start()
