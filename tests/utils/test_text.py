@@ -63,7 +63,7 @@ def test_file_names_are_escaped_in_scores_and_pages(tmp_path: Path) -> None:
 
     assert _cell("=HYPERLINK(1)") == "'=HYPERLINK(1)" and _cell("-1.png") == "'-1.png"
     assert _cell("a\x1b\n") == r"a\x1b\n" and _cell("photo-1") == "photo-1"
-    page = fill("image_report.html", "t\x1b", {"entries": [{"name": "\u202egpj"}], "n": "a\nb\x07"})
+    page = fill("image_report", "t\x1b", {"entries": [{"name": "\u202egpj"}], "n": "a\nb\x07"})
     text = page.decode()
     assert not {"\x1b", "\u202e", "\x07"} & set(text) and r"a\nb\\x07" in text
     assert PHOTOS.is_dir()

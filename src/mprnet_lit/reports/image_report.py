@@ -76,7 +76,7 @@ def write_report(
         "omitted": omitted,
         "entries": [_describe(entry) for entry in entries],
     }
-    write_atomic(path, fill("image_report.html", title, data))
+    write_atomic(path, fill("image_report", title, data))
 
 
 def _describe(entry: Entry) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import base64
 import html
 import json
 import re
-from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files
 from io import BytesIO
@@ -16,42 +15,42 @@ from mprnet_lit.utils.masking import mask_home_folders
 from mprnet_lit.utils.text import printable
 
 _IMAGE = "data:image/webp;base64,"
-_HASHES = "SHA-256 OF EACH SCRIPT"
-"""Placeholder in the content security policy of head.html."""
 
 
-def fill(template: str, title: str, data: Any, scripts: Mapping[str, str] | None = None) -> bytes:
-    """Return a page from a template with ``{{title}}``, ``{{data}}`` and ``{{FILE}}``.
+def fill(report: str, title: str, data: Any, library: str = "") -> bytes:
+    """Return the page of a report: its HTML, CSS and JavaScript in ``web``, filled into page.html.
 
     The content security policy allows only the scripts of the page. Control characters in
     texts are escaped, and home directories are masked.
 
     Args:
-        template: name of an HTML file in the folder ``web``.
+        report: name of the files in the folder ``web``, without suffix.
         title: title of the page.
         data: plain values to embed as JSON.
-        scripts: JavaScript by file name; other files are read from the folder ``web``.
+        library: JavaScript that runs before that of the report.
     """
-    folder = files("mprnet_lit.reports") / "web"
-    # Only "<" can end a script element, so escaping it is sufficient.
+
+    def read(*names: str) -> str:
+        folder = files("mprnet_lit.reports") / "web"
+        return "\n".join((folder / name).read_text(encoding="utf-8").strip() for name in names)
+
+    scripts = [script for script in (library, read("page.js", f"{report}.js")) if script]
     parts = {
-        **(scripts or {}),
         "title": html.escape(printable_text(title)),
+        "style": read("page.css", f"{report}.css"),
+        "body": read(f"{report}.html"),
+        # Only "<" can end a script element, so escaping it is sufficient.
         "data": json.dumps(_printable(data), allow_nan=False).replace("<", "\\u003c"),
+        "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
+        "hashes": " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
     }
-
-    def part(match: re.Match[str]) -> str:
-        name = match[1]
-        return parts[name] if name in parts else (folder / name).read_text(encoding="utf-8").strip()
-
-    page = (folder / template).read_text(encoding="utf-8")
     # In one pass, because inserted texts may contain "{{data}}".
-    page = re.sub(r"\{\{(title|data|\w+\.(?:css|js|html))\}\}", part, page)
-    hashes = (
-        f"'sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}'"
-        for script in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    )
-    return page.replace(_HASHES, " ".join(hashes), 1).encode()
+    page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], read("page.html"))
+    return f"{page}\n".encode()
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(sha256(script.encode()).digest()).decode()
 
 
 def printable_text(text: str) -> str:

@@ -59,8 +59,7 @@ def write_runs_report(root: Path, path: Path) -> list[Trial]:
             "run.json) or of several, such as runs"
         )
     title = trials[0].name if len(trials) == 1 else f"{common.name}: {len(trials)} runs"
-    scripts = {"plotly.js": get_plotlyjs()}
-    write_atomic(path, fill("runs_report.html", title, describe(trials), scripts))
+    write_atomic(path, fill("runs_report", title, describe(trials), library=get_plotlyjs()))
     return trials
 
 

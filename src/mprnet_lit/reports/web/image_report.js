@@ -90,10 +90,10 @@ function select(index) {
   pictures();
   zoomTo(zoom);
   for (const row of $("images").tBodies[0].rows)
-    row.classList.toggle("on", Number(row.dataset.entry) === index);
+    row.classList.toggle("on", Number(row.dataset.index) === index);
 }
 function step(by) {
-  const all = order.filter(k => data.entries[k].thumbnail);
+  const all = table.order.filter(k => data.entries[k].thumbnail);
   if (all.length) select(all[(all.indexOf(current) + by + all.length) % all.length]);
 }
 for (const level of levels) {
@@ -147,48 +147,21 @@ stage.onpointermove = event => {
 stage.onlostpointercapture = () => view.classList.remove("held");
 
 // Table
-const names = new Intl.Collator(undefined, { numeric: true });
-let order = data.entries.map((_, k) => k), sorted = {};
-function rows() {
-  $("images").tBodies[0].replaceChildren();
-  for (const k of order) {
-    const entry = data.entries[k], row = make("tr", $("images").tBodies[0]);
-    row.dataset.entry = k;
-    if (entry.thumbnail) {
-      const button = make("button", make("td", row)), image = make("img", button);
-      image.src = entry.thumbnail;
-      image.alt = "";
-      make("span", button, entry.name);
-      row.className = k === current ? "has on" : "has";
-      row.onclick = () => { select(k); $("viewer").scrollIntoView({ block: "nearest" }); };
-    } else make("td", row, entry.name);
-    for (const column of columns) make("td", row, score(entry, column));
-  }
-}
-function sort(by) {  // name of a column, or "" for the name of the image
-  sorted = { by, up: sorted.by === by ? !sorted.up : true };
-  const sign = sorted.up ? 1 : -1;
-  order.sort((a, b) => {
-    if (by === "") return sign * names.compare(data.entries[a].name, data.entries[b].name);
-    const [x, y] = [a, b].map(k => data.entries[k].scores[by] ?? null);
-    return x === null || y === null ? (x === null) - (y === null) : sign * (x - y);  // missing values last
-  });
-  for (const header of $("images").tHead.rows[0].cells) {
-    const here = header.dataset.by === by;
-    header.setAttribute("aria-sort", here ? (sorted.up ? "ascending" : "descending") : "none");
-    header.firstChild.textContent =
-      header.dataset.label + (here ? (sorted.up ? " \u25b2" : " \u25bc") : "");
-  }
-  rows();
-}
-const head = make("tr", $("images").tHead);
-for (const by of ["", ...columns]) {
-  const header = make("th", head);
-  header.dataset.by = by;
-  header.dataset.label = by || "image";
-  header.setAttribute("aria-sort", "none");
-  make("button", header, header.dataset.label).onclick = () => sort(by);
-}
-rows();
+const table = sortable($("images"), data.entries, [
+  { name: "image", of: entry => entry.name },
+  ...columns.map(name => ({ name, of: entry => entry.scores[name] })),
+], (row, k) => {
+  const entry = data.entries[k], cell = make("td", row);
+  if (entry.thumbnail) {
+    const button = make("button", cell), image = make("img", button);
+    image.src = entry.thumbnail;
+    image.alt = "";
+    make("span", button, entry.name);
+    row.classList.toggle("on", k === current);
+    row.onclick = () => { select(k); $("viewer").scrollIntoView({ block: "nearest" }); };
+  } else cell.textContent = entry.name;
+  for (const column of columns) make("td", row, score(entry, column));
+});
+table.show();
 const first = data.entries.findIndex(entry => entry.thumbnail);
 if (first >= 0) select(first);
