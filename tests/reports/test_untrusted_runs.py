@@ -241,12 +241,12 @@ def test_panels_are_opened_only_by_the_image_reader(tmp_path: Path, picture: str
 def test_curve_bytes_and_columns_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mprnet_lit.reports.curves._MOST_BYTES", 2000)
+    monkeypatch.setattr("mprnet_lit.reports.curves._MAX_BYTES", 2000)
     table = make_run(tmp_path / "run") / "csv/version_0/metrics.csv"
     header = "step,epoch,val/psnr\n"
     table.write_text(header + "".join(f"{k},0,1\n" for k in range(1000)))
     curves, notes = read_curves(tmp_path / "run")
-    assert 200 < len(curves["val/psnr"].steps) < 500
+    assert 200 < len(curves["val/psnr"]) < 500
     assert "only the first 0 MB were read" in notes[0]
     table.write_text(",".join(["step", "epoch", *map(str, range(400))]) * 2 + "\n")
     assert read_curves(tmp_path / "run") == (

@@ -10,8 +10,8 @@ _NOT_A_SETTING = ("hydra", "paths", "mode", "resume", "logger", "tracking", "swe
 """Top-level keys that do not affect the result of a run."""
 _NO_DIFFERENCE = ("paths.run", "resume", "sweep.", "callbacks.pruner.")
 """Prefixes of keys that depend on the folder of a run or on its sweep."""
-_COMMAND = "command"
-_MISSING = object()
+Differences = dict[str, list[tuple[str, list[str]]]]
+"""Values by key, each with the names of the runs that have it."""
 
 
 def varying(trials: Sequence[Trial]) -> list[str]:
@@ -40,45 +40,33 @@ def setting(trial: Trial, key: str) -> Any:
         return trial.overrides[key]
     if key in trial.config:
         return trial.config[key]
-    group = trial.config.get(f"{key}.size", trial.config.get(f"{key}.name"))  # model, task
-    return group
+    return trial.config.get(f"{key}.size", trial.config.get(f"{key}.name"))  # model, task
 
 
-def config_differences(trials: Sequence[Trial]) -> dict[str, list[tuple[str, list[str]]]]:
-    """Return the keys whose values differ between configurations, as :func:`differences` does."""
-    return differences({t.name: t.config for t in trials if t.resolved}, _NO_DIFFERENCE)
+def config_differences(trials: Sequence[Trial]) -> Differences:
+    """Return the keys whose values differ between the configurations of the runs."""
+    return _differences({t.name: t.config for t in trials if t.resolved}, _NO_DIFFERENCE)
 
 
-def environment_differences(
-    trials: Sequence[Trial],
-) -> tuple[dict[str, str], dict[str, list[tuple[str, list[str]]]]]:
+def environment_differences(trials: Sequence[Trial]) -> tuple[dict[str, str], Differences]:
     """Return the common and the differing entries of the environments of the runs."""
     known = {t.name: t.environment for t in trials if t.environment}
-    hidden = (_COMMAND,) if len(known) > 1 else ()
-    differ = differences(known, hidden)
+    hidden = ("command",) if len(known) > 1 else ()
+    differ = _differences(known, hidden)
     first = next(iter(known.values()), {})
     same = {k: _text(v) for k, v in first.items() if k not in differ and k not in hidden}
     return same, differ
 
 
-def differences(
-    known: Mapping[str, Mapping[str, Any]], skipped: Iterable[str] = ()
-) -> dict[str, list[tuple[str, list[str]]]]:
-    """Return the keys that differ, with their values and the names that have each value.
-
-    Args:
-        known: values by name and key.
-        skipped: prefixes of the keys to skip.
-    """
-    keys = dict.fromkeys(key for values in known.values() for key in values)
+def _differences(known: Mapping[str, Mapping[str, Any]], skipped: tuple[str, ...]) -> Differences:
+    """Return the keys that differ between the runs, without keys that have a skipped prefix."""
     found = {}
-    for key in keys:
-        if key.startswith(tuple(skipped)):
-            continue
+    for key in dict.fromkeys(key for values in known.values() for key in values):
         names: dict[str, list[str]] = {}
         for name, values in known.items():
-            names.setdefault(_text(values.get(key, _MISSING)), []).append(name)
-        if len(names) > 1:
+            text = _text(values[key]) if key in values else "not set"
+            names.setdefault(text, []).append(name)
+        if len(names) > 1 and not key.startswith(skipped):
             found[key] = list(names.items())
     return found
 
@@ -95,6 +83,4 @@ def _distinct(trials: Iterable[Trial], key: str) -> set[str]:
 
 
 def _text(value: Any) -> str:
-    if value is _MISSING:
-        return "not set"
     return value if isinstance(value, str) else json.dumps(value, default=str)

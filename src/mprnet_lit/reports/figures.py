@@ -14,13 +14,15 @@ from mprnet_lit.runs.files import is_number
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MOST_AXES = 12
-"""Largest number of settings in one figure."""
-_MOST_LINES = 300
-_MOST_TICKS, _FEW_TICKS = 14, 5
+MAX_AXES = 12
+"""Maximum number of settings in one figure."""
+_MAX_LINES = 300
+_MAX_TICKS = 14
+_MAX_INTEGER_TICKS = 5
+"""Maximum number of distinct integers that each get a tick."""
 _MARGIN = 0.05
 """Margin at both ends of an axis, as a share of its length."""
-_LONGEST_ON_AXIS = 24
+_MAX_AXIS_LABEL = 24
 PALETTE = (
     *("#3b82f6", "#f08c2e", "#10a37f", "#e0527a", "#8b5cf6"),
     *("#b98a12", "#14a8c4", "#c2588f", "#7d9b1f", "#8a8f9c"),
@@ -30,7 +32,7 @@ RAMP = ("#7a5cd6", "#268bd2", "#20aa8c", "#96b028", "#ec9814")
 _NO_PSNR = "#8a8f9c"
 
 
-def label(value: Any, longest: int = 48) -> str:
+def label(value: Any, max_length: int = 48) -> str:
     """Return a value as text, escaped so that plotly shows it literally.
 
     Plotly renders a subset of HTML, including links, then substitutes ``%{...}``, then decodes
@@ -38,15 +40,15 @@ def label(value: Any, longest: int = 48) -> str:
 
     Args:
         value: text, number, boolean or ``None``.
-        longest: largest length in characters; longer texts are shortened in the middle.
+        max_length: maximum number of characters; longer texts are shortened in the middle.
     """
     if value is None:
         return "\u2013"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     text = " ".join(printable_text(text).splitlines())
-    if len(text) > longest:
-        head = longest // 3
-        text = f"{text[:head]}\u2026{text[head + 1 - longest :]}"
+    if len(text) > max_length:
+        head = max_length // 3
+        text = f"{text[:head]}\u2026{text[head + 1 - max_length :]}"
     return re.sub("[&<>%]", lambda found: f"&#{ord(found[0])};", text)
 
 
@@ -86,9 +88,9 @@ def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[s
 
     if not keys or sum(t.psnr is not None for t in trials) < 2:
         return None
-    names = [*keys[:MOST_AXES], "PSNR (dB)"]
+    names = [*keys[:MAX_AXES], "PSNR (dB)"]
     ranks = [(trial.psnr is not None, trial.psnr or 0, k) for k, trial in enumerate(trials)]
-    order = [k for _, _, k in sorted(ranks)[-_MOST_LINES:]]
+    order = [k for _, _, k in sorted(ranks)[-_MAX_LINES:]]
     columns = [[setting(trials[k], key) for k in order] for key in names[:-1]]
     columns.append([trials[k].psnr for k in order])
     places, axes = zip(*map(_axis, columns), strict=True)
@@ -116,7 +118,7 @@ def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[s
         {f"yaxis{k + 2}_position": (k + last * _MARGIN) / span for k in range(last + 1)},
         xaxis={"range": _wider(0, last), "side": "top", "showgrid": False, "ticklabelstandoff": 6},
         xaxis_tickvals=list(range(last + 1)),
-        xaxis_ticktext=[label(name, _LONGEST_ON_AXIS) for name in names],
+        xaxis_ticktext=[label(name, _MAX_AXIS_LABEL) for name in names],
         yaxis={"range": _wider(0, 1), "visible": False},
         showlegend=False,
     )
@@ -134,30 +136,28 @@ def _wider(low: float, high: float) -> list[float]:
 def _axis(values: Sequence[Any]) -> tuple[list[float | None], dict[str, Any]]:
     """Return the position of each value from 0 to 1, and the layout of the plotly axis."""
     kind = scale(values)
-    layout: dict[str, Any] = {"overlaying": "y", "anchor": "free", "side": "right"}
+    layout: dict[str, Any] = {"type": "log" if kind == "log" else "linear"}
+    layout |= {"overlaying": "y", "anchor": "free", "side": "right"}
     layout |= {"showline": True, "showgrid": False, "ticks": "outside", "automargin": False}
-    layout["type"] = "log" if kind == "log" else "linear"
     numbers: list[float | None]
     if kind == "categories":
         texts = ["\u2013" if value is None else str(value) for value in values]
         known = sorted(set(texts), key=_natural)
         numbers = [known.index(text) for text in texts]
-        ticks = range(0, len(known), math.ceil(len(known) / _MOST_TICKS))
-        names = [label(known[k], _LONGEST_ON_AXIS) for k in ticks]
+        ticks = range(0, len(known), math.ceil(len(known) / _MAX_TICKS))
+        names = [label(known[k], _MAX_AXIS_LABEL) for k in ticks]
         layout |= {"tickvals": list(ticks), "ticktext": names}
     elif kind == "log":
         numbers = [None if value is None else math.log10(value) for value in values]
         layout["dtick"] = 1
     else:
         numbers = [None if value is None else float(value) for value in values]
-        if all(isinstance(v, int) for v in values) and len(set(values)) <= _FEW_TICKS:
+        if all(isinstance(v, int) for v in values) and len(set(values)) <= _MAX_INTEGER_TICKS:
             layout |= {"tickvals": sorted(set(map(float, values)))}
     found = [number for number in numbers if number is not None]
     low, high = min(found), max(found)
     if low == high:
-        return [None if n is None else 0.5 for n in numbers], layout | {
-            "range": [low - 1, high + 1]
-        }
+        low, high = low - 1, high + 1
     positions = [None if n is None else (n - low) / (high - low) for n in numbers]
     return positions, layout | {"range": _wider(low, high)}
 

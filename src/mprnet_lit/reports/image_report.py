@@ -14,8 +14,8 @@ from mprnet_lit.images.reading import Pixels, to_float, to_uint8
 from mprnet_lit.reports.page import embed, fill
 from mprnet_lit.utils.atomic import write_atomic
 
-_LARGEST = 2048
-"""Longest side of an embedded image in pixels; larger images are cropped to the center."""
+_MAX_SIDE = 2048
+"""Maximum side of an embedded image in pixels; larger images are cropped to the center."""
 _THUMBNAIL = 128
 
 
@@ -42,10 +42,10 @@ class Entry:
     size: tuple[int, int] | None = None
 
 
-def center(pixels: Pixels, largest: int = _LARGEST) -> NDArray[np.uint8]:
-    """Return the 8-bit center crop of an (H, W, 3) image, at most ``largest`` pixels per side."""
-    top, left = (max(side - largest, 0) // 2 for side in pixels.shape[:2])
-    part = pixels[top : top + largest, left : left + largest]
+def center(pixels: Pixels, max_side: int = _MAX_SIDE) -> NDArray[np.uint8]:
+    """Return the 8-bit center crop of an (H, W, 3) image, at most ``max_side`` pixels per side."""
+    top, left = (max(side - max_side, 0) // 2 for side in pixels.shape[:2])
+    part = pixels[top : top + max_side, left : left + max_side]
     return to_uint8(to_float(part))
 
 

@@ -5,21 +5,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from mprnet_lit.reports.differences import setting
-from mprnet_lit.reports.figures import MOST_AXES, RAMP, label, plain, scale
+from mprnet_lit.reports.figures import MAX_AXES, RAMP, label, plain, scale
 from mprnet_lit.reports.trials import Trial
 from mprnet_lit.utils.errors import install_hint
 
-_LEAST = 4
-"""Smallest number of complete runs that is analyzed."""
-_BEST, _SHARE = 8, 0.25
-"""Smallest number and share of the runs that count as the best.
+_MIN_RUNS = 4
+"""Minimum number of complete runs."""
+_MIN_BEST, _MIN_BEST_SHARE = 8, 0.25
+"""Minimum number and share of the runs that count as the best.
 
 Optuna's default share of 0.1 favors numbers over categories of the same importance.
 """
-_FEW = 5
-"""Largest number of distinct numbers that are treated as categories, as in a grid search."""
-_MOST_KEYS = 50
-"""Largest number of settings that are analyzed."""
+_MAX_CATEGORIES = 5
+"""Maximum number of distinct numbers that are treated as categories, as in a grid search."""
+_MAX_KEYS = 50
+"""Maximum number of settings that are analyzed."""
 _Column = tuple[list[Any], Any]
 
 
@@ -38,20 +38,22 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     """
     if not keys:
         return [], "No setting differs between the runs."
-    done = [trial for trial in trials if _counts(trial)]
-    if len(done) < _LEAST:
-        return [], f"Too few runs are complete: {len(done)} of at least {_LEAST}."
+    done = [trial for trial in trials if _is_complete(trial)]
+    if len(done) < _MIN_RUNS:
+        return [], f"Too few runs are complete: {len(done)} of at least {_MIN_RUNS}."
     if len({t.psnr for t in done}) == 1:
         return [], "All complete runs have the same PSNR."
     try:
         import optuna
     except ImportError:
         return [], f"The importance needs Optuna, which is not installed: {install_hint('optuna')}."
-    found = {label(key): _column([setting(t, key) for t in done]) for key in keys[:_MOST_KEYS]}
+    found = {label(key): _column([setting(t, key) for t in done]) for key in keys[:_MAX_KEYS]}
     columns = {key: column for key, column in found.items() if column is not None}
     if not columns:
         return [], "No setting differs between the complete runs."
-    best = min(max(_SHARE, _BEST / len(done)), 0.5)  # one or two best runs are not significant
+    best = min(
+        max(_MIN_BEST_SHARE, _MIN_BEST / len(done)), 0.5
+    )  # one or two best runs are not significant
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -60,7 +62,7 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
             study = _study(trials, columns)
             evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
             shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-            first = list(shares)[:MOST_AXES]
+            first = list(shares)[:MAX_AXES]
             bars = optuna.visualization.plot_param_importances(study, evaluator, first)
             slices = optuna.visualization.plot_slice(study, first, target_name="PSNR (dB)")
     finally:
@@ -82,7 +84,7 @@ def _study(trials: Sequence[Trial], columns: dict[str, _Column]) -> Any:
     rows = zip(*(values for values, _ in columns.values()), strict=True)
     for trial in trials:
         created = optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
-        if _counts(trial):
+        if _is_complete(trial):
             params = dict(zip(columns, next(rows), strict=True))
             created = optuna.trial.create_trial(
                 params=params, distributions=distributions, value=trial.psnr
@@ -91,7 +93,7 @@ def _study(trials: Sequence[Trial], columns: dict[str, _Column]) -> Any:
     return study
 
 
-def _counts(trial: Trial) -> bool:
+def _is_complete(trial: Trial) -> bool:
     return trial.state == "complete" and trial.psnr is not None
 
 
@@ -104,7 +106,7 @@ def _column(values: Sequence[Any]) -> _Column | None:
     if len(distinct) < 2:
         return None
     kind = scale(values)
-    if kind == "categories" or None in values or len(distinct) <= _FEW:
+    if kind == "categories" or None in values or len(distinct) <= _MAX_CATEGORIES:
         return names, CategoricalDistribution(distinct)
     numbers = [float(value) for value in values]
     return numbers, FloatDistribution(min(numbers), max(numbers), log=kind == "log")

@@ -1,5 +1,6 @@
 """Validation panels of the best runs as embedded images of limited size."""
 
+import math
 import os
 from collections.abc import Sequence
 from itertools import islice
@@ -12,38 +13,33 @@ from mprnet_lit.reports.trials import Trial
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.untrusted import NotReadableError, open_inside
 
-BEST = 3
+_RUNS = 3
 """Number of runs whose panels are shown."""
-_EPOCHS = 40
-_BYTES = 9_000_000
-"""Largest total size of the panels of a page in bytes."""
-_WIDEST = 1600
-_MOST_FILES = 100_000
-_MOST_BYTES, _MOST_PIXELS = 2**26, 2**26
+_MAX_EPOCHS = 40
+_MAX_TOTAL = 9_000_000
+"""Maximum total size of the panels of a page in bytes."""
+_MAX_WIDTH = 1600
+_MAX_FILES = 100_000
+_MAX_BYTES, _MAX_PIXELS = 2**26, 2**26
 """Limits of a panel; three rows of five 256x256 images are 1.1 megapixels."""
 
 
-def embed_panels(trials: Sequence[Trial], best: int = BEST) -> list[dict[str, Any]]:
+def embed_panels(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """Return the panels of the best runs, with as many epochs as the size limit allows.
 
     Unreadable panels are skipped and reported in ``notes`` of their run.
     """
-    found = [(trial, _epochs(trial.folder)) for trial in trials if trial.folder is not None]
-    found = [(trial, paths) for trial, paths in found if paths]
-    found.sort(key=lambda item: -(item[0].psnr if item[0].psnr is not None else float("-inf")))
-    found = found[:best]
+    ranked = sorted(trials, key=lambda t: -math.inf if t.psnr is None else t.psnr, reverse=True)
+    found = [(trial, paths) for trial in ranked if (paths := _epochs(trial.folder))][:_RUNS]
     shown = []
     for trial, paths in found:
-        chosen = _spread(sorted(paths), _EPOCHS, int(trial.best.get("epoch", 0)))
         pictures = {}
-        for epoch in chosen:
-            name = f"panels/{paths[epoch].name}"
-            assert trial.folder is not None
-            picture, damage = _read(trial.folder, name)
-            trial.note(name, damage)
+        for epoch in _spread(sorted(paths), _MAX_EPOCHS, int(trial.best.get("epoch", 0))):
+            picture, damage = _read(paths[epoch])
+            trial.note(f"panels/{paths[epoch].name}", damage)
             if picture:
                 pictures[epoch] = picture
-        room = _BYTES // len(found)
+        room = _MAX_TOTAL // len(found)
         while len(pictures) > 1 and sum(map(len, pictures.values())) > room:
             kept = _spread(list(pictures), max(len(pictures) * 3 // 4, 1), 0)
             pictures = {epoch: pictures[epoch] for epoch in kept}
@@ -53,8 +49,9 @@ def embed_panels(trials: Sequence[Trial], best: int = BEST) -> list[dict[str, An
     return shown
 
 
-def _epochs(folder: Path) -> dict[int, Path]:
-    found = islice(folder.glob("panels/epoch_*.png"), _MOST_FILES)
+def _epochs(folder: Path | None) -> dict[int, Path]:
+    """Return the panels of a run by epoch."""
+    found = () if folder is None else islice(folder.glob("panels/epoch_*.png"), _MAX_FILES)
     numbered = {path: path.stem.removeprefix("epoch_") for path in found}
     return {int(number): path for path, number in numbered.items() if number.isdecimal()}
 
@@ -72,18 +69,17 @@ def _spread(epochs: list[int], most: int, wanted: int) -> list[int]:
     return sorted(kept)
 
 
-def _read(folder: Path, name: str) -> tuple[str, str]:
+def _read(path: Path) -> tuple[str, str]:
     """Return the data URL and the error message of a panel; one of them is empty."""
     try:
-        os.close(open_inside(folder, name, _MOST_BYTES))
-        with open_image(folder / name) as (image, _):
-            width, height = image.size
-            if width * height > _MOST_PIXELS:
+        os.close(open_inside(path.parents[1], f"panels/{path.name}", _MAX_BYTES))
+        with open_image(path) as (image, _):
+            if image.width * image.height > _MAX_PIXELS:
                 return "", "has too many pixels and is not shown"
             picture = image.convert("RGB")
     except NotReadableError as error:
         return "", str(error)
     except UserError:
         return "", "is damaged"
-    picture.thumbnail((_WIDEST, 4 * _WIDEST))
+    picture.thumbnail((_MAX_WIDTH, 4 * _MAX_WIDTH))
     return embed(picture, quality=82, method=3), ""

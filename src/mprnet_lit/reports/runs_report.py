@@ -1,13 +1,13 @@
 """HTML report of one run or of all runs in a directory."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mprnet_lit.reports.curves import Curve
+from mprnet_lit.reports.curves import Curve, thinned
 from mprnet_lit.reports.differences import (
+    Differences,
     config_differences,
     environment_differences,
     setting,
@@ -22,11 +22,11 @@ from mprnet_lit.runs.files import is_number
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError, install_hint
 
-_POINTS = 300_000
-"""Largest total number of points of all curves."""
-_PER_CURVE, _LEAST_PER_CURVE = 1000, 40
-_NAMES = 8
-"""Largest number of run names per value; the other runs are counted."""
+_MAX_POINTS = 300_000
+"""Maximum total number of points of all curves, unless a curve would get fewer than 40."""
+_MIN_PER_CURVE, _MAX_PER_CURVE = 40, 1000
+_MAX_NAMES = 8
+"""Maximum number of run names per value; the other runs are counted."""
 _STATES = ("complete", "pruned", "failed", "killed", "running", "waiting", "unfinished")
 
 
@@ -48,10 +48,9 @@ def write_runs_report(root: Path, path: Path) -> list[Trial]:
     except ImportError as error:
         hint = install_hint("report")
         raise UserError(f"mode=report needs plotly, which is not installed: {hint}") from error
-    if not root.exists():
-        raise UserError(f"{root} does not exist: set input to the folder of one or more runs")
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder: set input to the folder of one or more runs")
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"{root} {problem}: set input to the folder of one or more runs")
     common, trials = find_trials(root)
     if not trials:
         raise UserError(
@@ -71,19 +70,19 @@ def describe(trials: Sequence[Trial]) -> dict[str, Any]:
     same, differ = environment_differences(trials)
     names = sorted({name for trial in trials for name in trial.curves})
     curves = sum(len(trial.curves) for trial in trials)
-    most = min(max(_POINTS // max(curves, 1), _LEAST_PER_CURVE), _PER_CURVE)
-    thinned = any(len(c.values) > most for trial in trials for c in trial.curves.values())
+    max_points = min(max(_MAX_POINTS // max(curves, 1), _MIN_PER_CURVE), _MAX_PER_CURVE)
+    is_thinned = any(len(c) > max_points for trial in trials for c in trial.curves.values())
     single = trials[0] if len(trials) == 1 else None
     return {
         "headline": headline(trials),
         "keys": keys,
         "trials": [
-            _trial(trial, keys, most) | {"color": color}
+            _trial(trial, keys, max_points) | {"color": color}
             for trial, color in zip(trials, run_colors(trials), strict=True)
         ],
         "metrics": {name: label(name) for name in names},
         "palette": PALETTE,
-        "thinned": most if thinned else None,
+        "thinned": max_points if is_thinned else None,
         "panels": panels,
         "parallel": parallel_coordinates(trials, keys),
         "importance": {"figures": figures, "note": why},
@@ -118,7 +117,7 @@ def headline(trials: Sequence[Trial]) -> list[list[str]]:
     return [*facts, ["runs", f"{len(trials)}: {counted}"]]
 
 
-def _trial(trial: Trial, keys: Sequence[str], most: int) -> dict[str, Any]:
+def _trial(trial: Trial, keys: Sequence[str], max_points: int) -> dict[str, Any]:
     error = trial.error
     if trial.folder is not None and error is not None:
         error = error.replace(str(trial.folder), trial.name)
@@ -128,25 +127,27 @@ def _trial(trial: Trial, keys: Sequence[str], most: int) -> dict[str, Any]:
         "state": trial.state,
         "error": error,
         "settings": [_plain(setting(trial, key)) for key in keys],
-        **{key: _rounded(trial.best.get(key)) for key in ("psnr", "ssim", "latency", "epoch")},
+        **{key: _rounded(trial.best.get(key), 7) for key in ("psnr", "ssim", "latency", "epoch")},
         "parameters": trial.parameters,
         "seconds": None if trial.seconds is None else round(trial.seconds),
-        "curves": {name: _curve(curve, most) for name, curve in sorted(trial.curves.items())},
+        "curves": {name: _curve(curve, max_points) for name, curve in sorted(trial.curves.items())},
         "notes": trial.notes,
     }
 
 
-def _curve(curve: Curve, most: int) -> list[list[float]]:
-    thin = curve.thinned(most)
-    return [list(thin.steps), list(thin.epochs), [float(f"{v:.6g}") for v in thin.values]]
+def _curve(curve: Curve, max_points: int) -> list[list[Any]]:
+    """Return the steps, the epochs and the values of a thinned curve."""
+    points = thinned(curve, max_points)
+    values = [_rounded(point.value, 6) for point in points]
+    return [[point.step for point in points], [point.epoch for point in points], values]
 
 
-def _rows(differ: dict[str, list[tuple[str, list[str]]]]) -> list[list[Any]]:
+def _rows(differ: Differences) -> list[list[Any]]:
     """Return the differences with at most eight names per value."""
 
     def named(names: list[str]) -> str:
-        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-        return ", ".join(names[:_NAMES]) + more
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        return ", ".join(names[:_MAX_NAMES]) + more
 
     return [[k, [[value, named(names)] for value, names in v]] for k, v in differ.items()]
 
@@ -155,12 +156,10 @@ def _plain(value: Any) -> Any:
     """Return a value that JSON can represent; NaN and infinities become text."""
     if value is None or isinstance(value, bool) or is_number(value):
         return value
-    if isinstance(value, float):
-        return str(value)
     if isinstance(value, list):
         return f"[{', '.join(str(_plain(each)) for each in value)}]"
     return str(value)
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else float(f"{value:.{digits}g}")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mprnet_lit.models import MPRNet
-from mprnet_lit.reports.curves import Curve, has_curves, read_curves
+from mprnet_lit.reports.curves import Curve, curve_files, read_curves
 from mprnet_lit.runs.files import (
     MISSING,
     flatten,
@@ -26,22 +26,21 @@ from mprnet_lit.runs.files import (
     read_text,
     read_yaml,
 )
-from mprnet_lit.runs.folder import ERROR, SUMMARY, SWEEP
-from mprnet_lit.runs.folder import RECORD as RUN
+from mprnet_lit.runs.folder import ERROR, RECORD, SUMMARY, SWEEP
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.masking import mask, mask_text
 from mprnet_lit.utils.untrusted import walk
 
 _SIZE = ("width", "unet_step", "orsnet_step", "cabs_per_orb", "reduction")
 _NO_RUNS_INSIDE = {"checkpoints", "panels", "csv", "tensorboard", "wandb", "mlflow"}
-_WIDEST, _MOST_CABS = 4096, 64
-"""Largest width and number of blocks of networks whose parameters are counted."""
-_MOST_OF_A_SWEEP = 2**23
-"""Largest size of the record of a sweep in bytes, at about 300 bytes per trial."""
-_MOST_RUNS = 10_000
-"""Largest number of runs in one report."""
-_MOST_TIMES = 3
-"""Largest number of times one folder is read: several trials may resume in the same folder."""
+_MAX_WIDTH, _MAX_CABS = 4096, 64
+"""Maximum width and number of blocks of networks whose parameters are counted."""
+_MAX_SWEEP_BYTES = 2**23
+"""Maximum size of the record of a sweep, at about 300 bytes per trial."""
+_MAX_RUNS = 10_000
+"""Maximum number of runs in one report."""
+_MAX_READS = 3
+"""Maximum number of times that one folder is read. Several trials may resume in one folder."""
 
 
 @dataclass
@@ -101,7 +100,7 @@ def find_trials(root: Path) -> tuple[Path, list[Trial]]:
     root = root.resolve()
     folders, sweeps = _search(root)
     if folders == [root] and not sweeps:  # one trial: the record of its sweep may contain its state
-        content, _ = read_json(root.parent / SWEEP, _MOST_OF_A_SWEEP)
+        content, _ = read_json(root.parent / SWEEP, _MAX_SWEEP_BYTES)
         entries = [e for e in _entries(content) if _folder_of(e, root.parent) == root]
         if entries:
             return root, [_of_entry(entries[-1], root.parent, root, root)]
@@ -112,12 +111,12 @@ def find_trials(root: Path) -> tuple[Path, list[Trial]]:
     for sweep in sweeps:
         trials += _of_sweep(sweep, common, claimed)
     trials += [_read(folder, common) for folder in folders if folder not in claimed]
-    return common, [t for t in trials if _mode(t) == "train"]
+    return common, [t for t in trials if _mode(t.config) == "train"]
 
 
-def _mode(trial: Trial) -> str:
-    """Return the mode of a run; release 0.1 stored it as ``mode.name``."""
-    return str(trial.config.get("mode", trial.config.get("mode.name", "train")))
+def _mode(config: dict[str, Any]) -> Any:
+    """Return the mode of a run, which release 0.1 stored as ``mode.name``."""
+    return config.get("mode", config.get("mode.name", "train"))
 
 
 def _search(root: Path) -> tuple[list[Path], list[Path]]:
@@ -126,11 +125,11 @@ def _search(root: Path) -> tuple[list[Path], list[Path]]:
     for folder, names, files in walk(root):
         if SWEEP in files:
             sweeps.append(folder)
-        if {RUN, ERROR, SUMMARY} & set(files) or ("csv" in names and has_curves(folder)):
+        if {RECORD, ERROR, SUMMARY} & set(files) or ("csv" in names and curve_files(folder)):
             runs.append(folder)
-            if len(runs) > _MOST_RUNS:
+            if len(runs) > _MAX_RUNS:
                 raise UserError(
-                    f"{root} contains over {_MOST_RUNS:,} runs: set input to a folder inside it"
+                    f"{root} contains over {_MAX_RUNS:,} runs: set input to a folder inside it"
                 )
             names[:] = [name for name in names if name not in _NO_RUNS_INSIDE]
         names.sort(key=_natural)
@@ -143,7 +142,7 @@ def _natural(name: str) -> tuple[int, str]:
 
 def _of_sweep(sweep: Path, root: Path, claimed: set[Path]) -> Iterator[Trial]:
     """Yield the trials of ``sweep.json``, and add their folders to ``claimed``."""
-    content, damage = read_json(sweep / SWEEP, _MOST_OF_A_SWEEP)
+    content, damage = read_json(sweep / SWEEP, _MAX_SWEEP_BYTES)
     if damage:
         yield Trial(_name(sweep, root), notes=[f"{SWEEP} {damage}"])
     entries = _entries(content)
@@ -158,20 +157,21 @@ def _of_sweep(sweep: Path, root: Path, claimed: set[Path]) -> Iterator[Trial]:
         if folder is not None:
             claimed.add(folder)
             times[folder] += 1
-            folder = folder if times[folder] <= _MOST_TIMES else None
+            folder = folder if times[folder] <= _MAX_READS else None
         yield _of_entry(entry, sweep, folder, root)
 
 
 def _entries(content: dict[str, Any]) -> list[dict[str, Any]]:
     listed = content.get("trials")
-    kept = listed[:_MOST_RUNS] if isinstance(listed, list) else []
+    kept = listed[:_MAX_RUNS] if isinstance(listed, list) else []
     return [entry for entry in kept if isinstance(entry, dict)]
 
 
 def _of_entry(entry: dict[str, Any], sweep: Path, folder: Path | None, root: Path) -> Trial:
     """Return the trial of an entry of ``sweep.json``, with the files of its folder if it exists."""
     number = str(entry.get("number"))
-    title = number if root == folder else "/".join((*_above(sweep, root), number))
+    above = sweep.relative_to(root).parts if sweep.is_relative_to(root) else ()
+    title = "/".join((*above, number))
     trial = Trial(title) if folder is None else _read(folder, root)
     if folder is not None and folder.name != number:
         trial.name = f"{title} (in {folder.name})"
@@ -210,7 +210,7 @@ def _read(folder: Path, root: Path) -> Trial:
     """Read the run in a folder; missing and damaged files are added to its notes."""
     trial = Trial(_name(folder, root), folder=folder)
     trial.curves, trial.notes = read_curves(folder)
-    started, ended, failed = (modified(folder / name) for name in (RUN, SUMMARY, ERROR))
+    started, ended, failed = (modified(folder / name) for name in (RECORD, SUMMARY, ERROR))
     summary, summary_damage = read_json(folder / SUMMARY)
     environment, environment_damage = read_json(folder / "environment.json")
     config, config_damage = read_yaml(folder, "config.yaml")
@@ -228,8 +228,11 @@ def _read(folder: Path, root: Path) -> Trial:
         config, _ = read_yaml(folder, ".hydra/config.yaml")
     leaves = flatten(mask(config))
     own = leaves.get("paths.run")
-    leaves = {key: _portable(value, own) for key, value in leaves.items()}
-    trial.config = {key: v for key, v in leaves.items() if trial.resolved or "${" not in str(v)}
+    for key, value in leaves.items():
+        if isinstance(value, str) and isinstance(own, str) and own:
+            value = value.replace(own, "RUN")
+        if trial.resolved or "${" not in str(value):
+            trial.config[key] = value
     trial.parameters = _parameters(trial.config)
     trial.overrides = overrides(mask(read_yaml(folder, ".hydra/overrides.yaml")[0]))
     if failed is not None and failed > (ended or 0):
@@ -243,24 +246,23 @@ def _read(folder: Path, root: Path) -> Trial:
 
 def _best_of(curves: dict[str, Curve]) -> dict[str, float]:
     """Return the best validation from the curves, for a run without ``summary.json``."""
-    psnr = curves["val/psnr"]
-    finite = [k for k, value in enumerate(psnr.values) if math.isfinite(value)]
+    finite = [point for point in curves["val/psnr"] if math.isfinite(point.value)]
     if not finite:
         return {}
-    best = max(finite, key=psnr.values.__getitem__)
-    step = psnr.steps[best]
-    found: dict[str, float] = {"epoch": psnr.epochs[best], "step": step}
+    best = max(finite, key=lambda point: point.value)
+    found: dict[str, float] = {"epoch": best.epoch, "step": best.step}
     for name, curve in curves.items():
-        if name.startswith("val/") and step in curve.steps:
-            found[name.removeprefix("val/")] = curve.values[curve.steps.index(step)]
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+        value = next((point.value for point in curve if point.step == best.step), math.nan)
+        if name.startswith("val/") and math.isfinite(value):
+            found[name.removeprefix("val/")] = value
+    return found
 
 
 def _parameters(config: dict[str, Any]) -> int | None:
     sizes: dict[str, Any] = {name: config.get(f"model.{name}") for name in _SIZE}
-    if not all(type(v) is int and 0 < v <= _WIDEST for v in sizes.values()):
+    if not all(type(v) is int and 0 < v <= _MAX_WIDTH for v in sizes.values()):
         return None
-    return _count(**sizes) if sizes["cabs_per_orb"] <= _MOST_CABS else None
+    return _count(**sizes) if sizes["cabs_per_orb"] <= _MAX_CABS else None
 
 
 @cache
@@ -273,18 +275,5 @@ def _count(**sizes: int) -> int | None:
         return None
 
 
-def _portable(value: Any, own: Any) -> Any:
-    if isinstance(value, str) and isinstance(own, str) and own:
-        return value.replace(own, "RUN")
-    return value
-
-
-def _above(sweep: Path, root: Path) -> tuple[str, ...]:
-    """Return the names of the folders from ``root`` to the folder of a sweep."""
-    return sweep.relative_to(root).parts if sweep.is_relative_to(root) else ()
-
-
 def _name(folder: Path, root: Path) -> str:
-    if folder == root:
-        return root.name
-    return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
+    return root.name if folder == root else folder.relative_to(root).as_posix()
