@@ -16,7 +16,6 @@ import torch
 from mprnet_lit.models import MPRNet
 from mprnet_lit.reports.curves import Curve, curve_files, read_curves
 from mprnet_lit.runs.files import (
-    MISSING,
     flatten,
     is_number,
     modified,
@@ -29,7 +28,7 @@ from mprnet_lit.runs.files import (
 from mprnet_lit.runs.folder import ERROR, RECORD, SUMMARY, SWEEP
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.masking import mask, mask_text
-from mprnet_lit.utils.untrusted import walk
+from mprnet_lit.utils.untrusted import MISSING, walk
 
 _SIZE = ("width", "unet_step", "orsnet_step", "cabs_per_orb", "reduction")
 _NO_RUNS_INSIDE = {"checkpoints", "panels", "csv", "tensorboard", "wandb", "mlflow"}

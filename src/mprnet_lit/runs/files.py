@@ -1,32 +1,32 @@
 """Readers for the files of a run, which may be incomplete, damaged or missing."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mprnet_lit.utils import untrusted as reading
-from mprnet_lit.utils.untrusted import MISSING, NotReadableError
+from mprnet_lit.utils.untrusted import NotReadableError
 
-__all__ = ["MISSING"]
 T = TypeVar("T")
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 
-MOST_OF_A_RECORD = 2**18
-"""Largest size in bytes of a configuration, a summary or an ``environment.json``."""
-_LARGEST = 1e300
-"""Largest accepted number; sums of larger numbers may overflow."""
+_MAX_BYTES = 2**18
+"""Maximum size of a configuration, a summary or an ``environment.json``."""
+_MAX_NUMBER = 1e300
+"""Maximum magnitude of a number; sums of larger numbers may overflow."""
 
 
-def read_json(path: Path, most: int = MOST_OF_A_RECORD) -> tuple[dict[str, Any], str]:
+def read_json(path: Path, max_bytes: int = _MAX_BYTES) -> tuple[dict[str, Any], str]:
     """Return a JSON object and an error message; on an error the object is empty."""
-    return _attempt(lambda: reading.read_json(path.parent, path.name, most), {})
+    return _attempt(lambda: reading.read_json(path.parent, path.name, max_bytes), {})
 
 
 def read_yaml(folder: Path, name: str) -> tuple[Any, str]:
     """Return the content of a YAML file and an error message; on an error the content is None."""
-    return _attempt(lambda: reading.read_yaml(folder, name, MOST_OF_A_RECORD), None)
+    return _attempt(lambda: reading.read_yaml(folder, name, _MAX_BYTES), None)
 
 
 def read_text(path: Path) -> str:
@@ -68,17 +68,15 @@ def plain(value: Any) -> Any:
     if value.lower() in words:
         return words[value.lower()]
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(value)
-        except ValueError:
-            continue
     return value.strip("'\"")
 
 
 def is_number(value: Any) -> bool:
     """Return whether a value is a number of magnitude at most 1e300, not NaN and not a boolean."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and -_LARGEST <= value <= _LARGEST
+    return number and abs(value) <= _MAX_NUMBER
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 from mprnet_lit.utils.untrusted import NotReadableError, read_bytes
@@ -10,8 +11,8 @@ from mprnet_lit.utils.untrusted import NotReadableError, read_bytes
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PROJECT = "mprnet_lit"
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_MOST = 2**24
-"""Largest size in bytes of the packed references of a repository."""
+_MAX_BYTES = 2**24
+"""Maximum size of the packed references of a repository."""
 
 
 def git_revision(package: Path = _PACKAGE) -> str | None:
@@ -23,17 +24,17 @@ def git_revision(package: Path = _PACKAGE) -> str | None:
         package: directory of the package.
     """
     top = package.parents[1]
-    if package.relative_to(top).parts != ("src", _PROJECT) or not _is_project(top):
-        return None
     try:
+        if package.relative_to(top).parts != ("src", _PROJECT) or not _is_project(top):
+            return None
         folder = _git_folder(top)
-        head = _text(folder, "HEAD")
         common = folder
         if (folder / "commondir").exists():  # a worktree shares the branches of the main repository
             common = (folder / _text(folder, "commondir")).resolve()
-        return _commit(folder, common, head)
-    except (NotReadableError, OSError, ValueError):
+        commit = _commit(folder, common, _text(folder, "HEAD"))
+    except (NotReadableError, OSError, ValueError, KeyError, TypeError):
         return None
+    return commit if _HASH.fullmatch(commit) else None
 
 
 def source_digest(package: Path = _PACKAGE) -> str:
@@ -46,11 +47,8 @@ def source_digest(package: Path = _PACKAGE) -> str:
 
 
 def _is_project(top: Path) -> bool:
-    try:
-        project = tomllib.loads(read_bytes(top, "pyproject.toml").decode())["project"]["name"]
-    except (NotReadableError, ValueError, KeyError, TypeError):
-        return False
-    return str(project).replace("-", "_") == _PROJECT
+    name = tomllib.loads(read_bytes(top, "pyproject.toml").decode())["project"]["name"]
+    return str(name).replace("-", "_") == _PROJECT
 
 
 def _git_folder(top: Path) -> Path:
@@ -64,22 +62,17 @@ def _git_folder(top: Path) -> Path:
     return (top / folder.strip()).resolve()
 
 
-def _commit(folder: Path, common: Path, head: str) -> str | None:
+def _commit(folder: Path, common: Path, head: str) -> str:
+    """Return the content of the reference in ``HEAD``, or the commit of a detached ``HEAD``."""
     kind, _, name = head.partition(":")
     if kind != "ref":
-        return head if _HASH.fullmatch(head) else None
+        return head
     name = name.strip()
     for place in (folder, common):
-        try:
-            found = _text(place, name)
-        except NotReadableError:
-            continue
-        return found if _HASH.fullmatch(found) else None
-    for line in read_bytes(common, "packed-refs", _MOST).decode().splitlines():
-        commit, _, packed = line.partition(" ")
-        if packed == name and _HASH.fullmatch(commit):
-            return commit
-    return None
+        with suppress(NotReadableError):
+            return _text(place, name)
+    lines = read_bytes(common, "packed-refs", _MAX_BYTES).decode().splitlines()
+    return next((line.split(" ")[0] for line in lines if line.partition(" ")[2] == name), "")
 
 
 def _text(folder: Path, name: str) -> str:

@@ -40,7 +40,8 @@ def masked(values: dict[str, Any], resolved: Any) -> dict[str, Any]:
         values: settings to mask.
         resolved: resolved settings; their credentials are masked in all texts of ``values``.
     """
-    return dict(_replace(mask(values), set(find_secrets(resolved))))
+    secrets = sorted(set(find_secrets(resolved)), key=len, reverse=True)  # one may contain another
+    return dict(_replace(mask(values), secrets))
 
 
 def mask_hydras_records(config: HydraConf) -> None:
@@ -60,9 +61,8 @@ def mask_hydras_records(config: HydraConf) -> None:
         if not (path.is_file() and may_contain_secrets(text := path.read_text(encoding="utf-8"))):
             continue
         content: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-        masked = mask(content)
-        if masked != content:
-            write_atomic(path, OmegaConf.to_yaml(OmegaConf.create(masked)).encode())
+        if mask(content) != content:
+            write_atomic(path, OmegaConf.to_yaml(OmegaConf.create(mask(content))).encode())
 
 
 def overrides_as_written() -> list[str]:
@@ -123,6 +123,7 @@ def _traced() -> Iterator[list[str]]:
 
 
 def _record(node: DictConfig | ListConfig, used: list[str], numbers: bool) -> Any:
+    """Return a node as plain values; interpolations that use the environment stay unresolved."""
     if isinstance(node, DictConfig):
         return {str(key): _child(node, key, used, numbers) for key in node}
     return [_child(node, index, used, numbers) for index in range(len(node))]
@@ -140,22 +141,18 @@ def _child(node: DictConfig | ListConfig, key: Any, used: list[str], numbers: bo
         value = None
     resolved = numbers and isinstance(value, bool | int | float)
     if used and not resolved and OmegaConf.is_interpolation(node, key):
-        return _written(node)[key]
+        written: Any = OmegaConf.to_container(node, resolve=False)
+        return written[key]
     return _record(value, used, numbers) if isinstance(value, DictConfig | ListConfig) else value
 
 
-def _written(node: DictConfig | ListConfig) -> Any:
-    """Return a node with unresolved interpolations."""
-    return OmegaConf.to_container(node, resolve=False)
-
-
-def _replace(value: Any, hidden: set[str]) -> Any:
+def _replace(value: Any, secrets: Sequence[str]) -> Any:
     """Replace credentials in all texts of a value."""
     if isinstance(value, dict):
-        return {key: _replace(child, hidden) for key, child in value.items()}
+        return {key: _replace(child, secrets) for key, child in value.items()}
     if isinstance(value, list):
-        return [_replace(child, hidden) for child in value]
+        return [_replace(child, secrets) for child in value]
     if isinstance(value, str):
-        for text in sorted(hidden, key=len, reverse=True):  # one credential may contain another
-            value = value.replace(text, HIDDEN)
+        for secret in secrets:
+            value = value.replace(secret, HIDDEN)
     return value
