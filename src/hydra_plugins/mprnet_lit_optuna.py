@@ -28,7 +28,7 @@ from mprnet_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
     from mprnet_lit.sweeps.space import Space
-    from mprnet_lit.sweeps.study import Begun
+    from mprnet_lit.sweeps.study import StartedTrial
 
 register_resolvers()
 
@@ -124,8 +124,8 @@ class OptunaSweeper(Sweeper):
             Console(), f"sweep {self.name}: {study.finished()} of {self.trials} trials done before"
         )
         while (left := self.trials - study.finished()) > 0:
-            begun = [study.ask(space.searched, folder) for _ in range(min(self.jobs, left))]
-            for trial, values in zip(begun, self._launch(space, begun, folder), strict=True):
+            started = [study.ask(space.searched, folder) for _ in range(min(self.jobs, left))]
+            for trial, values in zip(started, self._launch(space, started, folder), strict=True):
                 study.tell(trial.number, values)
             study.record(folder / runs.SWEEP)
         study.record(folder / runs.SWEEP)
@@ -136,24 +136,24 @@ class OptunaSweeper(Sweeper):
         for line in study.describe_best():
             print_line(Console(), line)
 
-    def _launch(self, space: "Space", begun: list["Begun"], folder: Path) -> list[Outcome]:
+    def _launch(self, space: "Space", started: list["StartedTrial"], folder: Path) -> list[Outcome]:
         """Run trials and return the outcome of each.
 
         If the launcher itself fails, for example because a worker was killed, all incomplete
         trials count as failed.
         """
         assert self.launcher is not None
-        jobs = [self._job(space, trial, folder) for trial in begun]
+        jobs = [self._job(space, trial, folder) for trial in started]
         try:
-            returned = self.launcher.launch(jobs, initial_job_idx=begun[0].number)
+            returned = self.launcher.launch(jobs, initial_job_idx=started[0].number)
         except Exception as error:
             signals.exit_if_signaled()
             said = f"its launcher failed: {type(error).__name__}: {error}".strip()
-            return [_complete(trial.folder) or UserError(said) for trial in begun]
+            return [_complete(trial.folder) or UserError(said) for trial in started]
         signals.exit_if_signaled()
         return [_outcome(job) for job in returned]
 
-    def _job(self, space: "Space", trial: "Begun", folder: Path) -> list[str]:
+    def _job(self, space: "Space", trial: "StartedTrial", folder: Path) -> list[str]:
         """Return the overrides of a trial, including the name and the folder of the sweep."""
         fixed = {
             "sweep.name": self.name,
@@ -165,7 +165,7 @@ class OptunaSweeper(Sweeper):
             *(o for o in space.overrides(trial.values) if o.partition("=")[0] not in _OURS),
             *(f"{key}={quoted(value)}" for key, value in fixed.items()),
             f"sweep.trial={trial.number}",
-            f"resume={'auto' if trial.again else 'null'}",
+            f"resume={'auto' if trial.is_resumed else 'null'}",
         ]
 
     def _parse(self, arguments: list[str]) -> list[Any]:

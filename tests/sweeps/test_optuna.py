@@ -134,7 +134,7 @@ def test_trials_that_lag_are_pruned(cli: Cli, tmp_path: Path) -> None:
     assert all(len(t.intermediate_values) == 6 for t in complete)
 
 
-def test_equal_trials_that_were_killed_go_on_each_in_its_own_folder(tmp_path: Path) -> None:
+def test_equal_killed_trials_resume_each_in_its_own_folder(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/s/study.db"
 
     def study(resume: Any, objectives: tuple[str] = ("psnr",)) -> Study:

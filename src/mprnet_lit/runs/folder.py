@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +12,8 @@ from typing import Any, NamedTuple
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
-from mprnet_lit.runs.files import flatten, read_json
-from mprnet_lit.runs.labels import group, tags
-from mprnet_lit.runs.legacy import Upgrade, is_same_training
-from mprnet_lit.runs.settings import NOT_THE_RUN, masked, resolved_apart
+from mprnet_lit.runs.files import CONFIG, flatten, read_json, read_yaml
+from mprnet_lit.runs.settings import NOT_THE_RUN, group, masked, recorded, resolved_apart, tags
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.format_version import FORMAT, check_format
@@ -29,7 +27,7 @@ OBJECTIVES = "objectives.json"
 """File with the values of the objectives of an Optuna trial."""
 ERROR = "error.txt"
 """File with the error message of a run that failed."""
-HOW_IT_ENDS = (
+_IGNORED = (
     "callbacks.log_run",
     "callbacks.out_of_memory",
     "callbacks.peer_check",
@@ -37,6 +35,8 @@ HOW_IT_ENDS = (
     "callbacks.skip_nonfinite.max_consecutive",
 )
 """Keys of callbacks that do not change the result of a training."""
+Upgrade = Callable[[Mapping[str, Any], Container[str]], dict[str, Any]]
+"""Function that renames settings of release 0.1, given the keys of this release."""
 
 
 class Nearest(NamedTuple):
@@ -58,11 +58,12 @@ def settings(config: DictConfig) -> dict[str, Any]:
     run can therefore be resumed with other folders and on another number of machines.
     """
     kept = resolved_apart(config, NOT_THE_RUN)
-    for key in HOW_IT_ENDS:
-        node, names = kept, key.split(".")
-        for name in names[:-1]:
-            node = node.get(name) or {}
-        node.pop(names[-1], None)
+    for key in _IGNORED:
+        *parents, name = key.split(".")
+        node = kept
+        for parent in parents:
+            node = node.get(parent) or {}
+        node.pop(name, None)
     return kept
 
 
@@ -189,10 +190,29 @@ def find_run(config: DictConfig, upgrade: Upgrade) -> Path | None:
         kept = content.get("fingerprint")
         is_old = isinstance(kept, str) and "format" not in content
         if last.is_file() and (
-            kept == wanted or (is_old and is_same_training(config, folder, upgrade))
+            kept == wanted or (is_old and _is_same_training(config, folder, upgrade))
         ):
             found.append((_order(content), last.stat().st_mtime, folder))
     return max(found)[2].resolve() if found else None
+
+
+def _is_same_training(config: DictConfig, folder: Path, upgrade: Upgrade) -> bool:
+    """Return whether a run of release 0.1 has the settings of a command.
+
+    Settings that exist in only one of the releases are ignored.
+    """
+    stored, _ = read_yaml(folder, CONFIG)
+    if not isinstance(stored, dict) or "task" not in stored or "paths" not in stored:
+        return False
+    asked = OmegaConf.masked_copy(config.copy(), [str(k) for k in config if k != "hydra"])
+    asked.paths.run = stored["paths"]["run"]  # the directory of a new run is not known yet
+    here = flatten(recorded(asked))
+    there = upgrade(flatten(stored), here)
+    return all(
+        here[key] == value
+        for key, value in there.items()
+        if key in here and key.partition(".")[0] not in NOT_THE_RUN
+    )
 
 
 def nearest(config: DictConfig) -> Nearest | None:

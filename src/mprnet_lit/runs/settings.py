@@ -1,4 +1,4 @@
-"""Recorded settings of a run, without credentials and environment variables."""
+"""Recorded settings and labels of a run, without credentials and environment variables."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,16 +7,19 @@ from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from mprnet_lit.utils.atomic import write_atomic
-from mprnet_lit.utils.masking import HIDDEN, find_secrets, mask, may_contain_secrets
+from mprnet_lit.utils.masking import HIDDEN, find_secrets, mask, mask_text, may_contain_secrets
 
 NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "tracking", "sweep")
 """Top-level keys that do not change the result of a training."""
 _HYDRA = ("config.yaml", "overrides.yaml", "hydra.yaml")
+_MAX_TAG = 64
+"""Maximum length of a wandb tag in characters."""
 
 
 def recorded(config: DictConfig, *, numbers: bool = False) -> dict[str, Any]:
@@ -71,6 +74,29 @@ def overrides_as_written() -> list[str]:
     hydra: Any = HydraConfig.instance().cfg
     written: Any = OmegaConf.to_container(hydra.hydra.overrides.task, resolve=False)
     return [str(override) for override in written]
+
+
+def group(config: DictConfig) -> str:
+    """Return the group of a run: ``tracking.group``, the name of its sweep, or its task."""
+    if config.tracking.group is not None:
+        return str(config.tracking.group)
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        name = OmegaConf.select(config, "sweep.name")
+        return str(name or Path(HydraConfig.get().sweep.dir).name)
+    return str(config.task.name)
+
+
+def tags(config: DictConfig) -> list[str]:
+    """Return the tags of a run: ``tracking.tags``, then the overrides of the command.
+
+    Credentials are masked.
+    """
+    overrides = overrides_as_written() if HydraConfig.initialized() else []
+    own = [
+        o for o in overrides if o.lstrip("+~").partition("=")[0].split(".")[0] not in NOT_THE_RUN
+    ]
+    named = [mask_text(str(tag)) for tag in (*config.tracking.tags, *own) if tag]
+    return list(dict.fromkeys(tag[:_MAX_TAG] for tag in named))
 
 
 def resolved_apart(config: DictConfig, apart: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,13 @@ from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
 
 _SIDE, _ROUNDS = 256, 5
+DIRECTIONS = {
+    "psnr": "maximize",
+    "ssim": "maximize",
+    "parameters": "minimize",
+    "latency": "minimize",
+}
+"""Optimization direction by objective."""
 
 
 def latency(model: MPRNet) -> float:
@@ -24,24 +31,6 @@ def latency(model: MPRNet) -> float:
         if number:  # the first round is the warm-up
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
-
-
-def parameters(model: MPRNet) -> float:
-    """Return the number of parameters."""
-    return float(sum(p.numel() for p in model.parameters()))
-
-
-_OF_THE_MODEL: dict[str, Callable[[MPRNet], float]] = {
-    "parameters": parameters,
-    "latency": latency,
-}
-DIRECTIONS = {
-    "psnr": "maximize",
-    "ssim": "maximize",
-    "parameters": "minimize",
-    "latency": "minimize",
-}
-"""Optimization direction by objective."""
 
 
 def check(objectives: Sequence[str]) -> None:
@@ -66,7 +55,8 @@ def measure(
         summary: metrics of the best validation.
         model: trained network.
     """
-    return {
-        name: _OF_THE_MODEL[name](model) if name in _OF_THE_MODEL else summary[name]
-        for name in objectives
+    measures: dict[str, Callable[[], float]] = {
+        "parameters": lambda: float(sum(p.numel() for p in model.parameters())),
+        "latency": lambda: latency(model),
     }
+    return {name: measures[name]() if name in measures else summary[name] for name in objectives}

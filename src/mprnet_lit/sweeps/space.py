@@ -59,11 +59,7 @@ def parse_space(overrides: Sequence[Override]) -> Space:
 
 
 def _distribution(override: Override) -> "BaseDistribution":
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value: Any = override.value()
     log = "log" in getattr(value, "tags", ())
@@ -76,9 +72,8 @@ def _distribution(override: Override) -> "BaseDistribution":
         if isinstance(value, RangeSweep) and not value.shuffle:
             low, high, step = value.start, value.stop, value.step
             if isinstance(low, int) and isinstance(high, int) and isinstance(step, int):
-                return IntDistribution(
-                    low, high - 1, log=log, step=step
-                )  # excludes the end, as in Python
+                # As in Python, a range excludes its end.
+                return IntDistribution(low, high - 1, log=log, step=step)
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     except ValueError as error:
         raise UserError(f"{override.input_line}: {error}") from error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PRUNED, ERROR, KILLED = "pruned", "error", "killed"
 """User attributes of trials: pruned, error message, and running when the sweep was killed."""
-_TIMES, _MOST_TIMES = "times killed", 3
+_TIMES, _MAX_KILLS = "times killed", 3
 _STATES = {
     "COMPLETE": "complete",
     "PRUNED": "pruned",
@@ -28,20 +28,20 @@ _STATES = {
 }
 
 
-class Begun(NamedTuple):
-    """A started trial.
+class StartedTrial(NamedTuple):
+    """Trial that has been started.
 
     Attributes:
         number: number of the trial in its study.
         values: value of each searched key.
         folder: directory of the training run.
-        again: whether the trial resumes a killed trial in the same folder.
+        is_resumed: whether the trial resumes a killed trial in the same folder.
     """
 
     number: int
     values: dict[str, Any]
     folder: Path
-    again: bool
+    is_resumed: bool
 
 
 class Study:
@@ -100,9 +100,9 @@ class Study:
         self.study.sampler = optuna.samplers.TPESampler(
             seed=seed + before, n_startup_trials=startup_trials
         )
-        self._go_on()
+        self._requeue_killed()
 
-    def _go_on(self) -> None:
+    def _requeue_killed(self) -> None:
         """Enqueue the trials that were running when an earlier sweep was killed.
 
         A trial that was killed three times counts as failed.
@@ -111,10 +111,11 @@ class Study:
 
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
             times = trial.user_attrs.get(_TIMES, 0) + 1
-            again = times < _MOST_TIMES
-            self._note(trial, *((KILLED, True) if again else (ERROR, f"killed {times} times")))
+            is_last = times >= _MAX_KILLS
+            mark = (ERROR, f"killed {times} times") if is_last else (KILLED, True)
+            self._set_attribute(trial, *mark)
             self.study.tell(trial.number, state=TrialState.FAIL)
-            if again:
+            if not is_last:
                 folder = trial.user_attrs.get("folder")
                 self.study.enqueue_trial(trial.params, {"folder": folder, _TIMES: times})
 
@@ -122,12 +123,12 @@ class Study:
         """Return the number of complete, pruned and failed trials, without killed trials."""
         return sum(t.state.is_finished() and KILLED not in t.user_attrs for t in self.study.trials)
 
-    def ask(self, searched: Mapping[str, "BaseDistribution"], place: Path) -> "Begun":
+    def ask(self, searched: Mapping[str, "BaseDistribution"], parent: Path) -> StartedTrial:
         """Start a trial.
 
         Args:
             searched: distributions of the searched values by key.
-            place: parent folder of the folder of a new trial. A killed trial keeps its folder.
+            parent: parent of the folder of a new trial. A killed trial keeps its folder.
 
         Raises:
             UserError: the search space differs from that of earlier trials.
@@ -140,9 +141,9 @@ class Study:
                 "sweep.name"
             ) from error
         before = trial.user_attrs.get("folder")
-        folder = Path(before or place.absolute() / str(trial.number))
+        folder = Path(before or parent.absolute() / str(trial.number))
         trial.set_user_attr("folder", str(folder))
-        return Begun(trial.number, trial.params, folder, again=before is not None)
+        return StartedTrial(trial.number, trial.params, folder, is_resumed=before is not None)
 
     def tell(self, number: int, values: Sequence[float] | Exception) -> None:
         """Finish a trial with the values of its objectives, or with its error."""
@@ -152,14 +153,14 @@ class Study:
         if not isinstance(values, Exception) and not all(map(math.isfinite, values)):
             values = UserError(f"its {'/'.join(self.objectives)} is not finite: {values}")
         if isinstance(values, Exception):
-            self._note(trial, ERROR, mask_text(str(values)))
+            self._set_attribute(trial, ERROR, mask_text(str(values)))
             self.study.tell(number, state=TrialState.FAIL)
         elif PRUNED in trial.user_attrs:
             self.study.tell(number, state=TrialState.PRUNED)
         else:
             self.study.tell(number, list(values))
 
-    def _note(self, trial: "optuna.trial.FrozenTrial", name: str, value: Any) -> None:
+    def _set_attribute(self, trial: "optuna.trial.FrozenTrial", name: str, value: Any) -> None:
         require_optuna().trial.Trial(self.study, trial_id(trial)).set_user_attr(name, value)
 
     def record(self, path: Path) -> None:
@@ -189,8 +190,8 @@ class Study:
         """Return one line of text per best trial."""
         lines = []
         for trial in self.best():
-            figures = zip(self.objectives, trial.values, strict=True)
-            measured = ", ".join(f"{name} {value:.6g}" for name, value in figures)
+            values = zip(self.objectives, trial.values, strict=True)
+            measured = ", ".join(f"{name} {value:.6g}" for name, value in values)
             chosen = " ".join(f"{key}={value}" for key, value in trial.params.items())
             lines.append(f"best: trial {trial.number}, {measured}: {chosen}")
         return lines

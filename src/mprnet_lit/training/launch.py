@@ -10,8 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mprnet_lit.config.messages import quoted
-from mprnet_lit.runs.labels import group
-from mprnet_lit.runs.settings import overrides_as_written
+from mprnet_lit.runs.settings import group, overrides_as_written
 from mprnet_lit.training.trainer import build_trainer
 from mprnet_lit.utils import signals
 from mprnet_lit.utils.compat import starts_subprocesses

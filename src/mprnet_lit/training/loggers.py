@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig
 
 from mprnet_lit.config.instantiate import instantiate
-from mprnet_lit.runs.labels import group, tags
+from mprnet_lit.runs.settings import group, tags
 from mprnet_lit.training.build import configured
 from mprnet_lit.training.records import guard, reason, title
 from mprnet_lit.utils.compat import drop_anonymous, trains_in_child_processes
