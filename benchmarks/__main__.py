@@ -59,7 +59,7 @@ def main() -> None:
         return table(found["figures"], title=title) | {"bytes": found["bytes"]}
 
     def start() -> dict[str, Any]:
-        return table(startup.measure(), title="Start to end of a command")
+        return table(startup.measure(), title="Duration of a command")
 
     measured: dict[str, Callable[[], dict[str, Any]]] = dict(
         zip(SECTIONS, (training, memory, inference, data, start), strict=True)

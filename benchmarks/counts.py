@@ -82,8 +82,8 @@ def count(size: SizeName, patch: int, batch: int, checkpointing: bool = False) -
 
 
 def main() -> None:
-    print("| | TFLOP | GB moved by convolutions | by the rest | GB kept | with checkpointing | "
-          "H100: computing | moving |")  # fmt: skip
+    print("| | TFLOP | GB moved: convolutions | GB moved: other operations | GB of activations | "
+          "the same with checkpointing | H100: compute time | H100: memory time |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|")
     for size, patch, batch in RECIPES:
         found = count(size, patch, batch)

@@ -100,7 +100,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
                 pass
 
         ways: dict[str, Callable[[], None]] = {
-            "crops, decoding whole PNGs": lambda: crops(False),
+            "crops, decoding PNG files": lambda: crops(False),
             "crops, prepared": lambda: crops(True),
             "crops, HDF5 instead": crops_of_hdf5,
             "batches, decoding for each patch": lambda: batches(samples, 16, 0, None),

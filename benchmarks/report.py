@@ -69,7 +69,7 @@ def _markdown(figures: dict[str, Any]) -> list[str]:
     lines = [
         f"**{figures['title']}**",
         "",
-        "| | median | spread | times as fast |" + (" memory | of the first |" if memory else ""),
+        "| | median | spread | speedup |" + (" memory | memory ratio |" if memory else ""),
         "|---|---|---|---|" + ("---|---|" if memory else ""),
     ]
     for name, row in figures["rows"].items():
@@ -112,7 +112,7 @@ def _plot(record: dict[str, Any], path: Path) -> None:
         axis.set_xlim(0, max(ratios) * 1.15)
         axis.invert_yaxis()
         axis.set_title(record[section]["title"], fontsize=9)
-        axis.set_xlabel("times as fast as the plain baseline")
+        axis.set_xlabel("speedup over the plain baseline")
     if curves:
         for variant in curves["variants"]:
             points = variant["curve"]

@@ -54,7 +54,7 @@ CASES = {
     "sigma15": Case("Gaussian noise, sigma 15", "denoise", "denoise"),
     "sigma25": Case("Gaussian noise, sigma 25", "denoise", "denoise"),
     "sigma50": Case("Gaussian noise, sigma 50", "denoise", "denoise"),
-    "camera": Case("A camera's noise", "denoise", "camera", 2),
+    "camera": Case("Camera noise", "denoise", "camera", 2),
     "blur": Case("Camera shake of 5 to 20 pixels", "deblur", "deblur", 4),
     "rain": Case("Rain in one to three layers", "derain", "derain", 4),
 }

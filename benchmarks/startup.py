@@ -21,10 +21,10 @@ def measure(rounds: int = 5) -> dict[str, Figures]:
         Image.new("RGB", (64, 64)).save(folder / "photo.png")
         restore = ("mode=restore", "weights=w.safetensors", "input=photo.png", "overwrite=true")
         commands = {
-            'python -c "import torch" (yardstick)': ["-c", "import torch"],
+            'python -c "import torch" (reference)': ["-c", "import torch"],
             "--help": ["-m", "mprnet_lit", "--help"],
             "a mistyped key": ["-m", "mprnet_lit", "taks=deblur"],
-            "mode=restore of a photo of 64x64": ["-m", "mprnet_lit", *restore],
+            "mode=restore, one 64x64 photo": ["-m", "mprnet_lit", *restore],
         }
         figures = {what: Figures() for what in commands}
         for number in range(rounds + 1):
