@@ -18,13 +18,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@
 
-demo: $(INSTALLED)  ## train a tiny network on real photographs and show the result (minutes)
+demo: $(INSTALLED)  ## train a tiny denoiser on photographs and show the result (minutes)
 	$(BIN)/python -m mprnet_lit experiment=quickstart
 
 test: $(INSTALLED) chromium  ## run all tests with the newest versions that pyproject.toml allows
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Excludes tests of the extras, long tests, and tests with two processes; `make test` runs them.
+# Only `make test` runs the tests of the extras, the long tests, and the tests with two processes.
 test-lowest: $(LOWEST)/.installed  ## run the tests of each dependency with its lowest version
 	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/data tests/images tests/video tests/inference tests/metrics \
 	  tests/models tests/weights tests/cli/test_evaluate.py tests/cli/test_restore.py \
@@ -38,7 +38,7 @@ $(LOWEST)/.installed: pyproject.toml requirements/lowest.txt
 	  build hatchling hypothesis pytest pytest-xdist PyWavelets
 	@touch $@
 
-# The browser for the tests of the report page; without it, these tests are skipped.
+# Without Chromium, the tests of the report page are skipped.
 chromium:
 	@command -v chromedriver >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends \
@@ -50,8 +50,8 @@ lint: $(INSTALLED)  ## check format, lint, types and prose
 	$(BIN)/mypy
 	$(BIN)/python -m tools.prose
 
-# With --strict, a package that cannot be looked up is a failure. Local version labels such as +cpu
-# are removed, since no service knows them.
+# With --strict, a package that the service does not know is a failure. Local version labels such as
+# +cpu are removed for the same reason.
 audit: $(INSTALLED)  ## query OSV for vulnerabilities of the installed packages (uses the network)
 	$(BIN)/pip freeze --exclude-editable | sed 's/+.*//' > $(VENV)/audited.txt
 	$(BIN)/pip install --quiet pip-audit
@@ -93,7 +93,7 @@ bench-gpu: $(INSTALLED)  ## run the benchmark on a GPU with the denoising networ
 	  --only training inference --output docs/performance_gpu.json
 	$(BIN)/python -m benchmarks.counts
 
-faults: $(INSTALLED)  ## kill and resume a training 30 times, compare the result bit for bit (minutes)
+faults: $(INSTALLED)  ## kill and resume a training 30 times, and compare the final state (minutes)
 	$(BIN)/python -m tools.faults
 
 clean:  ## remove the environment and caches, but no runs
