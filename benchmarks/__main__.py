@@ -1,8 +1,8 @@
 """Measure speed and memory against the baseline, and write docs/performance.*.
 
-python -m benchmarks                    everything except the time to quality (15 minutes)
+python -m benchmarks                    all sections except the time to quality (15 minutes)
 python -m benchmarks --only training --rounds 15
-python -m benchmarks --quality 10       also the time to quality: 10 minutes of training each
+python -m benchmarks --quality 10       also the time to quality, with 10 minutes per training
 python -m benchmarks --device cuda --size base --batch 16 --patch 256 --side 720
 """
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--size", default="small", choices=SIZES)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--patch", type=int, default=64)
-    parser.add_argument("--side", type=int, default=256, help="of the image that is restored")
+    parser.add_argument("--side", type=int, default=256, help="side of the restored image")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", type=Path, default=Path("docs/performance.json"))
     options = parser.parse_args()

@@ -1,15 +1,18 @@
-"""Measure a training step and an inference of the baseline and of this package."""
+"""Jobs of the benchmarks: a training step and an inference of the baseline and of this package."""
 
 from functools import partial
 
+import numpy as np
 import torch
 from benchmarks.baseline import PlainMPRNet, plain_loss
-from benchmarks.exported import exported_inference
 from benchmarks.interleave import Job, Maker
 
+from mprnet_lit.data import Photos
+from mprnet_lit.images.reading import read_image, to_float
 from mprnet_lit.models import SIZES, MPRNet, SizeName
 from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.utils.hardware import keep_freed_memory
+from mprnet_lit.weights import Weights
 
 Shape = tuple[int, int, int, int]
 
@@ -90,6 +93,24 @@ def our_inference(
     return lambda: restorer.restore(image, last_only=True)
 
 
+def exported_inference(
+    size: SizeName, shape: Shape, device: str, bf16: bool = False, int8: bool = False
+) -> Job:
+    from mprnet_lit.export import to_onnx
+    from mprnet_lit.inference.onnx_runtime import OnnxNetwork
+
+    image, _ = _pair(shape, device)
+    content = to_onnx(Weights(MPRNet.from_size(size).eval()))
+    if int8:
+        from mprnet_lit.export.quantize import to_int8
+
+        photos = [to_float(read_image(s.target)) for s in Photos("train").samples("raise")]
+        crops = [np.ascontiguousarray(p[:128, :128].transpose(2, 0, 1)[None]) for p in photos]
+        content = to_int8(content, crops)
+    network = OnnxNetwork(content, bf16=bf16)
+    return lambda: network(image)
+
+
 def steps(size: SizeName, shape: Shape, device: str) -> dict[str, Maker]:
     ours = partial(our_step, size, shape, device)
     return {
@@ -111,7 +132,7 @@ def inferences(size: SizeName, shape: Shape, device: str) -> dict[str, Maker]:
         "bf16, compiled blocks": partial(ours, bf16=True, compiled=True),
     }
     if device == "cpu":
-        exported = partial(exported_inference, size, shape)
+        exported = partial(exported_inference, size, shape, device)
         makers |= {
             "float32, OpenVINO": exported,
             "bf16, OpenVINO": partial(exported, bf16=True),

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from mprnet_lit.data.degradations import GaussianNoise
 from mprnet_lit.images.reading import to_float
 from mprnet_lit.metrics import psnr
 from mprnet_lit.models import SIZES, MPRNet, SizeName
-from mprnet_lit.utils import prefetch as overlap
+from mprnet_lit.utils import prefetch
 
 
 def time_tlc(size: SizeName, side: int, rounds: int) -> None:
@@ -60,8 +60,8 @@ def compare_tiles(path: str) -> None:
         restorer = Restorer(path, device="cpu", tlc=tlc, tlc_crop=64 if tlc else None, tile=tile)
         return restorer.restore(x, last_only=True)[-1].clamp(0, 1)
 
-    print(f"coffee, {x.shape[3]}x{x.shape[2]}, sigma 25; tiles against the whole, levels of 255")
-    print(f"{'TLC':>6}{'tile':>6}{'PSNR':>9}{'mean':>8}{'99.9 %':>8}{'most':>8}")
+    print(f"coffee, {x.shape[3]}x{x.shape[2]}, sigma 25; differences from the whole image, 8 bits")
+    print(f"{'TLC':>6}{'tile':>6}{'PSNR':>9}{'mean':>8}{'99.9 %':>8}{'max':>8}")
     for tlc in (False, True):
         whole = restored(tlc)
         print(f"{'on' if tlc else 'off':>6}{'whole':>6}{psnr(whole, target).item():9.3f}")
@@ -76,15 +76,15 @@ def compare_tiles(path: str) -> None:
 def time_overlap(photos: int, side: int, rounds: int) -> None:
     """Time the restoration of a folder with sequential and with parallel reading and writing."""
 
-    class Now(overlap.SerialExecutor):
+    class ImmediateExecutor(prefetch.SerialExecutor):
         def submit(self, job: Callable[[], object]) -> None:
             job()
 
-    ways: dict[str, dict[str, Any]] = {
-        "in turn": {"prefetch": iter, "SerialExecutor": Now},
-        "at once": {"prefetch": overlap.prefetch, "SerialExecutor": overlap.SerialExecutor},
+    variants: dict[str, dict[str, Any]] = {
+        "sequential": {"prefetch": iter, "SerialExecutor": ImmediateExecutor},
+        "parallel": {},
     }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {variant: [] for variant in variants}
     photo = cv2.resize(skimage.data.coffee(), (side, side), interpolation=cv2.INTER_CUBIC)
     noise = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
@@ -98,15 +98,15 @@ def time_overlap(photos: int, side: int, rounds: int) -> None:
             arguments += [f"output={folder}/out", "overwrite=true", "inference.device=cpu"]
             config = hydra.compose("restore", arguments)
         for number in range(rounds + 1):
-            for way, parts in ways.items():
+            for variant, replaced in variants.items():
                 started = time.perf_counter()
-                with patch.multiple(restore, **parts):
+                with patch.multiple(restore, **replaced) if replaced else nullcontext():
                     restore.run(config)
-                if number:
-                    seconds[way].append(time.perf_counter() - started)
-    in_turn, at_once = (statistics.median(times) for times in seconds.values())
-    print(f"tiny, {photos} PNGs of {side}x{side}, reading, computing and writing at once: "
-          f"{in_turn / at_once:.2f} times as fast ({in_turn:.2f} s, {at_once:.2f} s)")  # fmt: skip
+                if number:  # the first round is a warm-up
+                    seconds[variant].append(time.perf_counter() - started)
+    sequential, parallel = (statistics.median(times) for times in seconds.values())
+    print(f"parallel reading and writing, tiny, {photos} PNG files of {side}x{side}: speedup "
+          f"{sequential / parallel:.2f} ({sequential:.2f} s, {parallel:.2f} s)")  # fmt: skip
 
 
 def measure_memory(size: SizeName, megapixels: float) -> None:
@@ -128,7 +128,7 @@ def measure_memory(size: SizeName, megapixels: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", default="runs/denoise", help="of `make demo`")
+    parser.add_argument("--weights", default="runs/denoise", help="weights of `make demo`")
     parser.add_argument("--megapixels", type=float)
     parser.add_argument("--size", default="small", choices=SIZES)
     options = parser.parse_args()
@@ -140,7 +140,7 @@ def main() -> None:
     if Path(options.weights).exists():
         compare_tiles(options.weights)
     else:
-        print(f"tiles are compared with trained weights: there are none in {options.weights}")
+        print(f"skipped the comparison of tiles: {options.weights} does not exist (run make demo)")
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def measure(
     if earlier:
         rows, rival = earlier["rows"], earlier["rival"]
         if abs(rows["degraded"]["psnr"] - degraded["psnr"]) > 0.01:
-            sys.exit("--ours: the scores in --output are of other photographs or degradations")
+            sys.exit("--ours: the scores in --output are from other photographs or degradations")
         run, strength = METHODS[case.methods][rival].run, rows[rival]["strength"]
         rivals = [run(cases[n][1], strength, cases[n][2]) for n in pictured]
     else:
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument(
         "--ours",
         action="store_true",
-        help="keep the scores of the classical methods, measure ours alone",
+        help="keep the recorded scores of the classical methods, and score only the shipped weights",
     )
     parser.add_argument("--output", type=Path, default=Path("docs/quality.json"))
     options = parser.parse_args()

@@ -27,8 +27,8 @@ _MEMORY = 6000
 def main() -> None:
     """Parse the arguments, run the targets, print the table and write the JSON file."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("--runs", type=int, default=10_000, help="inputs for each target")
-    parser.add_argument("--seconds", type=int, default=600, help="at most, for each target")
+    parser.add_argument("--runs", type=int, default=10_000, help="number of inputs per target")
+    parser.add_argument("--seconds", type=int, default=600, help="maximum seconds per target")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("runs/fuzz"))
@@ -50,13 +50,15 @@ def main() -> None:
 
 def _row(name: str, result: dict[str, Any]) -> str:
     """Return a row of the table in docs/reliability.md, followed by the findings."""
-    found = result["findings"]
-    hangs = sum(count for what, count in found.items() if "timeout" in what or "longer" in what)
-    crashes = sum(found.values()) - hangs
+    findings = result["findings"]
+    timeouts = sum(
+        count for what, count in findings.items() if "timeout" in what or "longer" in what
+    )
+    crashes = sum(findings.values()) - timeouts
     counts = [f"{result[key]:,}" for key in ("runs", "accepted", "refused")]
     times = [f"{result['slowest']:.2f} s", f"{result['seconds']} s"]
-    row = f"| {' | '.join([name, *counts, str(crashes), str(hangs), *times])} |"
-    return "\n".join([row, *(f"  {count} x {what}" for what, count in found.items())])
+    row = f"| {' | '.join([name, *counts, str(crashes), str(timeouts), *times])} |"
+    return "\n".join([row, *(f"  {count} x {what}" for what, count in findings.items())])
 
 
 def _run(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -166,11 +168,11 @@ def _at_random(
 ) -> None:
     from fuzz.seeds import damaged
 
-    chance, end = random.Random(options.seed), time.monotonic() + options.seconds
+    rng, end = random.Random(options.seed), time.monotonic() + options.seconds
     for _ in range(options.runs):
         if time.monotonic() > end:
             break
-        counter(damaged(chance.choice(seeds), chance))
+        counter(damaged(rng.choice(seeds), rng))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from mprnet_lit.utils.errors import UserError
 LIMIT = 20.0
 """Time limit of one input in seconds. Every seed takes less than one second."""
 RAN = "ran"
-"""Name that a :class:`~fuzz.seeds.Trap` creates in the folder of the input when it runs."""
+"""Folder that a :class:`~fuzz.seeds.Trap` creates in the folder of the input when it is loaded."""
 
 _NEVER = (
     "os.system",
@@ -94,11 +94,11 @@ _watch: list[_Watch] = []
 
 
 def attempt(action: Action, data: bytes, folder: Path) -> tuple[bool, float]:
-    """Run one input and return whether it was accepted, and the seconds.
+    """Process one input, and return whether it was accepted and the elapsed seconds.
 
     Raises:
-        Finding: the input raises an error other than UserError or one with an empty message, acts
-            outside its folder, runs embedded code, or exceeds the time limit.
+        Finding: the input causes an error other than UserError, a UserError with an empty message,
+            an action outside its folder, the execution of embedded code, or a timeout.
     """
     if not _watch:
         _watch.append(_Watch())
@@ -110,7 +110,7 @@ def attempt(action: Action, data: bytes, folder: Path) -> tuple[bool, float]:
         except UserError as error:
             accepted = False
             if not str(error).strip():
-                raise Finding("an error without a sentence") from error
+                raise Finding("an error without a message") from error
         except Finding:
             raise
         except Exception as error:
@@ -120,7 +120,7 @@ def attempt(action: Action, data: bytes, folder: Path) -> tuple[bool, float]:
             raise Finding(f"{type(error).__name__} at {place}") from error
     seconds = time.perf_counter() - started
     if seen:
-        raise Finding(f"outside of the folder: {seen[0]}")
+        raise Finding(f"action outside the folder: {seen[0]}")
     if (folder / RAN).exists():
         raise Finding("code in the input ran")
     if seconds > LIMIT:

@@ -39,8 +39,8 @@ def chunks_to_png(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
     return PNG + b"".join(parts)
 
 
-def mend_png(data: bytes) -> bytes:
-    """Correct the checksums of a mutated PNG, so that it reaches the code behind their check."""
+def fix_png_checksums(data: bytes) -> bytes:
+    """Correct the checksums of a mutated PNG, so that the reader does not stop at their check."""
     if not data.startswith(PNG):
         return data
     chunks, at = [], len(PNG)
@@ -213,25 +213,25 @@ def store_files() -> tuple[bytes, bytes]:
     return json.dumps(index).encode(), pixels.getvalue()
 
 
-def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Return the input with a few bytes changed, removed, duplicated or moved."""
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Return the input with a few bytes changed, removed, inserted or copied."""
     changed = bytearray(data)
-    for _ in range(chance.choice((0, 1, 1, 2, 4, 8))):
+    for _ in range(rng.choice((0, 1, 1, 2, 4, 8))):
         size = len(changed)
-        at = chance.randrange(size + 1)
-        match chance.randrange(6):
+        at = rng.randrange(size + 1)
+        match rng.randrange(6):
             case 0 if at < size:
-                changed[at] ^= 1 << chance.randrange(8)
+                changed[at] ^= 1 << rng.randrange(8)
             case 1:
-                width, order = chance.choice((1, 2, 4, 8)), chance.choice(("big", "little"))
-                number = chance.choice(_NUMBERS) % 256**width
+                width, order = rng.choice((1, 2, 4, 8)), rng.choice(("big", "little"))
+                number = rng.choice(_NUMBERS) % 256**width
                 changed[at : at + width] = number.to_bytes(width, order)
             case 2:
-                del changed[at : at + chance.randrange(1, 64)]
+                del changed[at : at + rng.randrange(1, 64)]
             case 3:
-                changed[at:at] = changed[: chance.randrange(1, 64)]
+                changed[at:at] = changed[: rng.randrange(1, 64)]
             case 4:
-                changed[at:at] = chance.randbytes(chance.randrange(1, 16))
-            case _ if chance.random() < 0.3:
+                changed[at:at] = rng.randbytes(rng.randrange(1, 16))
+            case _ if rng.random() < 0.3:
                 del changed[at:]
     return bytes(changed)

@@ -57,20 +57,20 @@ def image(data: bytes, folder: Path) -> None:
     kind, content = data[:1] or b"\0", data[1:]
     path = folder / "in" / f"a{_FORMATS[kind[0] % 5]}"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(seeds.mend_png(content) if kind[0] < 128 else content)
+    path.write_bytes(seeds.fix_png_checksums(content) if kind[0] < 128 else content)
     size = probe_image(path)
     if read_image(path).shape[:2] != size:
-        raise Finding("two sizes of one image")
+        raise Finding("probe_image and read_image return different sizes")
     photo = read_photo(path)
     if photo.pixels.shape[:2] != size:
-        raise Finding("two sizes of one photo")
+        raise Finding("probe_image and read_photo return different sizes")
     refused = 0
     for suffix in _FORMATS:
         out = folder / "out" / f"a{suffix}"
         kept = photo if suffix not in (".jpg", ".bmp") else replace(photo, alpha=None)
         refused += refuses(partial(write_photo, out, kept))
     if refused:
-        raise UserError("it can't be written in every format")
+        raise UserError("the photo can't be written in every format")
 
 
 def pairing(data: bytes, folder: Path) -> None:
@@ -112,9 +112,9 @@ def pairing(data: bytes, folder: Path) -> None:
         for job in jobs:
             inside = Path(os.path.normpath(job.destination)).is_relative_to(output)
             if job.destination != output and not inside:
-                raise Finding(f"a result outside of the output: {job.destination}")
+                raise Finding(f"a result outside the output folder: {job.destination}")
     if refused:
-        raise UserError("nothing could be paired nor restored")
+        raise UserError("no files can be paired or restored")
 
 
 def config(data: bytes, folder: Path) -> None:
@@ -126,22 +126,20 @@ def config(data: bytes, folder: Path) -> None:
             composed = compose("train", overrides=["model=tiny", "paths.run=here", *overrides])
         sizes = (composed.model.width, composed.model.cabs_per_orb)
         if any(isinstance(size, int) and size > 64 for size in sizes):
-            raise UserError("a network too large to be built here by the thousand")
+            raise UserError("the network is too large to be built for each input")
         OmegaConf.to_container(composed, resolve=True)
         build_module(composed, build_model(composed).model)
     except (HydraException, OmegaConfBaseException, RecursionError, ValueError) as error:
-        if isinstance(error, UserError) or not (said := explain(error) or _other(error)):
+        message = explain(error)
+        if not message and isinstance(error, HydraException | OmegaConfBaseException):
+            message = str(error).strip()  # the command line prints this message unchanged
+        if isinstance(error, UserError) or not message:
             raise
-        raise UserError(said) from error
-
-
-def _other(error: Exception) -> str:
-    """Return the message of an error that the command line prints unchanged."""
-    return str(error).strip() if isinstance(error, HydraException | OmegaConfBaseException) else ""
+        raise UserError(message) from error
 
 
 def weights_file(data: bytes, folder: Path) -> None:
-    """Read weights of each format, also archives in which only the pickle is mutated."""
+    """Read a weights file of each format, and archives in which only the pickle is mutated."""
     kind, content = data[:1] or b"\0", data[1:]
     suffix = weights.io.SUFFIXES[kind[0] % 3]
     if kind[0] & 4 and suffix != ".safetensors":
@@ -153,7 +151,7 @@ def weights_file(data: bytes, folder: Path) -> None:
     if suffix == ".ckpt":
         refused &= refuses(lambda: read_checkpoint(path))
     if refused:
-        raise UserError("no weights")
+        raise UserError("the file is not a weights file")
 
 
 def onnx(data: bytes, folder: Path) -> None:

@@ -1,8 +1,9 @@
 """Kill a training repeatedly with SIGKILL, resume it each time, and compare the final state.
 
-The same small training runs twice: once uninterrupted and once killed at random times, some of them
-during a checkpoint write. The final weights, averaged weights, optimizer and schedule must be equal
-bit for bit. Each attempt runs ``main`` of the command line in a process forked after the imports.
+The same small training runs twice: once without interruption, and once with kills at random times,
+some of them during a checkpoint write. The final weights, averaged weights, optimizer and schedule
+must be equal bit for bit. Each process is forked after the imports and runs ``main`` of the command
+line.
 """
 
 import argparse
@@ -37,10 +38,10 @@ SMALL = (
 )  # fmt: skip
 """Settings of a training so small that writing checkpoints takes most of the time."""
 MOST_SAVES = 4
-"""Number of checkpoint writes after which a process is killed before its random time."""
+"""Number of checkpoint writes after which a process is killed even before its random time."""
 
 
-def life(folder: Path, log: Path, arguments: Sequence[str]) -> Any:
+def start(folder: Path, log: Path, arguments: Sequence[str]) -> Any:
     """Start the command in a forked process."""
 
     def run() -> None:
@@ -77,11 +78,11 @@ def differences(first: Any, second: Any, name: str = "") -> list[str]:
     """Return the names of the entries that differ between two trees of tensors and plain values."""
     if isinstance(first, dict) and isinstance(second, dict):
         if first.keys() != second.keys():
-            return [f"{name}: other keys"]
+            return [f"{name}: different keys"]
         return [d for k in first for d in differences(first[k], second[k], f"{name}/{k}")]
     if isinstance(first, list | tuple) and isinstance(second, list | tuple):
         if len(first) != len(second):
-            return [f"{name}: other lengths"]
+            return [f"{name}: different lengths"]
         pairs = enumerate(zip(first, second, strict=True))
         return [d for k, (a, b) in pairs for d in differences(a, b, f"{name}/{k}")]
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
@@ -96,7 +97,12 @@ COMPARED = (
 
 
 def kill_once(
-    folder: Path, log: Path, options: Sequence[str], draw: random.Random, span: float, aim: bool
+    folder: Path,
+    log: Path,
+    options: Sequence[str],
+    rng: random.Random,
+    max_seconds: float,
+    during_save: bool,
 ) -> dict[str, Any] | None:
     """Start or resume the training and kill it. Return ``None`` if it ended before the kill.
 
@@ -104,83 +110,90 @@ def kill_once(
         folder: working directory of the command.
         log: file for the output of the command.
         options: arguments of the command.
-        draw: random generator for the time of the kill.
-        span: maximum seconds until the kill.
-        aim: whether to kill the process while it writes one of its first four checkpoints.
+        rng: random generator for the time of the kill.
+        max_seconds: maximum seconds until the kill.
+        during_save: whether to kill the process while it writes one of its first checkpoints.
     """
     before = step_of(last_checkpoint(folder))
-    for left in parts(folder):
-        left.unlink()  # to detect the next write; training would overwrite it
-    process = life(folder, log, [*options, "resume=auto"])
+    for part in parts(folder):
+        part.unlink()  # to detect the next write; training would overwrite it
+    process = start(folder, log, [*options, "resume=auto"])
     started = time.monotonic()
-    moment, wanted = started + draw.uniform(0, span), draw.randint(1, 4)
+    kill_time, kill_save = started + rng.uniform(0, max_seconds), rng.randint(1, MOST_SAVES)
     saves, saving = 0, False
     while process.is_alive():
-        was, saving = saving, bool(parts(folder))
-        saves += saving and not was
-        if saves >= wanted if aim else time.monotonic() >= moment or saves > MOST_SAVES:
+        was_saving, saving = saving, bool(parts(folder))
+        saves += saving and not was_saving
+        if during_save:
+            due = saves >= kill_save
+        else:
+            due = time.monotonic() >= kill_time or saves > MOST_SAVES
+        if due:
             break
         time.sleep(0.002)
-    if aim:
-        time.sleep(draw.uniform(0, 0.02))  # at any point of the write or sync
+    if during_save:
+        time.sleep(rng.uniform(0, 0.02))  # at any point of the write or sync
     process.kill()
-    lived = time.monotonic() - started
+    seconds = time.monotonic() - started
     process.join()
     if process.exitcode != -signal.SIGKILL:
         return None
     last = last_checkpoint(folder)
     return {
-        "aimed_at_saving": aim,
+        "aimed_at_saving": during_save,
         "while_saving": bool(parts(folder)),
-        "seconds": round(lived, 2),
+        "seconds": round(seconds, 2),
         "step_before": before,
         "step_after": step_of(last),  # reads the checkpoint, which must be complete
     }
 
 
 def kill_and_compare(
-    folder: Path, kills: int, aimed: int, epochs: int, span: float, seed: int
+    folder: Path, kills: int, aimed: int, epochs: int, max_seconds: float, seed: int
 ) -> dict[str, Any]:
     """Run the training with and without kills, and return the events and the differences."""
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     options = (f"trainer.max_epochs={epochs}",)
-    for name in ("whole", "killed", "images"):
+    for name in ("uninterrupted", "killed", "images"):
         (folder / name).mkdir(parents=True)
     for k, pixels in enumerate(np.random.default_rng(seed).integers(0, 256, (6, 24, 24, 3))):
         write_png(folder / "images" / f"{k}.png", pixels.astype(np.uint8))
     started = time.monotonic()
-    alone = life(folder / "whole", folder / "whole.log", options)
+    reference_log = folder / "uninterrupted.log"
+    uninterrupted = start(folder / "uninterrupted", reference_log, options)
     kinds = [k < aimed for k in range(kills)]
-    draw.shuffle(kinds)
+    rng.shuffle(kinds)
     log, events = folder / "killed.log", []
-    for number, aim in enumerate(kinds, 1):
-        event = kill_once(folder / "killed", log, options, draw, span, aim)
+    for number, during_save in enumerate(kinds, 1):
+        event = kill_once(folder / "killed", log, options, rng, max_seconds, during_save)
         if event is None:
-            sys.exit(f"it ended or failed before kill {number} (more --epochs?): {_end(log)}")
+            sys.exit(
+                f"the training ended before kill {number}; increase --epochs unless it failed: "
+                f"{_end(log)}"
+            )
         events.append(event)
         print(f"{number:3d}  {json.dumps(event)}", flush=True)
-    process = life(folder / "killed", log, [*options, "resume=auto"])
+    process = start(folder / "killed", log, [*options, "resume=auto"])
     process.join()
     if process.exitcode:
-        sys.exit(f"the last life failed: {_end(log)}")
-    alone.join()
-    if alone.exitcode:
-        sys.exit(f"the training left alone failed: {_end(folder / 'whole.log')}")
-    checkpoints = [last_checkpoint(folder / name) for name in ("whole", "killed")]
+        sys.exit(f"the training failed after the last kill: {_end(log)}")
+    uninterrupted.join()
+    if uninterrupted.exitcode:
+        sys.exit(f"the uninterrupted training failed: {_end(reference_log)}")
+    checkpoints = [last_checkpoint(folder / name) for name in ("uninterrupted", "killed")]
     first, second = ({key: load(c)[key] for key in COMPARED} for c in checkpoints if c)
     differing = differences(first, second)
-    left = [p.name for p in (folder / "killed").rglob("*.part")]
     return {
         "kills": len(events),
         "while_saving": sum(e["while_saving"] for e in events),
-        "before_the_first_step_of_a_life": sum(e["step_before"] == e["step_after"] for e in events),
+        "without_a_new_checkpoint": sum(e["step_before"] == e["step_after"] for e in events),
         "steps": first["global_step"],
         "seconds": round(time.monotonic() - started, 1),
         "runs": len(list((folder / "killed").glob("runs/*/*/run.json"))),
         "compared": list(COMPARED),
         "tensors": _tensors(first),
         "differing": differing,
-        "parts_left": left,
+        "parts_left": [path.name for path in (folder / "killed").rglob("*.part")],
         "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}",
         "events": events,
     }
@@ -200,23 +213,23 @@ def _tensors(tree: Any) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--aimed", type=int, default=10, help="of them, at the moment of saving")
+    parser.add_argument("--aimed", type=int, default=10, help="number of kills during a save")
     parser.add_argument("--epochs", type=int, default=120)
-    parser.add_argument("--span", type=float, default=8.0, help="seconds of a life, at most")
+    parser.add_argument("--span", type=float, default=8.0, help="maximum seconds until a kill")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=None, help="a JSON file")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--output", type=Path, help="JSON file for the result")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        print(f"in {name}", flush=True)
-        found = kill_and_compare(
-            Path(name), chosen.kills, chosen.aimed, chosen.epochs, chosen.span, chosen.seed
+        print(f"working directory: {name}", flush=True)
+        result = kill_and_compare(
+            Path(name), options.kills, options.aimed, options.epochs, options.span, options.seed
         )
-    print(json.dumps({k: v for k, v in found.items() if k != "events"}, indent=1))
-    if chosen.output is not None:
-        write_atomic(chosen.output, (json.dumps(found, indent=1) + "\n").encode())
-    if found["differing"]:
-        sys.exit(f"{len(found['differing'])} values differ")
+    print(json.dumps({k: v for k, v in result.items() if k != "events"}, indent=1))
+    if options.output is not None:
+        write_atomic(options.output, (json.dumps(result, indent=1) + "\n").encode())
+    if result["differing"]:
+        sys.exit(f"{len(result['differing'])} values differ")
     print("equal, bit for bit")
 
 
