@@ -3,8 +3,6 @@
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import albumentations as A
 import cv2
 import h5py
 import numpy as np
-from benchmarks.interleave import Figures
+from benchmarks.interleave import Job, time_jobs
 
 from mprnet_lit.data import PairedAugmentation, PairedFolders, Photos, Prepared
 from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
@@ -53,13 +51,8 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
         folder = Path(name)
         _make(folder, pairs)
         samples = PairedFolders(folder / "in", folder / "gt").samples("raise")
-        place = folder / "store"
-        command = [sys.executable, "-m", "mprnet_lit", "mode=prepare", "data=paired",
-                   f"output={place}"]  # fmt: skip
-        for split in ("train", "val"):  # identical, so that no pairs are held out
-            command += [f"data.{split}.degraded={folder}/in", f"data.{split}.target={folder}/gt"]
-        subprocess.run(command, check=True, capture_output=True)
-        prepared = Prepared(place, "train").samples("raise")
+        store = folder / "store"
+        prepared = _prepare(folder, store)
         _make_hdf5(folder / "store.h5", samples)
         augmentation = PairedAugmentation([A.D4(p=1.0)])
         rng = np.random.default_rng(0)
@@ -99,7 +92,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
             for _ in islice(LazyLoader(dataset, batch_size=4, sampler=sampler), patches // 4):
                 pass
 
-        ways: dict[str, Callable[[], None]] = {
+        jobs: dict[str, Job] = {
             "crops, decoding PNG files": lambda: crops(False),
             "crops, prepared": lambda: crops(True),
             "crops, HDF5 instead": crops_of_hdf5,
@@ -107,16 +100,22 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
             "batches, 16 crops per decode": lambda: batches(samples, 16, 2e8, 8),
             "batches, prepared": lambda: batches(prepared, 16, 0, None),
         }
-        figures = {way: Figures() for way in ways}
-        for number in range(rounds + 1):
-            for way, run in ways.items():
-                started = time.perf_counter()
-                run()
-                if number:  # the first round is a warm-up that fills the page cache
-                    figures[way].seconds.append(time.perf_counter() - started)
+        figures = time_jobs(jobs, rounds)  # the untimed round fills the page cache
         size = {
-            side: sum(f.stat().st_size for f in (folder / part).rglob("*") if f.is_file())
-            for side, part in (("png", "in"), ("store", "store/train"))
+            "png": _bytes(folder / "in") + _bytes(folder / "gt"),
+            "store": _bytes(store / "train"),
         }
-        size["png"] += sum(f.stat().st_size for f in (folder / "gt").iterdir())
         return {"figures": figures, "patches": patches, "bytes": size}
+
+
+def _prepare(folder: Path, store: Path) -> list[Sample]:
+    """Prepare the pairs in a store, and return the training samples of the store."""
+    command = [sys.executable, "-m", "mprnet_lit", "mode=prepare", "data=paired", f"output={store}"]
+    for split in ("train", "val"):  # identical, so that no pairs are held out
+        command += [f"data.{split}.degraded={folder}/in", f"data.{split}.target={folder}/gt"]
+    subprocess.run(command, check=True, capture_output=True)
+    return Prepared(store, "train").samples("raise")
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())

@@ -72,6 +72,18 @@ def interleave(makers: Mapping[str, Maker], rounds: int, warm_up: int = 1) -> di
     return figures
 
 
+def time_jobs(jobs: Mapping[str, Job], rounds: int) -> dict[str, Figures]:
+    """Time jobs in interleaved rounds in this process, after one untimed round."""
+    figures = {name: Figures() for name in jobs}
+    for number in range(rounds + 1):
+        for name, job in jobs.items():
+            started = time.perf_counter()
+            job()
+            if number:
+                figures[name].seconds.append(time.perf_counter() - started)
+    return figures
+
+
 def _serve(end: Connection, maker: Maker) -> None:
     before = psutil.Process().memory_info().rss
     started = time.perf_counter()

@@ -6,16 +6,15 @@ python -m benchmarks.restoring --megapixels 24      the memory of mode=restore (
 
 import argparse
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import cv2
@@ -23,6 +22,7 @@ import hydra
 import numpy as np
 import skimage
 import torch
+from benchmarks.interleave import Job, time_jobs
 
 from mprnet_lit import Restorer, weights
 from mprnet_lit.cli import restore
@@ -38,15 +38,12 @@ from mprnet_lit.utils import prefetch
 def time_tlc(size: SizeName, side: int, rounds: int) -> None:
     torch.manual_seed(0)
     model, x = MPRNet.from_size(size), torch.rand(1, 3, side, side)
-    restorers = {tlc: Restorer(model, tlc=tlc, tlc_crop=64, device="cpu") for tlc in (False, True)}
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    for number in range(rounds + 1):
-        for tlc, restorer in restorers.items():
-            started = time.perf_counter()
-            restorer.restore(x, last_only=True)
-            if number:  # the first round is a warm-up
-                seconds[tlc].append(time.perf_counter() - started)
-    plain, local = (statistics.median(seconds[tlc]) for tlc in (False, True))
+    restorers = {
+        "plain": Restorer(model, tlc=False, tlc_crop=64, device="cpu"),
+        "TLC": Restorer(model, tlc=True, tlc_crop=64, device="cpu"),
+    }
+    jobs = {name: partial(r.restore, x, last_only=True) for name, r in restorers.items()}
+    plain, local = (figures.median for figures in time_jobs(jobs, rounds).values())
     print(f"TLC, {size}, {side}x{side}: {local / plain:.2f} times as long "
           f"({plain:.2f} s, {local:.2f} s, {rounds} rounds)")  # fmt: skip
 
@@ -80,11 +77,6 @@ def time_overlap(photos: int, side: int, rounds: int) -> None:
         def submit(self, job: Callable[[], object]) -> None:
             job()
 
-    variants: dict[str, dict[str, Any]] = {
-        "sequential": {"prefetch": iter, "SerialExecutor": ImmediateExecutor},
-        "parallel": {},
-    }
-    seconds: dict[str, list[float]] = {variant: [] for variant in variants}
     photo = cv2.resize(skimage.data.coffee(), (side, side), interpolation=cv2.INTER_CUBIC)
     noise = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
@@ -97,16 +89,15 @@ def time_overlap(photos: int, side: int, rounds: int) -> None:
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             arguments += [f"output={folder}/out", "overwrite=true", "inference.device=cpu"]
             config = hydra.compose("restore", arguments)
-        for number in range(rounds + 1):
-            for variant, replaced in variants.items():
-                started = time.perf_counter()
-                with patch.multiple(restore, **replaced) if replaced else nullcontext():
-                    restore.run(config)
-                if number:  # the first round is a warm-up
-                    seconds[variant].append(time.perf_counter() - started)
-    sequential, parallel = (statistics.median(times) for times in seconds.values())
+
+        def sequential() -> None:
+            with patch.multiple(restore, prefetch=iter, SerialExecutor=ImmediateExecutor):
+                restore.run(config)
+
+        jobs: dict[str, Job] = {"sequential": sequential, "parallel": partial(restore.run, config)}
+        slow, fast = (figures.median for figures in time_jobs(jobs, rounds).values())
     print(f"parallel reading and writing, tiny, {photos} PNG files of {side}x{side}: speedup "
-          f"{sequential / parallel:.2f} ({sequential:.2f} s, {parallel:.2f} s)")  # fmt: skip
+          f"{slow / fast:.2f} ({slow:.2f} s, {fast:.2f} s)")  # fmt: skip
 
 
 def measure_memory(size: SizeName, megapixels: float) -> None:

@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument(
         "--ours",
         action="store_true",
-        help="keep the recorded scores of the classical methods, and score only the shipped weights",
+        help="score only the shipped weights, and keep the recorded scores of the other methods",
     )
     parser.add_argument("--output", type=Path, default=Path("docs/quality.json"))
     options = parser.parse_args()

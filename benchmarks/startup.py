@@ -3,10 +3,10 @@
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
-from benchmarks.interleave import Figures
+from benchmarks.interleave import Figures, time_jobs
 from PIL import Image
 
 from mprnet_lit import weights
@@ -26,11 +26,6 @@ def measure(rounds: int = 5) -> dict[str, Figures]:
             "a mistyped key": ["-m", "mprnet_lit", "taks=deblur"],
             "mode=restore, one 64x64 photo": ["-m", "mprnet_lit", *restore],
         }
-        figures = {what: Figures() for what in commands}
-        for number in range(rounds + 1):
-            for what, arguments in commands.items():
-                started = time.perf_counter()
-                subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True)
-                if number:
-                    figures[what].seconds.append(time.perf_counter() - started)
-        return figures
+        run = partial(subprocess.run, cwd=folder, capture_output=True)
+        jobs = {name: partial(run, [sys.executable, *rest]) for name, rest in commands.items()}
+        return time_jobs(jobs, rounds)

@@ -217,3 +217,10 @@ def test_every_link_of_the_pages_outside_the_site_leads_somewhere() -> None:
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
             if not re.match(r"https?:", link):
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_every_source_or_test_that_a_page_names_exists():
+    for page in PAGES:
+        for code in INLINE.findall((ROOT / page).read_text()):
+            for path in re.findall(r"^(?:src|tests|benchmarks|fuzz|tools)/[\w./]*", code):
+                assert (ROOT / path).exists(), f"{page}: {path}"
