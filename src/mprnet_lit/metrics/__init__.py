@@ -1,8 +1,7 @@
 """Image quality metrics and published evaluation protocols."""
 
-from mprnet_lit.metrics.luma import luma
 from mprnet_lit.metrics.protocols import PROTOCOLS, Protocol, mean_scores
-from mprnet_lit.metrics.quality import psnr, ssim, ssim_volume
+from mprnet_lit.metrics.quality import luma, psnr, ssim, ssim_volume
 from mprnet_lit.metrics.realblur import realblur_scores
 
 __all__ = [

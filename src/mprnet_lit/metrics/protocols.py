@@ -15,8 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from mprnet_lit.metrics.luma import luma
-from mprnet_lit.metrics.quality import psnr, ssim, ssim_volume
+from mprnet_lit.metrics.quality import luma, psnr, ssim, ssim_volume
 from mprnet_lit.metrics.realblur import realblur_scores
 from mprnet_lit.utils.checks import require, require_batch, require_pair
 from mprnet_lit.utils.errors import UserError, install_hint
@@ -82,7 +81,8 @@ class Protocol(PerImageMetric):
         """
         require_pair("restored", restored, "target", target)
         require_batch("target", target, channels=3)
-        images = torch.stack((restored.float(), _to_float(target).to(restored.device))).clamp(0, 1)
+        scaled = target.to(restored.device).float() / (_white(target) or 1)
+        images = torch.stack((restored.float(), scaled)).clamp(0, 1)
         if levels := self.levels(target):
             images = (images * levels).round() / levels
         self.record(index, self.measure(*images).float())
@@ -105,7 +105,7 @@ class RgbProtocol(Protocol):
 
     def levels(self, target: Tensor) -> int | None:
         """Return the maximum of the target's data type; ``None`` for floating point."""
-        return None if target.is_floating_point() else torch.iinfo(target.dtype).max
+        return _white(target)
 
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
         """Return (B, columns) of two batches in [0, 1]."""
@@ -196,7 +196,6 @@ def mean_scores(rows: Iterable[dict[str, float]]) -> dict[str, float]:
     return means
 
 
-def _to_float(target: Tensor) -> Tensor:
-    if target.is_floating_point():
-        return target.float()
-    return target.float() / torch.iinfo(target.dtype).max
+def _white(images: Tensor) -> int | None:
+    """Return the integer value of white; ``None`` for floating point."""
+    return None if images.is_floating_point() else torch.iinfo(images.dtype).max

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of each image in a batch."""
+"""PSNR and SSIM of each image in a batch, and luma."""
 
 from collections.abc import Callable
 
@@ -10,6 +10,8 @@ from mprnet_lit.utils.checks import require, require_batch, require_function, re
 from mprnet_lit.utils.errors import UserError
 
 WINDOW, _SIGMA = 11, 1.5
+_LUMA = (65481, 128553, 24966)
+_LUMA_SCALE = 255_000
 
 
 def psnr(prediction: Tensor, target: Tensor) -> Tensor:
@@ -56,6 +58,20 @@ def ssim_volume(prediction: Tensor, target: Tensor) -> Tensor:
     require_batch("prediction", prediction)
     prediction, target = prediction.float().clamp(0, 1), target.float()
     return ssim_map(prediction, target, _volume_mean).mean((1, 2, 3))
+
+
+def luma(images: Tensor) -> Tensor:
+    """Convert RGB to BT.601 luma as MATLAB's ``rgb2ycbcr``: (B, 3, H, W) -> (B, 1, H, W).
+
+    RGB in [0, 1] is rounded to 8 bits. Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255 is rounded
+    half up, as by MATLAB for uint8 input, in exact integer arithmetic. The result is Y / 255 in
+    float32: 16/255 for black and 235/255 for white.
+    """
+    require_batch("images", images, channels=3)
+    integers = (images.detach().clamp(0, 1) * 255).round().to(torch.int64)
+    red, green, blue = (w * plane for w, plane in zip(_LUMA, integers.unbind(1), strict=True))
+    y = 16 + (2 * (red + green + blue) + _LUMA_SCALE).div(2 * _LUMA_SCALE, rounding_mode="floor")
+    return (y.float() / 255)[:, None]
 
 
 def local_mean(images: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """RealBlur protocol: scores after alignment of the restored image with its target."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mprnet_lit.metrics.quality import WINDOW, psnr_from_mse, ssim_map
 from mprnet_lit.utils.checks import require_image
@@ -38,22 +39,11 @@ def align(restored: Image, target: Image) -> tuple[Image, NDArray[np.bool_]]:
     matched = restored * np.float32(gain)
     homography = _homography(matched, target)
     height, width = target.shape[:2]
+    warp = partial(cv2.warpPerspective, M=homography, dsize=(width, height))
     inverse = cv2.WARP_INVERSE_MAP
-    aligned = cv2.warpPerspective(
-        matched,
-        homography,
-        (width, height),
-        flags=cv2.INTER_CUBIC | inverse,
-        borderMode=cv2.BORDER_REFLECT,
-    )
-    overlap = cv2.warpPerspective(
-        np.ones((height, width), np.float32),
-        homography,
-        (width, height),
-        flags=cv2.INTER_NEAREST | inverse,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=0,
-    )
+    aligned = warp(matched, flags=cv2.INTER_CUBIC | inverse, borderMode=cv2.BORDER_REFLECT)
+    # Pixels outside of the restored image are 0.
+    overlap = warp(np.ones((height, width), np.float32), flags=cv2.INTER_NEAREST | inverse)
     return np.asarray(aligned, np.float32), np.asarray(overlap) > 0
 
 
@@ -69,13 +59,12 @@ def realblur_scores(restored: Image, target: Image) -> tuple[float, float]:
     pair = torch.from_numpy(np.stack((aligned, target))) * mask[..., None]
     x, y = pair.permute(0, 3, 1, 2)
     count = mask.sum().clamp(min=1)
-    squared_error = (x - y).double().square().sum() / (3 * count)
+    psnr = float(psnr_from_mse((x - y).double().square().sum() / (3 * count)))
     if min(mask.shape) < WINDOW:
-        return float(psnr_from_mse(squared_error)), float("nan")
+        return psnr, float("nan")
     edge = WINDOW // 2
-    centers = mask[edge:-edge, edge:-edge]
-    similarity: Tensor = ssim_map(x, y)[:, centers]
-    return float(psnr_from_mse(squared_error)), float(similarity.double().mean())
+    similarity = ssim_map(x, y)[:, mask[edge:-edge, edge:-edge]]
+    return psnr, float(similarity.double().mean())
 
 
 def _homography(matched: Image, target: Image) -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ MOVED = {
     "inference.onnx": "inference.onnx_runtime",
     "inference.padding": "models.padding",
     "losses": "training.losses",
-    "metrics.color": "metrics.luma",
+    "metrics.color": "metrics.quality",
     "module": "training.module",
     "schedule": "training.schedule",
     "tracking": "training.callbacks",
