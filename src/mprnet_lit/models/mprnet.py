@@ -148,7 +148,8 @@ class MPRNet(nn.Module):
             UserError: the shape is not (B, 3, H, W) with H and W multiples of 8.
         """
         require("x", x, Tensor, "a tensor (B, 3, H, W)")
-        if x.dim() != 4 or x.shape[1] != 3 or x.shape[2] % 8 or x.shape[3] % 8 or 0 in x.shape:
+        is_rgb = x.dim() == 4 and x.shape[1] == 3 and 0 not in x.shape
+        if not is_rgb or x.shape[2] % SIZE_MULTIPLE or x.shape[3] % SIZE_MULTIPLE:
             raise UserError(
                 f"MPRNet takes (B, 3, H, W) with H and W multiples of {SIZE_MULTIPLE}, "
                 f"but got {tuple(x.shape)}: pad the image first"

@@ -6,13 +6,6 @@ from torch import Tensor
 from mprnet_lit.models import SIZE_MULTIPLE
 
 
-def _reflected(length: int, padded: int, device: torch.device) -> Tensor:
-    """Return the source index of each of ``padded`` positions: 0 1 2 3 2 1 0 1 2 ... for 4."""
-    period = max(2 * (length - 1), 1)
-    index = torch.arange(padded, device=device) % period
-    return torch.where(index < length, index, period - index)
-
-
 def pad_to_multiple(image: Tensor, multiple: int = SIZE_MULTIPLE) -> Tensor:
     """Reflect-pad (..., H, W) on the right and bottom to multiples of ``multiple``.
 
@@ -23,5 +16,8 @@ def pad_to_multiple(image: Tensor, multiple: int = SIZE_MULTIPLE) -> Tensor:
         length = image.shape[dim]
         padded = -(-length // multiple) * multiple
         if padded != length:
-            image = image.index_select(dim, _reflected(length, padded, image.device))
+            period = max(2 * (length - 1), 1)
+            index = torch.arange(padded, device=image.device) % period
+            # Reflection of 4 pixels: 0 1 2 3 2 1 0 1 2 ...
+            image = image.index_select(dim, torch.minimum(index, period - index))
     return image

@@ -89,18 +89,10 @@ def _layer(
     wind: float,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Draw the streaks of one layer.
+    """Draw the streaks of one layer: opacity (H, W) float32 in [0, 1].
 
-    Args:
-        shape: height and width of the image in pixels.
-        density: streaks per megapixel.
-        length: mean length of a streak in pixels.
-        width: full width at half maximum of a streak in pixels.
-        wind: mean angle between the streaks and the vertical in degrees.
-        rng: random generator.
-
-    Returns:
-        Opacity (H, W) float32 in [0, 1].
+    ``density`` is in streaks per megapixel, ``wind`` is the mean angle in degrees, and the other
+    arguments are in pixels.
     """
     reach = 0.6 * length + 2 * width  # maximum distance of a visible streak from the image
     size = np.array(shape[::-1]) + 2 * reach
