@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import default_collate, default_convert
 
 from mprnet_lit.data import shared_memory
-from mprnet_lit.data.shared_memory import Transfer, as_arrays, as_tensors, choose_transfer
+from mprnet_lit.data.shared_memory import Transfer, as_arrays, choose_transfer
 
 
 class NoSemaphores:
@@ -22,7 +23,7 @@ def test_shared_memory_is_the_default(tmp_path: Path) -> None:
 
 def test_small_shared_memory_selects_pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_memory, "_free", lambda folder: 64_000_000)
-    assert choose_transfer(40_000_000, 8, tmp_path).transfer is Transfer.SHARED
+    assert choose_transfer(40_000_000, 8, tmp_path)[0] is Transfer.SHARED
     transfer, reason = choose_transfer(400_000_000, 8, tmp_path)
     assert transfer is Transfer.PIPE
     assert (
@@ -63,7 +64,7 @@ def test_long_temporary_path_selects_pipes(tmp_path: Path, monkeypatch: pytest.M
 
 def test_arrays_round_trip_the_default_batch() -> None:
     items = [{"x": torch.rand(3, 4, 4), "w": torch.tensor(k / 2), "name": f"{k}"} for k in (0, 1)]
-    batch, usual = as_tensors(as_arrays(items)), torch.utils.data.default_collate(items)
+    batch, usual = default_convert(as_arrays(items)), default_collate(items)
     assert batch["name"] == usual["name"]
     for name in ("x", "w"):
         assert batch[name].dtype == usual[name].dtype and torch.equal(batch[name], usual[name])

@@ -1,13 +1,12 @@
 """Order of the items of each process: a pure function of the seed, the epoch and the position."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
-
-from mprnet_lit.data.shared_memory import as_tensors
+from torch.utils.data import DataLoader, Sampler, default_convert
 
 
 class ItemKey(NamedTuple):
@@ -19,12 +18,13 @@ class ItemKey(NamedTuple):
     """0 for a repeated item that pads the share of a process and is excluded from the metrics."""
 
 
+@dataclass(eq=False, repr=False)
 class EpochSampler(Sampler[ItemKey]):
     """Distributed sampler with an exact position for resuming.
 
     The k-th batches of all processes together equal the k-th batch that a single process would
-    read at the total batch size. All processes get the same number of items: the first items of
-    the epoch are repeated with weight 0 where the length is not a multiple of ``world_size``.
+    read at the total batch size. All processes get the same number of items: if the length is not a
+    multiple of ``world_size``, the first items of the epoch are repeated with weight 0.
 
     Args:
         length: number of items in the dataset.
@@ -40,26 +40,15 @@ class EpochSampler(Sampler[ItemKey]):
             resumed run has already read; called at the start of each iteration.
     """
 
-    def __init__(
-        self,
-        length: int,
-        *,
-        seed: int = 0,
-        shuffle: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-        images: int | None = None,
-        window: int | None = None,
-        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
-    ) -> None:
-        self.length = length
-        self.seed = seed
-        self.shuffle = shuffle
-        self.rank = rank
-        self.world_size = world_size
-        self.images = images or length
-        self.window = window
-        self.position = position
+    length: int
+    _: KW_ONLY
+    seed: int = 0
+    shuffle: bool = False
+    rank: int = 0
+    world_size: int = 1
+    images: int | None = None
+    window: int | None = None
+    position: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
     def __len__(self) -> int:
         return -(-self.length // self.world_size)
@@ -78,11 +67,12 @@ class EpochSampler(Sampler[ItemKey]):
         rng = np.random.default_rng([self.seed, epoch])
         if self.window is None:
             return rng.permutation(self.length)
-        images = rng.permutation(self.images)
-        crops = np.arange(0, self.length, self.images)
+        count = self.images or self.length
+        images = rng.permutation(count)
+        crops = np.arange(0, self.length, count)
         windows = (
             rng.permutation(np.add.outer(crops, images[first : first + self.window]).ravel())
-            for first in range(0, self.images, self.window)
+            for first in range(0, count, self.window)
         )
         return np.concatenate(list(windows))
 
@@ -96,4 +86,4 @@ class LazyLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():
-            yield as_tensors(batch)
+            yield default_convert(batch)

@@ -3,11 +3,12 @@
 import mmap
 import multiprocessing
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,51 +32,47 @@ class Transfer(Enum):
     NONE = "no worker processes"
 
 
-class Choice(NamedTuple):
-    """Result of :func:`choose_transfer`.
-
-    Attributes:
-        transfer: the way that works on this machine.
-        warning: message for the user; ``None`` for shared memory.
-    """
-
-    transfer: Transfer
-    warning: str | None = None
-
-
-def choose_transfer(needed: int, workers: int, folder: Path = SHARED_MEMORY) -> Choice:
-    """Return how workers can transfer batches on this machine.
+def choose_transfer(
+    needed: int, workers: int, folder: Path = SHARED_MEMORY
+) -> tuple[Transfer, str | None]:
+    """Choose how workers transfer batches on this machine.
 
     Args:
         needed: size in bytes of all batches that are in memory at the same time.
         workers: number of worker processes.
         folder: mount point of the shared memory.
+
+    Returns:
+        The way that works, and a warning for the user if it is not the default of torch.
     """
-    free = _free(folder)
-    broken = _semaphore_error()
-    if broken is None and free is not None and free < _SEMAPHORES * (workers + 4) * mmap.PAGESIZE:
-        broken = f"{_size(free)} free"
-    if broken is not None:
-        return Choice(
+    free, problem = _free(folder), None
+    if free is not None and free < _SEMAPHORES * (workers + 4) * mmap.PAGESIZE:
+        problem = f"{_size(free)} free"
+    try:
+        multiprocessing.get_context().Lock()
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem is not None:
+        return (
             Transfer.NONE,
-            f"can't start DataLoader workers, because {folder} is not usable ({broken}): the "
+            f"can't start DataLoader workers, because {folder} is not usable ({problem}): the "
             f"training process reads the images itself, which is slower; {_ADVICE}, and "
             "num_workers=0 avoids this message",
         )
     if free is not None and free < _ROOM + 1.5 * needed:
-        return Choice(
+        return (
             Transfer.PIPE,
             f"{folder} has {_size(free)} free, but the batches of the DataLoader workers may take "
             f"{_size(needed)}: batches are sent through pipes, which is slower; {_ADVICE}, and a "
             "smaller num_workers needs less",
         )
     if not _sockets_work():
-        return Choice(
+        return (
             Transfer.PIPE,
             "DataLoader workers can't create sockets in the temporary folder: batches are sent "
             "through pipes, which is slower; set TMPDIR to a writable folder with a short path",
         )
-    return Choice(Transfer.SHARED)
+    return Transfer.SHARED, None
 
 
 def as_arrays(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -88,29 +85,12 @@ def as_arrays(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def as_tensors(batch: Any) -> Any:
-    """Convert the arrays of a batch to tensors without a copy."""
-    if not isinstance(batch, dict):
-        return batch
-    return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in batch.items()}
-
-
-def _semaphore_error() -> str | None:
-    """Return why a semaphore can't be created (every queue needs one); ``None`` if it can."""
-    try:
-        multiprocessing.get_context().Lock()
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
-
-
 def _free(folder: Path) -> int | None:
     """Return the free bytes of the file system of a folder; ``None`` if the folder is missing."""
     try:
-        found = os.statvfs(folder)
-    except (OSError, AttributeError):
+        return shutil.disk_usage(folder).free
+    except OSError:
         return None
-    return found.f_bavail * found.f_frsize
 
 
 def _sockets_work() -> bool:
