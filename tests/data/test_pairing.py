@@ -22,18 +22,24 @@ def draw(path: Path, size: tuple[int, int] = (16, 12)) -> None:
     Image.new("RGB", size, "teal").save(path)
 
 
-def names(found: Any) -> list[tuple[Any, Any]]:
-    return [(p.degraded.name, p.target.name) for p in found.pairs]
+def names(pairs: Any) -> list[tuple[Any, Any]]:
+    return [(p.degraded.name, p.target.name) for p in pairs]
 
 
-def test_two_folders_with_subfolders_and_different_suffixes(tmp_path: Path) -> None:
+def problems(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [message for message in caplog.messages if message.startswith("Skipped: ")]
+
+
+def test_two_folders_with_subfolders_and_different_suffixes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("in/a.jpg", "in/sub/a.png", "in/b.PNG", "gt/a.png", "gt/sub/a.tif", "gt/b.webp"):
         draw(tmp_path / name)
     found = find_pairs(tmp_path / "in", tmp_path / "gt")
     assert names(found) == [("a.jpg", "a.png"), ("b.PNG", "b.webp"), ("a.png", "a.tif")]
-    assert [p.name for p in found.pairs] == ["a", "b", "sub/a"]
-    assert {(p.height, p.width) for p in found.pairs} == {(12, 16)}
-    assert not found.problems
+    assert [p.name for p in found] == ["a", "b", "sub/a"]
+    assert {(p.height, p.width) for p in found} == {(12, 16)}
+    assert not caplog.messages
 
 
 def test_gopro_layout_uses_blur_and_ignores_blur_gamma(tmp_path: Path) -> None:
@@ -41,8 +47,8 @@ def test_gopro_layout_uses_blur_and_ignores_blur_gamma(tmp_path: Path) -> None:
         for kind in ("blur", "blur_gamma", "sharp"):
             draw(tmp_path / scene / kind / "000047.png")
     found = find_pairs(tmp_path, tmp_path, "*/blur/*", "*/sharp/*")
-    assert [p.degraded.parent.name for p in found.pairs] == ["blur", "blur"]
-    assert all(p.degraded.parts[-3] == p.target.parts[-3] for p in found.pairs)
+    assert [p.degraded.parent.name for p in found] == ["blur", "blur"]
+    assert all(p.degraded.parts[-3] == p.target.parts[-3] for p in found)
 
 
 def test_sidd_layout(tmp_path: Path) -> None:
@@ -51,8 +57,8 @@ def test_sidd_layout(tmp_path: Path) -> None:
             for kind in ("NOISY", "GT"):
                 draw(tmp_path / "Data" / scene / f"{scene[:4]}_{kind}_SRGB_{shot}.PNG")
     found = find_pairs(tmp_path, tmp_path, "**/*NOISY*", "**/*GT*")
-    assert len(found.pairs) == 4
-    assert all(p.degraded.name.replace("NOISY", "GT") == p.target.name for p in found.pairs)
+    assert len(found) == 4
+    assert all(p.degraded.name.replace("NOISY", "GT") == p.target.name for p in found)
 
 
 def test_prefixes(tmp_path: Path) -> None:
@@ -67,7 +73,7 @@ def test_double_star_matches_any_text(tmp_path: Path) -> None:
         draw(tmp_path / "gt" / name)
         draw(tmp_path / "in" / name)
     found = find_pairs(tmp_path, tmp_path, "in/**", "gt/**")
-    assert [p.name for p in found.pairs] == ["in/a", "in/sub/a", "in/sub/sub/b"]
+    assert [p.name for p in found] == ["in/a", "in/sub/a", "in/sub/sub/b"]
 
 
 def write_faulty_pairs(folder: Path) -> None:
@@ -103,13 +109,15 @@ def test_one_error_lists_all_faults_and_the_remedy(tmp_path: Path) -> None:
         assert caught.match(fault)
 
 
-def test_skip_ignores_faulty_files_and_lists_them(tmp_path: Path) -> None:
+def test_skip_ignores_faulty_files_and_lists_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_faulty_pairs(tmp_path)
     found = find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
-    assert [p.name for p in found.pairs] == ["good"]
-    assert len(found.problems) == len(FAULTS)
+    assert [p.name for p in found] == ["good"]
+    assert len(problems(caplog)) == len(FAULTS)
     clean = find_images(tmp_path / "gt", on_error="skip")
-    assert [i.name for i in clean.images] == ["good", "lonely", "size"]
+    assert [i.name for i in clean] == ["good", "lonely", "size"]
     with pytest.raises(UserError, match="cut"):
         find_images(tmp_path / "gt")
 
@@ -174,7 +182,7 @@ NAMES = st.sets(st.text("ab1.-_ ", min_size=1, max_size=4).map(lambda s: f"{s}x"
 )
 @given(NAMES, NAMES, st.randoms(use_true_random=False))
 def test_pairs_are_the_intersection_of_names_in_any_file_order(
-    tmp_path: Path, left: Any, right: Any, random: Any
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, left: Any, right: Any, random: Any
 ) -> None:
     # Hidden files are ignored by design.
     left, right = ({n for n in s if not n.startswith(".")} for s in (left, right))
@@ -183,10 +191,11 @@ def test_pairs_are_the_intersection_of_names_in_any_file_order(
     random.shuffle(files)
     for side, name in files:
         draw(tmp_path / side / f"{name}{random.choice(['.png', '.bmp', '.JPG'])}", (8, 8))
+    caplog.clear()
     found = find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
-    assert [p.name for p in found.pairs] == sorted((left & right) | {"both"})
-    alone = {Path(line.split(": no partner")[0]).stem for line in found.problems}
-    assert alone == (left ^ right) - {"both"} and len(found.problems) == len(alone)
+    assert [p.name for p in found] == sorted((left & right) | {"both"})
+    alone = {Path(line.split(": no partner")[0]).stem for line in problems(caplog)}
+    assert alone == (left ^ right) - {"both"} and len(problems(caplog)) == len(alone)
     if alone:
         with pytest.raises(UserError, match=f"^{len(alone)} problem"):
             find_pairs(tmp_path / "in", tmp_path / "gt")

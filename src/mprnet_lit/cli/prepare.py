@@ -13,7 +13,7 @@ from rich.progress import Progress
 from mprnet_lit.cli.common import place
 from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.data import RestorationDataModule
-from mprnet_lit.data.sources import Sample
+from mprnet_lit.data.pairing import Sample
 from mprnet_lit.data.store import (
     SPLITS,
     SUFFIX,
@@ -87,7 +87,7 @@ def _prepare(
         print_line(console, f"{len(done)} of {len(images)} images are already prepared")
     if todo:
         _check_room(folder, todo)
-        start_progress(folder, done)
+        start_progress(folder, done.values())
     failures = _store_all(todo, folder, done, console)
     if failures:
         lines = "".join(f"\n  {printable(failure)}" for failure in failures)

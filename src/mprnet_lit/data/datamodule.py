@@ -11,10 +11,10 @@ from lightning import LightningDataModule
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.degradations import Degradation
-from mprnet_lit.data.pairing import OnError
+from mprnet_lit.data.pairing import OnError, Sample
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader
 from mprnet_lit.data.shared_memory import Transfer, as_arrays, choose_transfer
-from mprnet_lit.data.sources import Sample, Source
+from mprnet_lit.data.sources import Source
 from mprnet_lit.data.store import SUFFIX
 from mprnet_lit.images.formats import HIGH_BIT_DEPTH_SUFFIXES
 from mprnet_lit.utils.checks import require_function
@@ -129,7 +129,7 @@ class RestorationDataModule(LightningDataModule):
             "images": len(self.train_samples),
             "patches": len(self.train_samples) * self.crops_per_image,
             "training": _digest(self.train_samples),
-            "window": self._shuffle_window(self.train_samples),
+            "window": self._shuffle_window(),
             "validation": _digest(self.val_samples, self.val_crop_size),
         }
 
@@ -160,29 +160,11 @@ class RestorationDataModule(LightningDataModule):
 
     def train_dataloader(self) -> LazyLoader:
         """Return the loader of the training patches of this process."""
-        dataset = CropDataset(
-            self.train_samples,
-            self.patch_size,
-            training=True,
-            degradation=self.degradation,
-            augmentation=self.augmentation,
-            crops_per_image=self.crops_per_image,
-            seed=self.seed,
-            cache_bytes=self.cache_bytes,
-        )
-        return self._loader(dataset, self.device_batch_size(), training=True)
+        return self._loader(training=True)
 
     def val_dataloader(self) -> LazyLoader:
         """Return the loader of the validation images of this process, with batches of one image."""
-        dataset = CropDataset(
-            self.val_samples,
-            self.val_crop_size,
-            training=False,
-            degradation=self.degradation,
-            seed=self.seed,
-            cache_bytes=self.cache_bytes,
-        )
-        return self._loader(dataset, 1, training=False)
+        return self._loader(training=False)
 
     def device_batch_size(self) -> int:
         """Return the batch size per device and forward pass.
@@ -200,9 +182,20 @@ class RestorationDataModule(LightningDataModule):
             )
         return self.batch_size // parts
 
-    def _loader(self, dataset: CropDataset, batch_size: int, *, training: bool) -> LazyLoader:
+    def _loader(self, *, training: bool) -> LazyLoader:
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        batch_size = self.device_batch_size() if training else 1
+        dataset = CropDataset(
+            self.train_samples if training else self.val_samples,
+            self.patch_size if training else self.val_crop_size,
+            training=training,
+            degradation=self.degradation,
+            augmentation=self.augmentation,
+            crops_per_image=self.crops_per_image if training else 1,
+            seed=self.seed,
+            cache_bytes=self.cache_bytes,
+        )
 
         def position() -> tuple[int, int]:
             if trainer is None or not training:
@@ -211,10 +204,8 @@ class RestorationDataModule(LightningDataModule):
             epoch, batches = divmod(done, int(trainer.num_training_batches))
             return epoch, batches * batch_size
 
-        workers = self.workers(world_size)
-        transfer = self._choose_transfer(workers) if workers else Transfer.NONE
-        if transfer is Transfer.NONE:
-            workers = 0
+        transfer = self._choose_transfer()
+        workers = 0 if transfer is Transfer.NONE else self.workers(world_size)
         return LazyLoader(
             dataset,
             batch_size=batch_size,
@@ -225,7 +216,7 @@ class RestorationDataModule(LightningDataModule):
                 rank=rank,
                 world_size=world_size,
                 images=len(dataset.samples),
-                window=self._shuffle_window(dataset.samples) if training else None,
+                window=self._shuffle_window(),
                 position=position,
             ),
             num_workers=workers,
@@ -235,37 +226,32 @@ class RestorationDataModule(LightningDataModule):
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
 
-    def _choose_transfer(self, workers: int) -> Transfer:
+    def _choose_transfer(self) -> Transfer:
         """Return how workers transfer batches; warn once if shared memory can't be used."""
         if self._transfer is None:
             trainer = self.trainer
-            devices = trainer.num_devices if trainer else 1
-            needed = self._prefetched_bytes(workers) * devices
-            self._transfer, warning = choose_transfer(needed, workers * devices)
+            devices, processes = (trainer.num_devices, trainer.world_size) if trainer else (1, 1)
+            workers = self.workers(processes) * devices
+            if not workers:
+                return Transfer.NONE
+            side = self.val_crop_size or sys.maxsize
+            val_pixels = (min(s.height, side) * min(s.width, side) for s in self.val_samples)
+            pixels = self.device_batch_size() * self.patch_size**2 + max(val_pixels, default=0)
+            needed = _BATCHES_PER_WORKER * workers * pixels * _BYTES_PER_PIXEL
+            self._transfer, warning = choose_transfer(needed, workers)
             if warning and (trainer is None or trainer.is_global_zero):
                 print(f"Warning: {warning}", file=sys.stderr, flush=True)
         return self._transfer
 
-    def _prefetched_bytes(self, workers: int) -> int:
-        """Return the bytes of all training and validation batches of a device in memory."""
-        sides = [(s.height, s.width) for s in self.val_samples]
-        if self.val_crop_size is not None:
-            sides = [(min(h, self.val_crop_size), min(w, self.val_crop_size)) for h, w in sides]
-        pixels = self.device_batch_size() * self.patch_size**2
-        pixels += max((height * width for height, width in sides), default=0)
-        return _BATCHES_PER_WORKER * workers * pixels * _BYTES_PER_PIXEL
+    def _shuffle_window(self) -> int | None:
+        """Return the number of training images that fit in the cache; ``None`` if all do."""
 
-    def _shuffle_window(self, samples: Sequence[Sample]) -> int | None:
-        """Return the number of decoded images that fit in the cache; ``None`` if all do."""
+        def decoded_bytes(sample: Sample) -> int:
+            suffixes = [p.suffix.lower() for p in (sample.target, sample.degraded) if p is not None]
+            depths = (2 if suffix in HIGH_BIT_DEPTH_SUFFIXES else 1 for suffix in suffixes)
+            return sample.height * sample.width * 3 * sum(depths)
 
-        def size(sample: Sample) -> int:
-            files = [path for path in (sample.target, sample.degraded) if path is not None]
-            depth = sum(
-                2 if path.suffix.lower() in HIGH_BIT_DEPTH_SUFFIXES else 1 for path in files
-            )
-            return sample.height * sample.width * 3 * depth
-
-        sizes = [size(sample) for sample in samples if sample.target.suffix != SUFFIX]
+        sizes = [decoded_bytes(s) for s in self.train_samples if s.target.suffix != SUFFIX]
         if self.crops_per_image == 1 or sum(sizes) <= self.cache_bytes:
             return None
         return max(1, int(self.cache_bytes / max(sizes)))
@@ -273,7 +259,7 @@ class RestorationDataModule(LightningDataModule):
     def workers(self, world_size: int) -> int:
         """Return the number of worker processes per device.
 
-        By default, all cores of a device but two, which compute, and at most eight.
+        The default is the number of CPU cores per device minus two, at most eight.
         """
         if self.num_workers is not None:
             return self.num_workers
@@ -281,14 +267,7 @@ class RestorationDataModule(LightningDataModule):
 
 
 def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
-    """Split samples into training and validation samples, spaced evenly.
-
-    Args:
-        samples: samples in their order.
-        share: share of the validation samples, in (0, 1).
-
-    Returns:
-        Training samples and validation samples.
+    """Split samples into training samples and an evenly spaced share of validation samples.
 
     Raises:
         UserError: there are fewer than two samples, or ``share`` is not in (0, 1).
@@ -315,4 +294,4 @@ def _digest(samples: Sequence[Sample], *options: Any) -> str:
 
 
 def _start_worker(worker: int, **_: Any) -> None:
-    cv2.setNumThreads(0)  # the workers already run in parallel
+    cv2.setNumThreads(0)  # the workers run in parallel

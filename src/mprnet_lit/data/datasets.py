@@ -1,7 +1,7 @@
 """Dataset of crops, in which each item is a pure function of the seed and its key."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,68 +12,51 @@ from torch.utils.data import Dataset
 
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.degradations import Degradation
+from mprnet_lit.data.pairing import Sample
 from mprnet_lit.data.sampling import ItemKey
-from mprnet_lit.data.sources import Sample
 from mprnet_lit.data.store import SUFFIX, open_pixels
-from mprnet_lit.images.reading import read_image, to_float
+from mprnet_lit.images.reading import Pixels, read_image, to_float
 from mprnet_lit.utils.errors import UserError
-
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 class ImageCache:
-    """Least-recently-used cache of decoded images.
-
-    Args:
-        limit: maximum size of the cached images in bytes.
-    """
+    """Least-recently-used cache of decoded images of at most ``limit`` bytes in total."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
-        self._images: OrderedDict[Path, Pixels] = OrderedDict()
+        self._images: dict[Path, Pixels] = {}
+        """Cached images, least recently used first."""
 
     def read(self, path: Path) -> Pixels:
         """Return an image (H, W, 3) from the cache or the file; memory-map one of a store."""
         if path.suffix == SUFFIX:
             return open_pixels(path)
         if path in self._images:
-            self._images.move_to_end(path)
+            self._images[path] = self._images.pop(path)
             return self._images[path]
         image = read_image(path)
         if image.nbytes <= self.limit:
             self._images[path] = image
             self.held += image.nbytes
             while self.held > self.limit:
-                self.held -= self._images.popitem(last=False)[1].nbytes
+                self.held -= self._images.pop(next(iter(self._images))).nbytes
         return image
 
 
 def crop(image: NDArray[Any], top: int, left: int, height: int, width: int) -> NDArray[Any]:
-    """Crop an image with reflection padding outside of its borders.
-
-    Args:
-        image: array (H, W, C).
-        top: first row of the crop; may be negative.
-        left: first column of the crop; may be negative.
-        height: number of rows.
-        width: number of columns.
-
-    Returns:
-        Array (height, width, C) of the same type.
-    """
+    """Crop an array (H, W, C), with reflection padding outside of its borders."""
     bottom, right = top + height, left + width
+    padding = (
+        (max(-top, 0), max(bottom - image.shape[0], 0)),
+        (max(-left, 0), max(right - image.shape[1], 0)),
+        (0, 0),
+    )
     inside = image[max(top, 0) : bottom, max(left, 0) : right]
-    pad_top, pad_left = max(-top, 0), max(-left, 0)
-    pad_bottom = height - pad_top - inside.shape[0]
-    pad_right = width - pad_left - inside.shape[1]
-    if pad_top or pad_left or pad_bottom or pad_right:
-        inside = np.pad(
-            inside, ((pad_top, pad_bottom), (pad_left, pad_right), (0, 0)), mode="reflect"
-        )
-    return inside
+    return np.pad(inside, padding, mode="reflect") if np.any(padding) else inside
 
 
+@dataclass(eq=False, repr=False)
 class CropDataset(Dataset[dict[str, Any]]):
     """Dataset of crops of image pairs, or of clean images that are degraded on the fly.
 
@@ -94,26 +77,18 @@ class CropDataset(Dataset[dict[str, Any]]):
         cache_bytes: maximum size of the cached decoded images in bytes, per process.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        crop_size: int | None,
-        *,
-        training: bool,
-        degradation: Degradation | None = None,
-        augmentation: PairedAugmentation | None = None,
-        crops_per_image: int = 1,
-        seed: int = 0,
-        cache_bytes: int = 0,
-    ) -> None:
-        self.samples = samples
-        self.crop_size = crop_size
-        self.training = training
-        self.degradation = degradation
-        self.augmentation = augmentation
-        self.crops_per_image = crops_per_image
-        self.seed = seed
-        self.cache = ImageCache(cache_bytes)
+    samples: Sequence[Sample]
+    crop_size: int | None
+    _: KW_ONLY
+    training: bool
+    degradation: Degradation | None = None
+    augmentation: PairedAugmentation | None = None
+    crops_per_image: int = 1
+    seed: int = 0
+    cache_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.cache = ImageCache(self.cache_bytes)
 
     def __len__(self) -> int:
         return len(self.samples) * self.crops_per_image

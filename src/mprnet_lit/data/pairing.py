@@ -1,9 +1,10 @@
-"""Find pairs of degraded and target images by the text that the wildcards of patterns match."""
+"""Find images, and pairs of degraded and target images, by glob patterns."""
 
+import logging
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -15,78 +16,34 @@ from mprnet_lit.images.reading import probe_image
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.text import printable
 
+log = logging.getLogger(__name__)
+
 OnError = Literal["raise", "skip"]
 Key = tuple[str, ...]
-"""Text that each wildcard of a pattern matched."""
-_SHOWN = 10
+"""Text that each wildcard of a pattern matches."""
+_MAX_LISTED = 10
 """Maximum number of problems that an error lists."""
-_MOST_WILDCARDS = 50
+_MAX_WILDCARDS = 50
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A degraded image and its target, both of the same size.
+class Sample:
+    """A target image and, unless it is degraded on the fly, its degraded image of the same size.
 
     Attributes:
-        name: path of the degraded image, relative to its folder and without the suffix.
-        degraded: path of the degraded image.
+        name: path of the degraded image or else of the target, relative to its folder and without
+            the suffix.
         target: path of the target.
+        degraded: path of the degraded image; ``None`` to degrade the target on the fly.
         height: height in pixels.
         width: width in pixels.
     """
 
     name: str
-    degraded: Path
     target: Path
+    degraded: Path | None
     height: int
     width: int
-
-
-@dataclass(frozen=True)
-class CleanImage:
-    """A clean image.
-
-    Attributes:
-        name: path relative to its folder, without the suffix.
-        path: path of the file.
-        height: height in pixels.
-        width: width in pixels.
-    """
-
-    name: str
-    path: Path
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Result of :func:`find_pairs`.
-
-    Attributes:
-        pairs: pairs, sorted by the text that the wildcards match.
-        problems: one message per faulty file that was skipped.
-        skipped: one message per type of file that is not read, with the number of its files.
-    """
-
-    pairs: tuple[Pair, ...]
-    problems: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class CleanImages:
-    """Result of :func:`find_images`.
-
-    Attributes:
-        images: images, sorted by the text that the wildcards match.
-        problems: one message per faulty file that was skipped.
-        skipped: one message per type of file that is not read, with the number of its files.
-    """
-
-    images: tuple[CleanImage, ...]
-    problems: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
 
 
 def find_pairs(
@@ -95,7 +52,7 @@ def find_pairs(
     degraded_pattern: str = "**/*",
     target_pattern: str = "**/*",
     on_error: OnError = "raise",
-) -> Pairs:
+) -> list[Sample]:
     """Find image pairs in two folders, or in one folder by two patterns.
 
     Two files are a pair if the wildcards of their patterns match the same text. Patterns are globs
@@ -108,20 +65,24 @@ def find_pairs(
         target_folder: folder of the targets.
         degraded_pattern: pattern of the degraded images.
         target_pattern: pattern of the targets, with the same number of wildcards.
-        on_error: ``raise`` to list all problems in one error, or ``skip`` to skip faulty files.
+        on_error: ``raise`` to list all problems in one error, or ``skip`` to skip faulty files with
+            a warning.
+
+    Returns:
+        Pairs, sorted by the text that the wildcards match.
 
     Raises:
         UserError: a folder is missing, or no file in it matches the pattern; with ``raise``, a
             file has no partner, can't be read, is ambiguous, is its own target, or differs in size
             from its target; with ``skip``, no pair remains.
     """
-    if len(_parts(degraded_pattern)) != len(_parts(target_pattern)):
+    if len(_split_pattern(degraded_pattern)) != len(_split_pattern(target_pattern)):
         raise UserError(
             f"the patterns '{degraded_pattern}' and '{target_pattern}' must have the same number "
             "of wildcards, because two files are a pair if their wildcards match the same text"
         )
-    degraded = _Side.scan(degraded_folder, degraded_pattern)
-    target = _Side.scan(target_folder, target_pattern)
+    degraded = _Matches(degraded_folder, degraded_pattern)
+    target = _Matches(target_folder, target_pattern)
     problems: list[str] = []
     candidates: list[tuple[Path, Path]] = []
     for key in sorted(degraded.files.keys() | target.files.keys()):
@@ -133,109 +94,96 @@ def find_pairs(
     problems += unreadable
     pairs = []
     for image, partner in candidates:
-        first, second = sizes.get(image), sizes.get(partner)
+        size, target_size = sizes.get(image), sizes.get(partner)
         if image == partner:
             problems.append(f"{image}: both patterns match it, so it would be its own target")
-        elif first and second and first != second:
+        elif size and target_size and size != target_size:
             problems.append(
-                f"{image}: {first[1]}x{first[0]}, but its target {partner} is "
-                f"{second[1]}x{second[0]}"
+                f"{image}: {size[1]}x{size[0]}, but its target {partner} is "
+                f"{target_size[1]}x{target_size[0]}"
             )
-        elif first and second:
-            pairs.append(Pair(_name(image, degraded_folder), image, partner, *first))
-    _raise_problems(problems, on_error, remaining=len(pairs), what="pair")
-    unread = dict.fromkeys((*degraded.skipped, *target.skipped))  # once for a shared folder
-    return Pairs(tuple(pairs), tuple(problems), tuple(unread))
+        elif size and target_size:
+            pairs.append(Sample(_name(image, degraded_folder), partner, image, *size))
+    _report(problems, (*degraded.skipped, *target.skipped), on_error, "pair", len(pairs))
+    return pairs
 
 
-def find_images(folder: Path, pattern: str = "**/*", on_error: OnError = "raise") -> CleanImages:
-    """Find the images in a folder.
+def find_images(folder: Path, pattern: str = "**/*", on_error: OnError = "raise") -> list[Sample]:
+    """Find images that have no degraded version.
 
     Args:
         folder: folder of the images.
         pattern: glob relative to the folder, without the suffix; see :func:`find_pairs`.
-        on_error: ``raise`` to list all problems in one error, or ``skip`` to skip faulty files.
+        on_error: ``raise`` to list all problems in one error, or ``skip`` to skip faulty files with
+            a warning.
+
+    Returns:
+        Images, sorted by the text that the wildcards match.
 
     Raises:
         UserError: the folder is missing, or no file in it matches the pattern; with ``raise``, a
             file can't be read or is ambiguous; with ``skip``, no image remains.
     """
-    side = _Side.scan(folder, pattern)
-    keys = sorted(side.files)
-    problems = [fault for key in keys for fault in side.faults(key)]
-    sizes, unreadable = _probe([side.files[key][0] for key in keys if len(side.files[key]) == 1])
-    problems += unreadable
-    images = tuple(CleanImage(_name(path, folder), path, *size) for path, size in sizes.items())
-    _raise_problems(problems, on_error, remaining=len(images), what="image")
-    return CleanImages(images, tuple(problems), side.skipped)
+    found = _Matches(folder, pattern)
+    keys = sorted(found.files)
+    problems = [fault for key in keys for fault in found.faults(key)]
+    sizes, unreadable = _probe([found.files[key][0] for key in keys if len(found.files[key]) == 1])
+    samples = [Sample(_name(path, folder), path, None, *size) for path, size in sizes.items()]
+    _report([*problems, *unreadable], found.skipped, on_error, "image", len(samples))
+    return samples
 
 
-@dataclass(frozen=True)
-class _Side:
+class _Matches:
     """Files in a folder that match a pattern.
 
-    Attributes:
-        folder: folder of the files.
-        pattern: glob of the files.
-        files: paths by the text that the wildcards match; more than one path is ambiguous.
-        skipped: one message per type of file that is not read.
+    ``files`` has the paths for each text that the wildcards match (several paths are ambiguous),
+    and ``skipped`` one message per type of file that is not read.
     """
 
-    folder: Path
-    pattern: str
-    files: dict[Key, list[Path]]
-    skipped: tuple[str, ...]
-
-    @classmethod
-    def scan(cls, folder: Path, pattern: str) -> "_Side":
-        """Find the files.
-
-        Raises:
-            UserError: no file matches, or the pattern has too many wildcards.
-        """
-        parts = _parts(pattern)
-        if len(parts) // 2 > _MOST_WILDCARDS:
+    def __init__(self, folder: Path, pattern: str) -> None:
+        parts = _split_pattern(pattern)
+        if len(parts) // 2 > _MAX_WILDCARDS:
             raise UserError(
-                f"the pattern '{pattern}' has more than {_MOST_WILDCARDS} wildcards: use **"
+                f"the pattern '{pattern}' has more than {_MAX_WILDCARDS} wildcards: use **"
             )
-        files: defaultdict[Key, list[Path]] = defaultdict(list)
-        found = list_images(folder)
-        for path in found.files:
-            if (key := _matched(parts, _name(path, folder))) is not None:
-                files[key].append(path)
-        if not files:
+        self.folder, self.pattern = folder, pattern
+        self.files: defaultdict[Key, list[Path]] = defaultdict(list)
+        listing = list_images(folder)
+        for path in listing.files:
+            if (key := _match(parts, _name(path, folder))) is not None:
+                self.files[key].append(path)
+        if not self.files:
             raise UserError(
                 f"no image in {folder} matches the pattern '{pattern}': use a pattern that matches "
-                f"names without the suffix, such as '{_name(found.files[0], folder)}'"
+                f"names without the suffix, such as '{_name(listing.files[0], folder)}'"
             )
-        unread = [p for p in found.unread if _matched(parts, _name(p, folder)) is not None]
-        listing = Listing(found.files, unread, found.closed)
-        return cls(folder, pattern, dict(files), tuple(skip_messages(listing, folder=folder)))
+        unread = [p for p in listing.unread if _match(parts, _name(p, folder)) is not None]
+        self.skipped = skip_messages(Listing([], unread, listing.closed), folder=folder)
 
-    def faults(self, key: Key, other: "_Side | None" = None) -> list[str]:
-        """Return the problem with the files of a key on this side: at most one message."""
+    def faults(self, key: Key, other: "_Matches | None" = None) -> list[str]:
+        """Return the problem with the files of a key: at most one message."""
         paths = self.files.get(key, [])
         if len(paths) > 1:
             names = ", ".join(map(str, paths))
             return [f"{names}: ambiguous, because {self.pattern} matches them as the same image"]
-        if not paths or other is None:
+        partners = 1 if other is None else len(other.files.get(key, []))
+        if not paths or partners == 1:
             return []
-        partners = len(other.files.get(key, []))
-        count = "no partner" if not partners else "more than one partner"
-        problem = f"{paths[0]}: {count} in {other.folder} (pattern {other.pattern})"
-        return [] if partners == 1 else [problem]
+        assert other is not None
+        count = "more than one partner" if partners else "no partner"
+        return [f"{paths[0]}: {count} in {other.folder} (pattern {other.pattern})"]
 
 
 def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _parts(pattern: str) -> list[str]:
+def _split_pattern(pattern: str) -> list[str]:
     """Split a glob into literal text (even indices) and wildcards (odd indices)."""
     return re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
 
 
-def _matched(parts: Sequence[str], name: str) -> Key | None:
+def _match(parts: Sequence[str], name: str) -> Key | None:
     """Return the text that each wildcard matches (greedily), or ``None`` without a match.
 
     The cache bounds the time; ``re`` would take exponential time for many wildcards.
@@ -285,17 +233,21 @@ def _probe(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], list[str
     return sizes, [r for r in results.values() if isinstance(r, str)]
 
 
-def _raise_problems(problems: Sequence[str], on_error: OnError, remaining: int, what: str) -> None:
-    """Raise one UserError that lists the problems, unless they can be skipped."""
-    if not problems or (on_error == "skip" and remaining):
-        return
-    advice = (
-        "fix them, or set on_error='skip' to skip these files"
-        if remaining
-        else f"fix them, because no {what} remains without these files"
-    )
-    shown = [f"  {printable(line)}" for line in problems[:_SHOWN]]
-    if len(problems) > _SHOWN:
-        shown.append(f"  and {len(problems) - _SHOWN} more")
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-    raise UserError("\n".join([f"{count} with the {what}s: {advice}", *shown]))
+def _report(
+    problems: Sequence[str], skipped: Iterable[str], on_error: OnError, what: str, remaining: int
+) -> None:
+    """Raise one UserError that lists the problems, or log warnings if they can be skipped."""
+    if problems and (on_error != "skip" or not remaining):
+        advice = (
+            "fix them, or set on_error='skip' to skip these files"
+            if remaining
+            else f"fix them, because no {what} remains without these files"
+        )
+        listed = [f"  {printable(line)}" for line in problems[:_MAX_LISTED]]
+        if len(problems) > _MAX_LISTED:
+            listed.append(f"  and {len(problems) - _MAX_LISTED} more")
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise UserError("\n".join([f"{count} with the {what}s: {advice}", *listed]))
+    # Two patterns in the same folder skip the same files.
+    for line in (*(f"Skipped: {problem}" for problem in problems), *dict.fromkeys(skipped)):
+        log.warning("%s", printable(line))

@@ -1,19 +1,15 @@
 """Sources of images: two folders of pairs, a folder of clean images, and sample photographs."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 import skimage
 
-from mprnet_lit.data.pairing import CleanImages, OnError, Pairs, find_images, find_pairs
+from mprnet_lit.data.pairing import OnError, Sample, find_images, find_pairs
 from mprnet_lit.images.reading import probe_image
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.text import printable
-
-log = logging.getLogger(__name__)
 
 _PHOTOS = {
     "train": (
@@ -25,25 +21,6 @@ _PHOTOS = {
     ),
     "val": ("chelsea.png", "coffee.png", "rocket.jpg"),
 }
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A target image and, unless it is degraded on the fly, its degraded image.
-
-    Attributes:
-        name: name of the image, without the suffix.
-        target: path of the target.
-        degraded: path of the degraded image; ``None`` to degrade the target on the fly.
-        height: height in pixels.
-        width: width in pixels.
-    """
-
-    name: str
-    target: Path
-    degraded: Path | None
-    height: int
-    width: int
 
 
 class Source(Protocol):
@@ -106,9 +83,7 @@ class CleanFolder:
         if self.folder is None:
             return []
         require("folder", self.folder, (str, Path), "the path of a folder")
-        found = find_images(Path(self.folder), self.pattern, on_error)
-        _report(found)
-        return [Sample(i.name, i.path, None, i.height, i.width) for i in found.images]
+        return find_images(Path(self.folder), self.pattern, on_error)
 
 
 @dataclass(frozen=True)
@@ -142,19 +117,5 @@ class PairedFolders:
             return []
         for name, folder in (("degraded", self.degraded), ("target", self.target)):
             require(name, folder, (str, Path), "the path of a folder")
-        found = find_pairs(
-            Path(self.degraded),
-            Path(self.target),
-            self.degraded_pattern,
-            self.target_pattern,
-            on_error,
-        )
-        _report(found)
-        return [Sample(p.name, p.target, p.degraded, p.height, p.width) for p in found.pairs]
-
-
-def _report(found: Pairs | CleanImages) -> None:
-    for line in found.problems:
-        log.warning("Skipped: %s", printable(line))
-    for line in found.skipped:
-        log.warning("%s", printable(line))
+        folders = Path(self.degraded), Path(self.target)
+        return find_pairs(*folders, self.degraded_pattern, self.target_pattern, on_error)

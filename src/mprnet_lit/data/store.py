@@ -11,18 +11,17 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mprnet_lit.data.pairing import OnError
-from mprnet_lit.data.sources import Sample
+from mprnet_lit.data.pairing import OnError, Sample
 from mprnet_lit.images.reading import Pixels
-from mprnet_lit.utils.atomic import require_regular_file, write_atomic
+from mprnet_lit.utils.atomic import require_regular_file, write_atomic, write_errors
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
 
@@ -32,19 +31,14 @@ SUFFIX = ".npy"
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 _IN_STORE = re.compile(rf"(train|val)/[0-9a-f]{{24}}{re.escape(SUFFIX)}")
+_AGAIN = "run mode=prepare again"
 
 
 @dataclass(frozen=True)
 class StoredImage:
     """A file of the store and its source image.
 
-    Attributes:
-        file: path of the file, relative to the store.
-        size: size of the file in bytes.
-        sha256: SHA-256 digest of the file.
-        source: path of the source image.
-        source_size: size of the source image in bytes.
-        source_mtime: modification time of the source image in nanoseconds.
+    ``file`` is relative to the store. Sizes are in bytes, ``source_mtime`` is in nanoseconds.
     """
 
     file: str
@@ -55,8 +49,8 @@ class StoredImage:
     source_mtime: int
 
     def __post_init__(self) -> None:
-        known = all(isinstance(getattr(self, f.name), f.type) for f in fields(self))  # type: ignore[arg-type]
-        if not known or not _IN_STORE.fullmatch(self.file) or "\0" in self.source:
+        _check_types(self)
+        if not _IN_STORE.fullmatch(self.file) or "\0" in self.source:
             raise ValueError(f"{self.file!r} is not the name of a file in a store")
 
     def is_current(self, folder: Path) -> bool:
@@ -80,15 +74,7 @@ class StoredImage:
 
 @dataclass(frozen=True)
 class Entry:
-    """A sample of the store.
-
-    Attributes:
-        name: name of the sample.
-        height: height in pixels.
-        width: width in pixels.
-        target: target image.
-        degraded: degraded image; ``None`` to degrade the target on the fly.
-    """
+    """A sample of the store. ``degraded`` is ``None`` to degrade the target on the fly."""
 
     name: str
     height: int
@@ -96,23 +82,8 @@ class Entry:
     target: StoredImage
     degraded: StoredImage | None
 
-    @classmethod
-    def of(cls, record: dict[str, Any]) -> Self:
-        """Parse and check an entry of an index.
-
-        Raises:
-            KeyError, TypeError, ValueError: the entry is damaged.
-        """
-        sides = {
-            side: None if record[side] is None else StoredImage(**record[side])
-            for side in ("target", "degraded")
-        }
-        name, height, width = record["name"], record["height"], record["width"]
-        if not (isinstance(name, str) and isinstance(height, int) and isinstance(width, int)):
-            raise TypeError
-        if sides["target"] is None:
-            raise TypeError
-        return cls(name, height, width, sides["target"], sides["degraded"])
+    def __post_init__(self) -> None:
+        _check_types(self)
 
 
 Index = dict[Split, list[Entry]]
@@ -127,10 +98,10 @@ def file_name(split: Split, source: Path) -> str:
 def store_image(
     pixels: Pixels, source: Path, status: os.stat_result, file: str, folder: Path
 ) -> StoredImage:
-    """Write the pixels of an image into the store atomically.
+    """Write the pixels of an image into the store atomically, and return its record.
 
     Args:
-        pixels: (H, W, 3) uint8 or uint16.
+        pixels: pixels of the image, (H, W, 3) uint8 or uint16.
         source: path of the source image.
         status: status of the source image before it was read, so that a later change is detected.
         file: path of the new file, relative to the store.
@@ -171,17 +142,9 @@ def open_pixels(path: Path) -> Pixels:
     return pixels
 
 
-_AGAIN = "run mode=prepare again"
-
-
-def start_progress(folder: Path, complete: dict[str, StoredImage]) -> None:
-    """Write the progress file and remove the index, so that an incomplete store is not used.
-
-    Args:
-        folder: folder of the store.
-        complete: files that need no work, by their path in the store.
-    """
-    lines = "".join(json.dumps(asdict(stored)) + "\n" for stored in complete.values())
+def start_progress(folder: Path, complete: Iterable[StoredImage]) -> None:
+    """List the complete files in the progress file, and remove the index of the store."""
+    lines = "".join(json.dumps(asdict(stored)) + "\n" for stored in complete)
     write_atomic(folder / PROGRESS, lines.encode())
     (folder / INDEX).unlink(missing_ok=True)
 
@@ -192,13 +155,9 @@ def append_progress(stored: StoredImage, folder: Path) -> None:
     Raises:
         UserError: the progress file can't be written.
     """
-    try:
-        with (folder / PROGRESS).open("a") as progress:
-            progress.write(json.dumps(asdict(stored)) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"can't write {folder / PROGRESS}: {error.strerror or error}; free space on the disk"
-        ) from error
+    path = folder / PROGRESS
+    with write_errors(path), path.open("a") as progress:
+        progress.write(json.dumps(asdict(stored)) + "\n")
 
 
 def write_index(folder: Path, index: Index) -> int:
@@ -212,16 +171,11 @@ def write_index(folder: Path, index: Index) -> int:
     write_atomic(folder / INDEX, content.encode())
     (folder / PROGRESS).unlink(missing_ok=True)
     listed = {stored.file for stored in stored_images(index)}
-    stale = [file for file in _files(folder) if file not in listed]
+    files = (f"{split}/{p.name}" for split in SPLITS for p in (folder / split).glob(f"*{SUFFIX}"))
+    stale = [file for file in files if _IN_STORE.fullmatch(file) and file not in listed]
     for file in stale:
         (folder / file).unlink()
     return len(stale)
-
-
-def _files(folder: Path) -> list[str]:
-    """Return the image files in a store, as paths relative to the store."""
-    found = (f"{split}/{p.name}" for split in SPLITS for p in (folder / split).glob(f"*{SUFFIX}"))
-    return [file for file in found if _IN_STORE.fullmatch(file)]
 
 
 def read_index(folder: Path) -> Index:
@@ -239,13 +193,28 @@ def read_index(folder: Path) -> Index:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
         if content["format"] == FORMAT:
-            return {split: [Entry.of(record) for record in content[split]] for split in SPLITS}
+            return {split: [_entry(record) for record in content[split]] for split in SPLITS}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: delete it and {_AGAIN}") from error
     raise UserError(
         f"{path} has format {content['format']}, but this version reads format {FORMAT}: {_AGAIN} "
         "with another output folder"
     )
+
+
+def _entry(record: dict[str, Any]) -> Entry:
+    """Parse an entry of an index. A damaged entry raises KeyError, TypeError or ValueError."""
+    images = {
+        side: None if record[side] is None else StoredImage(**record[side])
+        for side in ("target", "degraded")
+    }
+    return Entry(**record | images)
+
+
+def _check_types(record: StoredImage | Entry) -> None:
+    for field in fields(record):
+        if not isinstance(getattr(record, field.name), field.type):  # type: ignore[arg-type]
+            raise TypeError(f"{field.name} has a wrong type")
 
 
 def stored_images(index: Index) -> Iterator[StoredImage]:
@@ -300,7 +269,7 @@ class Prepared:
             UserError: ``folder`` is not a complete store, or ``split`` is not ``train`` or ``val``.
         """
         require("folder", self.folder, (str, Path), "the path of a folder")
-        if self.split not in ("train", "val"):
+        if self.split not in SPLITS:
             raise UserError(f"split={self.split} must be train or val")
         folder = Path(self.folder)
         return [
