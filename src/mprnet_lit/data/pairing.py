@@ -19,6 +19,7 @@ from mprnet_lit.utils.text import printable
 log = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
+"""``raise`` to list all problems in one error, or ``skip`` to skip faulty files with a warning."""
 Key = tuple[str, ...]
 """Text that each wildcard of a pattern matches."""
 _MAX_LISTED = 10
@@ -58,18 +59,7 @@ def find_pairs(
     Two files are a pair if the wildcards of their patterns match the same text. Patterns are globs
     relative to the folder, without the suffix of the file, so that a ``.png`` may pair with a
     ``.jpg``. ``*`` matches any text without a slash, ``?`` one character, ``**/`` any number of
-    folders, and ``**`` any text. Matching is case-sensitive.
-
-    Args:
-        degraded_folder: folder of the degraded images.
-        target_folder: folder of the targets.
-        degraded_pattern: pattern of the degraded images.
-        target_pattern: pattern of the targets, with the same number of wildcards.
-        on_error: ``raise`` to list all problems in one error, or ``skip`` to skip faulty files with
-            a warning.
-
-    Returns:
-        Pairs, sorted by the text that the wildcards match.
+    folders, and ``**`` any text. Matching is case-sensitive. The pairs are sorted by that text.
 
     Raises:
         UserError: a folder is missing, or no file in it matches the pattern; with ``raise``, a
@@ -109,16 +99,7 @@ def find_pairs(
 
 
 def find_images(folder: Path, pattern: str = "**/*", on_error: OnError = "raise") -> list[Sample]:
-    """Find images that have no degraded version.
-
-    Args:
-        folder: folder of the images.
-        pattern: glob relative to the folder, without the suffix; see :func:`find_pairs`.
-        on_error: ``raise`` to list all problems in one error, or ``skip`` to skip faulty files with
-            a warning.
-
-    Returns:
-        Images, sorted by the text that the wildcards match.
+    """Find images without a degraded version by a pattern as in :func:`find_pairs`.
 
     Raises:
         UserError: the folder is missing, or no file in it matches the pattern; with ``raise``, a

@@ -98,17 +98,9 @@ def file_name(split: Split, source: Path) -> str:
 def store_image(
     pixels: Pixels, source: Path, status: os.stat_result, file: str, folder: Path
 ) -> StoredImage:
-    """Write the pixels of an image into the store atomically, and return its record.
+    """Write the pixels of an image into ``folder / file`` atomically, and return its record.
 
-    Args:
-        pixels: pixels of the image, (H, W, 3) uint8 or uint16.
-        source: path of the source image.
-        status: status of the source image before it was read, so that a later change is detected.
-        file: path of the new file, relative to the store.
-        folder: folder of the store.
-
-    Raises:
-        UserError: the file can't be written.
+    ``status`` is that of the source image before it was read, so that a later change is detected.
     """
     buffer = io.BytesIO()
     np.save(buffer, pixels, allow_pickle=False)
@@ -150,22 +142,14 @@ def start_progress(folder: Path, complete: Iterable[StoredImage]) -> None:
 
 
 def append_progress(stored: StoredImage, folder: Path) -> None:
-    """Append a complete file to the progress file.
-
-    Raises:
-        UserError: the progress file can't be written.
-    """
+    """Append a complete file to the progress file."""
     path = folder / PROGRESS
     with write_errors(path), path.open("a") as progress:
         progress.write(json.dumps(asdict(stored)) + "\n")
 
 
 def write_index(folder: Path, index: Index) -> int:
-    """Write the index of a store atomically, and delete the images that it does not list.
-
-    Returns:
-        Number of deleted images, whose sources are no longer in the data set.
-    """
+    """Write the index atomically, delete the images that it does not list, return their number."""
     entries = {split: [asdict(entry) for entry in index[split]] for split in SPLITS}
     content = json.dumps({"format": FORMAT} | entries, indent=1) + "\n"
     write_atomic(folder / INDEX, content.encode())

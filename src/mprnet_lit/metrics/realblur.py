@@ -23,10 +23,6 @@ def align(restored: Image, target: Image) -> tuple[Image, NDArray[np.bool_]]:
     5x5 Gaussian filter. The image is warped with cubic interpolation. If ECC does not converge, the
     homography is the identity.
 
-    Args:
-        restored: RGB image (H, W, 3), float32 in [0, 1].
-        target: RGB image of the same shape, float32 in [0, 1].
-
     Returns:
         Aligned image (H, W, 3), float32, and mask (H, W) of its overlap with the target.
     """
