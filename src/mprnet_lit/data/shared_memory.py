@@ -18,9 +18,9 @@ SHARED_MEMORY = Path("/dev/shm")
 _ADVICE = "docker run --shm-size=2g increases it in a container"
 _SEMAPHORES = 8
 """Semaphores per worker in the queues of both loaders; each takes one page of memory."""
-_ROOM = 2**20
+_RESERVED = 2**20
 """Bytes of shared memory for semaphores and the padding of pages, in addition to the batches."""
-_LONGEST_FOLDER = 70
+_MAX_FOLDER_LENGTH = 70
 """Maximum length of the path of the temporary folder; a socket path has at most 107 characters."""
 
 
@@ -47,7 +47,7 @@ def choose_transfer(
     """
     free, problem = _free(folder), None
     if free is not None and free < _SEMAPHORES * (workers + 4) * mmap.PAGESIZE:
-        problem = f"{_size(free)} free"
+        problem = f"{_mb(free)} free"
     try:
         multiprocessing.get_context().Lock()
     except OSError as error:
@@ -59,11 +59,11 @@ def choose_transfer(
             f"training process reads the images itself, which is slower; {_ADVICE}, and "
             "num_workers=0 avoids this message",
         )
-    if free is not None and free < _ROOM + 1.5 * needed:
+    if free is not None and free < _RESERVED + 1.5 * needed:
         return (
             Transfer.PIPE,
-            f"{folder} has {_size(free)} free, but the batches of the DataLoader workers may take "
-            f"{_size(needed)}: batches are sent through pipes, which is slower; {_ADVICE}, and a "
+            f"{folder} has {_mb(free)} free, but the batches of the DataLoader workers may take "
+            f"{_mb(needed)}: batches are sent through pipes, which is slower; {_ADVICE}, and a "
             "smaller num_workers needs less",
         )
     if not _sockets_work():
@@ -96,10 +96,10 @@ def _free(folder: Path) -> int | None:
 def _sockets_work() -> bool:
     """Return whether workers can pass file descriptors by sockets in the temporary folder."""
     try:
-        return len(tempfile.gettempdir()) <= _LONGEST_FOLDER or os.name != "posix"
+        return len(tempfile.gettempdir()) <= _MAX_FOLDER_LENGTH or os.name != "posix"
     except FileNotFoundError:  # no temporary folder is writable
         return False
 
 
-def _size(count: int) -> str:
+def _mb(count: int) -> str:
     return f"{count / 1e6:.3g} MB"

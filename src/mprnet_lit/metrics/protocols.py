@@ -46,9 +46,7 @@ class PerImageMetric(Metric):
         """Return the values of each image in all processes."""
         index, scores = dim_zero_cat(self.index), dim_zero_cat(self.scores)
         table = dict(zip(index.tolist(), scores.tolist(), strict=True))
-        return {
-            place: dict(zip(self.columns, table[place], strict=True)) for place in sorted(table)
-        }
+        return {i: dict(zip(self.columns, table[i], strict=True)) for i in sorted(table)}
 
 
 class TileCounts(PerImageMetric):

@@ -98,12 +98,12 @@ def ssim_map(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor] = local_mean
     require_pair("x", x, "y", y)
     require_function("mean", mean)
     with torch.autocast(x.device.type, enabled=False):
-        first, second = mean(torch.stack((x, y)))
+        mean_x, mean_y = mean(torch.stack((x, y)))
         xx, yy, xy = mean(torch.stack((x * x, y * y, x * y)))
-    xx, yy, xy = xx - first * first, yy - second * second, xy - first * second
+    xx, yy, xy = xx - mean_x * mean_x, yy - mean_y * mean_y, xy - mean_x * mean_y
     c1, c2 = 0.01**2, 0.03**2
-    similarity: Tensor = ((2 * first * second + c1) * (2 * xy + c2)) / (
-        (first * first + second * second + c1) * (xx + yy + c2)
+    similarity: Tensor = ((2 * mean_x * mean_y + c1) * (2 * xy + c2)) / (
+        (mean_x * mean_x + mean_y * mean_y + c1) * (xx + yy + c2)
     )
     return similarity
 

@@ -48,9 +48,9 @@ class _PReLU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
         (gradient,) = gradients
-        of_x = torch.ops.aten.leaky_relu_backward(gradient, x, slope.to(x).item(), False)
-        of_slope = x.clamp(max=0).mul_(gradient).sum()
-        return of_x, of_slope.to(slope).view_as(slope)
+        grad_x = torch.ops.aten.leaky_relu_backward(gradient, x, slope.to(x).item(), False)
+        grad_slope = x.clamp(max=0).mul_(gradient).sum()
+        return grad_x, grad_slope.to(slope).view_as(slope)
 
 
 class _GlobalAverage(torch.autograd.Function):
@@ -66,7 +66,7 @@ class _GlobalAverage(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (batch, channels, height, width), channels_last = ctx.like
-        each = (gradients[0] / (height * width))[:, :, None, None]
+        grad = (gradients[0] / (height * width))[:, :, None, None]
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        whole: Tensor = each.expand(batch, channels, height, width)
-        return whole.contiguous(memory_format=layout)
+        expanded: Tensor = grad.expand(batch, channels, height, width)
+        return expanded.contiguous(memory_format=layout)

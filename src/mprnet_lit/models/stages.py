@@ -120,11 +120,11 @@ class ORSNet(nn.Module):
             (decoder, self.fuse_decoder, (nn.Identity(), self.up_decoder2, self.up_decoder3)),
         )
         for level, orb in enumerate(self.orbs):
-            of_encoder, of_decoder = (
+            from_encoder, from_decoder = (
                 F.conv2d(levels[level], composed(ups[level], fuse[level]))
                 for levels, fuse, ups in sides
             )
-            fused = of_encoder.add_(of_decoder)
+            fused = from_encoder.add_(from_decoder)
             for _ in range(level):
                 fused = F.interpolate(fused, scale_factor=2, mode="bilinear", align_corners=False)
             x = orb(x).add_(fused)
