@@ -19,14 +19,10 @@ _SHORT, _LONG = 3, 4
 
 
 def make_upright(block: bytes, width: int, height: int) -> bytes:
-    """Return a copy of an EXIF block with orientation 1, a new size and no thumbnail.
+    """Return a copy of an EXIF block or TIFF with orientation 1, a new size and no thumbnail.
 
-    The thumbnail shows the image before restoration. Its directory is unlinked, but its bytes stay.
-
-    Args:
-        block: EXIF block that starts with a TIFF header.
-        width: width of the upright image in pixels.
-        height: height of the upright image in pixels.
+    The thumbnail shows the image before restoration. The copy has no link to the directory of the
+    thumbnail, but still contains its bytes.
 
     Raises:
         ValueError: the block is damaged.
@@ -34,8 +30,8 @@ def make_upright(block: bytes, width: int, height: int) -> bytes:
     changed = bytearray(block)
     try:
         order, start = _header(block)
-        end = start + 2 + 12 * struct.unpack_from(order + "H", block, start)[0]
-        struct.pack_into(order + "I", changed, end, 0)
+        next_link = start + 2 + 12 * struct.unpack_from(order + "H", block, start)[0]
+        struct.pack_into(order + "I", changed, next_link, 0)
         for tag, offset in _entries(block, order, start):
             if tag == ORIENTATION:
                 _set(changed, order, offset, 1)
@@ -46,20 +42,6 @@ def make_upright(block: bytes, width: int, height: int) -> bytes:
                         _set(changed, order, size_at, width if size_tag == _WIDTH else height)
     except struct.error as error:
         raise ValueError("its EXIF block is truncated") from error
-    return bytes(changed)
-
-
-def without_orientation(tiff: bytes) -> bytes:
-    """Return the content of a TIFF file with its orientation set to 1.
-
-    Raises:
-        ValueError: the file is not a TIFF with 32-bit offsets.
-    """
-    changed = bytearray(tiff)
-    order, start = _header(tiff)
-    for tag, offset in _entries(tiff, order, start):
-        if tag == ORIENTATION:
-            _set(changed, order, offset, 1)
     return bytes(changed)
 
 

@@ -43,7 +43,6 @@ BY_SUFFIX = {suffix: form for form in FORMATS for suffix in form.suffixes}
 IMAGE_SUFFIXES = frozenset(BY_SUFFIX)
 HIGH_BIT_DEPTH_SUFFIXES = frozenset(suffix for suffix, form in BY_SUFFIX.items() if form.deep)
 """Suffixes of the formats with more than 8 bits per channel."""
-TITLES = ", ".join(form.title for form in FORMATS)
 
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1"}
@@ -108,15 +107,16 @@ def unreadable_reason(path: Path) -> str:
         return f"{path} can't be read: {_missing('HEIF')}"
     if brand in _AVIF_BRANDS and "AVIF" not in supported_formats():
         return f"{path} can't be read: {_missing('AVIF')}"
-    for start, what in _OTHERS.items():
-        if head.startswith(start):
-            return f"{path} is {what}, which can't be read: {convert_hint(path)}"
+    for signature, name in _OTHERS.items():
+        if head.startswith(signature):
+            return f"{path} is {name}, which can't be read: {convert_hint(path)}"
     if head.startswith(_TIFF_STARTS):
         return (
             f"{path} is a TIFF that is damaged, or whose pixels are stored in an unsupported way: "
             f"replace or remove it, or {convert_hint(path)}"
         )
-    return f"{path} is not an image of a supported kind ({TITLES}): replace or remove it"
+    titles = ", ".join(form.title for form in FORMATS)
+    return f"{path} is not an image of a supported format ({titles}): replace or remove it"
 
 
 def convert_hint(path: Path) -> str:

@@ -1,4 +1,7 @@
-"""Decoding of images with more than 8 bits per channel, which Pillow reduces to 8 bits."""
+"""Decoding with OpenCV: images with more than 8 bits per channel, and some TIFFs.
+
+Pillow reduces the former to 8 bits, and decodes the latter incorrectly.
+"""
 
 from pathlib import Path
 from typing import Any, cast
@@ -7,13 +10,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mprnet_lit.images.exif import ORIENTATION, without_orientation
-from mprnet_lit.images.tiff import is_high_bit_depth_tiff
+from mprnet_lit.images.exif import make_upright
+from mprnet_lit.images.formats import convert_hint
+from mprnet_lit.utils.errors import UserError
 
 _PNG_BITS = 24
 """Offset of the bit depth in a PNG file."""
+# Values of TIFF tags.
+_UNSIGNED = {1, 4}
+_GRAY_RGB = {1, 2}
+_YCBCR = 6
+_GRAY_RGB_PALETTE_CMYK_YCBCR = {0, 1, 2, 3, 5, _YCBCR}
+_JPEG = {6, 7}
 
 
 def is_high_bit_depth(path: Path, image: Image.Image) -> bool:
@@ -23,23 +34,56 @@ def is_high_bit_depth(path: Path, image: Image.Image) -> bool:
         UserError: the image is a TIFF with an unsupported pixel format.
     """
     if isinstance(image, TiffImageFile):
-        return is_high_bit_depth_tiff(path, image)
+        return _is_high_bit_depth_tiff(path, image)
     if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(_PNG_BITS + 1)[_PNG_BITS] == 16
     return image.format == "HEIF" and image.info["bit_depth"] > 8
 
 
+def _is_high_bit_depth_tiff(path: Path, image: TiffImageFile) -> bool:
+    tags = image.tag_v2
+    bits, numbers = set(tags.get(Tag.BitsPerSample, (1,))), set(tags.get(Tag.SampleFormat, (1,)))
+    deep = 16 in bits
+    colors = _GRAY_RGB if deep else _GRAY_RGB_PALETTE_CMYK_YCBCR
+    fault = ""
+    if not (bits <= {1, 2, 4, 8, 16} and numbers <= _UNSIGNED):
+        fault = "its pixels are not unsigned 8 or 16 bits"
+    elif tags.get(Tag.PhotometricInterpretation, 0) not in colors or (
+        deep and tags.get(Tag.PlanarConfiguration, 1) != 1
+    ):
+        fault = "its colors are stored in an unsupported way"
+    elif tags.get(Tag.NewSubfileType, 0) & 1 or tags.get(Tag.SubfileType) == 2:
+        fault = "its first page is a thumbnail of the picture"
+    if fault:
+        raise UserError(f"{path} can't be read ({fault}): {convert_hint(path)}")
+    return deep
+
+
+def is_undecodable_ycbcr(image: Image.Image) -> bool:
+    """Return whether an image is a TIFF with YCbCr pixels that Pillow can't decode correctly."""
+    if not isinstance(image, TiffImageFile):
+        return False
+    tags = image.tag_v2
+    return (
+        tags.get(Tag.PhotometricInterpretation) == _YCBCR and tags.get(Tag.Compression) not in _JPEG
+    )
+
+
+def read_ycbcr(path: Path) -> NDArray[np.uint8]:
+    """Read a TIFF with YCbCr pixels as upright RGB (H, W, 3).
+
+    Raises:
+        ValueError: the pixels can't be decoded.
+    """
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    if pixels is None or pixels.dtype != np.uint8:
+        raise ValueError("its YCbCr pixels can't be decoded")
+    return np.asarray(pixels, dtype=np.uint8)
+
+
 def read_high_bit_depth(path: Path, image: Image.Image, alpha: bool = False) -> NDArray[np.uint16]:
-    """Read an image of more than 8 bits per channel, with the EXIF orientation applied.
-
-    Args:
-        path: path of the image.
-        image: same image, opened by Pillow.
-        alpha: whether to read an alpha channel too.
-
-    Returns:
-        RGB, shape (H, W, 3), or RGBA, shape (H, W, 4), in the range 0 to 65535.
+    """Read an image of more than 8 bits per channel as upright RGB or RGBA, range 0 to 65535.
 
     Raises:
         ValueError: the pixels can't be decoded.
@@ -55,7 +99,7 @@ def read_high_bit_depth(path: Path, image: Image.Image, alpha: bool = False) -> 
     elif not alpha:
         orientation = 1  # applied by OpenCV
     elif orientation != 1:
-        content = without_orientation(content)
+        content = make_upright(content, *image.size)
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
         raise ValueError("its 16-bit pixels can't be decoded")
@@ -68,16 +112,12 @@ def orientation_of(path: Path, image: Image.Image) -> int:
     if image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes():
         image.load()  # the eXIf chunk follows the pixels
     # PngImageFile.getexif would decode the pixels.
-    orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
+    orientation = Image.Image.getexif(image).get(Tag.Orientation, 1)
     return orientation if orientation in range(1, 9) else 1
 
 
 def _read_heic(path: Path, alpha: bool) -> NDArray[np.uint16]:
-    """Read the primary image of a HEIC, scaled to 0 to 65535; libheif applies the orientation.
-
-    Raises:
-        ValueError: the pixels can't be decoded.
-    """
+    """Read the primary image of a HEIC. libheif applies the orientation."""
     import pillow_heif
 
     file = pillow_heif.open_heif(path, convert_hdr_to_8bit=False, hdr_to_16bit=False)

@@ -1,6 +1,7 @@
 """Recursive listing of image files, with a count of unsupported files."""
 
 import os
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,19 +10,12 @@ from pathlib import Path
 from mprnet_lit.images.formats import IMAGE_SUFFIXES
 from mprnet_lit.utils.errors import UserError
 
-_IMAGES = (
-    *(".3fr", ".apng", ".arw", ".avif", ".bmp", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".exr"),
-    *(".gif", ".hdr", ".heic", ".heif", ".iiq", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
-    *(".jpx", ".jxl", ".kdc", ".mpo", ".nef", ".nrw", ".orf", ".pbm", ".pef", ".pgm", ".png"),
-    *(".pnm", ".ppm", ".psd", ".qoi", ".raf", ".raw", ".rw2", ".sr2", ".srw", ".tga", ".tif"),
-    *(".tiff", ".webp", ".x3f"),
+_IMAGE_OR_VIDEO = re.compile(
+    r"\.(3fr|apng|arw|avif|bmp|cr2|cr3|crw|dng|erf|exr|gif|hdr|heic|heif|iiq|j2k|jfif|jp2|jpe|jpeg|"
+    r"jpg|jpx|jxl|kdc|mpo|nef|nrw|orf|pbm|pef|pgm|png|pnm|ppm|psd|qoi|raf|raw|rw2|sr2|srw|tga|tif|"
+    r"tiff|webp|x3f|3gp|avi|flv|m2ts|m4v|mkv|mov|mp4|mpeg|mpg|mts|mxf|ogv|vob|webm|wmv|y4m)"
 )
-_VIDEOS = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
-    *(".mxf", ".ogv", ".vob", ".webm", ".wmv", ".y4m"),
-)
-_KNOWN = frozenset((*_IMAGES, *_VIDEOS))
-"""Suffixes of images and videos. Files with an unsupported one of them are reported."""
+"""Suffixes of images and videos. Unsupported files with these suffixes are reported."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ def split_by_suffix(
         suffix = path.suffix.lower()
         if suffix in suffixes:
             files.append(path)
-        elif suffix in _KNOWN:
+        elif _IMAGE_OR_VIDEO.fullmatch(suffix):
             unread.append(path)
     return Listing(sorted(files), sorted(unread), sorted(closed))
 
@@ -82,7 +76,7 @@ def walk(
 ) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder and the names of its files.
 
-    Symbolic links are followed last, so that each file has its shortest path. Each real folder is
+    Links to folders are followed last, so that each file has its shortest path. Each real folder is
     visited once, so that cycles of links end.
 
     Args:
@@ -90,36 +84,23 @@ def walk(
         closed: list to which folders that can't be opened are appended.
         hidden: whether to include names that begin with a dot.
     """
+
+    def on_error(error: OSError) -> None:
+        closed.append(Path(error.filename))
+
     entered: set[tuple[int, int]] = set()
-    waiting, links = [root], deque[Path]()
-    while waiting or links:
-        folder = waiting.pop() if waiting else links.popleft()
-        try:
+    tops = deque([root])  # the root, and links to folders
+    while tops:
+        for name, folders, names in os.walk(tops.popleft(), onerror=on_error):
+            folder = Path(name)
             status = folder.stat()
-            entries = list(os.scandir(folder)) if _is_new(status, entered) else []
-        except OSError:
-            closed.append(folder)
-            continue
-        names = []
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name.startswith(".") and not hidden:
+            if (status.st_dev, status.st_ino) in entered:
+                folders.clear()
                 continue
-            path = folder / entry.name
-            if entry.is_symlink() and path.is_dir():
-                links.append(path)
-            elif entry.is_dir(follow_symlinks=False):
-                waiting.append(path)
-            else:
-                names.append(entry.name)
-        yield folder, names
-
-
-def _is_new(status: os.stat_result, entered: set[tuple[int, int]]) -> bool:
-    """Return whether a folder is visited for the first time, and add it to ``entered``."""
-    place = (status.st_dev, status.st_ino)
-    new = place not in entered
-    entered.add(place)
-    return new
+            entered.add((status.st_dev, status.st_ino))
+            folders[:] = sorted(each for each in folders if hidden or each[0] != ".")
+            tops += [folder / each for each in folders if (folder / each).is_symlink()]
+            yield folder, sorted(each for each in names if hidden or each[0] != ".")
 
 
 def count_suffixes(unread: Iterable[Path]) -> str:

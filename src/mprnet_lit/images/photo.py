@@ -1,6 +1,7 @@
 """Reading and writing of photos with alpha channel, EXIF, color profile and resolution."""
 
 import io
+import re
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image, ImageCms
+from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
 from mprnet_lit.images.encoding import encode_bmp, encode_deep_png, encode_heic, encode_tiff
@@ -16,7 +19,6 @@ from mprnet_lit.images.exif import exif_from_tiff, make_upright
 from mprnet_lit.images.formats import Format, format_for
 from mprnet_lit.images.high_bit_depth import read_high_bit_depth
 from mprnet_lit.images.reading import Pixels, open_image, to_float, to_uint8, upright_image
-from mprnet_lit.images.tiff import page_count
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 
@@ -24,7 +26,8 @@ _QUALITY = 95
 _AVIF_SPEED = 8
 """Encoder speed from 0 to 10. It takes half the time of the default (6) and costs 0.4 dB."""
 _LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")
-_PREMULTIPLIED = 1  # value of TIFF tag 338 (ExtraSamples)
+_PREMULTIPLIED = 1
+"""Value of the TIFF tag ExtraSamples for premultiplied alpha."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,11 @@ def read_photo(path: Path) -> Photo:
         icc: bytes | None = image.info.get("icc_profile")
         if deep:
             gray = image.mode.startswith(("I;16", "L")) or _is_gray_png(path, image)
-            rgb, alpha = _read_deep(path, image)
+            rgb, alpha = _read_16_bit(path, image)
         else:
             gray = image.mode in ("1", "L", "LA")
-            rgb, alpha, icc = _read_shallow(upright_image(path, image), icc)
+            rgb, alpha, icc = _read_8_bit(upright_image(path, image), icc)
+        nclx = image.info.get("nclx_profile")  # of a HEIC without an ICC profile
         return Photo(
             rgb,
             alpha,
@@ -88,7 +92,7 @@ def read_photo(path: Path) -> Photo:
             dpi=_dpi(image),
             gray=gray,
             lossy=image.format in _LOSSY or _is_lossy_webp(path, image),
-            cicp=_cicp(image),
+            cicp=(nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None,
         )
 
 
@@ -117,20 +121,14 @@ def write_photo(path: Path, photo: Photo) -> None:
 
 def _frames(path: Path, image: Image.Image) -> int:
     """Return the number of frames or pages, without thumbnails and camera previews."""
-    if image.format == "MPO":
-        return 1
-    if isinstance(image, TiffImageFile):
-        return page_count(path, image)
-    return getattr(image, "n_frames", 1)
+    count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if count > 1 and isinstance(image, TiffImageFile):
+        with tifffile.TiffFile(path) as file:
+            return sum(not page.aspage().is_reduced for page in file.pages)
+    return count
 
 
-def _cicp(image: Image.Image) -> tuple[int, int] | None:
-    """Return the color primaries and transfer function of a HEIC without an ICC profile."""
-    nclx = image.info.get("nclx_profile")
-    return (nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None
-
-
-def _read_deep(path: Path, image: Image.Image) -> tuple[Pixels, Pixels | None]:
+def _read_16_bit(path: Path, image: Image.Image) -> tuple[Pixels, Pixels | None]:
     """Return 16-bit RGB and alpha."""
     if not image.has_transparency_data:
         return read_high_bit_depth(path, image), None
@@ -140,13 +138,15 @@ def _read_deep(path: Path, image: Image.Image) -> tuple[Pixels, Pixels | None]:
         return rgb, np.where(opaque, 65535, 0).astype(np.uint16)
     channels = read_high_bit_depth(path, image, alpha=True)
     rgb, alpha = np.ascontiguousarray(channels[..., :3]), channels[..., 3].copy()
-    if isinstance(image, TiffImageFile) and _PREMULTIPLIED in image.tag_v2.get(338, ()):
+    if isinstance(image, TiffImageFile) and _PREMULTIPLIED in image.tag_v2.get(
+        Tag.ExtraSamples, ()
+    ):
         share = np.maximum(alpha, 1)[..., None] / np.float32(65535)
         rgb = np.rint(np.minimum(rgb / share, 65535)).astype(np.uint16)
     return rgb, alpha
 
 
-def _read_shallow(
+def _read_8_bit(
     upright: Image.Image, icc: bytes | None
 ) -> tuple[Pixels, Pixels | None, bytes | None]:
     """Return 8-bit RGB, alpha, and the ICC profile of the converted pixels."""
@@ -164,13 +164,10 @@ def _to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes 
     if icc:
         with suppress(ImageCms.PyCMSError, OSError):
             srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+            intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+            flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
             converted = ImageCms.profileToProfile(
-                image,
-                ImageCms.ImageCmsProfile(io.BytesIO(icc)),
-                srgb,
-                ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                "RGB",
-                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+                image, io.BytesIO(icc), srgb, intent, "RGB", flags=flags
             )
             if converted is not None:
                 return converted, srgb.tobytes()
@@ -205,25 +202,15 @@ def _is_gray_png(path: Path, image: Image.Image) -> bool:
 
 
 def _is_lossy_webp(path: Path, image: Image.Image) -> bool:
-    """Return whether a file is a lossy WebP."""
+    """Return whether a file is a lossy WebP, by the name of the chunk with the pixels."""
     if image.format != "WEBP":
         return False
-    with path.open("rb") as file:
-        file.seek(12)
-        while len(head := file.read(8)) == 8:
-            if head[:4] in (b"VP8L", b"VP8 "):
-                return head[:4] == b"VP8 "
-            size = int.from_bytes(head[4:], "little")
-            file.seek(size + size % 2, io.SEEK_CUR)
-    return True
+    chunk = re.search(rb"VP8[ L]", path.read_bytes())
+    return chunk is None or chunk[0] == b"VP8 "
 
 
 def _encode(photo: Photo, form: Format) -> bytes:
-    """Return the content of the file.
-
-    Raises:
-        OSError, ValueError, struct.error: the format does not support the photo.
-    """
+    """Return the content of the file. An error means that the format does not support the photo."""
     pixels, alpha = photo.pixels, photo.alpha
     if form.opaque and alpha is not None:
         if (alpha != np.iinfo(alpha.dtype).max).any():
@@ -251,17 +238,14 @@ def _encode(photo: Photo, form: Format) -> bytes:
         return encode_bmp(channels.astype(np.uint8), dpi)
     if deep:
         return encode_deep_png(channels.astype(np.uint16), exif, icc, dpi)
-    options: dict[str, Any] = {"icc_profile": icc}
-    if exif:
-        options["exif"] = b"Exif\0\0" + exif
+    options: dict[str, Any] = {"quality": _QUALITY, "icc_profile": icc}
+    options["exif"] = b"Exif\0\0" + exif if exif else b""
     if dpi:
         options["dpi"] = dpi
     if form.pillow == "WEBP":
-        options |= {"quality": _QUALITY} if photo.lossy else {"lossless": True, "exact": True}
-    elif form.pillow == "JPEG":
-        options |= {"quality": _QUALITY, "subsampling": "4:4:4"}
-    elif form.pillow == "AVIF":
-        options |= {"quality": _QUALITY, "subsampling": "4:4:4" if count > 1 else "4:0:0"}
+        options |= {"lossless": not photo.lossy, "exact": not photo.lossy}
+    elif form.pillow in ("JPEG", "AVIF"):
+        options["subsampling"] = "4:0:0" if form.pillow == "AVIF" and count == 1 else "4:4:4"
         options["speed"] = _AVIF_SPEED
     file = io.BytesIO()
     image = Image.fromarray(channels[..., 0] if count == 1 else channels)

@@ -9,11 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
 from mprnet_lit.images.formats import supported_formats, unreadable_reason
-from mprnet_lit.images.high_bit_depth import is_high_bit_depth, orientation_of, read_high_bit_depth
-from mprnet_lit.images.tiff import HEIGHT, WIDTH, needs_opencv, read_ycbcr
+from mprnet_lit.images.high_bit_depth import (
+    is_high_bit_depth,
+    is_undecodable_ycbcr,
+    orientation_of,
+    read_high_bit_depth,
+    read_ycbcr,
+)
 from mprnet_lit.images.truncation import check_complete
 from mprnet_lit.utils.atomic import require_regular_file, write_atomic
 from mprnet_lit.utils.errors import UserError
@@ -52,7 +58,10 @@ def probe_image(path: Path) -> tuple[int, int]:
         UserError: the file is missing, truncated, not an image, or has an unsupported format.
     """
     with open_image(path) as (image, _):
-        return _upright_size(path, image)
+        width, height = image.size
+        if isinstance(image, TiffImageFile):  # Pillow may have swapped the size already
+            width, height = image.tag_v2[Tag.ImageWidth], image.tag_v2[Tag.ImageLength]
+        return (width, height) if orientation_of(path, image) > 4 else (height, width)
 
 
 def to_float(image: Pixels) -> NDArray[np.float32]:
@@ -103,29 +112,17 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
         raise UserError(unreadable_reason(path)) from error
     except Image.DecompressionBombError as error:
         raise UserError(
-            f"{path} says that it has over {_MOST_PIXELS / 1e6:.0f} megapixels, which is too many: "
-            "cut it up, or remove it if it is a trap"
+            f"{path} declares over {_MOST_PIXELS / 1e6:.0f} megapixels, which is too many: "
+            "split it, or remove it if it is a decompression bomb"
         ) from error
     except Exception as error:  # a decoder may raise any error for a damaged file
-        said = getattr(error, "strerror", None) or str(error)
-        reason = " ".join(said.split()) or type(error).__name__
+        message = getattr(error, "strerror", None) or str(error)
+        reason = " ".join(message.split()) or type(error).__name__
         raise UserError(f"{path} can't be read ({reason}): replace or remove it") from error
 
 
 def upright_image(path: Path, image: Image.Image) -> Image.Image:
-    """Return an opened 8-bit image with the EXIF orientation applied.
-
-    Raises:
-        ValueError: the pixels can't be decoded.
-    """
-    if isinstance(image, TiffImageFile) and needs_opencv(image):
+    """Return an opened 8-bit image with the EXIF orientation applied."""
+    if is_undecodable_ycbcr(image):
         return Image.fromarray(read_ycbcr(path))
     return ImageOps.exif_transpose(image)
-
-
-def _upright_size(path: Path, image: Image.Image) -> tuple[int, int]:
-    """Return the height and width with the EXIF orientation applied."""
-    width, height = image.size
-    if isinstance(image, TiffImageFile):  # Pillow may have swapped the size already
-        width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]
-    return (width, height) if orientation_of(path, image) > 4 else (height, width)

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import IO
 
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
-
-from mprnet_lit.images.tiff import is_complete_tiff
 
 _MOST_SCANS = 100
 """Maximum number of JPEG scans. Encoders write about ten; decoding takes a pass per scan."""
@@ -28,25 +27,35 @@ def check_complete(path: Path, image: Image.Image) -> None:
         DecompressionBombError: a HEIC or AVIF is a crop of an image that is too large.
     """
     size = path.stat().st_size
-    whole = True
+    complete = True
     if isinstance(image, TiffImageFile):
-        whole = is_complete_tiff(image, size)
+        complete = _has_all_strips(image, size)
     elif image.format == "PNG":
         with Image.open(path, formats=("PNG",)) as unread:
             unread.verify()  # checks all checksums except that of the last chunk
-        whole = _PNG_END in path.read_bytes()
+        complete = _PNG_END in path.read_bytes()
     elif image.format == "WEBP":
         with path.open("rb") as file:
-            whole = size >= int.from_bytes(file.read(8)[4:], "little") + 8
+            complete = size >= int.from_bytes(file.read(8)[4:], "little") + 8
     elif image.format in ("JPEG", "MPO"):
-        whole = _jpeg_ends(path, size)
+        complete = _jpeg_ends(path, size)
     elif image.format in ("AVIF", "HEIF"):
         _check_coded_size(path)
-        whole = _last_box_ends(path, size)
+        complete = _last_box_ends(path, size)
     else:
         image.load()
-    if not whole:
+    if not complete:
         raise ValueError("cut short")
+
+
+def _has_all_strips(image: TiffImageFile, size: int) -> bool:
+    """Return whether a TIFF of ``size`` bytes contains all strips or tiles of its directory."""
+    tags = image.tag_v2
+    starts = tags.get(Tag.StripOffsets) or tags.get(Tag.TileOffsets) or ()
+    lengths = tags.get(Tag.StripByteCounts) or tags.get(Tag.TileByteCounts) or (0,) * len(starts)
+    ends = [start + length for start, length in zip(starts, lengths, strict=False)]
+    # Pillow ignores a truncated directory, and then has not read the offset of the next one.
+    return bool(ends) and max(ends) <= size and tags.next != tags.offset
 
 
 def _check_coded_size(path: Path) -> None:
