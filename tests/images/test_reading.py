@@ -169,7 +169,7 @@ def test_jpegs_from_cameras(tmp_path: Path, photo: Any, format: str) -> None:
         assert probe_image(path) == photo.shape[:2]
     path.write_bytes(whole[:-100])
     for look in (read_image, probe_image):
-        with pytest.raises(UserError, match=r"photo\.jpg.*cut short"):
+        with pytest.raises(UserError, match=r"photo\.jpg.*truncated"):
             look(path)
 
 

@@ -16,18 +16,14 @@ from mprnet_lit.utils.errors import UserError
 
 TOLERANCE = 1e-4
 """Maximum absolute difference between the outputs of an exported network and the original."""
-CHECKED = ((1, 3, 64, 64), (2, 3, 72, 136), (1, 3, 256, 128))
+CHECKED_SHAPES = ((1, 3, 64, 64), (2, 3, 72, 136), (1, 3, 256, 128))
 """Input shapes for the comparison of an exported network with the original."""
-_LARGEST = 2048
+_MAX_SIDE = 2048
 """Maximum height and width, in units of 8 pixels."""
 
 
 class FinalStage(nn.Module):
-    """Network that returns only the output of the last stage.
-
-    Args:
-        model: network with several stages.
-    """
+    """Network that returns only the output of the last stage."""
 
     def __init__(self, model: MPRNet) -> None:
         super().__init__()
@@ -51,8 +47,8 @@ def trace(model: MPRNet) -> ExportedProgram:
     require("model", model, MPRNet, "an MPRNet")
     final = FinalStage(model).eval().requires_grad_(False)
     final.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    height = SIZE_MULTIPLE * Dim("height8", min=2, max=_LARGEST)
-    width = SIZE_MULTIPLE * Dim("width8", min=2, max=_LARGEST)
+    height = SIZE_MULTIPLE * Dim("height8", min=2, max=_MAX_SIDE)
+    width = SIZE_MULTIPLE * Dim("width8", min=2, max=_MAX_SIDE)
     with quiet(), torch.no_grad():
         return torch.export.export(
             final,
@@ -78,7 +74,7 @@ def check(exported: Callable[[Tensor], Tensor], model: MPRNet) -> dict[str, floa
     require("model", model, MPRNet, "an MPRNet")
     differences: dict[str, float] = {}
     generator = torch.Generator().manual_seed(0)
-    for shape in CHECKED:
+    for shape in CHECKED_SHAPES:
         x = torch.rand(shape, generator=generator)
         with torch.no_grad():
             difference = (exported(x) - model.eval()(x)[-1]).abs().max().item()

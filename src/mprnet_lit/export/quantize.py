@@ -1,8 +1,10 @@
 """Static int8 quantization of an exported network."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,42 +17,22 @@ Crops = NDArray[np.float32]
 
 
 def to_int8(exported: bytes, crops: Sequence[Crops]) -> bytes:
-    """Quantize the inputs and the weights (per channel) of 3x3 convolutions to 8 bits.
+    """Return the int8 version of an ONNX file. The crops calibrate the activation ranges.
 
-    Convolutions that read or produce an image, 1x1 convolutions, additions and multiplications
-    remain in float32.
-
-    Args:
-        exported: content of the float32 ONNX file.
-        crops: degraded crops that calibrate the activation ranges.
-
-    Returns:
-        Content of the int8 ONNX file.
+    The inputs and the weights (per channel) of 3x3 convolutions are quantized. Convolutions that
+    read or produce an image, 1x1 convolutions, additions and multiplications remain in float32.
     """
     import onnx
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.crops: Iterator[Crops] = iter(crops)
-
-        def get_next(self) -> dict[str, Crops] | None:
-            crop = next(self.crops, None)
-            return None if crop is None else {INPUT: crop}
-
+    feeds = ({INPUT: crop} for crop in crops)
     model = onnx.load_from_string(exported)
     with tempfile.TemporaryDirectory() as folder, quiet():
         target = Path(folder) / "int8.onnx"
         quantize_static(
             model,
             str(target),
-            Reader(),
+            SimpleNamespace(get_next=lambda: next(feeds, None)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             per_channel=True,
@@ -64,12 +46,11 @@ def to_int8(exported: bytes, crops: Sequence[Crops]) -> bytes:
         return target.read_bytes()
 
 
-def _float_convolutions(model: "object") -> list[str]:
+def _float_convolutions(model: Any) -> list[str]:
     """Return the names of 1x1 convolutions and of convolutions from or to an image."""
-    graph = model.graph  # type: ignore[attr-defined]
-    shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
+    shapes = {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
     names = []
-    for node in graph.node:
+    for node in model.graph.node:
         if node.op_type == "Conv":
             outputs, inputs, height, _ = shapes.get(node.input[1], (3, 3, 1, 1))
             if height == 1 or 3 in (outputs, inputs):

@@ -46,8 +46,8 @@ HIGH_BIT_DEPTH_SUFFIXES = frozenset(suffix for suffix, form in BY_SUFFIX.items()
 
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1"}
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_OTHERS = {
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_UNSUPPORTED = {
     b"GIF8": "a GIF",
     b"8BPS": "a Photoshop document",
     b"\0\0\0\x0cJXL": "a JPEG XL",
@@ -63,8 +63,7 @@ def format_for(path: Path) -> Format:
     """Return the format for the suffix of a path.
 
     Raises:
-        UserError: the suffix is not an image suffix, or the format needs a package that is not
-            installed.
+        UserError: the suffix is unknown, or its format needs a package that is not installed.
     """
     suffix = path.suffix.lower()
     if suffix not in BY_SUFFIX:
@@ -96,7 +95,7 @@ def supported_formats() -> tuple[str, ...]:
 
 def is_unsupported_image(path: Path) -> bool:
     """Return whether a file has the signature of a TIFF or of an unsupported image format."""
-    return _head(path).startswith((*_OTHERS, *_TIFF_STARTS))
+    return _head(path).startswith((*_UNSUPPORTED, *_TIFF_SIGNATURES))
 
 
 def unreadable_reason(path: Path) -> str:
@@ -107,10 +106,10 @@ def unreadable_reason(path: Path) -> str:
         return f"{path} can't be read: {_missing('HEIF')}"
     if brand in _AVIF_BRANDS and "AVIF" not in supported_formats():
         return f"{path} can't be read: {_missing('AVIF')}"
-    for signature, name in _OTHERS.items():
+    for signature, name in _UNSUPPORTED.items():
         if head.startswith(signature):
             return f"{path} is {name}, which can't be read: {convert_hint(path)}"
-    if head.startswith(_TIFF_STARTS):
+    if head.startswith(_TIFF_SIGNATURES):
         return (
             f"{path} is a TIFF that is damaged, or whose pixels are stored in an unsupported way: "
             f"replace or remove it, or {convert_hint(path)}"

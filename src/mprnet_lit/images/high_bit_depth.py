@@ -71,11 +71,7 @@ def is_undecodable_ycbcr(image: Image.Image) -> bool:
 
 
 def read_ycbcr(path: Path) -> NDArray[np.uint8]:
-    """Read a TIFF with YCbCr pixels as upright RGB (H, W, 3).
-
-    Raises:
-        ValueError: the pixels can't be decoded.
-    """
+    """Read a TIFF with YCbCr pixels as upright RGB (H, W, 3)."""
     pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
     if pixels is None or pixels.dtype != np.uint8:
         raise ValueError("its YCbCr pixels can't be decoded")
@@ -83,11 +79,7 @@ def read_ycbcr(path: Path) -> NDArray[np.uint8]:
 
 
 def read_high_bit_depth(path: Path, image: Image.Image, alpha: bool = False) -> NDArray[np.uint16]:
-    """Read an image of more than 8 bits per channel as upright RGB or RGBA, range 0 to 65535.
-
-    Raises:
-        ValueError: the pixels can't be decoded.
-    """
+    """Read an image of more than 8 bits per channel as upright RGB or RGBA, range 0 to 65535."""
     if image.format == "HEIF":
         return _read_heic(path, alpha)
     content = path.read_bytes()

@@ -26,12 +26,12 @@ from mprnet_lit.utils.errors import UserError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
-_MOST_PIXELS = 2**29
+_MAX_PIXELS = 2**29
 """Maximum number of pixels, large enough for panoramas. Decoding needs up to 4 GB."""
-_MOST_BYTES = 8 * _MOST_PIXELS + 2**26
+_MAX_BYTES = 8 * _MAX_PIXELS + 2**26
 """Maximum file size: uncompressed pixels of four 16-bit channels, and 64 MB of other data."""
 # Pillow warns above this number (default: 89 megapixels), and raises an error above twice it.
-Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2
+Image.MAX_IMAGE_PIXELS = _MAX_PIXELS // 2
 
 
 def read_image(path: Path) -> Pixels:
@@ -94,7 +94,7 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
         UserError: the file is missing, damaged, too large, or has an unsupported format.
     """
     try:
-        require_regular_file(path, _MOST_BYTES)
+        require_regular_file(path, _MAX_BYTES)
         # Given a path, Pillow would map some TIFFs into memory, and rotate them incorrectly.
         with path.open("rb") as file, Image.open(file, formats=supported_formats()) as image:
             if image.format in ("AVIF", "HEIF"):  # only the container rotates these
@@ -112,7 +112,7 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
         raise UserError(unreadable_reason(path)) from error
     except Image.DecompressionBombError as error:
         raise UserError(
-            f"{path} declares over {_MOST_PIXELS / 1e6:.0f} megapixels, which is too many: "
+            f"{path} declares over {_MAX_PIXELS / 1e6:.0f} megapixels, which is too many: "
             "split it, or remove it if it is a decompression bomb"
         ) from error
     except Exception as error:  # a decoder may raise any error for a damaged file

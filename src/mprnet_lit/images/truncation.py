@@ -10,11 +10,11 @@ from PIL.ExifTags import Base as Tag
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-_MOST_SCANS = 100
+_MAX_SCANS = 100
 """Maximum number of JPEG scans. Encoders write about ten; decoding takes a pass per scan."""
 _CODED_SIZE = re.compile(rb"ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
 """Image size property (ISO 23008-12, section 6.5.3)."""
-_NEEDED_BOXES = (b"mdat", b"moov", b"moof")
+_REQUIRED_BOXES = (b"mdat", b"moov", b"moof")
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END, _JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
 
@@ -45,7 +45,7 @@ def check_complete(path: Path, image: Image.Image) -> None:
     else:
         image.load()
     if not complete:
-        raise ValueError("cut short")
+        raise ValueError("truncated")
 
 
 def _has_all_strips(image: TiffImageFile, size: int) -> bool:
@@ -81,7 +81,7 @@ def _last_box_ends(path: Path, size: int) -> bool:
             if length < 8:
                 break
             start += length
-            if name in _NEEDED_BOXES:
+            if name in _REQUIRED_BOXES:
                 end = start
     return end <= size
 
@@ -93,10 +93,10 @@ def _jpeg_ends(path: Path, size: int) -> bool:
         file = image.fp
         assert file is not None
         pixels = file.tell()
-        if image.info.get("progressive") or not _holds_all(file, image.layers, pixels):
+        if image.info.get("progressive") or not _has_all_channels(file, image.layers, pixels):
             file.seek(pixels)  # a comment may contain an end marker, so search the whole file
-            if file.read().count(_JPEG_SCAN) > _MOST_SCANS:
-                raise ValueError(f"over {_MOST_SCANS} scans, which would take hours to decode")
+            if file.read().count(_JPEG_SCAN) > _MAX_SCANS:
+                raise ValueError(f"over {_MAX_SCANS} scans, which would take hours to decode")
         for start in (max(pixels, size - 4096), pixels):
             file.seek(start)
             if _JPEG_END in file.read():
@@ -104,7 +104,7 @@ def _jpeg_ends(path: Path, size: int) -> bool:
     return False
 
 
-def _holds_all(file: IO[bytes], channels: int, pixels: int) -> bool:
+def _has_all_channels(file: IO[bytes], channels: int, pixels: int) -> bool:
     """Return whether the first scan has all channels, so that further scans are not decoded."""
     head = _JPEG_SCAN + struct.pack(">HB", 6 + 2 * channels, channels)
     file.seek(pixels - 2 - 6 - 2 * channels)

@@ -12,15 +12,7 @@ Restore = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 def self_ensemble(restore: Restore, image: Tensor) -> tuple[Tensor, ...]:
-    """Restore a batch in eight orientations and average the results.
-
-    Args:
-        restore: function that maps a batch (B, C, H, W) to one or more tensors of that shape.
-        image: batch (B, C, H, W).
-
-    Returns:
-        Mean of each output of ``restore`` in the original orientation, (B, C, H, W).
-    """
+    """Return the mean of each output of ``restore``, (B, C, H, W), over eight orientations."""
     total: tuple[Tensor, ...] = ()
     for flip in (False, True):
         for turns in range(4):

@@ -1,7 +1,6 @@
 """Conversion between the image types that a Restorer accepts and the input of the network."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from mprnet_lit.utils.errors import UserError
 _PEAKS = {torch.uint8: 255, torch.uint16: 65535}
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _TYPES = "uint8, uint16 or floating point in [0, 1]"
-_MOST_OUTSIDE = 4.0
+_MAX_ABSOLUTE = 4.0
 """Maximum absolute value of a float image: above noisy images, far below the range [0, 255]."""
 _MODES = {"1": "L", "P": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}
 """Pillow modes that are converted to another mode first."""
@@ -25,26 +24,16 @@ _SUPPORTED_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "F")
 _ALPHA_MODES = {"L": "LA", "RGB": "RGBA"}
 
 
-@dataclass(frozen=True)
-class NetworkInput:
-    """Image as input of a network.
+NetworkInput = tuple[Tensor, Callable[[Tensor], Any]]
+"""Batch and converter of an image.
 
-    Attributes:
-        batch: (B, 3, H, W) float32 in [0, 1]. Gray images have three equal channels.
-        to_original_type: function that converts a restored (B, 3, H, W) float32 to the type of the
-            image. It may change its argument.
-    """
-
-    batch: Tensor
-    to_original_type: Callable[[Tensor], Any]
+The batch is (B, 3, H, W) float32 in [0, 1]. Gray images have three equal channels. The converter
+maps a restored batch of the same shape to the type of the image. It may change its argument.
+"""
 
 
 def to_network_input(image: Any) -> NetworkInput:
-    """Convert an image to the input of a network.
-
-    Args:
-        image: path of an image file, PIL image, NumPy array or tensor; see
-            :meth:`Restorer.__call__`.
+    """Convert an image to the input of a network; see :meth:`Restorer.__call__`.
 
     Raises:
         UserError: the type, dtype, shape or range is not supported, or the file can't be read.
@@ -78,59 +67,45 @@ def _from_pillow(image: Image.Image) -> NetworkInput:
         array = np.asarray(image if image.mode == mode else image.convert(mode))
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"the image can't be decoded ({error}): open it again") from error
-    inner = _from_array(array)
+    batch, to_array = _from_array(array)
 
     def convert(restored: Tensor) -> Image.Image:
-        picture = Image.fromarray(inner.to_original_type(restored))
+        picture = Image.fromarray(to_array(restored))
         picture.info = info  # includes the ICC profile and EXIF
         return picture
 
-    return NetworkInput(inner.batch, convert)
+    return batch, convert
 
 
 def _from_array(image: NDArray[Any]) -> NetworkInput:
-    shape = image.shape
-    if image.ndim not in (2, 3, 4) or (image.ndim > 2 and shape[-1] > 4) or 0 in shape:
-        hint = ""
-        if image.ndim > 2 and shape[-3] in (1, 3, 4):
-            hint = ": move the channels last with np.moveaxis(image, -3, -1)"
-        raise UserError(
-            f"an array must be (H, W), (H, W, C) or (B, H, W, C) with C from 1 to 4, not {shape}"
-            f"{hint}"
-        )
+    layouts = "an array must be (H, W), (H, W, C) or (B, H, W, C)"
+    _check_shape(image.shape, -1, layouts, "move the channels last with np.moveaxis(image, -3, -1)")
     native = np.ascontiguousarray(image, image.dtype.newbyteorder("="))
     try:
         tensor = torch.from_numpy(native if native.flags.writeable else native.copy())
     except TypeError as error:
         raise UserError(f"an image must be {_TYPES}, not {image.dtype}") from error
-    inner = _from_tensor(tensor.movedim(-1, -3) if image.ndim > 2 else tensor)
+    batch, to_tensor = _from_tensor(tensor.movedim(-1, -3) if image.ndim > 2 else tensor)
 
     def convert(restored: Tensor) -> NDArray[Any]:
-        back: Tensor = inner.to_original_type(restored)
+        back: Tensor = to_tensor(restored)
         array = np.ascontiguousarray((back.movedim(-3, -1) if image.ndim > 2 else back).numpy())
         return array.astype(image.dtype, copy=False)
 
-    return NetworkInput(inner.batch, convert)
+    return batch, convert
 
 
 def _from_tensor(image: Tensor) -> NetworkInput:
     shape = tuple(image.shape)
-    if image.dim() not in (2, 3, 4) or (image.dim() > 2 and shape[-3] > 4) or 0 in shape:
-        hint = ""
-        if image.dim() > 2 and shape[-1] in (1, 3, 4):
-            hint = ": move the channels first with image.movedim(-1, -3)"
-        raise UserError(
-            f"a tensor must be (H, W), (C, H, W) or (B, C, H, W) with C from 1 to 4, not {shape}"
-            f"{hint}"
-        )
+    layouts = "a tensor must be (H, W), (C, H, W) or (B, C, H, W)"
+    _check_shape(shape, -3, layouts, "move the channels first with image.movedim(-1, -3)")
     if image.layout != torch.strided or image.device.type == "meta":
         raise UserError("a tensor must be dense and not on the meta device: pass image.to_dense()")
     if image.dtype not in (*_PEAKS, *_FLOATS):
         raise UserError(f"an image must be {_TYPES}, not {image.dtype}")
     pixels = image.detach().reshape(-1, *(shape[-3:] if image.dim() > 2 else (1, *shape)))
     peak = _PEAKS.get(image.dtype)
-    colors = pixels[:, : 1 if pixels.shape[1] < 3 else 3]
-    colors = colors.to("cpu", torch.float32)
+    colors = pixels[:, : 1 if pixels.shape[1] < 3 else 3].to("cpu", torch.float32)
     if peak is None:
         _check_range(colors)
     else:
@@ -147,7 +122,21 @@ def _from_tensor(image: Tensor) -> NetworkInput:
             back = torch.cat((back, alpha), 1)
         return back.reshape(image.shape)
 
-    return NetworkInput(colors.expand(-1, 3, -1, -1), convert)
+    return colors.expand(-1, 3, -1, -1), convert
+
+
+def _check_shape(shape: Sequence[int], channel_axis: int, layouts: str, hint: str) -> None:
+    """Raise UserError unless a shape has 2 to 4 dimensions and at most 4 channels."""
+    has_channels = len(shape) > 2
+    if (
+        len(shape) in (2, 3, 4)
+        and 0 not in shape
+        and not (has_channels and shape[channel_axis] > 4)
+    ):
+        return
+    other_axis = -3 if channel_axis == -1 else -1
+    remedy = f": {hint}" if has_channels and shape[other_axis] in (1, 3, 4) else ""
+    raise UserError(f"{layouts} with C from 1 to 4, not {tuple(shape)}{remedy}")
 
 
 def _check_range(colors: Tensor) -> None:
@@ -155,7 +144,7 @@ def _check_range(colors: Tensor) -> None:
     low, high = (bound.item() for bound in colors.aminmax())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UserError("the image must be finite, but has NaN or infinite values")
-    if low < -_MOST_OUTSIDE or high > _MOST_OUTSIDE:
+    if low < -_MAX_ABSOLUTE or high > _MAX_ABSOLUTE:
         hint = "divide it by 255, or pass uint8" if high <= 255 and low > -50 else "rescale it"
         raise UserError(
             f"a floating-point image must be in [0, 1], but has values from {low:.4g} to "

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from mprnet_lit.utils.errors import UserError, install_hint
 from mprnet_lit.weights import RECORD, Info
 
 INPUT, OUTPUT = "degraded", "restored"
+_CUDA = "CUDAExecutionProvider"
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -43,8 +46,7 @@ class OnnxNetwork:
             if not Path(source).is_file():
                 raise UserError(f"there is no file {name}: check the path")
             source = Path(source).read_bytes()
-        place = torch.device(device)
-        self.runtime, start = _runtime(name, place, bf16)
+        self.runtime, start = _runtime(name, torch.device(device), bf16)
         try:
             import onnx
 
@@ -57,7 +59,7 @@ class OnnxNetwork:
             metadata = {entry.key: entry.value for entry in model.metadata_props}
             record: dict[str, Any] = json.loads(metadata[RECORD])
             self.size, self.info = Size(**record.pop("size")), Info.of(record)
-            self.run = start(source, place, bf16)
+            self.run = start(source)
         except Exception as error:  # the runtimes raise many types
             raise UserError(
                 f"{name} is not an export of this package, or it is damaged: export it again"
@@ -93,13 +95,11 @@ def _has_external_data(message: Any) -> bool:
     )
 
 
-def _runtime(
-    name: str, device: torch.device, bf16: bool
-) -> tuple[str, Callable[[bytes, torch.device, bool], Run]]:
-    """Return the name of the runtime for a device, and the function that starts it."""
-    if device.type != "cuda" and _installed("openvino"):
-        return "OpenVINO", _start_openvino
-    if not _installed("onnxruntime"):
+def _runtime(name: str, device: torch.device, bf16: bool) -> tuple[str, Callable[[bytes], Run]]:
+    """Return the name of the runtime for a device, and the function that loads a network."""
+    if device.type != "cuda" and find_spec("openvino"):
+        return "OpenVINO", partial(_load_openvino, bf16=bf16)
+    if not find_spec("onnxruntime"):
         raise UserError(f"{name} needs onnxruntime, which is not installed: {install_hint('onnx')}")
     if bf16:
         raise UserError(
@@ -108,35 +108,24 @@ def _runtime(
         )
     import onnxruntime
 
-    gpu = device.type == "cuda" and _CUDA in onnxruntime.get_available_providers()
-    return "onnxruntime" + (" on CUDA" if gpu else ""), _start_onnxruntime
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device.type == "cuda" and _CUDA in onnxruntime.get_available_providers():
+        providers.insert(0, (_CUDA, {"device_id": device.index or 0}))
+    runtime = "onnxruntime" + (" on CUDA" if len(providers) > 1 else "")
+    return runtime, partial(_load_onnxruntime, providers=providers)
 
 
-def _installed(package: str) -> bool:
-    try:
-        __import__(package)
-    except ImportError:
-        return False
-    return True
-
-
-_CUDA = "CUDAExecutionProvider"
-
-
-def _start_onnxruntime(content: bytes, device: torch.device, bf16: bool) -> Run:
+def _load_onnxruntime(content: bytes, providers: list[Any]) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if device.type == "cuda" and _CUDA in onnxruntime.get_available_providers():
-        providers.insert(0, (_CUDA, {"device_id": device.index or 0}))
     session = onnxruntime.InferenceSession(content, options, providers=providers)
     return lambda x: session.run([OUTPUT], {INPUT: x})[0]
 
 
-def _start_openvino(content: bytes, device: torch.device, bf16: bool) -> Run:
+def _load_openvino(content: bytes, bf16: bool) -> Run:
     import openvino
 
     core = openvino.Core()
@@ -146,9 +135,4 @@ def _start_openvino(content: bytes, device: torch.device, bf16: bool) -> Run:
         "PERFORMANCE_HINT": "LATENCY",
     }
     request = core.compile_model(core.read_model(content), "CPU", settings).create_infer_request()
-
-    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        restored: NDArray[np.float32] = request.infer({INPUT: x})[OUTPUT]
-        return restored
-
-    return run
+    return lambda x: request.infer({INPUT: x})[OUTPUT]

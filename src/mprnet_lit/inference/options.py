@@ -9,16 +9,9 @@ from mprnet_lit.utils.errors import UserError
 
 
 def parse_device(name: str) -> torch.device:
-    """Return a device that works on this machine; ``auto`` prefers an accelerator.
-
-    Raises:
-        UserError: the device does not exist.
-    """
+    """Return a device that works on this machine; ``auto`` prefers an accelerator."""
     if name == "auto":
-        found = (
-            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        )
-        return found or torch.device("cpu")
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -33,11 +26,7 @@ def smallest_tile(overlap: int) -> int:
 
 
 def check_options(memory_gb: Any, tlc_crop: Any, **switches: Any) -> None:
-    """Check further arguments.
-
-    Raises:
-        UserError: an argument has the wrong type or range.
-    """
+    """Check the types and ranges of the arguments that are not about tiling."""
     for name, value in (("memory_gb", memory_gb), ("tlc_crop", tlc_crop)):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (number and 0 < value < float("inf")):
@@ -48,11 +37,7 @@ def check_options(memory_gb: Any, tlc_crop: Any, **switches: Any) -> None:
 
 
 def check_tiling(tile: Any, overlap: int, tile_batch: int) -> int | Literal["auto"] | None:
-    """Check the arguments of tiling and return ``tile``.
-
-    Raises:
-        UserError: an argument has the wrong type or range.
-    """
+    """Check the arguments of tiling and return ``tile``."""
     if type(overlap) is not int or overlap < 0:
         raise UserError(f"overlap={overlap} must be an integer number of pixels, at least 0")
     if type(tile_batch) is not int or tile_batch < 1:

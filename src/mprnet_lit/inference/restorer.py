@@ -11,17 +11,13 @@ from torch import Tensor
 
 from mprnet_lit.inference.ensemble import self_ensemble
 from mprnet_lit.inference.image_types import to_network_input
-from mprnet_lit.inference.options import (
-    check_options,
-    check_tiling,
-    parse_device,
-    smallest_tile,
-)
+from mprnet_lit.inference.options import check_options, check_tiling, parse_device, smallest_tile
 from mprnet_lit.inference.tile_size import largest_tile, memory_budget
 from mprnet_lit.inference.tiling import Network, Progress, run_tiled
 from mprnet_lit.inference.tlc import with_tlc
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
 from mprnet_lit.models.padding import pad_to_multiple
+from mprnet_lit.utils.checks import require, require_batch, require_function
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import Info, read
 
@@ -72,11 +68,8 @@ class Restorer:
         memory_gb: float | None = None,
         compile: bool = False,
     ) -> None:
-        if not isinstance(model_or_path, MPRNet | str | Path):
-            raise UserError(
-                "model_or_path must be an MPRNet or the path of a weights file, not "
-                f"{type(model_or_path).__name__}"
-            )
+        kinds = (MPRNet, str, Path)
+        require("model_or_path", model_or_path, kinds, "an MPRNet or the path of a weights file")
         self.device = parse_device(device)
         self.tile = check_tiling(tile, overlap, tile_batch)
         check_options(memory_gb, tlc_crop, tlc=tlc, self_ensemble=self_ensemble, compile=compile)
@@ -200,9 +193,9 @@ class Restorer:
         Raises:
             UserError: see :meth:`__call__`.
         """
-        network_input = to_network_input(image)
-        stages = self.restore(network_input.batch, last_only=last_only, progress=progress)
-        return tuple(network_input.to_original_type(stage) for stage in stages)
+        batch, to_original_type = to_network_input(image)
+        stages = self.restore(batch, last_only=last_only, progress=progress)
+        return tuple(to_original_type(stage) for stage in stages)
 
     def restore(
         self, x: Tensor, *, last_only: bool = False, progress: Progress | None = None
@@ -221,20 +214,23 @@ class Restorer:
         Raises:
             UserError: ``x`` has another type, dtype or shape, or the GPU is out of memory.
         """
-        if progress is not None and not callable(progress):
-            raise UserError(f"progress must be a function, not {type(progress).__name__}")
-        if not (isinstance(x, Tensor) and x.dim() == 4 and x.shape[1] == 3 and 0 not in x.shape):
-            what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise UserError(f"x must be a tensor (B, 3, H, W), not {what}")
+        if progress is not None:
+            require_function("progress", progress)
+        require_batch("x", x, channels=3)
         if not x.is_floating_point():
             raise UserError(f"x must be floating point in [0, 1], not {x.dtype}")
-        keep = slice(-1, None) if last_only else slice(None)
+
+        def network(tiles: Tensor) -> tuple[Tensor, ...]:
+            tiles = tiles.to(self.device).contiguous(memory_format=torch.channels_last)
+            mixed = self.dtype != torch.float32
+            with torch.autocast(self.device.type, self.dtype, enabled=mixed):
+                stages = self.network(tiles)
+            return tuple(stage.float().cpu() for stage in (stages[-1:] if last_only else stages))
 
         def run(image: Tensor) -> tuple[Tensor, ...]:
             height, width = image.shape[-2:]
             padded = pad_to_multiple(image)
             tile = self._tile(padded.shape[-2], padded.shape[-1], len(image))
-            network = _DeviceNetwork(self.network, self.device, self.dtype, keep)
             stages = run_tiled(network, padded, tile, self.overlap, self.tile_batch, progress)
             return tuple(stage[..., :height, :width] for stage in stages)
 
@@ -252,28 +248,9 @@ class Restorer:
         """Return the side of the tiles of a padded image; the longer side if it fits in memory."""
         if isinstance(self.tile, int):
             return self.tile
-        if self.tile is None:
-            return max(height, width)
-        bytes_ = memory_budget(self.device, self.memory_gb) / (self.tile_batch * images)
-        side = largest_tile(self.size, bytes_, self.crop is not None)
-        return (
-            max(height, width)
-            if height * width <= side**2
-            else max(side, smallest_tile(self.overlap))
-        )
-
-
-class _DeviceNetwork:
-    """Runs a network on its device in mixed precision, with inputs and outputs on the CPU."""
-
-    def __init__(
-        self, network: Network, device: torch.device, dtype: torch.dtype, keep: slice
-    ) -> None:
-        self.network, self.device, self.dtype, self.keep = network, device, dtype, keep
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        x = x.to(self.device).contiguous(memory_format=torch.channels_last)
-        mixed = self.dtype != torch.float32
-        with torch.autocast(self.device.type, self.dtype, enabled=mixed):
-            stages = self.network(x)
-        return tuple(stage.float().cpu() for stage in stages[self.keep])
+        if self.tile == "auto":
+            budget = memory_budget(self.device, self.memory_gb) / (self.tile_batch * images)
+            side = largest_tile(self.size, budget, self.crop is not None)
+            if height * width > side**2:
+                return max(side, smallest_tile(self.overlap))
+        return max(height, width)

@@ -13,9 +13,9 @@ from mprnet_lit.models import SIZE_MULTIPLE, Size
 _MAPS, _MAPS_WITH_TLC = 24, 30
 _SHARE = 0.5
 """Share of the free memory that tiles may use."""
-_CPU_BOUND = 1.5e9
+_CPU_LIMIT = 1.5e9
 """Maximum bytes of tiles on a CPU, where larger tiles are not faster."""
-_SMALLEST = 64
+_MIN_SIDE = 64
 """Minimum side of a tile in pixels."""
 
 
@@ -40,30 +40,20 @@ def free_bytes(device: torch.device) -> float:
 
 
 def largest_tile(size: Size, budget: float, tlc: bool) -> int:
-    """Return the side of the largest square tile that fits in memory.
+    """Return the side of the largest square tile that fits in ``budget`` bytes of memory.
 
-    Args:
-        size: hyperparameters of the network.
-        budget: memory in bytes. The estimate assumes float32; mixed precision needs less.
-        tlc: whether the test-time local converter is on.
-
-    Returns:
-        Side in pixels, a multiple of 8 and at least 64.
+    The side is a multiple of 8 and at least 64. The estimate assumes float32; mixed precision needs
+    less memory.
     """
     maps = _MAPS_WITH_TLC if tlc else _MAPS
     per_pixel = maps * (size.width + size.orsnet_step) * 4
     side = int((budget / per_pixel) ** 0.5)
-    return max(side // SIZE_MULTIPLE * SIZE_MULTIPLE, _SMALLEST)
+    return max(side // SIZE_MULTIPLE * SIZE_MULTIPLE, _MIN_SIDE)
 
 
 def memory_budget(device: torch.device, memory_gb: float | None) -> float:
-    """Return the bytes that tiles may use.
-
-    Args:
-        device: device of the network.
-        memory_gb: limit in GB; ``None`` for half of the free memory (on a CPU at most 1.5 GB).
-    """
+    """Return the bytes that tiles may use; by default half of the free memory."""
     if memory_gb is not None:
         return memory_gb * 1e9
     share = _SHARE * free_bytes(device)
-    return min(share, _CPU_BOUND) if device.type == "cpu" else share
+    return min(share, _CPU_LIMIT) if device.type == "cpu" else share

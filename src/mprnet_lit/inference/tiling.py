@@ -3,6 +3,8 @@
 Adjacent tiles overlap. The outer quarter of the overlap on each side is discarded because of
 border effects, and the tiles are blended in the middle half. The result equals that of the whole
 image if the radius of the receptive field is at most a quarter of the overlap.
+
+The side of an image and of the tiles is a multiple of 8 pixels. A tile is larger than the overlap.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,16 +21,7 @@ Progress = Callable[[int, int], None]
 
 
 def starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Return the start positions of evenly spaced tiles in one direction.
-
-    Args:
-        length: side of the image in pixels, a multiple of 8.
-        tile: side of the tiles in pixels, a multiple of 8 larger than ``overlap``.
-        overlap: minimum overlap of adjacent tiles in pixels.
-
-    Returns:
-        Start positions, which are multiples of 8.
-    """
+    """Return the start positions, multiples of 8, of evenly spaced tiles in one direction."""
     if tile >= length:
         return [0]
     unit = SIZE_MULTIPLE
@@ -38,15 +31,9 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def blending(length: int, tile: int, overlap: int) -> list[Tensor]:
-    """Return the blending weights of each tile in one direction.
+    """Return the blending weights of each tile in one direction, (min(tile, length),).
 
-    Args:
-        length: side of the image in pixels, a multiple of 8.
-        tile: side of the tiles in pixels, a multiple of 8 larger than ``overlap``.
-        overlap: minimum overlap of adjacent tiles in pixels.
-
-    Returns:
-        Weights in [0, 1] per tile, (min(tile, length),). They sum to 1 at every pixel.
+    The weights are in [0, 1] and sum to 1 at every pixel.
     """
     begins, tile = starts(length, tile, overlap), min(tile, length)
     rising = torch.ones(tile)
@@ -88,7 +75,7 @@ def run_tiled(
         Blended outputs of the network, (B, C', H, W) each.
     """
     height, width = image.shape[-2:]
-    tall, wide = min(tile, height), min(tile, width)
+    tile_height, tile_width = min(tile, height), min(tile, width)
     places = list(
         product(
             zip(starts(height, tile, overlap), blending(height, tile, overlap), strict=True),
@@ -98,7 +85,7 @@ def run_tiled(
     blended: list[Tensor] = []
     for first in range(0, len(places), batch_size):
         batch = places[first : first + batch_size]
-        tiles = [image[..., y : y + tall, x : x + wide] for (y, _), (x, _) in batch]
+        tiles = [image[..., y : y + tile_height, x : x + tile_width] for (y, _), (x, _) in batch]
         outputs = network(torch.cat(tiles))
         for k, output in enumerate(outputs):
             if len(blended) == k:
@@ -107,7 +94,7 @@ def run_tiled(
                 torch.split(output, len(image)), batch, strict=True
             ):
                 weight = (rows[:, None] * columns).to(part)
-                blended[k][..., y : y + tall, x : x + wide] += part * weight
+                blended[k][..., y : y + tile_height, x : x + tile_width] += part * weight
         if progress is not None:
             progress(first + len(batch), len(places))
     return tuple(blended)

@@ -59,10 +59,9 @@ def frame_color(frame: "VideoFrame") -> Color:
     if matrix != UNSPECIFIED and matrix not in _SCALER_MATRIX:
         name = _UNSUPPORTED.get(matrix, f"number {matrix}")
         raise UserError(f"its color matrix {name} is not supported: convert it to BT.709")
-    full = frame.format.name.startswith("yuvj")
     return Color(
         matrix,
-        FULL if full else frame.color_range,
+        FULL if frame.format.name.startswith("yuvj") else frame.color_range,
         frame.color_primaries if frame.color_primaries in _PRIMARIES else UNSPECIFIED,
         frame.color_trc if frame.color_trc in _TRANSFERS else UNSPECIFIED,
     )
@@ -80,11 +79,8 @@ def is_ycbcr(pixel_format: "VideoFormat") -> bool:
 
 def is_gray(pixel_format: "VideoFormat") -> bool:
     """Return whether a pixel format is gray, with or without alpha."""
-    return (
-        not pixel_format.is_rgb
-        and not pixel_format.has_palette
-        and len(pixel_format.components) < 3
-    )
+    is_color = pixel_format.is_rgb or pixel_format.has_palette
+    return not is_color and len(pixel_format.components) < 3
 
 
 def has_alpha(frame: "VideoFrame") -> bool:
@@ -99,10 +95,6 @@ def to_rgb(frame: "VideoFrame", alpha: bool = False) -> NDArray[np.uint8]:
 
     More than 8 bits are rounded. The matrix defaults to :func:`default_matrix`. The range defaults
     to limited, or to full for gray (as in FFmpeg).
-
-    Args:
-        frame: decoded frame of any pixel format.
-        alpha: whether to return RGBA instead of RGB.
 
     Raises:
         UserError: the color matrix is not supported by libswscale.
@@ -125,13 +117,7 @@ def to_rgb(frame: "VideoFrame", alpha: bool = False) -> NDArray[np.uint8]:
 
 
 def to_frame(pixels: NDArray[np.uint8], pix_fmt: str, color: Color) -> "VideoFrame":
-    """Convert RGB or RGBA pixels to a YCbCr frame.
-
-    Args:
-        pixels: RGB, shape (H, W, 3), or RGBA, shape (H, W, 4), uint8.
-        pix_fmt: FFmpeg's name of a YCbCr pixel format.
-        color: color tags of the frame.
-    """
+    """Convert RGB (H, W, 3) or RGBA (H, W, 4) to a YCbCr frame with color tags."""
     import av
 
     name = "rgba" if pixels.shape[2] == 4 else "rgb24"

@@ -1,10 +1,13 @@
-"""Opening, demuxing, decoding and closing of video files.
+"""Opening, checking, demuxing and decoding of video files.
 
 Errors of FFmpeg and of the file system become a UserError that names the file.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,22 +21,42 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-
 _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
+_UNKNOWN_AVI_FRAMES = 1 << 30
+"""Number of frames that FFmpeg writes into the AVI header of a live recording."""
+_TOLERANCE = Fraction(1, 10)
+"""Missing seconds that still count as complete, as declared durations are rounded."""
 
 
-def require_av() -> None:
-    """Check that PyAV, an optional dependency, is installed.
+@dataclass(frozen=True)
+class Source:
+    """Opened video.
+
+    Attributes:
+        path: path of the video.
+        container: opened container.
+        stream: video stream to restore.
+        first: first frame, which has the size, rotation and color tags of the video.
+        timestamps: sorted time stamps of all frames, in units of the stream's time base.
+    """
+
+    path: Path
+    container: "InputContainer"
+    stream: "VideoStream"
+    first: "VideoFrame"
+    timestamps: list[int]
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a complete video. The whole file is read, but only the first frame is decoded.
 
     Raises:
-        UserError: PyAV is not installed.
+        UserError: PyAV is not installed; the file is missing, damaged, truncated or not a video.
     """
-    try:
-        import av  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"reading video needs PyAV, which is not installed: {install_hint('video')}"
-        ) from error
+    timestamps, first = read_timestamps(path), _read_first_frame(path)
+    with open_video(path) as container:
+        yield Source(path, container, video_stream(path, container), first, timestamps)
 
 
 @contextmanager
@@ -43,9 +66,12 @@ def open_video(path: Path) -> "Iterator[InputContainer]":
     Raises:
         UserError: PyAV is not installed; the file does not exist or is not a readable video.
     """
-    require_av()
-    import av
-
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(
+            f"reading video needs PyAV, which is not installed: {install_hint('video')}"
+        ) from error
     if not path.is_file():
         raise UserError(f"the video {path} does not exist: check the path")
     with read_errors(path):
@@ -91,27 +117,72 @@ def create_decoder(stream: "VideoStream") -> "VideoCodecContext":
     return decoder
 
 
-def read_first_frame(path: Path) -> "VideoFrame":
-    """Return the first frame, which has the size, rotation and color tags of the video.
+def read_timestamps(path: Path) -> list[int]:
+    """Return the sorted time stamps of all frames, in units of the stream's time base.
+
+    Frames without a time stamp count as 0. The whole file is read, but not decoded.
 
     Raises:
-        UserError: PyAV is not installed; the file is missing, damaged or not a video.
+        UserError: PyAV is not installed; the file is missing, damaged, truncated or not a video.
     """
-    with open_video(path) as container:
+    timestamps: list[int] = []
+    ends: dict[Stream, Fraction] = defaultdict(Fraction)
+    with open_video(path) as container, read_errors(path):
+        stream = video_stream(path, container)
+        for packet in container.demux():
+            if packet.is_corrupt:
+                raise ValueError("truncated: the last packet is incomplete")
+            if packet.pts is not None and packet.time_base:
+                end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                ends[packet.stream] = max(ends[packet.stream], end)
+            if packet.stream is stream and packet.size > 0 and not packet.is_discard:
+                timestamps.append(packet.pts or 0)
+        _check_lengths(container, stream, ends)
+    return sorted(timestamps)
+
+
+def _check_lengths(
+    container: "InputContainer", video: "VideoStream", ends: "dict[Stream, Fraction]"
+) -> None:
+    """Raise ValueError if a stream ends more than 0.1 s and two frames before its declared length.
+
+    MP4 and MOV declare the duration of each stream, Matroska and WebM that of the file, and AVI the
+    number of frames. A live recording and a fragmented MP4 may declare none of these.
+    """
+    name = container.format.name
+    lengths: list[tuple[Fraction, Fraction]] = []
+    if name == "avi":
+        frames = video.frames if video.frames < _UNKNOWN_AVI_FRAMES else 0
+        lengths = [(ends[video], frames * (video.time_base or Fraction(0)))]
+    elif "matroska" in name:
+        declared = Fraction(container.duration or 0, 1_000_000)
+        lengths = [(max(ends.values(), default=Fraction(0)), declared)]
+    elif "mp4" in name:
+        lengths = [
+            (ends[stream], stream.duration * stream.time_base)
+            for stream in (video, *container.streams.audio)
+            if stream.frames and stream.duration and stream.time_base
+        ]
+    tolerance = max(_TOLERANCE, 2 / (video.average_rate or Fraction(25)))
+    for end, declared in lengths:
+        if end + tolerance < declared:
+            raise ValueError(
+                f"truncated: it ends after {float(end):.1f} s of {float(declared):.1f} s"
+            )
+
+
+def _read_first_frame(path: Path) -> "VideoFrame":
+    with open_video(path) as container, read_errors(path):
         stream = video_stream(path, container)
         decoder = create_decoder(stream)
-        for packet in demux(path, container, stream):
-            for frame in decode(path, decoder, packet):
+        for packet in container.demux(stream):
+            for frame in decoder.decode(packet):
                 return frame
     raise UserError(f"{path} has no frame that can be decoded: replace or remove it")
 
 
 def demux(path: Path, container: "InputContainer", *streams: "Stream") -> "Iterator[Packet[Any]]":
-    """Yield the packets of some streams, or of all streams.
-
-    Raises:
-        UserError: the file can't be read.
-    """
+    """Yield the packets of some streams; convert errors of reading to a UserError."""
     packets = container.demux(*streams)
     while True:
         with read_errors(path):
@@ -121,42 +192,20 @@ def demux(path: Path, container: "InputContainer", *streams: "Stream") -> "Itera
         yield packet
 
 
-def decode(path: Path, decoder: "VideoCodecContext", packet: "Packet[Any]") -> "list[VideoFrame]":
-    """Return the frames that the decoder outputs for a packet.
-
-    Raises:
-        UserError: the packet can't be decoded.
-    """
-    with read_errors(path):
-        return decoder.decode(packet)
-
-
-@contextmanager
-def frame_errors(path: Path) -> Iterator[None]:
-    """Add the path of the video to a UserError about its frames."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path} can't be restored: {error}") from error
-
-
-@contextmanager
-def read_errors(path: Path) -> Iterator[None]:
+def read_errors(path: Path) -> AbstractContextManager[None]:
     """Convert an error of reading a video to a UserError."""
-    import av
+    return _av_errors(f"{path} is not a readable video, or is damaged", "replace or remove it")
 
-    try:
-        yield
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"{path} is not a readable video, or is damaged ({reason}): replace or remove it"
-        ) from error
+
+def write_errors(path: Path) -> AbstractContextManager[None]:
+    """Convert an error of writing a video to a UserError."""
+    return _av_errors(
+        f"can't write the video {path}", "free disk space, or choose another folder or format"
+    )
 
 
 @contextmanager
-def write_errors(path: Path) -> Iterator[None]:
-    """Convert an error of writing a video to a UserError."""
+def _av_errors(problem: str, remedy: str) -> Iterator[None]:
     import av
 
     try:
@@ -165,21 +214,12 @@ def write_errors(path: Path) -> Iterator[None]:
         raise
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"can't write the video {path} ({reason}): free disk space, or choose another folder "
-            "or format"
-        ) from error
+        raise UserError(f"{problem} ({reason}): {remedy}") from error
 
 
 @contextmanager
 def closing(output: "OutputContainer", path: Path) -> Iterator[None]:
-    """Close the output at the end of the block.
-
-    After an error in the block, an error of closing the output is ignored.
-
-    Raises:
-        UserError: the end of the file can't be written.
-    """
+    """Close the output at the end of the block. An error in the block takes precedence."""
     try:
         yield
     except BaseException:

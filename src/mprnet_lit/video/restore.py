@@ -1,9 +1,9 @@
 """Restoration of a video frame by frame, with its sound, subtitles, time stamps and metadata."""
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,32 +15,19 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.video.color import Color, frame_color, has_alpha, to_frame, to_rgb
 from mprnet_lit.video.formats import FORMATS, Encoding, dropped_properties, encoding_for
 from mprnet_lit.video.reading import (
+    Source,
     closing,
     create_decoder,
-    decode,
     demux,
-    frame_errors,
-    open_video,
+    open_source,
     read_errors,
-    read_first_frame,
-    require_av,
-    video_stream,
     write_errors,
 )
-from mprnet_lit.video.streams import (
-    add_copies,
-    add_encoder,
-    open_encoder,
-    portable_metadata,
-    write_header,
-)
-from mprnet_lit.video.truncation import LengthCheck
+from mprnet_lit.video.streams import add_copies, add_encoder, write_header
 
 if TYPE_CHECKING:
-    from av.container import InputContainer, OutputContainer
-    from av.stream import Stream
+    from av.container import OutputContainer
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
 
 VIDEO_SUFFIXES = frozenset(FORMATS)
 
@@ -87,145 +74,105 @@ def restore_video(
             can't be written, or its container does not support the frame size, sound or subtitles
             of the source (checked before the first frame is restored).
     """
-    require_av()
     container_format = FORMATS.get(destination.suffix.lower())
     if container_format is None:
         known = " ".join(sorted(VIDEO_SUFFIXES))
         raise UserError(f"can't write {destination}: its format is unknown; use one of {known}")
-    import av
-
-    timestamps = read_timestamps(source)
-    first = read_first_frame(source)
     options = {"movflags": "+faststart"} if container_format in ("mp4", "mov") else {}
     advice = "free disk space, or choose another folder or format"
-    with atomic_writer(destination, "the video", advice) as file, open_video(source) as container:
+    with open_source(source) as opened, atomic_writer(destination, "the video", advice) as file:
+        import av
+
         path = str(Path(file.name).absolute())
         with write_errors(destination):
             output = av.open(path, "w", format=container_format, options=options)
         with closing(output, destination):
-            job = _Job(source, destination, container, output, first, timestamps)
-            count = job.run(restore, lambda done: progress(done, len(timestamps)), notify)
-    return count
-
-
-def count_frames(path: Path) -> int:
-    """Return the number of frames. The whole file is read, but not decoded.
-
-    Raises:
-        UserError: PyAV is not installed; the file is missing, damaged, truncated or not a video.
-    """
-    return len(read_timestamps(path))
-
-
-def read_timestamps(path: Path) -> list[int]:
-    """Return the sorted time stamps of all frames, in units of the stream's time base.
-
-    Frames without a time stamp count as 0. The whole file is read, but not decoded.
-
-    Raises:
-        UserError: PyAV is not installed; the file is missing, damaged, truncated or not a video.
-    """
-    with open_video(path) as container:
-        stream = video_stream(path, container)
-        check, timestamps = LengthCheck(container, stream), []
-        for packet in demux(path, container):
-            with read_errors(path):
-                check.add(packet)
-            if packet.stream is stream and packet.size > 0 and not packet.is_discard:
-                timestamps.append(packet.pts or 0)
-        with read_errors(path):
-            check.finish()
-    return sorted(timestamps)
+            return _Job(opened, destination, output).run(restore, progress, notify)
 
 
 @dataclass(frozen=True)
 class _Job:
     """Opened source and output of one video."""
 
-    source: Path
+    source: Source
     destination: Path
-    container: "InputContainer"
     output: "OutputContainer"
-    first: "VideoFrame"
-    timestamps: list[int]
 
     @cached_property
     def encoding(self) -> Encoding:
         """Encoder settings of the output."""
-        return encoding_for(self.output.format.name, has_alpha(self.first))
+        return encoding_for(self.output.format.name, has_alpha(self.source.first))
 
     @cached_property
     def color(self) -> Color:
         """Color tags of the output."""
-        with frame_errors(self.source):
-            return self.encoding.color_for(self.first)
+        with self._frame_errors():
+            return self.encoding.color_for(self.source.first)
 
     def run(
         self,
         restore: Callable[[Frame], Frame],
-        progress: Callable[[int], None],
+        progress: Callable[[int, int], None],
         notify: Callable[[str], None],
     ) -> int:
         """Restore and encode all frames, copy the other streams, and return the frame count."""
-        stream = video_stream(self.source, self.container)
-        decoder = create_decoder(stream)
+        source, output, errors = self.source, self.output, partial(write_errors, self.destination)
+        decoder = create_decoder(source.stream)
         decoder.options = {"err_detect": "explode"}
-        encoder, copies = self._begin(stream)
-        dropped = dropped_properties(
-            self.container, stream, self.first, self.timestamps, self.output.format.name
-        )
+        with errors():
+            encoder = add_encoder(output, source, self.destination, self.encoding, self.color)
+            copies = add_copies(output, source, self.destination)
+            write_header(output, copies, source, self.destination)
+        dropped = dropped_properties(source, output.format.name)
         if dropped:
-            notify(f"{self.source}: the output drops {', '.join(dropped)}")
-        count, last, base = 0, -sys.maxsize, encoder.codec_context.time_base
-        for packet in demux(self.source, self.container, stream, *copies):
-            if packet.stream is not stream:
+            notify(f"{source.path}: the output drops {', '.join(dropped)}")
+        count, last, base = 0, -1, encoder.codec_context.time_base
+        for packet in demux(source.path, source.container, source.stream, *copies):
+            if packet.stream is not source.stream:
                 if packet.size:
                     packet.stream = copies[packet.stream]
-                    with write_errors(self.destination):
-                        self.output.mux(packet)
+                    with errors():
+                        output.mux(packet)
                 continue
-            for frame in decode(self.source, decoder, packet):
+            with read_errors(source.path):
+                frames = decoder.decode(packet)
+            for frame in frames:
                 restored = self._restore(frame, restore)
                 # The encoder requires increasing time stamps; some damaged files repeat one.
                 ticks = (frame.time_base or base) / base
-                pts = last + 1 if count else 0
-                if frame.pts is not None:
-                    pts = max(round(frame.pts * ticks), last + 1)
+                pts = last + 1 if frame.pts is None else round(frame.pts * ticks)
+                pts = max(pts, last + 1) if count else pts
                 restored.pts = last = pts
                 restored.time_base = base
                 restored.duration = round(frame.duration * ticks)
-                with write_errors(self.destination):
-                    self.output.mux(encoder.encode(restored))
+                with errors():
+                    output.mux(encoder.encode(restored))
                 count += 1
-                progress(count)
-        with write_errors(self.destination):
-            self.output.mux(encoder.encode(None))
+                progress(count, len(source.timestamps))
+        with errors():
+            output.mux(encoder.encode(None))
         return count
-
-    def _begin(self, stream: "VideoStream") -> "tuple[VideoStream, dict[Stream, Stream]]":
-        """Add the output streams and write the header, which fails for unsupported streams."""
-        with write_errors(self.destination):
-            encoder = add_encoder(
-                self.output, stream, self.first, self.timestamps, self.encoding, self.color
-            )
-            copies = add_copies(self.output, self.container, self.source, self.destination)
-            self.output.metadata.update(portable_metadata(self.container.metadata))
-            self.output.set_chapters(self.container.chapters())
-            open_encoder(encoder, self.destination)
-            write_header(self.output, copies, self.source, self.destination)
-        return encoder, copies
 
     def _restore(self, frame: "VideoFrame", restore: Callable[[Frame], Frame]) -> "VideoFrame":
         """Restore a frame and copy its alpha channel if the output has one."""
-        size, tags = (self.first.width, self.first.height), frame_color(self.first)
-        with frame_errors(self.source):
+        first = self.source.first
+        size = (first.width, first.height)
+        with self._frame_errors():
             if frame.is_corrupt:
                 raise UserError("a frame is damaged: replace or remove the file")
             if (frame.width, frame.height) != size:
                 raise UserError("the frame size changes midway: split the file there")
-            if not frame_color(frame).matches_gamut(tags):
+            if not frame_color(frame).matches_gamut(frame_color(first)):
                 raise UserError("the color tags change midway: split the file there")
             pixels = to_rgb(frame, self.encoding.alpha)
         restored = restore(np.ascontiguousarray(pixels[..., :3]))
         pixels = np.dstack((restored, pixels[..., 3:]))
         return to_frame(pixels, self.encoding.pix_fmt_for(*size), self.color)
+
+    @contextmanager
+    def _frame_errors(self) -> Iterator[None]:
+        """Add the path of the video to a UserError about its frames."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"{self.source.path} can't be restored: {error}") from error

@@ -1,6 +1,6 @@
 """Streams of the output video: the encoded video stream, and copies of sound and subtitles."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,11 +9,11 @@ import numpy as np
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.video.color import Color, set_color
 from mprnet_lit.video.formats import Encoding, frame_rate
+from mprnet_lit.video.reading import Source
 
 if TYPE_CHECKING:
-    from av.container import InputContainer, OutputContainer
+    from av.container import OutputContainer
     from av.stream import Stream
-    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 # Metadata that describes the source container, and is wrong in another container.
@@ -21,34 +21,25 @@ _CONTAINER_METADATA = {"major_brand", "minor_version", "compatible_brands", "enc
 
 
 def add_encoder(
-    output: "OutputContainer",
-    original: "VideoStream",
-    first: "VideoFrame",
-    timestamps: Sequence[int],
-    encoding: Encoding,
-    color: Color,
+    output: "OutputContainer", source: Source, destination: Path, encoding: Encoding, color: Color
 ) -> "VideoStream":
-    """Add the video stream, with the properties of the original stream.
+    """Add the video stream, with the properties of the source, and open its encoder.
 
-    Args:
-        output: opened output video.
-        original: video stream of the source.
-        first: first frame of the source.
-        timestamps: sorted time stamps of all frames.
-        encoding: encoder settings.
-        color: color tags to write.
+    Raises:
+        UserError: the encoder does not support the frame size or frame rate.
     """
+    import av
     from av.codec.context import Flags
 
-    container_format = output.format.name
-    rate = frame_rate(original, timestamps, container_format)
+    original, first = source.stream, source.first
+    rate = frame_rate(source, output.format.name)
     added = output.add_stream(encoding.codec, rate, options=dict(encoding.options))
     stream = cast("VideoStream", added)
     stream.width, stream.height = first.width, first.height
     stream.pix_fmt = encoding.pix_fmt_for(first.width, first.height)
     context = stream.codec_context
     context.time_base = 1 / rate
-    if container_format != "avi" and original.time_base:
+    if output.format.name != "avi" and original.time_base:
         context.time_base = original.time_base
     if original.sample_aspect_ratio:
         context.sample_aspect_ratio = original.sample_aspect_ratio
@@ -59,18 +50,6 @@ def add_encoder(
         values = np.frombuffer(bytes(cast(Any, matrix)), np.int32)
         stream.set_display_matrix(values.tolist())
     _copy_metadata(stream, original)
-    return stream
-
-
-def open_encoder(stream: "VideoStream", destination: Path) -> None:
-    """Open the encoder.
-
-    Raises:
-        UserError: the encoder does not support the frame size or frame rate.
-    """
-    import av
-
-    context = stream.codec_context
     try:
         context.open()
     except (av.FFmpegError, ValueError) as error:
@@ -79,24 +58,23 @@ def open_encoder(stream: "VideoStream", destination: Path) -> None:
             f"does not support {context.width} x {context.height} pixels at "
             f"{float(context.framerate):.6g} frames per second; choose another format"
         ) from error
+    return stream
 
 
 def add_copies(
-    output: "OutputContainer", container: "InputContainer", source: Path, destination: Path
+    output: "OutputContainer", source: Source, destination: Path
 ) -> "dict[Stream, Stream]":
-    """Add a stream to the output for each audio and subtitle stream of the source.
-
-    Returns:
-        Output stream of each source stream.
+    """Return the new output stream of each audio and subtitle stream of the source.
 
     Raises:
         UserError: the codec of a stream is unknown, or not supported by the output container.
     """
     copies: dict[Stream, Stream] = {}
-    for stream in (*container.streams.audio, *container.streams.subtitles):
+    for stream in (*source.container.streams.audio, *source.container.streams.subtitles):
         if stream.codec_context is None:
             raise UserError(
-                f"{source} has {stream.type} of an unknown codec or is damaged: repair or remove it"
+                f"{source.path} has {stream.type} of an unknown codec or is damaged: "
+                "repair or remove it"
             )
         try:
             copy = output.add_stream_from_template(stream)
@@ -108,7 +86,7 @@ def add_copies(
 
 
 def write_header(
-    output: "OutputContainer", copies: "dict[Stream, Stream]", source: Path, destination: Path
+    output: "OutputContainer", copies: "dict[Stream, Stream]", source: Source, destination: Path
 ) -> None:
     """Write the header of the output container.
 
@@ -117,30 +95,34 @@ def write_header(
     """
     import av
 
+    output.metadata.update(_portable_metadata(source.container.metadata))
+    output.set_chapters(source.container.chapters())
     try:
         output.start_encoding()
     except (av.error.ArgumentError, av.error.PatchWelcomeError) as error:
         if not copies:
             raise
-        raise _unsupported_streams(list(copies), source, destination) from error
+        raise _unsupported_streams(copies, source, destination) from error
 
 
-def _unsupported_streams(streams: "Sequence[Stream]", source: Path, destination: Path) -> UserError:
+def _unsupported_streams(
+    streams: "Iterable[Stream]", source: Source, destination: Path
+) -> UserError:
     kinds = " and ".join(f"{s.type} ({s.codec_context.name})" for s in streams)
-    same = source.suffix.lower() == destination.suffix.lower()
-    advice = "remove this stream first" if same else f"choose {source.suffix}"
+    same = source.path.suffix.lower() == destination.suffix.lower()
+    advice = "remove this stream first" if same else f"choose {source.path.suffix}"
     return UserError(
         f"can't write {destination.name}: {destination.suffix} does not support the {kinds} of "
-        f"{source}; {advice}"
+        f"{source.path}; {advice}"
     )
 
 
 def _copy_metadata(stream: "Stream", original: "Stream") -> None:
     """Copy the title, language and disposition of a stream."""
-    stream.metadata.update(portable_metadata(original.metadata))
+    stream.metadata.update(_portable_metadata(original.metadata))
     stream.disposition = original.disposition
 
 
-def portable_metadata(metadata: dict[str, str]) -> dict[str, str]:
+def _portable_metadata(metadata: dict[str, str]) -> dict[str, str]:
     """Return the entries that are also valid in another container."""
     return {key: text for key, text in metadata.items() if key.lower() not in _CONTAINER_METADATA}
