@@ -1,7 +1,6 @@
 """Reading and writing weights files: ``.pth``, ``.ckpt`` and ``.safetensors``."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from io import BytesIO
 from pathlib import Path
@@ -127,21 +126,21 @@ def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
     path, info = Path(path), info or Info()
     require("info", info, Info, "an Info")
     record = info.record(model.size)
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
+    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     if path.suffix == ".safetensors":
         once = {name: t for name, t in state.items() if not name.endswith(ACTIVATION)}
         once[ACTIVATION] = next(t for name, t in state.items() if name.endswith(ACTIVATION))
         metadata = {name: json.dumps(value) for name, value in record.items()}
         metadata |= {RECORD: json.dumps({"format": FORMAT}), "format": "pt"}  # safetensors' own key
         write_atomic(path, safetensors.torch.save(once, metadata))
-    elif path.suffix == ".pth":
-        named = to_official(state, model.size.cabs_per_orb)
-        _save_torch({"state_dict": named, RECORD: record}, path)
-    elif path.suffix == ".ckpt":
-        named = {f"{_PREFIX}{name}": tensor for name, tensor in state.items()}
-        _save_torch({"state_dict": named, RECORD: record}, path)
+    elif path.suffix in SUFFIXES:
+        if path.suffix == ".pth":
+            named = to_official(state, model.size.cabs_per_orb)
+        else:
+            named = {f"{_PREFIX}{name}": tensor for name, tensor in state.items()}
+        buffer = BytesIO()
+        torch.save({"state_dict": named, RECORD: record}, buffer)
+        write_atomic(path, buffer.getbuffer())
     else:
         raise UserError(f"the suffix of {path} must be one of {', '.join(SUFFIXES)}")
 
@@ -154,12 +153,6 @@ def _newest(folder: Path) -> Path:
             f"the folder {folder} has no runs with checkpoints/best.ckpt: check the path"
         )
     return max(found, key=lambda path: path.stat().st_mtime)
-
-
-def _save_torch(content: Mapping[str, Any], path: Path) -> None:
-    buffer = BytesIO()
-    torch.save(content, buffer)
-    write_atomic(path, buffer.getvalue())
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,14 +1,11 @@
-"""Mapping between the parameter names of the published weights and those of this package.
-
-A published checkpoint is a state dict, possibly under the key ``state_dict``, whose keys may have
-the prefix ``module.``.
-"""
+"""Mapping between the parameter names of the published weights and those of this package."""
 
 from collections.abc import Mapping
 
 from torch import Tensor
 
 _PREFIX = "module."
+"""Prefix that data-parallel training adds to every name."""
 _CAB = {
     "conv1": "body.0",
     "activation": "body.1",
@@ -24,8 +21,8 @@ def name_map(cabs_per_orb: int) -> dict[str, str]:
     Args:
         cabs_per_orb: number of channel attention blocks per original-resolution block.
     """
-    cabs: dict[str, str] = {}
-    convs: dict[str, str] = {"merge1": "concat12", "merge2": "concat23", "tail": "tail"}
+    cabs = {}
+    convs = {"merge1": "concat12", "merge2": "concat23", "tail": "tail"}
     for stage in (1, 2, 3):
         convs[f"shallow{stage}.0"] = f"shallow_feat{stage}.0"
         cabs[f"shallow{stage}.1"] = f"shallow_feat{stage}.1"
@@ -36,14 +33,10 @@ def name_map(cabs_per_orb: int) -> dict[str, str]:
         encoder, decoder = f"stage{stage}_encoder", f"stage{stage}_decoder"
         for level in (1, 2, 3):
             for block in (0, 1):
-                cabs[f"encoder{stage}.level{level}.{block}"] = (
-                    f"{encoder}.encoder_level{level}.{block}"
-                )
-                cabs[f"decoder{stage}.level{level}.{block}"] = (
-                    f"{decoder}.decoder_level{level}.{block}"
-                )
-        for level in (1, 2):
-            below = level + 1
+                place = f"level{level}.{block}"
+                cabs[f"encoder{stage}.{place}"] = f"{encoder}.encoder_{place}"
+                cabs[f"decoder{stage}.{place}"] = f"{decoder}.decoder_{place}"
+        for level, below in ((1, 2), (2, 3)):
             convs[f"encoder{stage}.down{level}.conv"] = f"{encoder}.down{level}{below}.down.1"
             convs[f"decoder{stage}.up{level}.conv"] = f"{decoder}.up{below}{level}.up.1"
             cabs[f"decoder{stage}.skip{level}"] = f"{decoder}.skip_attn{level}"
@@ -64,11 +57,6 @@ def name_map(cabs_per_orb: int) -> dict[str, str]:
     return {f"{ours}.weight": f"{official}.weight" for ours, official in convs.items()}
 
 
-def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefix ``module.`` of data-parallel training from every key."""
-    return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
-
-
 def is_official(state: Mapping[str, Tensor]) -> bool:
     """Return whether a state dict has the published parameter names."""
     return any(name.removeprefix(_PREFIX).startswith("shallow_feat1.") for name in state)
@@ -79,7 +67,7 @@ def from_official(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Every alias of the shared PReLU gets its own name, as in ``MPRNet.state_dict``.
     """
-    state = strip_prefix(official)
+    state = {name.removeprefix(_PREFIX): tensor for name, tensor in official.items()}
     block = "stage3_orsnet.orb1.body."
     children = {name.removeprefix(block).split(".")[0] for name in state if name.startswith(block)}
     ours = {theirs: name for name, theirs in name_map(len(children) - 1).items()}

@@ -12,7 +12,7 @@ ACTIVATION = "activation.weight"
 """Suffix of all names of the shared PReLU."""
 _SHOWN = 3
 """Maximum number of parameters that an error lists per problem."""
-_MOST_CABS = 64
+_MAX_CABS = 64
 """Maximum channel attention blocks per original-resolution block; published networks have 8."""
 
 
@@ -43,8 +43,8 @@ def build(state: Mapping[str, Tensor]) -> MPRNet:
         size = size_of(state)
     except KeyError as error:
         raise ValueError(f"the parameter {error.args[0]} is missing") from error
-    if size.cabs_per_orb > _MOST_CABS:
-        raise ValueError(f"cabs_per_orb={size.cabs_per_orb} is larger than {_MOST_CABS}")
+    if size.cabs_per_orb > _MAX_CABS:
+        raise ValueError(f"cabs_per_orb={size.cabs_per_orb} is larger than {_MAX_CABS}")
     with torch.device("meta"):
         model = MPRNet(**asdict(size))
     expected = model.state_dict()
@@ -58,8 +58,9 @@ def build(state: Mapping[str, Tensor]) -> MPRNet:
         ],
         "not finite": [n for n, t in state.items() if not t.isfinite().all()],
     }
-    if any(faults.values()):
-        raise ValueError("; ".join(_count(names, what) for what, names in faults.items() if names))
+    problems = [_problem(names, what) for what, names in faults.items() if names]
+    if problems:
+        raise ValueError("; ".join(problems))
     model = model.to_empty(device="cpu")
     model.load_state_dict(state)
     return model
@@ -69,6 +70,6 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape))
 
 
-def _count(names: list[str], what: str) -> str:
+def _problem(names: list[str], what: str) -> str:
     shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     return f"{len(names)} parameter{'s are' if len(names) > 1 else ' is'} {what} ({shown})"

@@ -6,37 +6,21 @@ from typing import Any
 
 from mprnet_lit.utils.masking import is_secret
 
-_KEPT: tuple[str, ...] = (
-    "seed",
-    "task",
-    "model",
-    "module",
-    "optimizer",
-    "schedule",
-    "data",
-    "callbacks.ema",
-    *(
-        f"trainer.{name}"
-        for name in (
-            "deterministic",
-            "precision",
-            "max_epochs",
-            "max_steps",
-            "accumulate_grad_batches",
-            "gradient_clip_val",
-            "gradient_clip_algorithm",
-            "check_val_every_n_epoch",
-            "limit_train_batches",
-            "limit_val_batches",
-        )
-    ),
+_KEPT = (
+    *("seed", "task", "model", "module", "optimizer", "schedule", "data", "callbacks.ema"),
+    *("trainer.deterministic", "trainer.precision", "trainer.max_epochs", "trainer.max_steps"),
+    *("trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
+    *("trainer.gradient_clip_algorithm", "trainer.check_val_every_n_epoch"),
+    *("trainer.limit_train_batches", "trainer.limit_val_batches"),
 )
 """Keys of the settings, or groups of settings, that define a training run."""
 _WORD = re.compile(r"[\w.+-]{1,100}")
 """Name of a class or an option, or a number; no path or address matches."""
 _FOLDERS = re.compile(r"data\.(train|val)\.(?!_target_$|split$)")
 """Keys under ``data`` whose values name folders or files."""
-_DEEPEST = 16
+_MAX_DEPTH = 16
+_DROPPED = object()
+"""Result of :func:`_select` for a value that is not stored."""
 
 
 def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,38 +33,28 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: nested mapping of plain values.
     """
-    return _select(config, "", 0)
+    return dict(_select(config, "", 0))
 
 
-def _select(node: Mapping[str, Any], prefix: str, depth: int) -> dict[str, Any]:
-    found = {}
-    for name, value in node.items():
-        key = f"{prefix}{name}"
-        below = any(key == kept or key.startswith(f"{kept}.") for kept in _KEPT)
-        above = any(kept.startswith(f"{key}.") for kept in _KEPT)
-        if is_secret(str(name)) or not (below or above) or depth > _DEEPEST:
-            continue
-        if isinstance(value, Mapping):
-            found[str(name)] = _select(value, f"{key}.", depth + 1)
-        elif below and _is_plain(value, key, depth):
-            found[str(name)] = _listed(value, key, depth)
-    return found
-
-
-def _listed(value: Any, key: str, depth: int) -> Any:
-    if not isinstance(value, list | tuple):
-        return value
-    return [
-        _select(v, f"{key}.", depth + 1) if isinstance(v, Mapping) else _listed(v, key, depth + 1)
-        for v in value
-    ]
-
-
-def _is_plain(value: Any, key: str, depth: int) -> bool:
-    """Return whether a value, or every item of a list, may be part of the result."""
+def _select(value: Any, key: str, depth: int) -> Any:
+    """Return the stored part of a value; a list with a dropped item is dropped."""
+    is_kept = any(f"{key}.".startswith(f"{kept}.") for kept in _KEPT)
+    if depth > _MAX_DEPTH or not (is_kept or isinstance(value, Mapping)):
+        return _DROPPED
+    if isinstance(value, Mapping):
+        if not (is_kept or not key or any(kept.startswith(f"{key}.") for kept in _KEPT)):
+            return _DROPPED
+        items = {
+            str(name): _select(child, f"{key}.{name}".removeprefix("."), depth + 1)
+            for name, child in value.items()
+            if not is_secret(str(name))
+        }
+        return {name: item for name, item in items.items() if item is not _DROPPED}
     if isinstance(value, list | tuple):
-        inside = (isinstance(v, Mapping) or _is_plain(v, key, depth + 1) for v in value)
-        return depth <= _DEEPEST and all(inside)
+        children = [_select(child, key, depth + 1) for child in value]
+        return _DROPPED if any(child is _DROPPED for child in children) else children
     if isinstance(value, str):
-        return bool(_WORD.fullmatch(value)) and not _FOLDERS.match(key)
-    return value is None or isinstance(value, bool | int | float)
+        is_plain = _WORD.fullmatch(value) and not _FOLDERS.match(key)
+    else:
+        is_plain = value is None or isinstance(value, bool | int | float)
+    return value if is_plain else _DROPPED
