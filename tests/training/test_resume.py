@@ -269,7 +269,7 @@ def test_other_images_are_refused() -> None:
 def test_the_best_score_is_read_from_best_ckpt(originals: Path, whole: Path) -> None:
     summary = json.loads((whole / "summary.json").read_text())
     assert best_of(whole) == summary
-    assert best_of(whole, sample="another validation set") == {}
+    assert best_of(whole, images="another validation set") == {}
     (whole / "checkpoints/best.ckpt").rename(whole / "checkpoints/elsewhere")
     (whole / "checkpoints/best.ckpt").symlink_to("elsewhere")
     assert best_of(whole) == {}

@@ -9,7 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 from mprnet_lit.models import MPRNet
 from mprnet_lit.runs.folder import OBJECTIVES, SUMMARY
 from mprnet_lit.sweeps.objectives import measure
-from mprnet_lit.training import launch
 from mprnet_lit.training.build import build_model
 from mprnet_lit.training.callbacks.stop_on_signal import Stopped, start_again
 from mprnet_lit.training.fit import fit
@@ -25,9 +24,6 @@ def run(config: DictConfig) -> float | list[float] | None:
     """
     silence_lightning()
     folder = Path(config.paths.run).resolve()
-    if launch.needs_own_command(config):
-        launch.run_job(config, folder)
-        return _outcome(config, folder)
     try:
         model = fit(config, folder)
     except Stopped as stop:

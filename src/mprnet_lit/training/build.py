@@ -37,13 +37,7 @@ def build_model(config: DictConfig) -> weights.Weights:
 
 
 def build_module(config: DictConfig, model: MPRNet, **options: Any) -> RestorationModule:
-    """Return the LightningModule that trains a network.
-
-    Args:
-        config: configuration of the command.
-        model: network to train.
-        options: arguments of the LightningModule that override the configuration.
-    """
+    """Return the LightningModule that trains a network; ``options`` override the configuration."""
     module = instantiate(
         config.module,
         model=model,
@@ -56,12 +50,7 @@ def build_module(config: DictConfig, model: MPRNet, **options: Any) -> Restorati
 
 
 def build_info(config: DictConfig, source: weights.Info) -> weights.Info:
-    """Return the metadata of a training, for its checkpoints.
-
-    Args:
-        config: configuration of the command.
-        source: metadata of the weights that the training starts from.
-    """
+    """Return the metadata of a training that starts from weights with the metadata ``source``."""
     return weights.Info(
         task=config.task.name,
         crop=config.data.patch_size,
@@ -110,11 +99,11 @@ def check_size(path: str | Path, found: Size, wanted: Size) -> None:
         UserError: the sizes differ.
     """
     if found != wanted:
-        held, asked = (
-            ", ".join(f"{name}={value}" for name, value in asdict(size).items())
-            for size in (found, wanted)
-        )
         raise UserError(
-            f"{path} holds a network of another size ({held}) than model ({asked}): choose the "
-            "model that the network was trained with"
+            f"{path} holds a network of another size ({_text(found)}) than model "
+            f"({_text(wanted)}): choose the model that the network was trained with"
         )
+
+
+def _text(size: Size) -> str:
+    return ", ".join(f"{name}={value}" for name, value in asdict(size).items())

@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,7 @@ from mprnet_lit.weights.tensors import is_plain, read_tensors
 
 AVERAGED = "current_model_state"
 """Key of the current weights in a checkpoint with averaged weights in ``state_dict``."""
-_WEIGHTS = ("state_dict", AVERAGED, "averaging_state")
-_MOST = 2**53
-"""Maximum of the counts in a checkpoint."""
+_MAX_COUNT = 2**53
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -54,14 +51,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file is unchanged), or the path is a link or a special file.
         """
         path = Path(path)
-        if path.parent.is_symlink() or (os.path.lexists(path) and not is_regular(path)):
-            culprit = path.parent if path.parent.is_symlink() else path
+        linked = path.parent.is_symlink()
+        if linked or (os.path.lexists(path) and not is_regular(path)):
             raise UserError(
-                f"can't write the checkpoint {path}: {culprit} is a link or a special file: remove "
-                "it, or set paths.runs to the folder that it points to"
+                f"can't write the checkpoint {path}: {path.parent if linked else path} is a link "
+                "or a special file: remove it, or set paths.runs to the folder that it points to"
             )
         content = BytesIO()  # torch.save to a path hides the reason of a failure
-        states = {k: without_folders(v) for k, v in checkpoint.get("callbacks", {}).items()}
+        states = _without_folders(checkpoint.get("callbacks", {}))
         torch.save(checkpoint | {"callbacks": states}, content)
         write_atomic(
             path,
@@ -80,17 +77,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         within = path.parent.resolve() == self.folder.resolve() and not self.folder.is_symlink()
         if (within or path in self.written) and is_regular(path):
-            with suppress(FileNotFoundError):
-                path.unlink()
+            path.unlink(missing_ok=True)
 
 
-def without_folders(state: Any) -> Any:
-    """Return the state of a callback with absolute paths replaced by file names.
+def _without_folders(state: Any) -> Any:
+    """Replace the absolute paths in states of callbacks by file names.
 
     Checkpoints are shared as weights, so they must not contain paths of this machine.
     """
     if isinstance(state, dict):
-        return {without_folders(key): without_folders(value) for key, value in state.items()}
+        return {_without_folders(key): _without_folders(value) for key, value in state.items()}
     if isinstance(state, str) and Path(state).is_absolute():
         return Path(state).name
     return state
@@ -119,14 +115,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     )
     try:
         content = read_tensors(path)
+        check_format(path, content.get(RECORD))
     except FileNotFoundError as error:
         raise UserError(f"the checkpoint {path} does not exist: check the path") from error
-    except UserError:  # a pipe, for example
+    except UserError:  # a pipe or a newer format
         raise
     except Exception as error:  # torch.load may raise any error
         raise UserError(refusal) from error
-    if isinstance(content, dict):
-        check_format(path, content.get(RECORD))
     try:
         return _checked(content)
     except Exception as error:  # values of a wrong type may raise any error
@@ -154,7 +149,7 @@ def matching(template: Any, value: Any) -> Any:
     if isinstance(template, Tensor):
         fits = isinstance(value, Tensor) and value.shape == template.shape and is_plain(value)
     elif isinstance(template, int | float) and not isinstance(template, bool):
-        fits = type(value) in (int, type(template)) and 0 <= value <= _MOST
+        fits = type(value) in (int, type(template)) and 0 <= value <= _MAX_COUNT
     else:
         fits = type(value) is type(template)
     if not fits:
@@ -168,30 +163,24 @@ def _checked(content: Any) -> dict[str, Any]:
     Info.of(content[RECORD])
     if Version(content["pytorch-lightning_version"]) < Version("2.0"):
         raise ValueError("written by an older Lightning")
-    for key in _WEIGHTS:
+    for key in ("state_dict", AVERAGED, "averaging_state"):
         for name, tensor in content.get(key, {}).items():
             if not (isinstance(name, str) and isinstance(tensor, Tensor) and is_plain(tensor)):
                 raise TypeError(f"{key} does not hold weights")
     counts = (content["epoch"], content["global_step"], epochs_done(content))
-    if not all(type(count) is int and 0 <= count <= _MOST for count in counts):
+    if not all(type(count) is int and 0 <= count <= _MAX_COUNT for count in counts):
         raise ValueError("impossible counts")
     callbacks = content.setdefault("callbacks", {})
-    _rename_states(callbacks)
+    if "BadSteps" in callbacks:  # names of release 0.1
+        callbacks["SkipNonFinite"] = callbacks.pop("BadSteps")
+    if batches := callbacks.pop("Batches", None):
+        callbacks["CheckpointStates"] = {"batches_per_epoch": batches["of_an_epoch"]}
     if not all(isinstance(k, str) and isinstance(v, dict) for k, v in callbacks.items()):
         raise TypeError("the states of callbacks are not mappings")
     if not isinstance(content.setdefault("RestorationDataModule", {}), dict):
         raise TypeError("the state of the data is not a mapping")
     _reopen_epoch(content)
     return dict(content)
-
-
-def _rename_states(callbacks: dict[str, Any]) -> None:
-    """Rename the callback states of release 0.1."""
-    if "BadSteps" in callbacks:
-        callbacks["SkipNonFinite"] = callbacks.pop("BadSteps")
-    batches = callbacks.pop("Batches", None)
-    if batches:
-        callbacks["CheckpointStates"] = {"batches_per_epoch": batches["of_an_epoch"]}
 
 
 def _reopen_epoch(content: dict[str, Any]) -> None:

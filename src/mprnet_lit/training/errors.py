@@ -14,11 +14,7 @@ from mprnet_lit.utils.errors import UserError
 
 @contextmanager
 def explained(trainer: Trainer, folder: Path) -> Iterator[None]:
-    """Convert errors with a known cause to a UserError with a remedy.
-
-    Args:
-        trainer: trainer of the training inside the context.
-        folder: directory of the run.
+    """Convert errors of a training with a known cause to a UserError with a remedy.
 
     Raises:
         UserError: the cause of the error is known.

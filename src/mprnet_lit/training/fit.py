@@ -12,7 +12,7 @@ from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.models import MPRNet
 from mprnet_lit.runs import folder as runs
 from mprnet_lit.runs.provenance import save_provenance
-from mprnet_lit.training import resume
+from mprnet_lit.training import launch, resume
 from mprnet_lit.training.build import build_callbacks, build_info, build_model, build_module
 from mprnet_lit.training.errors import explained
 from mprnet_lit.training.loggers import build_loggers, opened
@@ -27,7 +27,7 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
         folder: directory of the run.
 
     Returns:
-        Trained network; ``None`` if the run was already complete.
+        Trained network; ``None`` if the run was already complete, or trained as another command.
 
     Raises:
         UserError: a setting is invalid, or the training can't be resumed.
@@ -43,12 +43,18 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
     loggers = build_loggers(config)
     trainer = build_trainer(config, callbacks, loggers)
 
-    resumed = resume.read(config, checkpoint, weights.model.size)
+    if launch.needs_own_command(trainer):
+        launch.run_job(config, folder)
+        return None
+
+    resumed = None
+    if checkpoint is not None:
+        resumed = resume.read(config, checkpoint, weights.model.size)
     if trainer.is_global_zero:
         resume.announce(config, folder, resumed)
-    if resumed is not None and resumed.is_complete:
-        return None
     if resumed is not None:
+        if resumed.is_complete:
+            return None
         data.setup()
         data.load_state_dict(resumed.data)  # checks the images before the run is changed
 

@@ -44,10 +44,7 @@ def build_loggers(config: DictConfig) -> list[Logger]:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    loggers = [_build(name, node, config) for name, node in configured(config.logger).items()]
-    for logger in loggers:
-        guard(logger)
-    return loggers
+    return [_build(name, node, config) for name, node in configured(config.logger).items()]
 
 
 @contextmanager
@@ -61,7 +58,14 @@ def opened(trainer: Trainer, config: DictConfig) -> Iterator[None]:
     """
     if not trains_in_child_processes(trainer):
         for logger in trainer.loggers:
-            _open(logger, config)
+            try:
+                with _lock(config):
+                    _ = logger.experiment  # type: ignore[attr-defined]
+            except Exception as error:  # each library has its own exceptions
+                raise UserError(
+                    f"{title(logger)} can't record ({reason(error)}): fix the cause, or choose "
+                    "another logger="
+                ) from error
     failed = True
     try:
         yield
@@ -72,28 +76,16 @@ def opened(trainer: Trainer, config: DictConfig) -> Iterator[None]:
             wandb.finish(exit_code=int(failed))
 
 
-def _open(logger: Logger, config: DictConfig) -> None:
-    try:
-        with _lock(config):
-            _ = logger.experiment  # type: ignore[attr-defined]
-    except Exception as error:  # each library has its own exceptions
-        raise UserError(
-            f"{title(logger)} can't record ({reason(error)}): fix the cause, or choose another "
-            "logger="
-        ) from error
-
-
 def _build(name: str, settings: DictConfig, config: DictConfig) -> Logger:
     target = str(settings["_target_"]).rpartition(".")[2]
-    folder = Path(config.paths.run).resolve()
-    name_of_run = f"{folder.parent.name}/{folder.name}"
+    run_name = "/".join(Path(config.paths.run).resolve().parts[-2:])
     extra: dict[str, Any] = {}
     if target == "WandbLogger":
-        extra = {"group": group(config), "tags": tags(config)}
-        extra["name"] = settings.get("name") or name_of_run
+        extra = {"name": settings.get("name") or run_name}
+        extra |= {"group": group(config), "tags": tags(config)}
     elif target == "MLFlowLogger":
-        extra = {"tags": {"group": group(config), "tags": ", ".join(tags(config))}}
-        extra["run_name"] = settings.get("run_name") or name_of_run
+        extra = {"run_name": settings.get("run_name") or run_name}
+        extra["tags"] = {"group": group(config), "tags": ", ".join(tags(config))}
     try:
         with _lock(config):
             logger: Logger = instantiate(settings, **extra)
@@ -107,6 +99,7 @@ def _build(name: str, settings: DictConfig, config: DictConfig) -> Logger:
         raise UserError(f"logger.{name} can't be used: {reason(cause)}") from error
     if isinstance(logger, WandbLogger):
         drop_anonymous(logger)
+    guard(logger)
     return logger
 
 

@@ -1,12 +1,12 @@
 """Logging of scalars, images, settings and weights for all types of loggers.
 
-If a logger fails, for example because the disk is full, it is disabled with a warning, and the
-training continues.
+Call these functions with :func:`attempt`: if a logger fails, for example because the disk is full,
+it is disabled with a warning, and the training continues.
 """
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,38 +28,44 @@ _FAILED: WeakSet[Logger] = WeakSet()
 """Disabled loggers."""
 
 
-def record_scalars(logger: Logger, values: Mapping[str, float], step: int) -> None:
-    """Log scalars by name."""
-    logger.log_metrics(dict(values), step)
-    logger.save()
-
-
 def record_image(logger: Logger, name: str, image: NDArray[np.uint8], step: int) -> None:
     """Log an image (H, W, 3). Only TensorBoard, wandb and MLflow support images."""
     if isinstance(logger, TensorBoardLogger):
-        attempt(logger, lambda: logger.experiment.add_image(name, image, step, dataformats="HWC"))
+        logger.experiment.add_image(name, image, step, dataformats="HWC")
     elif isinstance(logger, WandbLogger):
-        attempt(logger, lambda: logger.log_image(name, [Image.fromarray(image)], step=step))
+        logger.log_image(name, [Image.fromarray(image)], step=step)
     elif isinstance(logger, MLFlowLogger):
-        attempt(
-            logger,
-            lambda: logger.experiment.log_image(logger.run_id, image, key=name, step=step),
-        )
+        logger.experiment.log_image(logger.run_id, image, key=name, step=step)
 
 
-def record_settings(logger: Logger, settings: Mapping[str, Value]) -> None:
+def record_settings(logger: Logger, settings: dict[str, Value]) -> None:
     """Log the settings of the run.
 
     The settings become the hparams of TensorBoard, the params of MLflow, the config of wandb, or
     the file ``hparams.yaml`` of CSV.
     """
-    values = dict(settings)
     if isinstance(logger, TensorBoardLogger):
-        attempt(logger, lambda: _tensorboard_settings(logger, values))
+        from torch.utils.tensorboard.summary import hparams
+
+        logger.hparams.update(settings)
+        logger.save()
+        # Adds a column for the result; log_hyperparams would add a scalar to the curves.
+        for summary in hparams(settings, {"val/psnr": math.nan}):
+            write_summary(logger, summary)
     elif isinstance(logger, MLFlowLogger):
-        attempt(logger, lambda: _mlflow_settings(logger, values))
+        from mlflow.entities import Param
+        from mlflow.utils import validation as limits
+
+        # log_hyperparams truncates values to 250 characters.
+        params = [
+            Param(name[: limits.MAX_ENTITY_KEY_LENGTH], str(value)[: limits.MAX_PARAM_VAL_LENGTH])
+            for name, value in settings.items()
+        ]
+        size = limits.MAX_PARAMS_TAGS_PER_BATCH
+        for start in range(0, len(params), size):
+            logger.experiment.log_batch(logger.run_id, params=params[start : start + size])
     else:
-        logger.log_hyperparams(values)
+        logger.log_hyperparams(settings)
 
 
 def record_weights(logger: Logger, path: Path) -> None:
@@ -68,9 +74,14 @@ def record_weights(logger: Logger, path: Path) -> None:
     wandb does not copy the file: ``wandb sync`` uploads it from its folder.
     """
     if isinstance(logger, WandbLogger):
-        attempt(logger, lambda: _wandb_weights(logger, path))
+        import wandb
+
+        run = logger.experiment
+        artifact = wandb.Artifact(f"weights-{run.id}", type="model")
+        artifact.add_file(str(path), policy="immutable")
+        run.log_artifact(artifact, aliases=["best"])
     elif isinstance(logger, MLFlowLogger):
-        attempt(logger, lambda: logger.experiment.log_artifact(logger.run_id, str(path), "weights"))
+        logger.experiment.log_artifact(logger.run_id, str(path), "weights")
 
 
 def guard(logger: Logger) -> None:
@@ -103,40 +114,3 @@ def reason(error: BaseException) -> str:
     """Return the first line of an error, or its class if the error has no message."""
     lines = str(error).strip().splitlines()
     return mask_text(printable(lines[0].rstrip(".:"))) if lines else type(error).__name__
-
-
-def _tensorboard_settings(logger: TensorBoardLogger, settings: dict[str, Value]) -> None:
-    from torch.utils.tensorboard.summary import hparams
-
-    logger.hparams.update(settings)
-    logger.save()
-    # Adds a column for the result; log_hyperparams would add a scalar to the curves.
-    for summary in hparams(settings, {"val/psnr": math.nan}):
-        write_summary(logger, summary)
-
-
-def _mlflow_settings(logger: MLFlowLogger, settings: dict[str, Value]) -> None:
-    from mlflow.entities import Param
-    from mlflow.utils.validation import (
-        MAX_ENTITY_KEY_LENGTH,
-        MAX_PARAM_VAL_LENGTH,
-        MAX_PARAMS_TAGS_PER_BATCH,
-    )
-
-    # log_hyperparams truncates values to 250 characters.
-    params = [
-        Param(name[:MAX_ENTITY_KEY_LENGTH], str(value)[:MAX_PARAM_VAL_LENGTH])
-        for name, value in settings.items()
-    ]
-    for start in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
-        chunk = params[start : start + MAX_PARAMS_TAGS_PER_BATCH]
-        logger.experiment.log_batch(logger.run_id, params=chunk)
-
-
-def _wandb_weights(logger: WandbLogger, path: Path) -> None:
-    import wandb
-
-    run = logger.experiment
-    artifact = wandb.Artifact(f"weights-{run.id}", type="model")
-    artifact.add_file(str(path), policy="immutable")
-    run.log_artifact(artifact, aliases=["best"])

@@ -14,7 +14,6 @@ from mprnet_lit.config.renamed import upgraded
 from mprnet_lit.models import Size
 from mprnet_lit.runs import folder as runs
 from mprnet_lit.runs.files import flatten
-from mprnet_lit.runs.folder import SUMMARY
 from mprnet_lit.training.build import check_size
 from mprnet_lit.training.callbacks.checkpoint_states import best_of
 from mprnet_lit.training.callbacks.summary import show, write_summary
@@ -45,7 +44,7 @@ _FREE = (
 """Exceptions to ``_FIXED``: keys that may change."""
 _SHOWN = 4
 """Maximum number of keys in a message."""
-_SAID = ("optimizer", "schedule", "module", "trainer", "task.loss", "data.augmentation")
+_REPORTED = ("optimizer", "schedule", "module", "trainer", "task.loss", "data.augmentation")
 """Keys that may change; their changes are reported."""
 
 
@@ -99,45 +98,35 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
     return path
 
 
-def read(config: DictConfig, path: Path | None, size: Size) -> Resumed | None:
-    """Read and check the checkpoint before the training starts.
-
-    Args:
-        config: configuration of the command.
-        path: file of the checkpoint; ``None`` for a new run.
-        size: hyperparameters of the network.
+def read(config: DictConfig, path: Path, size: Size) -> Resumed:
+    """Read a checkpoint, and check that the command can resume it with a network of ``size``.
 
     Raises:
         UserError: the file is not a checkpoint, or it can't be resumed with this configuration.
     """
-    if path is None:
-        return None
     content = read_checkpoint(path)
     check_size(path, Size(**content[RECORD]["size"]), size)
-    changes = check_settings(config, path, content)
-    done = _done(content)
-    limits = {key: config.trainer[key] for key in done}
-    complete = any(limits[key] != -1 and done[key] >= limits[key] for key in done)
+    changes = _check_settings(config, path, content)
+    done = {"max_epochs": epochs_done(content), "max_steps": content["global_step"]}
+    limits = {key: config.trainer[key] for key in done if config.trainer[key] != -1}
+    for key, limit in limits.items():
+        if done[key] > limit:
+            raise RefusedError(
+                f"can't resume {path} with trainer.{key}={limit}: it has {done[key]} already. Set "
+                f"trainer.{key} to more than {done[key]}"
+            )
+    is_complete = any(done[key] == limit for key, limit in limits.items())
     position = f"epoch {done['max_epochs']}, step {done['max_steps']}"
-    return Resumed(path, position, changes, complete, content["RestorationDataModule"])
+    return Resumed(path, position, changes, is_complete, content["RestorationDataModule"])
 
 
-def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, Any]) -> list[str]:
-    """Compare the settings of the command with those of the checkpoint.
+def _check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, Any]) -> list[str]:
+    """Compare the settings of the command with those of the checkpoint; return the changes.
 
     Settings that are not recorded in the checkpoint count as equal.
 
-    Args:
-        config: configuration of the command.
-        checkpoint: file of the checkpoint.
-        content: content of the checkpoint.
-
-    Returns:
-        Changes that take effect, such as ``optimizer.lr 0.0002 -> 0.0001``.
-
     Raises:
-        RefusedError: a setting that must not change differs, a required callback is missing, or the
-            checkpoint exceeds the epoch or step limit of the command.
+        RefusedError: a setting that must not change differs, or a required callback is missing.
     """
     asked = flatten(OmegaConf.to_container(config, resolve=True))
     trained = upgraded(flatten(dict(read_info(content).config)), asked)
@@ -163,14 +152,8 @@ def check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, A
             "weights. Add callbacks=ema, or start a new training from the averaged weights with "
             f"weights={checkpoint} and no resume"
         )
-    for key, done in _done(content).items():
-        if config.trainer[key] != -1 and done > config.trainer[key]:
-            raise RefusedError(
-                f"can't resume {checkpoint} with trainer.{key}={config.trainer[key]}: it has "
-                f"{done} already. Set trainer.{key} to more than {done}"
-            )
-    said = [k for k in differ if _within(k, _SAID) and k != "trainer.default_root_dir"]
-    return [f"{key} {_text(trained[key])} -> {_text(asked[key])}" for key in said]
+    reported = [k for k in differ if _within(k, _REPORTED) and k != "trainer.default_root_dir"]
+    return [f"{key} {_text(trained[key])} -> {_text(asked[key])}" for key in reported]
 
 
 def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
@@ -201,7 +184,7 @@ def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
     if not runs.is_own(resumed.path, owner):  # the checkpoint is outside a run folder
         return
     best = best_of(owner)
-    if owner == folder and best and not (folder / SUMMARY).is_file():
+    if owner == folder and best and not (folder / runs.SUMMARY).is_file():
         write_summary(folder, best)  # the training was killed before writing the file
     show(owner, best, console)
 
@@ -209,46 +192,35 @@ def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
 def not_found(config: DictConfig, in_sweep: bool) -> str:
     """Return a message that explains why ``resume=auto`` starts a new run.
 
-    Args:
-        config: configuration of the command.
-        in_sweep: whether the command is a sweep job. The message then does not name other jobs.
+    The message of a sweep job does not name other jobs.
     """
-    place = config.paths.runs
     nearest = runs.nearest(config)
-    if nearest is None or (in_sweep and nearest.differ):
-        return f"resume=auto found no run of this configuration in {place}: starting a new one"
-    if not nearest.differ and (nearest.folder / runs.LAST).is_file():
-        return (
-            f"resume=auto found {nearest.folder}, but hydra.run.dir names another folder: starting "
-            "a new run there"
-        )
-    if not nearest.differ:
-        return (
-            f"resume=auto found {nearest.folder}, which has no checkpoint yet: starting a new run"
-        )
-    first, rest = nearest.differ[:_SHOWN], len(nearest.differ[_SHOWN:])
-    shown = [f"{k} ({_text(a)} there, {_text(b)} here)" for k, a, b in first]
+    if nearest is not None and not nearest.differ:
+        found = f"resume=auto found {nearest.folder}"
+        if (nearest.folder / runs.LAST).is_file():
+            return f"{found}, but hydra.run.dir names another folder: starting a new run there"
+        return f"{found}, which has no checkpoint yet: starting a new run"
+    missing = f"resume=auto found no run of this configuration in {config.paths.runs}"
+    if nearest is None or in_sweep:
+        return f"{missing}: starting a new one"
+    shown = [f"{k} ({_text(a)} there, {_text(b)} here)" for k, a, b in nearest.differ[:_SHOWN]]
+    rest = len(nearest.differ) - len(shown)
     more = f" and {rest} more" if rest else ""
     return (
-        f"resume=auto found no run of this configuration in {place}; the nearest is "
-        f"{nearest.folder}, which differs in {', '.join(shown)}{more}: starting a new one"
+        f"{missing}; the nearest is {nearest.folder}, which differs in {', '.join(shown)}{more}: "
+        "starting a new one"
     )
 
 
-def _done(content: Mapping[str, Any]) -> dict[str, int]:
-    return {"max_epochs": epochs_done(content), "max_steps": content["global_step"]}
-
-
 def _within(key: str, prefixes: tuple[str, ...]) -> bool:
-    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+    return any(f"{key}.".startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def _same(first: Any, second: Any) -> bool:
-    if isinstance(first, list) and isinstance(second, list | tuple):
-        pairs = zip(first, second, strict=False)
-        return len(first) == len(second) and all(_same(a, b) for a, b in pairs)
-    plain = all(isinstance(value, str | int | float | None) for value in (first, second))
-    return plain and bool(first == second)
+def _same(asked: Any, trained: Any) -> bool:
+    """Compare a setting with a recorded one, which may be of any type in a damaged file."""
+    if isinstance(asked, list) and isinstance(trained, list | tuple):
+        return len(asked) == len(trained) and all(map(_same, asked, trained))
+    return isinstance(trained, str | int | float | None) and bool(asked == trained)
 
 
 def _text(value: Any) -> str:

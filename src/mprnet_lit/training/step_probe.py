@@ -12,12 +12,14 @@ from omegaconf import DictConfig
 
 from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.training.build import build_model, build_module
+from mprnet_lit.training.callbacks.monitor import resident_bytes
+from mprnet_lit.training.callbacks.out_of_memory import is_out_of_memory
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import keep_freed_memory, peak_resident, training_device
 
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """Autocast data type by trainer precision."""
-_EVERY = 0.02
+_INTERVAL = 0.02
 """Interval in seconds between memory measurements of a trial."""
 
 
@@ -45,26 +47,22 @@ def run_trial(config: DictConfig, batch: int, checkpointing: bool, limit: float)
         config: configuration of the command.
         batch: number of patches.
         checkpointing: whether to use gradient checkpointing.
-        limit: memory limit in bytes.
-
-    Returns:
-        Measurements; ``None`` if the trial exceeds the memory limit.
+        limit: memory limit in bytes. A trial that exceeds the limit returns ``None``.
 
     Raises:
         UserError: a step failed for another reason.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    arguments = (theirs, config, batch, checkpointing, limit)
-    process = context.Process(target=_serve, args=arguments)
+    process = context.Process(target=_serve, args=(theirs, config, batch, checkpointing, limit))
     process.start()
     theirs.close()
-    assert process.pid is not None
     try:
         outcome = ours.recv()
         if isinstance(outcome, int):  # memory before the training, on a CPU
-            while not ours.poll(_EVERY):
-                if _resident(process.pid) - outcome > limit:
+            trial = psutil.Process(process.pid)
+            while not ours.poll(_INTERVAL):
+                if resident_bytes(trial) - outcome > limit:
                     process.kill()
             outcome = ours.recv()
     except EOFError:  # killed by this process or by the system
@@ -75,23 +73,13 @@ def run_trial(config: DictConfig, batch: int, checkpointing: bool, limit: float)
     return cast(Trial | None, outcome)
 
 
-def _resident(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.NoSuchProcess:  # the process has just ended
-        return 0
-
-
 def _serve(end: Connection, *arguments: Any) -> None:
+    """Send the trial; ``None`` if it ran out of memory, or the message of another error."""
     register_resolvers()
     try:
         end.send(_trial(end, *arguments))
-    except (MemoryError, torch.OutOfMemoryError):
-        end.send(None)
     except Exception as error:
-        # The CPU allocator raises a plain RuntimeError.
-        too_large = "can't allocate memory" in str(error)
-        end.send(None if too_large else " ".join(str(error).split()))
+        end.send(None if is_out_of_memory(error) else " ".join(str(error).split()))
 
 
 def _trial(
@@ -101,9 +89,8 @@ def _trial(
     if device.type == "cpu":
         keep_freed_memory()
     elif device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(
-            min(limit / torch.cuda.get_device_properties(device).total_memory, 1.0)
-        )
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(limit / total, 1.0))
     model = build_model(config).model
     module = build_module(config, model, gradient_checkpointing=checkpointing)
     # Exclude the memory of the libraries, which does not depend on the batch.
@@ -128,6 +115,6 @@ def _trial(
             torch.accelerator.synchronize()
         if number:  # the first step is a warm-up
             seconds.append(time.perf_counter() - started)
-    if device.type == "cuda":
-        return Trial(batch, checkpointing, seconds, float(torch.cuda.max_memory_reserved(device)))
-    return Trial(batch, checkpointing, seconds, peak_resident() - before)
+    on_gpu = device.type == "cuda"
+    peak = torch.cuda.max_memory_reserved(device) if on_gpu else peak_resident() - before
+    return Trial(batch, checkpointing, seconds, float(peak))

@@ -51,16 +51,16 @@ def build_trainer(
         **{key: settings[key] for key in settings if str(key).startswith("enable_")},
         **options,
     }
-    every, epochs = settings.check_val_every_n_epoch, settings.max_epochs
-    if epochs > 0:
-        every = min(every, epochs)  # validate a short training at its end
+    interval = settings.check_val_every_n_epoch
+    if settings.max_epochs > 0:
+        interval = min(interval, settings.max_epochs)  # validate a short training at its end
     try:
         trainer: Trainer = instantiate(
             settings,
             callbacks=list(callbacks),
             logger=list(loggers),
             plugins=plugins,
-            check_val_every_n_epoch=every,
+            check_val_every_n_epoch=interval,
             **options,
         )
     except InstantiationException as error:
@@ -76,33 +76,26 @@ def build_trainer(
 
 
 def _check_devices(settings: DictConfig) -> None:
-    """Check that this machine has the configured devices.
-
-    Raises:
-        UserError: a device is missing, or the strategy needs a GPU.
-    """
-    accelerator, devices, strategy = settings.accelerator, settings.devices, settings.strategy
+    """Raise UserError if a device is missing, or if the strategy needs a GPU."""
+    accelerator, devices = str(settings.accelerator), str(settings.devices)
     found = training_device(accelerator)
-    wanted = str(accelerator)
-    if wanted in ("gpu", "cuda", "mps") and found.type not in ("cuda", "mps"):
+    if accelerator in ("gpu", "cuda", "mps") and found.type not in ("cuda", "mps"):
         raise UserError(
-            f"trainer.accelerator={wanted} needs a GPU, and torch finds none on this machine: add "
-            "trainer.accelerator=cpu, or for two processes on the CPU trainer=cpu "
+            f"trainer.accelerator={accelerator} needs a GPU, and torch finds none on this machine: "
+            "add trainer.accelerator=cpu, or for two processes on the CPU trainer=cpu "
             "trainer.strategy=ddp trainer.devices=2"
         )
-    if found.type == "cpu":
-        if str(strategy).startswith(("fsdp", "deepspeed")):
-            raise UserError(
-                f"trainer.strategy={strategy} needs GPUs: use trainer.strategy=ddp on a CPU"
-            )
-        if devices != "auto" and not str(devices).isdecimal():
-            raise UserError(
-                f"trainer.devices={devices} must be a number of processes, 1 or more, on a CPU"
-            )
-    if found.type == "cuda" and str(devices).isdecimal():
-        there = torch.cuda.device_count()
-        if int(devices) > there:
-            raise UserError(
-                f"trainer.devices={devices} is more than the {there} GPUs of this machine: use "
-                "trainer.devices=auto for all of them"
-            )
+    if found.type == "cpu" and str(settings.strategy).startswith(("fsdp", "deepspeed")):
+        raise UserError(
+            f"trainer.strategy={settings.strategy} needs GPUs: use trainer.strategy=ddp on a CPU"
+        )
+    if found.type == "cpu" and devices != "auto" and not devices.isdecimal():
+        raise UserError(
+            f"trainer.devices={devices} must be a number of processes, 1 or more, on a CPU"
+        )
+    count = torch.cuda.device_count()
+    if found.type == "cuda" and devices.isdecimal() and int(devices) > count:
+        raise UserError(
+            f"trainer.devices={devices} is more than the {count} GPUs of this machine: use "
+            "trainer.devices=auto for all of them"
+        )

@@ -9,7 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
 from lightning.pytorch.strategies import FSDPStrategy
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -50,20 +50,19 @@ class CheckpointStates(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Check the states before Lightning restores them, and drop the configured values."""
-        loops = checkpoint["loops"]
+        loops, states = checkpoint["loops"], checkpoint["callbacks"]
         loops["fit_loop"] = matching(trainer.fit_loop.state_dict(), loops["fit_loop"])
-        states, sample = checkpoint["callbacks"], _validation(trainer)
+        images = trainer.datamodule.state_dict()["validation"]  # type: ignore[attr-defined]
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            state = states.get(callback.state_key)
+            key = callback.state_key
             if isinstance(callback, ModelCheckpoint):
-                states.pop(callback.state_key, None)
-                adopt(callback, state or {}, self.folder / LAST.parent, sample)
+                adopt(callback, states.pop(key, {}), self.folder / LAST.parent, images)
             elif isinstance(callback, Summary):
-                callback.best = best_of(self.folder, sample)
-            elif state is not None and _known(callback):
-                states[callback.state_key] = matching(callback.state_dict(), state)
+                callback.best = best_of(self.folder, images)
+            elif key in states and _has_fixed_state(callback):
+                states[key] = matching(callback.state_dict(), states[key])
                 if isinstance(callback, EarlyStopping):
-                    states[callback.state_key]["patience"] = callback.patience
+                    states[key]["patience"] = callback.patience
         checkpoint.pop("native_amp_scaling_state", None)
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         if scaler is not None:
@@ -74,12 +73,12 @@ class CheckpointStates(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Store the configured hyperparameters, and check the state of the optimizer."""
+        optimizers = trainer.optimizers
         self._groups = [
-            [{k: v for k, v in group.items() if k != "params"} for group in o.param_groups]
-            for o in trainer.optimizers
+            [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+            for optimizer in optimizers
         ]
-        states, optimizers = self._optimizer_states, trainer.optimizers
-        self._optimizer_states = None
+        states, self._optimizer_states = self._optimizer_states, None
         if states is None or isinstance(trainer.strategy, FSDPStrategy):
             return
         assert isinstance(pl_module, RestorationModule)
@@ -87,10 +86,8 @@ class CheckpointStates(Callback):
             raise ValueError("it has another number of optimizers")
         for state, optimizer, groups in zip(states, optimizers, self._groups, strict=True):
             check_moments(state["state"], optimizer, pl_module.make_optimizer)
-            for saved, group in zip(state["param_groups"], groups, strict=True):
-                indices = saved["params"]
-                saved.clear()
-                saved.update(group, params=indices)
+            pairs = zip(groups, state["param_groups"], strict=True)
+            state["param_groups"] = [group | {"params": s["params"]} for group, s in pairs]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Apply the configured hyperparameters and schedule at the restored position.
@@ -111,21 +108,21 @@ class CheckpointStates(Callback):
         for optimizer, groups in zip(trainer.optimizers, self._groups, strict=True):
             for group, configured in zip(optimizer.param_groups, groups, strict=True):
                 group.update(configured)
-        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        steps = trainer.global_step
+        epochs = steps // math.ceil(self._batches / trainer.accumulate_grad_batches)
         for config in trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, LambdaLR):
-                steps = trainer.global_step
-                move(config.scheduler, steps if config.interval == "step" else steps // per_epoch)
+                move(config.scheduler, steps if config.interval == "step" else epochs)
 
 
-def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, sample: Any) -> None:
+def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, images: Any) -> None:
     """Register the checkpoints in ``folder`` with a callback, and ignore the paths in its state.
 
     Args:
         callback: new callback without a restored state.
         state: state of the callback in a checkpoint, of which only the file names are used.
         folder: directory of the run's checkpoints.
-        sample: digest of this training's validation images; scores on other images are ignored.
+        images: digest of this training's validation images; scores on other images are ignored.
     """
     listed = state.get("best_k_models")
     names = [*(listed if isinstance(listed, dict) else ()), state.get("best_model_path")]
@@ -141,7 +138,7 @@ def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, sam
     for path in own:
         content = read_checkpoint(path)
         score = read_info(content).metrics.get(callback.monitor)
-        if score is not None and math.isfinite(score) and _comparable(content, sample):
+        if score is not None and math.isfinite(score) and _is_comparable(content, images):
             callback.best_k_models[str(place / path.name)] = torch.tensor(score)
     ranked = sorted(callback.best_k_models.items(), key=lambda item: float(item[1]))
     ranked = ranked if callback.mode == "min" else ranked[::-1]
@@ -154,12 +151,12 @@ def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, sam
         callback.current_score = callback.best_model_score
 
 
-def best_of(folder: Path, sample: Any = None) -> dict[str, float]:
+def best_of(folder: Path, images: Any = None) -> dict[str, float]:
     """Return metrics, epoch and step of ``best.ckpt``, or an empty dictionary without the file.
 
     Args:
         folder: directory of the run.
-        sample: digest of the required validation images; ``None`` for any images.
+        images: digest of the required validation images; ``None`` for any images.
     """
     path = folder / LAST.with_name("best.ckpt")
     if not is_regular(path):
@@ -167,50 +164,50 @@ def best_of(folder: Path, sample: Any = None) -> dict[str, float]:
     content = read_checkpoint(path)
     metrics = {k.removeprefix("val/"): float(v) for k, v in read_info(content).metrics.items()}
     needed = {"psnr", *(f"{m}_{name}" for m in ("psnr", "ssim") for name in RESTORATIONS)}
-    if not (needed <= metrics.keys() and math.isfinite(metrics["psnr"])):
-        return {}
-    if not _comparable(content, sample):
+    is_complete = needed <= metrics.keys() and math.isfinite(metrics["psnr"])
+    if not (is_complete and _is_comparable(content, images)):
         return {}
     return metrics | {"epoch": content["epoch"] + 1, "step": content["global_step"]}
 
 
-def _validation(trainer: Trainer) -> Any:
-    return trainer.datamodule.state_dict()["validation"]  # type: ignore[attr-defined]
-
-
-def _comparable(content: Mapping[str, Any], sample: Any) -> bool:
+def _is_comparable(content: Mapping[str, Any], images: Any) -> bool:
     """Return whether the validation images of a checkpoint are the same, or not recorded."""
-    data = content.get("RestorationDataModule")
-    return sample is None or not isinstance(data, dict) or data.get("validation", sample) == sample
+    recorded = content["RestorationDataModule"].get("validation", images)
+    return images is None or bool(recorded == images)
 
 
-def _known(callback: Callback) -> bool:
+def _has_fixed_state(callback: Callback) -> bool:
     """Return whether the state of a callback always has the same keys."""
-    own = type(callback).__module__.startswith("mprnet_lit.")
-    lightnings = isinstance(callback, WeightAveraging | EarlyStopping | Timer)
-    return (own or lightnings) and bool(callback.state_dict())
+    is_own = type(callback).__module__.startswith("mprnet_lit.")
+    is_known = is_own or isinstance(callback, WeightAveraging | EarlyStopping | Timer)
+    return is_known and bool(callback.state_dict())
 
 
 def check_moments(
-    state: Any, optimizer: Optimizer, make: Callable[[Iterable[nn.Parameter]], Optimizer]
+    states: Any, optimizer: Optimizer, make: Callable[[Iterable[nn.Parameter]], Optimizer]
 ) -> None:
-    """Check that an optimizer can use a state.
+    """Check that an optimizer can use the states in a checkpoint.
 
     Args:
-        state: states by parameter index.
+        states: states by parameter index.
         optimizer: the configured optimizer.
         make: function that builds such an optimizer for parameters.
 
     Raises:
-        UserError: the state belongs to another type of optimizer.
-        ValueError: the state does not fit the parameters.
+        UserError: the states belong to another type of optimizer.
+        ValueError: the states do not fit the parameters.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    usual = _moments({p.shape: p for p in parameters}, make)
-    for index, values in state.items():
+    # One step of a new optimizer shows the expected state of a parameter of each shape.
+    trial = {p.shape: nn.Parameter(torch.zeros_like(p)) for p in parameters}
+    for parameter in trial.values():
+        parameter.grad = torch.zeros_like(parameter)
+    usual = make(trial.values())
+    usual.step(lambda: 0.0)
+    for index, values in states.items():
         if type(index) is not int or not 0 <= index < len(parameters):
             raise ValueError(f"no parameter {index!r:.20}")
-        expected = usual[parameters[index].shape]
+        expected = dict(usual.state[trial[parameters[index].shape]])
         if set(values) != set(expected):
             raise UserError(
                 "the checkpoint has the state of another optimizer (it holds "
@@ -219,15 +216,3 @@ def check_moments(
                 "trained with, or start a new training from its weights with weights=PATH"
             )
         matching(expected, values)
-
-
-def _moments(
-    shapes: Mapping[torch.Size, Tensor], make: Callable[[Iterable[nn.Parameter]], Optimizer]
-) -> dict[torch.Size, dict[str, Any]]:
-    """Return the optimizer states after one step, by parameter shape."""
-    trial = {shape: nn.Parameter(torch.zeros_like(p)) for shape, p in shapes.items()}
-    optimizer = make(trial.values())
-    for parameter in trial.values():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step(lambda: 0.0)
-    return {shape: dict(optimizer.state[parameter]) for shape, parameter in trial.items()}

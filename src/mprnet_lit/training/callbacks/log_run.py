@@ -1,7 +1,6 @@
 """Settings and best weights of a run, for all loggers."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 
-from mprnet_lit.runs.files import CONFIG, ENVIRONMENT
+from mprnet_lit.runs.files import CONFIG, ENVIRONMENT, flatten
 from mprnet_lit.runs.folder import RECORD
-from mprnet_lit.training.records import Value, record_settings, record_weights
+from mprnet_lit.training.records import Value, attempt, record_settings, record_weights
 from mprnet_lit.utils.masking import mask_home_folders
 
 
@@ -36,11 +35,16 @@ class LogRun(Callback):
         if trainer.is_global_zero and trainer.loggers:
             settings = run_settings(self.folder)
             for logger in trainer.loggers:
-                record_settings(logger, settings)
+                attempt(logger, record_settings, logger, settings)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the best weights."""
-        path = best_weights(trainer)
+        best = [
+            Path(callback.best_model_path)
+            for callback in trainer.checkpoint_callbacks
+            if isinstance(callback, ModelCheckpoint) and callback.monitor
+        ]
+        path = next((path for path in best if path.is_file()), None)
         if not (trainer.is_global_zero and trainer.loggers and self.log_weights and path):
             return
         size = path.stat().st_size / 1e6
@@ -51,15 +55,11 @@ class LogRun(Callback):
             )
             return
         for logger in trainer.loggers:
-            record_weights(logger, path)
+            attempt(logger, record_weights, logger, path)
 
 
 def run_settings(folder: Path) -> dict[str, Value]:
-    """Return the settings recorded in the folder of a run, with masked home directories.
-
-    Returns:
-        Settings by dotted key.
-    """
+    """Return the recorded settings of a run by dotted key, with masked home directories."""
     config: Any = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
     environment = json.loads((folder / ENVIRONMENT).read_text())
     record = json.loads((folder / RECORD).read_text())
@@ -69,23 +69,11 @@ def run_settings(folder: Path) -> dict[str, Value]:
         "packages": {"python": environment["python"], **environment["packages"]},
         "machine": environment["machine"],
     }
-    flat = _flat({**config, **settings})
-    return {k: mask_home_folders(v) if isinstance(v, str) else v for k, v in flat}
+    return {key: _plain(value) for key, value in flatten(config | settings).items()}
 
 
-def best_weights(trainer: Trainer) -> Path | None:
-    """Return the best checkpoint of the run; ``None`` if it does not exist."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
-            path = Path(callback.best_model_path)
-            return path if path.is_file() else None
-    return None
-
-
-def _flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            plain = isinstance(value, bool | int | float | str)
-            yield f"{prefix}{key}", value if plain else "null" if value is None else str(value)
+def _plain(value: Any) -> Value:
+    """Return a value of a type that all loggers support."""
+    if isinstance(value, bool | int | float):
+        return value
+    return "null" if value is None else mask_home_folders(str(value))

@@ -1,6 +1,7 @@
 """Speed, memory use and gradient norm of a training."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -12,7 +13,6 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from mprnet_lit.training.module import Batch, logs_this_step
-from mprnet_lit.training.records import record_scalars
 from mprnet_lit.utils.compat import logged_step, unscales_by_itself
 
 
@@ -25,10 +25,8 @@ class Monitor(Callback):
     def __init__(self) -> None:
         self.process = psutil.Process()
         self.has_utilization = True
-        self.norm: Tensor | None = None
         self.stepped = False
-        self.mark = 0.0
-        """Time when the last step, validation or start of an epoch ended."""
+        self.norm: Tensor | None = None
         self._restart()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -87,13 +85,12 @@ class Monitor(Callback):
         if self.norm is not None:
             values["train/grad_norm"] = self.norm.item()
         for logger in trainer.loggers:
-            record_scalars(logger, values, logged_step(trainer))
+            logger.log_metrics(values, logged_step(trainer))
+            logger.save()
 
     def _machine(self, device: torch.device) -> dict[str, float]:
-        values = {
-            "perf/cpu_percent": psutil.cpu_percent(),
-            "perf/memory_gb": _resident(self.process) / 1e9,
-        }
+        memory = resident_bytes(self.process)
+        values = {"perf/cpu_percent": psutil.cpu_percent(), "perf/memory_gb": memory / 1e9}
         if device.type == "cuda":
             values["perf/gpu_memory_gb"] = torch.cuda.memory_reserved(device) / 1e9
             if self.has_utilization:
@@ -108,17 +105,13 @@ class Monitor(Callback):
         self.patches = 0
         self.seconds = self.waited = 0.0
         self.mark = time.perf_counter()
+        """Time when the last step, validation or start of an epoch ended."""
 
 
 def gradient_norm(trainer: Trainer, optimizer: Optimizer) -> Tensor:
     """Return the L2 norm of all gradients before clipping."""
-    gradients = [
-        parameter.grad
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-        if parameter.grad is not None
-    ]
-    norm = get_total_norm(gradients)
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+    norm = get_total_norm([gradient for gradient in gradients if gradient is not None])
     if isinstance(trainer.strategy, FSDPStrategy):  # each process holds a shard
         norm = trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
     scaler = getattr(trainer.precision_plugin, "scaler", None)
@@ -128,12 +121,10 @@ def gradient_norm(trainer: Trainer, optimizer: Optimizer) -> Tensor:
     return norm
 
 
-def _resident(process: psutil.Process) -> int:
-    """Return the resident memory of a process and its children, in bytes."""
+def resident_bytes(process: psutil.Process) -> int:
+    """Return the resident memory of a process and its children."""
     total = 0
     for each in (process, *process.children(recursive=True)):
-        try:
+        with suppress(psutil.Error):  # the process has just exited
             total += each.memory_info().rss
-        except psutil.Error:  # the process has just exited
-            continue
     return total

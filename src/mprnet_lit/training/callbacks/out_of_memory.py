@@ -3,10 +3,6 @@
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from mprnet_lit.data import RestorationDataModule
-
-_REMEDIES = "module.gradient_checkpointing=true or a smaller data.patch_size"
-
 
 class OutOfMemoryAdvice(Callback):
     """Detects out-of-memory errors and suggests a smaller micro-batch.
@@ -30,15 +26,16 @@ class OutOfMemoryAdvice(Callback):
                 f"out of memory in the validation ({reason}): set a smaller data.val_crop_size"
             )
             return
-        data: RestorationDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        batch = data.device_batch_size()
+        batch = trainer.datamodule.device_batch_size()  # type: ignore[attr-defined]
         self.advice = f"out of memory with {batch} patches per device ({reason}): set "
         if batch > 1:
-            batches = trainer.accumulate_grad_batches * _smallest_factor(batch)
+            smallest_factor = next(n for n in range(2, batch + 1) if batch % n == 0)
             self.advice += (
-                f"trainer.accumulate_grad_batches={batches} (the total batch size stays the same), "
+                "trainer.accumulate_grad_batches="
+                f"{trainer.accumulate_grad_batches * smallest_factor} (the total batch size stays "
+                "the same), "
             )
-        self.advice += _REMEDIES
+        self.advice += "module.gradient_checkpointing=true or a smaller data.patch_size"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -50,7 +47,3 @@ def is_out_of_memory(error: BaseException) -> bool:
         ("DefaultCPUAllocator" in text and "allocate memory" in text)
         or "CUDA error: out of memory" in text
     )
-
-
-def _smallest_factor(number: int) -> int:
-    return next(n for n in range(2, number + 1) if number % n == 0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mprnet_lit.images.reading import to_uint8, write_png
 from mprnet_lit.metrics import psnr
 from mprnet_lit.training.module import Batch
-from mprnet_lit.training.records import record_image
+from mprnet_lit.training.records import attempt, record_image
 from mprnet_lit.utils.checks import require, require_number
 from mprnet_lit.utils.compat import logged_step
 
@@ -39,13 +39,7 @@ class Panels(Callback):
         self.rows: list[tuple[Tensor, ...]] = []
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        *_: Any,
-        **__: Any,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         """Store the images of the first batches."""
         if trainer.is_global_zero and len(self.rows) < self.count:
@@ -61,7 +55,7 @@ class Panels(Callback):
         write_png(self.folder / f"epoch_{trainer.current_epoch + 1:04d}.png", panel)
         write_png(self.folder / "latest.png", panel)
         for logger in trainer.loggers:
-            record_image(logger, "val/panel", panel, logged_step(trainer))
+            attempt(logger, record_image, logger, "val/panel", panel, logged_step(trainer))
 
 
 def draw_panel(rows: Sequence[tuple[Tensor, ...]]) -> NDArray[np.uint8]:
@@ -77,9 +71,8 @@ def draw_panel(rows: Sequence[tuple[Tensor, ...]]) -> NDArray[np.uint8]:
     tiles = [[_tile(image) for image in row] for row in rows]
     widths = [max(_COLUMN, *(row[k].shape[1] for row in tiles)) for k in range(len(TITLES))]
     heights = [row[0].shape[0] + _CAPTION + _GAP for row in tiles]
-    canvas = Image.new(
-        "RGB", (sum(widths) + _GAP * (len(widths) + 1), sum(heights) + _GAP), "white"
-    )
+    size = (sum(widths) + _GAP * (len(widths) + 1), sum(heights) + _GAP)
+    canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=15)
     top = _GAP
@@ -87,14 +80,13 @@ def draw_panel(rows: Sequence[tuple[Tensor, ...]]) -> NDArray[np.uint8]:
         left = _GAP
         for title, image, tile, width in zip(TITLES, row, images, widths, strict=True):
             canvas.paste(Image.fromarray(tile), (left, top + _CAPTION))
-            draw.text((left, top + 2), _caption(title, image, row[-1]), "black", font)
+            caption = title
+            if image is not row[-1]:
+                caption += f"  {psnr(image[None], row[-1][None]).item():.2f} dB"
+            draw.text((left, top + 2), caption, "black", font)
             left += width + _GAP
         top += height
     return np.asarray(canvas, dtype=np.uint8)
-
-
-def _caption(title: str, image: Tensor, target: Tensor) -> str:
-    return title if image is target else f"{title}  {psnr(image[None], target[None]).item():.2f} dB"
 
 
 def _tile(image: Tensor) -> NDArray[np.uint8]:

@@ -35,11 +35,8 @@ class Progress(ProgressBar):
             TimeRemainingColumn(elapsed_when_finished=False),
             console=self.console,
         )
-        self.task = self.bar.add_task(
-            "starting",
-            total=int(trainer.estimated_stepping_batches),
-            completed=trainer.global_step,
-        )
+        total = int(trainer.estimated_stepping_batches)
+        self.task = self.bar.add_task("starting", total=total, completed=trainer.global_step)
         self.bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -52,18 +49,15 @@ class Progress(ProgressBar):
         if self.bar is None:
             self.console.print(_line(trainer), highlight=False, soft_wrap=True)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, *_: Any) -> None:
         """Close the progress bar."""
-        self._close()
-
-    def on_exception(self, *_: Any) -> None:
-        """Close the progress bar before the error message is printed."""
-        self._close()
-
-    def _close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+    def on_exception(self, *_: Any) -> None:
+        """Close the progress bar before the error message is printed."""
+        self.on_train_end()
 
 
 def _line(trainer: Trainer) -> str:

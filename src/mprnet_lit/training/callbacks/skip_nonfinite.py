@@ -15,8 +15,7 @@ from mprnet_lit.utils.checks import require_number
 from mprnet_lit.utils.compat import skip_next_average, unscales_by_itself
 from mprnet_lit.utils.errors import UserError
 
-SKIPPED = "train/skipped_steps"
-_NAMED = 8
+_SHOWN = 8
 """Maximum number of images in a message."""
 
 
@@ -83,7 +82,7 @@ class SkipNonFinite(Callback):
             # A GradScaler with a scale above 1 expects overflows, and then reduces its scale.
             if bad_loss or scaler is None or scaler.get_scale() <= 1:
                 self._report(trainer, "loss" if bad_loss else "gradient", names, losses)
-        pl_module.log(SKIPPED, float(self.total))
+        pl_module.log("train/skipped_steps", float(self.total))
 
     def _agreed(self, trainer: Trainer, gradients: list[Tensor]) -> tuple[bool, bool]:
         """Return whether any process has a non-finite loss, and a non-finite gradient."""
@@ -92,8 +91,8 @@ class SkipNonFinite(Callback):
         bad = torch.stack([~losses.isfinite().all(), ~largest.isfinite()]).float()
         if trainer.world_size > 1:
             bad = trainer.strategy.reduce(bad, reduce_op="max")
-        bad_loss, bad_gradients = bad.tolist()
-        return bool(bad_loss), bool(bad_gradients)
+        bad_loss, bad_gradients = bad.bool().tolist()
+        return bad_loss, bad_gradients
 
     def _report(
         self, trainer: Trainer, what: str, names: list[list[str]], losses: list[Tensor]
@@ -101,7 +100,7 @@ class SkipNonFinite(Callback):
         self.total += 1
         self.consecutive += 1
         step = trainer.global_step + 1
-        images = _listed(_suspects(trainer, names, losses))
+        images = _suspects(trainer, names, losses)
         if self.consecutive >= self.max_consecutive:
             raise UserError(
                 f"{self.consecutive} consecutive steps were skipped because their loss or gradient "
@@ -132,8 +131,8 @@ def _skip(trainer: Trainer, optimizer: Optimizer) -> None:
             skip_next_average(callback, trainer.global_step + 1)
 
 
-def _suspects(trainer: Trainer, names: list[list[str]], losses: list[Tensor]) -> list[str]:
-    """Return the images of the batches with a non-finite loss, or else all images."""
+def _suspects(trainer: Trainer, names: list[list[str]], losses: list[Tensor]) -> str:
+    """Return the names of the images in batches with a non-finite loss, or else of all images."""
     finite = [bool(loss.isfinite()) for loss in losses]
     own = [(name, f) for batch, f in zip(names, finite, strict=False) for name in batch]
     gathered: list[Any] = [own]
@@ -141,10 +140,7 @@ def _suspects(trainer: Trainer, names: list[list[str]], losses: list[Tensor]) ->
         gathered = [None] * trainer.world_size
         torch.distributed.all_gather_object(gathered, own)
     images = [pair for of_process in gathered for pair in of_process]
-    return [name for name, f in images if not f] or [name for name, _ in images]
-
-
-def _listed(names: list[str]) -> str:
-    distinct = list(dict.fromkeys(names))
-    more = f" and {len(distinct) - _NAMED} more" if len(distinct) > _NAMED else ""
-    return ", ".join(distinct[:_NAMED]) + more
+    found = [name for name, f in images if not f] or [name for name, _ in images]
+    distinct = list(dict.fromkeys(found))
+    more = f" and {len(distinct) - _SHOWN} more" if len(distinct) > _SHOWN else ""
+    return ", ".join(distinct[:_SHOWN]) + more

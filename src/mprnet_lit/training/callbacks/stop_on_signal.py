@@ -140,9 +140,8 @@ def start_again(number: int, requeue: bool) -> None:
 
 
 def _scontrol(*arguments: str) -> str:
-    command = ["scontrol", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout
+    options: Any = {"capture_output": True, "text": True, "timeout": 60, "check": True}
+    return str(subprocess.run(["scontrol", *arguments], **options).stdout)
 
 
 def _signals() -> list[int]:

@@ -66,8 +66,8 @@ class Summary(Callback):
 
 def write_summary(folder: Path, best: dict[str, float]) -> None:
     """Write ``summary.json``: the best validation and the checkpoint that the run started from."""
-    came_from = runs.resumed_from(folder)
-    content = best | ({} if came_from is None else {"resumed_from": came_from})
+    checkpoint = runs.resumed_from(folder)
+    content = best | ({} if checkpoint is None else {"resumed_from": checkpoint})
     write_atomic(folder / runs.SUMMARY, (json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -75,7 +75,6 @@ def show(folder: Path, best: dict[str, float], console: Console) -> None:
     """Print the best validation as a table, and the existing files of the run."""
     if best:
         console.print(table(best))
-    came_from = runs.resumed_from(folder)
     places = {
         "best weights": folder / "checkpoints" / "best.ckpt",
         "last state": folder / "checkpoints" / "last.ckpt",
@@ -83,7 +82,9 @@ def show(folder: Path, best: dict[str, float], console: Console) -> None:
         "everything": folder,
     }
     facts: dict[str, Any] = {name: path for name, path in places.items() if path.exists()}
-    print_table(console, facts | ({} if came_from is None else {"resumed from": came_from}))
+    if checkpoint := runs.resumed_from(folder):
+        facts["resumed from"] = checkpoint
+    print_table(console, facts)
 
 
 def plan(trainer: Trainer) -> list[str]:
@@ -102,11 +103,8 @@ def plan(trainer: Trainer) -> list[str]:
     choice, why = fast_precision(trainer.strategy.root_device)
     reason = why if trainer.precision == choice else f"{why}: consider trainer.precision={choice}"
     memory_format = "channels_last" if module.memory_format == torch.channels_last else "NCHW"
-    compiled = (
-        "compiled"
-        if module.compiled
-        else "not compiled (module.compile=true pays off in long trainings)"
-    )
+    compiled = "not compiled (module.compile=true pays off in long trainings)"
+    compiled = "compiled" if module.compiled else compiled
     optimizer = trainer.optimizers[0]
     fused = "fused " if optimizer.defaults.get("fused") else ""
     on_cpu = trainer.strategy.root_device.type == "cpu"
