@@ -14,16 +14,11 @@ from mprnet_lit.config.rules import (
     listed,
     number,
     one_of,
+    same,
     spread,
     text,
     whole,
 )
-
-
-def _all(keys: str, rule: Rule) -> dict[str, Rule]:
-    """Return the same rule for several keys, separated by spaces."""
-    return dict.fromkeys(keys.split(), rule)
-
 
 _NOT_ZERO = Rule("a whole number other than 0", lambda v: whole(-999).accepts(v) and v != 0)
 _BATCHES = Rule(
@@ -69,10 +64,10 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "deterministic": FLAG | one_of("warn"),
         "profiler": one_of("simple", "advanced", "pytorch", "xla") | NULL,
     }
-    | _all("max_epochs max_steps num_sanity_val_steps", whole(-1))
-    | _all("accumulate_grad_batches check_val_every_n_epoch", COUNT)
-    | _all("limit_train_batches limit_val_batches", _BATCHES)
-    | _all("detect_anomaly use_distributed_sampler enable_model_summary", FLAG),
+    | same(whole(-1), "max_epochs max_steps num_sanity_val_steps")
+    | same(COUNT, "accumulate_grad_batches check_val_every_n_epoch")
+    | same(_BATCHES, "limit_train_batches limit_val_batches")
+    | same(FLAG, "detect_anomaly use_distributed_sampler enable_model_summary"),
     "optimizer": {"_partial_": FLAG, "lr": POSITIVE},
     "torch.optim.Adam*": {
         "betas": listed(number(0, below=1), 2),
@@ -97,11 +92,11 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "quality": spread(number(1, 100)),
         "weights": listed(NOT_NEGATIVE, least=1) | NULL,
     }
-    | _all("sigma length noise layers density width angle", spread(NOT_NEGATIVE))
-    | _all("shake brightness haze", spread(SHARE)),
+    | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle")
+    | same(spread(SHARE), "shake brightness haze"),
     "albumentations.*": {"p": SHARE},
     "albumentations.ColorJitter": {"hue": spread(number(-0.5, 0.5))}
-    | _all("brightness contrast saturation", spread(NOT_NEGATIVE)),
+    | same(spread(NOT_NEGATIVE), "brightness contrast saturation"),
     "lightning.pytorch.callbacks.ModelCheckpoint": {
         "mode": one_of("min", "max"),
         "save_top_k": whole(-1),
@@ -116,7 +111,7 @@ FOREIGN: dict[str, dict[str, Rule]] = {
     "benchmark.sets.*": {"images": COUNT},
     "benchmark*.published.*": {"psnr": NUMBER, "ssim": number(-1, 1), "tlc": FLAG},
     "hydra_plugins.mprnet_lit_optuna.OptunaSweeper": {"seed": SEED}
-    | _all("trials jobs startup_trials", COUNT),
+    | same(COUNT, "trials jobs startup_trials"),
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": {"max_batch_size": COUNT | NULL},
     "hydra_plugins.hydra_joblib_launcher.*": {
         "n_jobs": _NOT_ZERO | NULL,
@@ -125,10 +120,10 @@ FOREIGN: dict[str, dict[str, Rule]] = {
     },
     "hydra.launcher.ray.remote": {"num_cpus": NOT_NEGATIVE | NULL, "num_gpus": NOT_NEGATIVE},
     "hydra_plugins.hydra_submitit_launcher.*": {"stderr_to_stdout": FLAG}
-    | _all("timeout_min nodes tasks_per_node array_parallelism", COUNT)
-    | _all("cpus_per_task cpus_per_gpu", COUNT | NULL)
-    | _all("gpus_per_node gpus_per_task", whole(0) | NULL)
-    | _all("max_num_timeout signal_delay_s", whole(0)),
+    | same(COUNT, "timeout_min nodes tasks_per_node array_parallelism")
+    | same(COUNT | NULL, "cpus_per_task cpus_per_gpu")
+    | same(whole(0) | NULL, "gpus_per_node gpus_per_task")
+    | same(whole(0), "max_num_timeout signal_delay_s"),
 }
 """Rules by section and key.
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import NoneType, UnionType
 from typing import Any
 
 MOST_WHOLE = 2**31 - 1
@@ -19,21 +20,29 @@ class Rule:
     Attributes:
         words: completion of the sentence "KEY=VALUE must be ...".
         accepts: function that returns whether a value satisfies the rule.
+        type: type annotation for OmegaConf.
     """
 
     words: str
     accepts: Callable[[Any], bool]
+    type: Any = Any
 
     def __or__(self, other: "Rule") -> "Rule":
         """Return the rule that accepts the values of both rules."""
         return Rule(
             f"{self.words}, or {other.words}",
             lambda value: self.accepts(value) or other.accepts(value),
+            self.type | other.type,
         )
 
 
-NULL = Rule("null", lambda value: value is None)
-FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+NULL = Rule("null", lambda value: value is None, NoneType)
+FLAG = Rule("true or false", lambda value: isinstance(value, bool), bool)
+
+
+def same(rule: Rule, keys: str) -> dict[str, Rule]:
+    """Return the same rule for several keys, separated by spaces."""
+    return dict.fromkeys(keys.split(), rule)
 
 
 def whole(low: int, high: int = MOST_WHOLE, multiple: int = 1) -> Rule:
@@ -44,9 +53,11 @@ def whole(low: int, high: int = MOST_WHOLE, multiple: int = 1) -> Rule:
         words = "a whole number" + (
             f", {low} or more" if high == MOST_WHOLE else f" from {low} to {high}"
         )
-    return Rule(
-        words, lambda value: is_whole(value) and low <= value <= high and value % multiple == 0
-    )
+
+    def accepts(value: Any) -> bool:
+        return is_whole(value) and low <= value <= high and value % multiple == 0
+
+    return Rule(words, accepts, int)
 
 
 def number(
@@ -65,18 +76,19 @@ def number(
     def accepts(value: Any) -> bool:
         return is_number(value) and low <= value <= high and above < value < below
 
-    return Rule(words, accepts)
+    return Rule(words, accepts, int | float)
 
 
 def one_of(*names: str) -> Rule:
     """Return the rule for a set of names; numbers are compared as text (``precision=32``)."""
     words = names[0] if len(names) == 1 else f"one of {', '.join(names)}"
-    return Rule(words, lambda value: not isinstance(value, bool) and str(value) in names)
+    kind = int | str if any(map(str.isdecimal, names)) else str
+    return Rule(words, lambda value: not isinstance(value, bool) and str(value) in names, kind)
 
 
 def text(pattern: str, words: str) -> Rule:
     """Return the rule for texts that match a regular expression completely."""
-    return Rule(words, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None)
+    return Rule(words, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None, str)
 
 
 def listed(rule: Rule, length: int | None = None, least: int = 0) -> Rule:
@@ -98,7 +110,8 @@ def listed(rule: Rule, length: int | None = None, least: int = 0) -> Rule:
             and all(map(rule.accepts, value))
         )
 
-    return Rule(f"a list{count},{some} each of it {rule.words}", accepts)
+    item = Any if isinstance(rule.type, UnionType) else rule.type
+    return Rule(f"a list{count},{some} each of it {rule.words}", accepts, list[item])
 
 
 def spread(rule: Rule) -> Rule:

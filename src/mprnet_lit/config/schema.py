@@ -5,26 +5,132 @@ schemas of its nodes. ``config/values.py`` checks the rules, including those for
 before a mode or a sweep starts.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from types import NoneType
-from typing import Any, NamedTuple, dataclass_transform, get_args
+from dataclasses import make_dataclass
+from typing import Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from mprnet_lit.config import rules
 from mprnet_lit.config.groups import modes, own_keys
+from mprnet_lit.config.rules import (
+    AMOUNT,
+    CORES,
+    COUNT,
+    FLAG,
+    NOT_NEGATIVE,
+    NULL,
+    NUMBER,
+    SEED,
+    SIDE,
+    TEXT,
+    Rule,
+    listed,
+    number,
+    one_of,
+    same,
+    text,
+    whole,
+)
 from mprnet_lit.utils.compat import typed_nodes
 
-Number = int | float
+SCHEMA: dict[str, dict[str, Any]] = {
+    "": {
+        "seed": SEED,
+        "resume": str | None,
+        "input": Any,
+        "output": str | None,
+        "weights": Any,
+        "overwrite": FLAG,
+    },
+    "inference": {
+        "tile": one_of("auto") | SIDE | NULL,
+        "overlap": whole(0),
+        "tile_batch": COUNT,
+        "memory_gb": AMOUNT | NULL,
+        "tlc_crop": SIDE | NULL,
+        "precision": one_of("32", "bf16", "16"),
+        "device": text(r"auto|[a-z]+(:\d+)?", "auto, cpu, cuda, cuda:1 or the like"),
+    }
+    | same(FLAG, "tlc self_ensemble compile"),
+    "restore": same(FLAG, "stages compare report"),
+    "evaluate": {
+        "target": str | None,
+        "input_pattern": str,
+        "target_pattern": str,
+        "protocol": str | None,
+        "perceptual": FLAG,
+        "on_error": one_of("raise", "skip"),
+    },
+    "serve": {
+        "host": str,
+        "port": whole(1, 65535),
+        "allowed_hosts": listed(TEXT),
+        "max_gb": AMOUNT | NULL,
+        "max_total_mb": number(above=0, high=1e9),
+        "max_age_minutes": number(above=0, high=1e7),
+    }
+    | same(AMOUNT, "max_mb max_megapixels"),
+    "export": {"int8": FLAG},
+    "prepare": {"verify": FLAG},
+    "profile": {"memory_gb": AMOUNT | NULL, "largest_batch": COUNT, "steps": COUNT},
+    "model": {"cabs_per_orb": whole(1, 1024), "start_from_identity": FLAG}
+    | same(whole(1, 4096), "width reduction")
+    | same(whole(0, 4096), "unet_step orsnet_step"),
+    "module": {"mixup_alpha": NOT_NEGATIVE, "mixup_after_epoch": whole(0), "seed": SEED}
+    | same(FLAG, "channels_last compile gradient_checkpointing"),
+    "schedule": {"per_step": FLAG} | same(NOT_NEGATIVE, "warmup_epochs extra_period final_lr"),
+    "data": {
+        "patch_size": SIDE,
+        "val_crop_size": COUNT | NULL,
+        "batch_size": COUNT,
+        "crops_per_image": whole(1, 1_000_000),
+        "holdout": number(above=0, below=1),
+        "on_error": one_of("raise", "skip"),
+        "num_workers": whole(0, CORES) | NULL,
+        "cache_gb": number(0, 1e6),
+        "seed": SEED,
+    },
+    "tracking": {
+        "group": str | None,
+        "tags": listed(TEXT | NUMBER),
+        "log_weights": FLAG,
+        "max_weights_mb": NOT_NEGATIVE,
+    },
+    "sweep": {
+        "name": str,
+        "objectives": listed(TEXT),
+        "space": dict[str, Any],
+        "storage": str,
+        "trial": whole(0) | NULL,
+    }
+    | same(COUNT, "trials jobs startup_trials"),
+    "callbacks.panels": {"count": whole(0)},
+    "callbacks.peer_check": {"timeout": number(above=0, high=31_536_000)},
+    "callbacks.skip_nonfinite": {"max_consecutive": COUNT},
+    "callbacks.stop_on_signal": {"requeue": FLAG},
+    "callbacks.log_run": {"log_weights": FLAG, "max_weights_mb": NOT_NEGATIVE},
+    "callbacks.pruner": {
+        "storage": str,
+        "study": str,
+        "trial": whole(0) | NULL,
+        "startup_trials": COUNT,
+        "warmup_epochs": whole(0),
+    },
+}
+"""Rule, or only the type, of each key by node. The key of the root is empty."""
 
-NODES: dict[str, type] = {}
-"""Schema of each node by the key of the node; the key of the root is empty."""
-KEYS: dict[str, "Key"] = {}
-"""Type and rule by dotted key."""
-RULES: dict[str, dict[str, rules.Rule]] = {}
-"""Rules by section and key. A section is the class of a node or, without a class, its key."""
+_CLASSES = {
+    "module": "mprnet_lit.training.module.RestorationModule",
+    "schedule": "mprnet_lit.training.schedule.WarmupCosine",
+    "data": "mprnet_lit.data.RestorationDataModule",
+    "callbacks.panels": "mprnet_lit.training.callbacks.Panels",
+    "callbacks.peer_check": "mprnet_lit.training.callbacks.PeerCheck",
+    "callbacks.skip_nonfinite": "mprnet_lit.training.callbacks.SkipNonFinite",
+    "callbacks.stop_on_signal": "mprnet_lit.training.callbacks.StopOnSignal",
+    "callbacks.log_run": "mprnet_lit.training.callbacks.LogRun",
+    "callbacks.pruner": "mprnet_lit.sweeps.pruner.Pruner",
+}
+"""Default ``_target_`` of a node. The rules of the node apply to this class only."""
 
 
 class Key(NamedTuple):
@@ -36,7 +142,7 @@ class Key(NamedTuple):
     """
 
     type: Any
-    rule: rules.Rule | None
+    rule: Rule | None
 
     @property
     def words(self) -> str:
@@ -45,240 +151,17 @@ class Key(NamedTuple):
         return self.rule.words if self.rule else words.get(self.type, "one text, or null")
 
 
-def _ruled(rule: rules.Rule) -> Any:
-    """Return a field with a rule for its values; an optional type also accepts null."""
-    return field(metadata={"rule": rule})
-
-
-@dataclass_transform(kw_only_default=True, field_specifiers=(_ruled,))
-def _node(key: str, target: str = "") -> Callable[[type], type]:
-    """Return a decorator that makes a class the schema of a node.
-
-    Args:
-        key: key of the node.
-        target: default class in the ``_target_`` of the node, without the package; the rules
-            apply to this class only.
-    """
-
-    def add(schema: type) -> type:
-        NODES[key] = dataclass(kw_only=True)(schema)
-        found = RULES[f"mprnet_lit.{target}" if target else key] = {}
-        for item in fields(schema):
-            rule = rules.FLAG if item.type is bool else item.metadata.get("rule")
-            if rule and NoneType in get_args(item.type):
-                rule |= rules.NULL
-            if rule:
-                found[item.name] = rule
-            KEYS[f"{key}.{item.name}".lstrip(".")] = Key(item.type, rule)
-        return schema
-
-    return add
-
-
-@_node("")
-class Root:
-    """Keys at the root; each mode has a subset."""
-
-    seed: int = _ruled(rules.SEED)
-    resume: str | None
-    input: Any
-    output: str | None
-    weights: Any
-    overwrite: bool
-
-
-@_node("inference")
-class Inference:
-    """Application of a network to an image."""
-
-    tile: int | str | None = _ruled(rules.one_of("auto") | rules.SIDE)
-    overlap: int = _ruled(rules.whole(0))
-    tile_batch: int = _ruled(rules.COUNT)
-    memory_gb: Number | None = _ruled(rules.AMOUNT)
-    tlc: bool
-    tlc_crop: int | None = _ruled(rules.SIDE)
-    self_ensemble: bool
-    precision: int | str = _ruled(rules.one_of("32", "bf16", "16"))
-    device: str = _ruled(rules.text(r"auto|[a-z]+(:\d+)?", "auto, cpu, cuda, cuda:1 or the like"))
-    compile: bool
-
-
-@_node("restore")
-class Restore:
-    """Keys of mode=restore."""
-
-    stages: bool
-    compare: bool
-    report: bool
-
-
-@_node("evaluate")
-class Evaluate:
-    """Keys of mode=evaluate."""
-
-    target: str | None
-    input_pattern: str
-    target_pattern: str
-    protocol: str | None
-    perceptual: bool
-    on_error: str = _ruled(rules.one_of("raise", "skip"))
-
-
-@_node("serve")
-class Serve:
-    """Keys of mode=serve."""
-
-    host: str
-    port: int = _ruled(rules.whole(1, 65535))
-    allowed_hosts: list[str] = _ruled(rules.listed(rules.TEXT))
-    max_mb: Number = _ruled(rules.AMOUNT)
-    max_megapixels: Number = _ruled(rules.AMOUNT)
-    max_gb: Number | None = _ruled(rules.AMOUNT)
-    max_total_mb: Number = _ruled(rules.number(above=0, high=1e9))
-    max_age_minutes: Number = _ruled(rules.number(above=0, high=1e7))
-
-
-@_node("export")
-class Export:
-    """Keys of mode=export."""
-
-    int8: bool
-
-
-@_node("prepare")
-class Prepare:
-    """Keys of mode=prepare."""
-
-    verify: bool
-
-
-@_node("profile")
-class Profile:
-    """Keys of mode=profile."""
-
-    memory_gb: Number | None = _ruled(rules.AMOUNT)
-    largest_batch: int = _ruled(rules.COUNT)
-    steps: int = _ruled(rules.COUNT)
-
-
-@_node("model")
-class Model:
-    """Hyperparameters of the network."""
-
-    width: int = _ruled(rules.whole(1, 4096))
-    unet_step: int = _ruled(rules.whole(0, 4096))
-    orsnet_step: int = _ruled(rules.whole(0, 4096))
-    cabs_per_orb: int = _ruled(rules.whole(1, 1024))
-    reduction: int = _ruled(rules.whole(1, 4096))
-    start_from_identity: bool
-
-
-@_node("module", "training.module.RestorationModule")
-class Module:
-    """Arguments of the Lightning module."""
-
-    mixup_alpha: Number = _ruled(rules.NOT_NEGATIVE)
-    mixup_after_epoch: int = _ruled(rules.whole(0))
-    channels_last: bool
-    compile: bool
-    gradient_checkpointing: bool
-    seed: int = _ruled(rules.SEED)
-
-
-@_node("schedule", "training.schedule.WarmupCosine")
-class Schedule:
-    """Arguments of the learning rate schedule."""
-
-    warmup_epochs: Number = _ruled(rules.NOT_NEGATIVE)
-    extra_period: Number = _ruled(rules.NOT_NEGATIVE)
-    final_lr: Number = _ruled(rules.NOT_NEGATIVE)
-    per_step: bool
-
-
-@_node("data", "data.RestorationDataModule")
-class Data:
-    """Arguments of the data module, except nested nodes."""
-
-    patch_size: int = _ruled(rules.SIDE)
-    val_crop_size: int | None = _ruled(rules.COUNT)
-    batch_size: int = _ruled(rules.COUNT)
-    crops_per_image: int = _ruled(rules.whole(1, 1_000_000))
-    holdout: float = _ruled(rules.number(above=0, below=1))
-    on_error: str = _ruled(rules.one_of("raise", "skip"))
-    num_workers: int | None = _ruled(rules.whole(0, rules.CORES))
-    cache_gb: Number = _ruled(rules.number(0, 1e6))
-    seed: int = _ruled(rules.SEED)
-
-
-@_node("tracking")
-class Tracking:
-    """Settings of all loggers."""
-
-    group: str | None
-    tags: list[Any] = _ruled(rules.listed(rules.TEXT | rules.NUMBER))
-    log_weights: bool
-    max_weights_mb: Number = _ruled(rules.NOT_NEGATIVE)
-
-
-@_node("sweep")
-class Sweep:
-    """Settings of a sweep with Optuna."""
-
-    name: str
-    trials: int = _ruled(rules.COUNT)
-    jobs: int = _ruled(rules.COUNT)
-    objectives: list[str] = _ruled(rules.listed(rules.TEXT))
-    space: dict[str, Any]
-    startup_trials: int = _ruled(rules.COUNT)
-    storage: str
-    trial: int | None = _ruled(rules.whole(0))
-
-
-@_node("callbacks.panels", "training.callbacks.Panels")
-class Panels:
-    """Arguments of the callback that logs validation images."""
-
-    count: int = _ruled(rules.whole(0))
-
-
-@_node("callbacks.peer_check", "training.callbacks.PeerCheck")
-class PeerCheck:
-    """Arguments of the callback that reports a lost process."""
-
-    timeout: Number = _ruled(rules.number(above=0, high=31_536_000))
-
-
-@_node("callbacks.skip_nonfinite", "training.callbacks.SkipNonFinite")
-class SkipNonFinite:
-    """Arguments of the callback that skips steps with a non-finite loss or gradient."""
-
-    max_consecutive: int = _ruled(rules.COUNT)
-
-
-@_node("callbacks.stop_on_signal", "training.callbacks.StopOnSignal")
-class StopOnSignal:
-    """Arguments of the callback that saves a checkpoint on a signal."""
-
-    requeue: bool
-
-
-@_node("callbacks.log_run", "training.callbacks.LogRun")
-class LogRun:
-    """Arguments of the callback that logs the settings and the weights of a run."""
-
-    log_weights: bool
-    max_weights_mb: Number = _ruled(rules.NOT_NEGATIVE)
-
-
-@_node("callbacks.pruner", "sweeps.pruner.Pruner")
-class Pruner:
-    """Arguments of the callback that prunes the trials of a sweep."""
-
-    storage: str
-    study: str
-    trial: int | None = _ruled(rules.whole(0))
-    startup_trials: int = _ruled(rules.COUNT)
-    warmup_epochs: int = _ruled(rules.whole(0))
+KEYS = {
+    f"{node}.{name}".lstrip("."): Key(of.type, of) if isinstance(of, Rule) else Key(of, None)
+    for node, keys in SCHEMA.items()
+    for name, of in keys.items()
+}
+"""Type and rule by dotted key."""
+RULES = {
+    _CLASSES.get(node, node): {name: of for name, of in keys.items() if isinstance(of, Rule)}
+    for node, keys in SCHEMA.items()
+}
+"""Rules by section and key. A section is the class of a node or, without a class, its key."""
 
 
 def register_schema() -> None:
@@ -288,9 +171,10 @@ def register_schema() -> None:
     keys and the node of the mode. Schemas are stored as plain nodes, because a dataclass would
     reject additional keys in custom configuration files.
     """
-    nodes: dict[str, Any] = {
-        key.rpartition(".")[2]: typed_nodes(schema) for key, schema in NODES.items()
-    }
+    nodes: dict[str, Any] = {}
+    for node, keys in SCHEMA.items():
+        types = [(name, KEYS[f"{node}.{name}".lstrip(".")].type) for name in keys]
+        nodes[node.rpartition(".")[2]] = typed_nodes(make_dataclass("Schema", types))
     root = nodes.pop("")
     for mode in modes():
         own = {key: node for key, node in root.items() if key in own_keys(mode)}
