@@ -9,38 +9,19 @@ from mprnet_lit.config.groups import mode_keys, owners, valid_keys
 from mprnet_lit.utils.deprecated import current_name
 from mprnet_lit.utils.errors import UserError
 
-RENAMED = {
-    "tile": "inference.tile",
-    "overlap": "inference.overlap",
-    "tile_batch": "inference.tile_batch",
-    "memory_gb": "inference.memory_gb",
-    "tlc": "inference.tlc",
-    "tlc_crop": "inference.tlc_crop",
-    "self_ensemble": "inference.self_ensemble",
-    "precision": "inference.precision",
-    "device": "inference.device",
-    "compile": "inference.compile",
-    "stages": "restore.stages",
-    "compare": "restore.compare",
-    "report": "restore.report",
-    "target": "evaluate.target",
-    "input_pattern": "evaluate.input_pattern",
-    "target_pattern": "evaluate.target_pattern",
-    "protocol": "evaluate.protocol",
-    "perceptual": "evaluate.perceptual",
-    "host": "serve.host",
-    "port": "serve.port",
-    "allowed_hosts": "serve.allowed_hosts",
-    "max_mb": "serve.max_mb",
-    "max_megapixels": "serve.max_megapixels",
-    "max_gb": "serve.max_gb",
-    "max_total_mb": "serve.max_total_mb",
-    "max_age_minutes": "serve.max_age_minutes",
-    "int8": "export.int8",
-    "verify": "prepare.verify",
-    "largest_batch": "profile.largest_batch",
-    "steps": "profile.steps",
-    "deterministic": "trainer.deterministic",
+_MOVED = {
+    "inference": "tile overlap tile_batch memory_gb tlc tlc_crop self_ensemble precision device "
+    "compile",
+    "restore": "stages compare report",
+    "evaluate": "target input_pattern target_pattern protocol perceptual",
+    "serve": "host port allowed_hosts max_mb max_megapixels max_gb max_total_mb max_age_minutes",
+    "export": "int8",
+    "prepare": "verify",
+    "profile": "largest_batch steps",
+    "trainer": "deterministic",
+}
+"""Keys that moved from the root, by their new node."""
+RENAMED = {key: f"{node}.{key}" for node, keys in _MOVED.items() for key in keys.split()} | {
     "module.warmup_epochs": "schedule.warmup_epochs",
     "module.extra_period": "schedule.extra_period",
     "module.final_lr": "schedule.final_lr",

@@ -53,11 +53,7 @@ def whole(low: int, high: int = MOST_WHOLE, multiple: int = 1) -> Rule:
         words = "a whole number" + (
             f", {low} or more" if high == MOST_WHOLE else f" from {low} to {high}"
         )
-
-    def accepts(value: Any) -> bool:
-        return is_whole(value) and low <= value <= high and value % multiple == 0
-
-    return Rule(words, accepts, int)
+    return Rule(words, lambda v: is_whole(v) and low <= v <= high and v % multiple == 0, int)
 
 
 def number(

@@ -8,9 +8,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from mprnet_lit.config.foreign import FOREIGN
 from mprnet_lit.config.rules import MOST, MOST_WHOLE, Rule
-from mprnet_lit.config.schema import RULES
+from mprnet_lit.config.schema import FOREIGN, RULES
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.masking import mask_text
 from mprnet_lit.utils.text import printable_lines
