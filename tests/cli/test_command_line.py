@@ -14,7 +14,7 @@ from tests.conftest import Cli
 from mprnet_lit import __version__, weights
 from mprnet_lit.cli import command_line, usage
 from mprnet_lit.cli.command_line import translate
-from mprnet_lit.config.groups import mode_keys, modes, own_keys, owners, valid_keys
+from mprnet_lit.config.groups import file_keys, mode_keys, modes, owners, valid_keys
 from mprnet_lit.config.messages import explain, quoted
 from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.images.reading import read_image, write_png
@@ -257,7 +257,7 @@ def test_help_on_a_mode_has_all_of_its_settings(mode: Any) -> None:
     assert text is not None
     keys = set(re.findall(r"^  ([\w.]+)=", text, re.M))
     nodes = {key for key in valid_keys() if any(k.startswith(f"{key}.") for k in valid_keys())}
-    own = {k for k in own_keys(mode) - nodes if k != "mode" and not k.startswith("hydra.")}
+    own = {k for k in file_keys(mode) - nodes if k != "mode" and not k.startswith("hydra.")}
     assert own <= keys and not re.search(r"^  hydra\.|[\s,=]_\w+,", text, re.M)
     if mode == "restore":
         assert re.search(r"^  inference.tile=64 +Side of a tile in pixels. auto", text, re.M)

@@ -9,7 +9,7 @@ import yaml
 from tests.cli.test_bad_input import complaint
 from tests.conftest import Cli
 
-from mprnet_lit.config.groups import CONFIG_DIR, option_keys, package
+from mprnet_lit.config.groups import CONFIG_DIR, file_keys, package
 
 VALUES = {"weights": "denoise"}  # loaded before the data
 
@@ -31,7 +31,7 @@ def mandatory(path: Path) -> list[Any]:
             ((group, option),) = default.items()
             file = CONFIG_DIR / group.removeprefix("override /") / f"{option}.yaml"
             found += [k for k in mandatory(file) if k not in own] if file.is_file() else []
-    return [key for key in found if key not in option_keys("recipe", "cpu_denoise")]
+    return [key for key in found if key not in file_keys("recipe/cpu_denoise")]
 
 
 CASES = [

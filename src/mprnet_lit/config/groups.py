@@ -1,12 +1,12 @@
 """Keys, values and comments of the files in ``conf/``, read without Hydra."""
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -17,15 +17,8 @@ CONFIG_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.par
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Key of a configuration file.
-
-    Attributes:
-        key: dotted key, relative to the file.
-        value: value as YAML on one line.
-        comment: comment above the key and on its line.
-    """
+class Setting(NamedTuple):
+    """Key relative to its file, value as YAML on one line, and comment of a setting."""
 
     key: str
     value: str
@@ -72,10 +65,12 @@ def mode_groups(mode: str) -> dict[str, str | None]:
 @cache
 def mode_keys(mode: str) -> frozenset[str]:
     """Return the dotted keys that a mode accepts, with any options of its groups."""
-    keys = own_keys(mode) | mode_groups(mode).keys()
-    for group in mode_groups(mode).keys() - set(PRESETS):
-        keys |= frozenset().union(*(option_keys(group, name) for name in groups()[group]))
-    return keys
+    files = [
+        f"{group}/{option}"
+        for group in mode_groups(mode).keys() - set(PRESETS)
+        for option in groups()[group]
+    ]
+    return frozenset(mode_groups(mode)).union(*map(file_keys, (mode, *files)))
 
 
 def mode_options(mode: str) -> dict[str, list[str]]:
@@ -91,13 +86,7 @@ def _applies(group: str, option: str, mode: str) -> bool:
     defaults = _load(CONFIG_DIR / group / f"{option}.yaml").get("defaults", [])
     overridden = {key for default in defaults if isinstance(default, Mapping) for key in default}
     known = {f"override /{name}" for name in mode_groups(mode)}
-    return overridden <= known and option_keys(group, option) <= mode_keys(mode)
-
-
-@cache
-def own_keys(mode: str) -> frozenset[str]:
-    """Return the dotted keys of the primary configuration of a mode, without those of groups."""
-    return _file_keys(CONFIG_DIR / f"{mode}.yaml")
+    return overridden <= known and file_keys(f"{group}/{option}") <= mode_keys(mode)
 
 
 def owners(key: str, mode: str) -> dict[str, list[str]]:
@@ -109,10 +98,10 @@ def owners(key: str, mode: str) -> dict[str, list[str]]:
     """
     if mode not in (having := [name for name in modes() if key in mode_keys(name)]):
         return {"mode": having} if having else {}
-    if key in own_keys(mode):
+    if key in file_keys(mode):
         return {}
     found = {
-        group: [name for name in groups()[group] if key in option_keys(group, name)]
+        group: [name for name in groups()[group] if key in file_keys(f"{group}/{name}")]
         for group in mode_groups(mode)
         if group not in PRESETS
     }
@@ -120,22 +109,23 @@ def owners(key: str, mode: str) -> dict[str, list[str]]:
 
 
 @cache
-def option_keys(group: str, option: str) -> frozenset[str]:
-    """Return the dotted keys of an option, including the keys of its base options."""
-    return _file_keys(CONFIG_DIR / group / f"{option}.yaml")
+def file_keys(name: str) -> frozenset[str]:
+    """Return the dotted keys of a file and of its base files, without the keys of its groups.
 
-
-def _file_keys(path: Path) -> frozenset[str]:
+    Args:
+        name: path in ``conf/`` without suffix, such as ``train`` or ``task/derain``.
+    """
+    path = CONFIG_DIR / f"{name}.yaml"
     content = _load(path)
     prefix = package(path)
     keys = {f"{prefix}{key}" for key in _dotted(content)} | {prefix.rstrip(".")} - {""}
     for default in content.get("defaults", []):
         if isinstance(default, str) and not default.startswith(("_self_", "/schema/")):
-            name, _, place = default.partition("@")
-            base = CONFIG_DIR if name.startswith("/") else path.parent
-            inherited = _file_keys(base / f"{name.lstrip('/')}.yaml")
+            option, _, place = default.partition("@")
+            base = posixpath.join(posixpath.dirname(name), option).lstrip("/")
+            inherited = file_keys(base)
             if place:  # rain100h@sets.rain100h: one level below this option's own keys
-                inner = package(path.with_stem(name))
+                inner = package(CONFIG_DIR / f"{base}.yaml")
                 inherited = frozenset(
                     f"{prefix}{place}.{key.removeprefix(inner)}"
                     for key in inherited

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import NoneType, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Any
 
 MOST_WHOLE = 2**31 - 1
@@ -107,7 +107,7 @@ def listed(rule: Rule, length: int | None = None, least: int = 0) -> Rule:
         )
 
     item = Any if isinstance(rule.type, UnionType) else rule.type
-    return Rule(f"a list{count},{some} each of it {rule.words}", accepts, list[item])
+    return Rule(f"a list{count},{some} each of it {rule.words}", accepts, GenericAlias(list, item))
 
 
 def spread(rule: Rule) -> Rule:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from mprnet_lit.config.groups import modes, own_keys
+from mprnet_lit.config.groups import file_keys, modes
 from mprnet_lit.config.rules import (
     AMOUNT,
     CORES,
@@ -291,7 +291,7 @@ def register_schema() -> None:
         nodes[node.rpartition(".")[2]] = typed_nodes(make_dataclass("Schema", types))
     root = nodes.pop("")
     for mode in modes():
-        own = {key: node for key, node in root.items() if key in own_keys(mode)}
+        own = {key: node for key, node in root.items() if key in file_keys(mode)}
         nodes[mode] = own | ({mode: nodes[mode]} if mode in nodes else {})
     for name, node in nodes.items():
         ConfigStore.instance().store(group="schema", name=name, node=OmegaConf.create(node))

@@ -18,21 +18,13 @@ TABLE = RULES | FOREIGN
 
 
 def check_values(config: DictConfig) -> None:
-    """Check the value of every key that has a rule.
-
-    Raises:
-        UserError: a value violates its rule.
-    """
+    """Raise UserError if the value of a key violates its rule."""
     for key, value, rule in settings(config):
         check_value(key, value, rule)
 
 
 def check_value(key: str, value: Any, rule: Rule) -> None:
-    """Check the value of one setting.
-
-    Raises:
-        UserError: the value violates the rule.
-    """
+    """Raise UserError if a value violates a rule."""
     if not rule.accepts(value):
         raise UserError(f"{key}={shown(value)} must be {rule.words}{_bound(value, rule)}")
 
@@ -77,12 +69,7 @@ class CheckBeforeSweep(Callback):
 
 
 def section_rules(path: str, target: str) -> dict[str, Rule]:
-    """Return the rules of a node by key.
-
-    Args:
-        path: dotted key of the node.
-        target: value of ``_target_`` in the node, or empty.
-    """
+    """Return the rules of a node, which has a dotted key and may have a ``_target_``, by key."""
     found: dict[str, Rule] = {}
     for section, rules in TABLE.items():
         if fnmatchcase(path, section) or (target and fnmatchcase(target, section)):

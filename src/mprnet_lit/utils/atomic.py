@@ -49,9 +49,6 @@ def write_errors(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[
         path: path of the output file or folder.
         what: kind of file for the error message, or ``into`` for a folder.
         advice: remedy for the error message.
-
-    Raises:
-        UserError: the block raises OSError.
     """
     try:
         yield
@@ -65,15 +62,7 @@ def write_atomic(
 ) -> None:
     """Write a file atomically: a reader sees the previous or the new content, never a part.
 
-    Args:
-        path: path of the file. Missing parent folders are created. A symbolic link is replaced,
-            not followed.
-        content: new content of the file.
-        what: kind of file, for the error message.
-        advice: remedy, for the error message.
-
-    Raises:
-        UserError: the file can't be written. The previous file is unchanged.
+    The other arguments and the errors are those of :func:`atomic_writer`.
     """
     with atomic_writer(path, what, advice) as file, write_errors(path, what, advice):
         file.write(content)
@@ -95,7 +84,7 @@ def atomic_writer(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator
         advice: remedy, for the error message.
 
     Raises:
-        UserError: the file can't be created or replaced. The previous file is unchanged.
+        UserError: the file can't be written. The previous file is unchanged.
     """
     with write_errors(path, what, advice):
         _require_replaceable(path)
@@ -154,12 +143,7 @@ def copy_permissions(new: Path, old: Path) -> None:
 
 
 def _require_replaceable(path: Path) -> None:
-    """Check that a path is a regular file, a symbolic link or missing.
-
-    Raises:
-        OSError: ``path`` is a directory, or its name is too long.
-        UserError: ``path`` is a pipe or a device.
-    """
+    """Raise OSError or UserError unless a path is a regular file, a symbolic link or missing."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -204,7 +188,7 @@ _cleaning = threading.Lock()
 def _remove_leftovers(folder: Path) -> None:
     """Delete the temporary files of killed processes (without a lock), once for each folder."""
     folder = folder.absolute()
-    if fcntl is None or folder in _cleaned or _TEMPORARY.fullmatch(folder.name):
+    if fcntl is None or _TEMPORARY.fullmatch(folder.name):
         return
     with _cleaning:
         if folder in _cleaned:
@@ -217,7 +201,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _remove_unlocked(path: Path) -> None:
-    with suppress(OSError):
+    with suppress(OSError):  # locked by a running process
         lock = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

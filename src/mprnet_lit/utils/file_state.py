@@ -8,11 +8,7 @@ from typing import Self
 
 
 def file_digest(path: Path) -> str:
-    """Return a digest of the content of a file: 32 hexadecimal digits of its SHA-256.
-
-    Raises:
-        OSError: the file can't be read.
-    """
+    """Return a digest of the content of a file: 32 hexadecimal digits of its SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
@@ -36,15 +32,7 @@ class FileState:
 
     @classmethod
     def of(cls, path: Path, *, with_changed: bool = False) -> Self:
-        """Return the current state of a file.
-
-        Args:
-            path: path of the file.
-            with_changed: whether to record the status change time.
-
-        Raises:
-            OSError: the file can't be read.
-        """
+        """Return the current state of a file, on request with its status change time."""
         status = path.stat()  # before reading, so that a change during reading is detected later
         changed = status.st_ctime_ns if with_changed else 0
         return cls(status.st_size, status.st_mtime_ns, changed, file_digest(path))

@@ -10,14 +10,11 @@ FORMAT = 2
 
 
 def check_format(path: Any, record: Any) -> None:
-    """Check that this version can read a file.
+    """Raise UserError if the ``format`` of a file is newer than this version.
 
     Args:
         path: path of the file, for the message.
-        record: content with the number of the format under ``format``.
-
-    Raises:
-        UserError: the format is newer than this version.
+        record: content of the file.
     """
     found = record.get("format") if isinstance(record, Mapping) else None
     if isinstance(found, int) and found > FORMAT:

@@ -39,10 +39,9 @@ def is_secret(key: str) -> bool:
 
 
 def mask_text(text: str) -> str:
-    """Mask the credentials in a text: passwords in URIs and values of secret keys.
+    """Mask the credentials in an override, command or message.
 
-    Args:
-        text: override such as ``+api_key=1234``, command or message.
+    Credentials are passwords in URIs and values of secret keys, as in ``+api_key=1234``.
     """
     override = _OVERRIDE.fullmatch(text)
     if override and is_secret(override[1]):
@@ -51,12 +50,7 @@ def mask_text(text: str) -> str:
 
 
 def mask(value: Any, key: str = "") -> Any:
-    """Return a copy of settings with masked credentials.
-
-    Args:
-        value: mapping, list, string, number, boolean or ``None``.
-        key: dotted key of the value.
-    """
+    """Return a copy of the settings under a dotted key, with masked credentials."""
     if isinstance(value, dict):
         return {k: mask(child, f"{key}.{k}") for k, child in value.items()}
     if isinstance(value, list):

@@ -5,7 +5,6 @@ Threads suffice, as decoders, encoders, zlib and torch release the GIL.
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 T = TypeVar("T")
@@ -18,7 +17,6 @@ def prefetch(items: Iterable[T]) -> Iterator[T]:
     One item is prefetched. An error of the iterable is raised after the items before it.
     """
     source = iter(items)
-
     with ThreadPoolExecutor(1, "prefetch") as pool:
         upcoming = pool.submit(next, source, _END)
         while (item := upcoming.result()) is not _END:
@@ -38,20 +36,12 @@ class SerialExecutor:
         self._last: Future[Any] | None = None
 
     def submit(self, job: Callable[[], Any]) -> None:
-        """Start a job after the previous job has finished.
-
-        Raises:
-            Exception: error of the previous job.
-        """
+        """Start a job after the previous job has finished, and raise the error of that job."""
         self.wait()
         self._last = self._pool.submit(job)
 
     def wait(self) -> None:
-        """Wait for the current job.
-
-        Raises:
-            Exception: error of the current job.
-        """
+        """Wait for the current job, and raise its error."""
         last, self._last = self._last, None
         if last is not None:
             last.result()
@@ -59,12 +49,7 @@ class SerialExecutor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._pool.shutdown()
         if error is None:
             self.wait()

@@ -62,11 +62,7 @@ def received_signal() -> int:
 
 
 def exit_if_signaled() -> None:
-    """Exit if a signal was received while child processes did the work.
-
-    Raises:
-        SystemExit: a signal was received.
-    """
+    """Raise SystemExit if a signal was received while child processes did the work."""
     if number := received_signal():
         raise SystemExit(128 + number)
 
@@ -78,15 +74,11 @@ def record_late_signal(number: int) -> None:
 
 
 def exit_sweep_if_signaled() -> None:
-    """Exit a sweep after a completed job if a signal was received during the job.
-
-    Raises:
-        SystemExit: a signal was received.
-    """
+    """Raise SystemExit after a completed job if a signal was received during the job."""
     if number := received_signal():
         name = signal.Signals(number).name
         print(f"Stopped by {name} after a complete job: add resume=auto to resume the sweep")
-        raise SystemExit(128 + number)
+    exit_if_signaled()
 
 
 def _receive(number: int, _: Any) -> None:

@@ -14,27 +14,20 @@ def ensure_temp_folder(fallback: Path = FALLBACK) -> None:
 
     Libraries need temporary files for caches and for sockets between processes. Child processes
     inherit the setting. If the fallback is not writable either, ``TMPDIR`` stays unchanged.
-
-    Args:
-        fallback: folder for temporary files.
     """
     try:
         tempfile.gettempdir()
     except FileNotFoundError as error:
-        before = os.environ.get("TMPDIR")
+        before = {key: os.environ[key] for key in ("TMPDIR",) if key in os.environ}
         os.environ["TMPDIR"] = str(fallback)
         try:
             found = tempfile.gettempdir()
         except FileNotFoundError:
             del os.environ["TMPDIR"]
-            if before is not None:
-                os.environ["TMPDIR"] = before
-            return
-        print(
-            f"Warning: {temp_folder_problem(error)}: temporary files go to {found}",
-            file=sys.stderr,
-            flush=True,
-        )
+            os.environ.update(before)
+        else:
+            problem = temp_folder_problem(error)
+            print(f"Warning: {problem}: temporary files go to {found}", file=sys.stderr, flush=True)
 
 
 def temp_folder_problem(error: BaseException) -> str | None:

@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -37,23 +37,16 @@ class NotReadableError(Exception):
 
 
 def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) -> int:
-    """Open a regular file in a folder and return its file descriptor.
-
-    Args:
-        folder: folder that must contain the file.
-        name: path of the file relative to ``folder``, without symbolic links.
-        max_bytes: maximum size in bytes, or ``None`` for no limit.
+    """Open a regular file, whose path has no symbolic links, in a folder; return its descriptor.
 
     Raises:
         NotReadableError: the file is missing, a symbolic link, a folder, a pipe or a device, is
             outside ``folder``, is larger than ``max_bytes``, or can't be opened.
     """
-    path = folder / name
     try:
-        folder = folder.resolve(strict=True)
-        expected = folder.joinpath(name)
-        real = path.resolve(strict=True)
-        if path.is_symlink() or real != expected or not real.is_relative_to(folder):
+        expected = folder.resolve(strict=True) / name
+        real = expected.resolve(strict=True)
+        if real != expected or not real.is_relative_to(folder.resolve()):
             raise NotReadableError("is a symbolic link or outside the folder, and is not read")
         descriptor = os.open(expected, _FLAGS)
     except OSError as error:
@@ -76,13 +69,11 @@ def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) ->
 
 
 def read_bytes(folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTES) -> bytes:
-    """Return the content of a regular file in a folder.
+    """Return the content of a file, with the errors of :func:`open_inside`.
 
-    At most ``max_bytes`` are read, even if the file grows. Arguments and errors are those of
-    :func:`open_inside`.
+    At most ``max_bytes`` are read, even if the file grows.
     """
-    descriptor = open_inside(folder, name, max_bytes)
-    with os.fdopen(descriptor, "rb") as file:
+    with os.fdopen(open_inside(folder, name, max_bytes), "rb") as file:
         try:
             return file.read(max_bytes)
         except OSError as error:
@@ -98,9 +89,8 @@ def read_json(
         NotReadableError: as in :func:`open_inside`; the content is not a JSON object or is nested
             too deep.
     """
-    content = read_bytes(folder, name, max_bytes)
     try:
-        values = json.loads(content, parse_int=_integer)
+        values = json.loads(read_bytes(folder, name, max_bytes), parse_int=_integer)
     except (ValueError, RecursionError) as error:  # for example a partially written file
         raise NotReadableError("is damaged") from error
     if not isinstance(values, dict):
@@ -116,12 +106,11 @@ def read_yaml(folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTE
     aliases. Interpolations are returned as strings.
 
     Raises:
-        NotReadableError: as in :func:`open_inside`; the content is not valid YAML of the subset or
-            is nested too deep.
+        NotReadableError: as in :func:`open_inside`; the content is not in this subset or is nested
+            too deep.
     """
-    content = read_bytes(folder, name, max_bytes)
     try:
-        return yaml.load(content, _Loader)
+        return yaml.load(read_bytes(folder, name, max_bytes), _Loader)
     # PyYAML raises LookupError for an explicitly tagged number or boolean without a value.
     except (yaml.YAMLError, ValueError, LookupError, RecursionError, OverflowError) as error:
         raise NotReadableError("is damaged") from error
@@ -133,47 +122,27 @@ def read_text(folder: Path, name: str | Path, max_bytes: int = 2**16) -> str:
         return file.read(max_bytes).decode(errors="replace").strip()
 
 
-class Directory(NamedTuple):
-    """Folder of a walk: its path, and the names of its subfolders and files."""
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk a folder tree like ``os.walk``, without symbolic links and hidden folders.
 
-    path: Path
-    folders: list[str]
-    files: list[str]
-
-
-def walk(root: Path) -> Iterator[Directory]:
-    """Walk a folder tree from the top, without symbolic links and hidden folders.
-
-    As with ``os.walk``, the caller may remove names from ``folders`` or sort it. Folders that can't
-    be listed and folders more than 32 levels deep are skipped.
+    Links to folders are listed as files. Folders more than 32 levels deep are skipped.
 
     Raises:
         UserError: the tree has more than a million files and folders.
     """
     remaining = MAX_ENTRIES
-    pending = [(root, 0)]
-    while pending:
-        path, depth = pending.pop()
-        found = Directory(path, [], [])
-        try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    remaining -= 1
-                    if remaining < 0:
-                        raise UserError(
-                            f"{root} has more than {MAX_ENTRIES:,} files and folders: choose a "
-                            "subfolder"
-                        )
-                    if not entry.is_dir(follow_symlinks=False):
-                        found.files.append(entry.name)
-                    elif not entry.name.startswith("."):
-                        found.folders.append(entry.name)
-        except OSError:
-            pass
-        found.folders.sort()
-        yield found
-        if depth < _MAX_FOLDER_DEPTH:
-            pending += [(path / name, depth + 1) for name in reversed(found.folders)]
+    for name, folders, files in os.walk(root):
+        remaining -= len(folders) + len(files)
+        if remaining < 0:
+            raise UserError(
+                f"{root} has more than {MAX_ENTRIES:,} files and folders: choose a subfolder"
+            )
+        path = Path(name)
+        links = {folder for folder in folders if (path / folder).is_symlink()}
+        folders[:] = sorted(f for f in folders if f not in links and not f.startswith("."))
+        yield path, folders, [*files, *links]
+        if len(path.relative_to(root).parts) == _MAX_FOLDER_DEPTH:
+            folders.clear()
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
