@@ -5,7 +5,7 @@ Importing it therefore registers the resolvers.
 """
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ _OURS = {"resume", "sweep.name", "sweep.storage", "sweep.trial"}
 """Keys that the sweeper sets for each job."""
 
 
+@dataclass
 class OptunaSweeper(Sweeper):
     """Sweeper that gets trials from an Optuna study and runs them with the launcher.
 
@@ -51,28 +52,17 @@ class OptunaSweeper(Sweeper):
         seed: random seed of the sampler.
     """
 
-    def __init__(
-        self,
-        name: str,
-        storage: str,
-        trials: int,
-        jobs: int,
-        objectives: Sequence[str],
-        params: dict[str, Any],
-        startup_trials: int,
-        seed: int,
-    ) -> None:
-        self.name = name
-        self.storage = storage
-        self.trials = trials
-        self.jobs = jobs
-        self.objectives = list(objectives)
-        self.params = dict(params)
-        self.startup_trials = startup_trials
-        self.seed = seed
-        self.hydra_context: HydraContext | None = None
-        self.config: DictConfig | None = None
-        self.launcher: Launcher | None = None
+    name: str
+    storage: str
+    trials: int
+    jobs: int
+    objectives: list[str]
+    params: dict[str, Any]
+    startup_trials: int
+    seed: int
+    hydra_context: HydraContext = field(init=False)
+    config: DictConfig = field(init=False)
+    launcher: Launcher = field(init=False)
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -93,7 +83,6 @@ class OptunaSweeper(Sweeper):
         from mprnet_lit.sweeps.space import parse_space
         from mprnet_lit.sweeps.study import require_optuna
 
-        assert self.config is not None
         require_optuna()
         check(self.objectives)
         space = parse_space(self._parse(arguments))
@@ -111,7 +100,6 @@ class OptunaSweeper(Sweeper):
     def _run(self, space: "Space", folder: Path) -> None:
         from mprnet_lit.sweeps.study import Study
 
-        assert self.config is not None
         study = Study(
             self.storage,
             self.name,
@@ -137,19 +125,14 @@ class OptunaSweeper(Sweeper):
             print_line(Console(), line)
 
     def _launch(self, space: "Space", started: list["StartedTrial"], folder: Path) -> list[Outcome]:
-        """Run trials and return the outcome of each.
-
-        If the launcher itself fails, for example because a worker was killed, all incomplete
-        trials count as failed.
-        """
-        assert self.launcher is not None
+        """Run trials and return their outcomes; all incomplete ones fail if the launcher fails."""
         jobs = [self._job(space, trial, folder) for trial in started]
         try:
             returned = self.launcher.launch(jobs, initial_job_idx=started[0].number)
         except Exception as error:
             signals.exit_if_signaled()
-            said = f"its launcher failed: {type(error).__name__}: {error}".strip()
-            return [_complete(trial.folder) or UserError(said) for trial in started]
+            message = f"its launcher failed: {type(error).__name__}: {error}".strip()
+            return [_complete(trial.folder) or UserError(message) for trial in started]
         signals.exit_if_signaled()
         return [_outcome(job) for job in returned]
 
@@ -170,7 +153,6 @@ class OptunaSweeper(Sweeper):
 
     def _parse(self, arguments: list[str]) -> list[Any]:
         """Parse the overrides of the configuration and of the command line."""
-        assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = parser.parse_overrides(arguments)
         keys = {override.get_key_element() for override in given}

@@ -17,8 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mprnet_lit.cli import command_line, usage
 from mprnet_lit.cli.errors import explain_error, fail
 from mprnet_lit.config.groups import CONFIG_DIR, modes
-from mprnet_lit.config.keys import with_keys
-from mprnet_lit.config.messages import check_choices, explain
+from mprnet_lit.config.messages import check_choices, explain, with_keys
 from mprnet_lit.config.renamed import refuse_renamed
 from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.config.values import check_values
@@ -105,11 +104,7 @@ def _run(config: DictConfig) -> Any:
 
 
 def _mode(config: DictConfig) -> str:
-    """Return the mode of a configuration.
-
-    Raises:
-        UserError: a configuration file sets ``mode``.
-    """
+    """Return the mode; raise UserError if a configuration file sets it."""
     mode, primary = config.get("mode"), HydraConfig.get().job.config_name
     if mode not in modes() or (primary in modes() and mode != primary):
         raise UserError(

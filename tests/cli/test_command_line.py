@@ -202,7 +202,7 @@ def test_a_suggestion_is_never_what_was_typed() -> None:
         ("weights=a.pth,b.pth", "add -m to run the command with each of them, or type 'weights=["),
         ("hydra.job.chdir=true mode=report input=x", "hydra.job.chdir=true is not supported"),
         ("mode=report input=[a,b]", "input=['a', 'b'] must name one file or folder"),
-        ("mode=restore output=[a,b] input=x", "output=['a', 'b'] must be one text, or null"),
+        ("mode=restore output=[a,b] input=x", "output=['a', 'b'] must be text, or null"),
         ("restore weights=typo photo.jpg", "there is no weights file typo"),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from mprnet_lit.config.keys import with_keys
+from mprnet_lit.config.messages import with_keys
 
 CONFIG = OmegaConf.create(
     {

@@ -274,7 +274,7 @@ def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key() -> None:
         (["data.num_workers=-1"], "data.num_workers=-1 must be a whole number from 0 to 1024"),
         (["trainer.check_val_every_n_epoch=0"], "n_epoch=0 must be a whole number, 1 or more"),
         (["trainer.accumulate_grad_batches=0"], "batches=0 must be a whole number, 1 or more"),
-        (["optimizer.betas=[0.5]"], "optimizer.betas=[0.5] must be a list of 2, each of it a"),
+        (["optimizer.betas=[0.5]"], "optimizer.betas=[0.5] must be a list of 2 items, each a"),
         (["optimizer.lr=abc"], "optimizer.lr=abc must be a number above 0"),
         (["optimizer.lr=nan"], "optimizer.lr=nan must be a number above 0, finite"),
         (["trainer.max_epochs=abc"], "max_epochs=abc must be a whole number, -1 or more"),

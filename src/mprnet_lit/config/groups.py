@@ -96,8 +96,9 @@ def owners(key: str, mode: str) -> dict[str, list[str]]:
         Names by group, or by ``mode``; empty if no mode defines the key, or if every command of
         ``mode`` accepts it.
     """
-    if mode not in (having := [name for name in modes() if key in mode_keys(name)]):
-        return {"mode": having} if having else {}
+    accepting = [name for name in modes() if key in mode_keys(name)]
+    if mode not in accepting:
+        return {"mode": accepting} if accepting else {}
     if key in file_keys(mode):
         return {}
     found = {

@@ -1,7 +1,7 @@
 """Instantiation of the classes that a configuration names."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import hydra
@@ -11,8 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 from mprnet_lit.config.messages import failed_key
 from mprnet_lit.utils.compat import full_key
 from mprnet_lit.utils.errors import UserError
-
-_TARGET = "_target_"
 
 
 def instantiate(config: DictConfig, **kwargs: Any) -> Any:
@@ -34,7 +32,7 @@ def instantiate(config: DictConfig, **kwargs: Any) -> Any:
             for key, target in _targets(OmegaConf.to_container(config, resolve=True))
         }
         if found := re.match(r"Error locating target '(.*?)'", str(error)):
-            key = next((key for key, target in targets.items() if target == found[1]), _TARGET)
+            key = next((k for k, target in targets.items() if target == found[1]), "_target_")
             raise UserError(
                 f"{key}={found[1]} can't be imported ({_origin(error)}): correct the name, or add "
                 "the folder of its module to PYTHONPATH"
@@ -46,13 +44,10 @@ def instantiate(config: DictConfig, **kwargs: Any) -> Any:
 
 def _targets(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield the key and the value of each ``_target_`` in a node."""
-    children: Any = ()
-    if isinstance(node, dict):
-        children = node.items()
-    elif isinstance(node, list):
-        children = enumerate(node)
-    for key, child in children:
-        if key == _TARGET:
+    if not isinstance(node, dict | list):
+        return
+    for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+        if key == "_target_":
             yield f"{path}{key}", str(child)
         yield from _targets(child, f"{path}{key}.")
 
@@ -64,16 +59,13 @@ def _origin(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _with_key(sentence: str, key: str, targets: Mapping[str, str]) -> str:
-    """Return an error message with the key of the failed node, unless it contains the key.
+def _with_key(sentence: str, key: str, targets: Iterable[str]) -> str:
+    """Return a class's error message with the key of the failed node, unless it contains the key.
 
-    Args:
-        sentence: error message of a class.
-        key: key of the node in Hydra's error, which lacks the dots before list indices.
-        targets: values of ``_target_`` by key.
+    The key is that of Hydra's error, which lacks the dots before list indices.
     """
     for target in targets:
-        node = target.removesuffix(f".{_TARGET}")
+        node = target.removesuffix("._target_")
         if node.replace(".", "") == key.replace(".", ""):
             return sentence if f"{node}." in sentence else f"{node}: {sentence}"
     return sentence

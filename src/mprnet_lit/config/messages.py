@@ -1,4 +1,4 @@
-"""Error messages about overrides and about the composition of a configuration."""
+"""Error messages about overrides, keys and the composition of a configuration."""
 
 import difflib
 import re
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigTypeError, ValidationError
 
 from mprnet_lit.config.groups import CONFIG_DIR, groups, mode_keys, owners, valid_keys
@@ -16,14 +17,12 @@ from mprnet_lit.config.values import shown
 from mprnet_lit.utils.errors import UserError, install_hint
 
 _EXTRAS = {
-    "hydra/launcher": {
-        "joblib": "joblib",
-        "ray": "ray",
-        "submitit_local": "slurm",
-        "submitit_slurm": "slurm",
-    }
+    "hydra/launcher/joblib": "joblib",
+    "hydra/launcher/ray": "ray",
+    "hydra/launcher/submitit_local": "slurm",
+    "hydra/launcher/submitit_slurm": "slurm",
 }
-"""Extra of the package that an option requires, by group and option."""
+"""Extra of the package that an option requires."""
 
 
 def quoted(value: str) -> str:
@@ -35,10 +34,9 @@ def quoted(value: str) -> str:
 
 
 def check_choices(arguments: Sequence[str]) -> None:
-    """Check that the overrides of groups, such as ``task=deblur``, contain names of options.
+    """Raise UserError unless the overrides of groups (``task=deblur``) contain names of options.
 
-    Raises:
-        UserError: the value is not a name or a list of names; Hydra's own error is unclear.
+    Hydra's own error is unclear.
     """
     parser = OverridesParser.create()
     for argument in arguments:
@@ -58,12 +56,7 @@ def check_choices(arguments: Sequence[str]) -> None:
 
 
 def explain(error: Exception, mode: str = "train") -> str | None:
-    """Return a message for an error of the configuration; ``None`` for other errors.
-
-    Args:
-        error: exception of Hydra or OmegaConf.
-        mode: mode of the command.
-    """
+    """Return a message for an error of Hydra or OmegaConf in a mode; ``None`` for other errors."""
     text = str(error)
     if isinstance(error, RecursionError):
         return "the command's settings are nested too deeply: use fewer brackets"
@@ -104,12 +97,7 @@ def explain(error: Exception, mode: str = "train") -> str | None:
 
 
 def _wrong_type(error: ValidationError | ConfigTypeError, text: str) -> str:
-    """Return the error message for a value of the wrong type.
-
-    Args:
-        error: exception of OmegaConf.
-        text: message of Hydra, which names the override or the file.
-    """
+    """Return the error message for a value of the wrong type; Hydra's text names its file."""
     key = str(error.full_key)
     if known := KEYS.get(key.partition("[")[0]):
         file = re.match("In '(.+?)'", text)
@@ -120,15 +108,10 @@ def _wrong_type(error: ValidationError | ConfigTypeError, text: str) -> str:
 
 
 def _no_such_option(name: str, options: Sequence[str]) -> str:
-    """Return the error message for an option that does not exist.
-
-    Args:
-        name: group and option.
-        options: existing options of the group; empty if the group does not exist.
-    """
+    """Return the error message for a missing option; a group without options is missing too."""
     group, _, option = name.rpartition("/")
-    if group in _EXTRAS and option in _EXTRAS[group]:
-        hint = install_hint(_EXTRAS[group][option])
+    if name in _EXTRAS:
+        hint = install_hint(_EXTRAS[name])
         return f"'{option}' needs a package that is not installed: {hint}"
     if not options:
         group = group or option
@@ -163,6 +146,17 @@ def failed_key(error: InstantiationException) -> str:
     """Return the key of the node that Hydra could not instantiate; empty if unknown."""
     found = re.search(r"full_key: (\S+)", str(error))
     return found[1] if found else ""
+
+
+def with_keys(message: str, config: DictConfig) -> str:
+    """Replace the parameter names in a message by keys: ``tile=96`` by ``inference.tile=96``."""
+    for node in ("data", "inference"):  # their keys are parameters of a class
+        settings = config.get(node)
+        names = [str(n) for n in settings if n not in config] if OmegaConf.is_dict(settings) else []
+        if names:
+            pattern = rf"(?<![\w./])(?:{node}: )?({'|'.join(names)})=('?)(\w*)\2"
+            message = re.sub(pattern, rf"{node}.\1=\3", message)
+    return message
 
 
 def _did_you_mean(wrong: str, valid: Iterable[str]) -> str:

@@ -46,41 +46,37 @@ def quote_files(override: str, *, sweep: bool) -> str:
     """Quote the file name in an override if Hydra would not parse it as such.
 
     Comma-separated inputs become a list, except in a sweep. Other overrides are returned unchanged.
-
-    Args:
-        override: override as ``KEY=VALUE``.
-        sweep: whether the command is a sweep.
     """
     key, _, value = override.partition("=")
     if not value or value in ("null", "auto") or not _FILES.fullmatch(key):
         return override
-    read = _parsed(override)
-    if value[0] in "\"'" and read is not None:
+    parsed = _parse(override)
+    if value[0] in "\"'" and parsed is not None:
         return override
     path = expanded(value)
     if exists(path):
-        as_it_stands = read is not None and read.value() == path and "${" not in path
-        return override if as_it_stands else f"{key}={quoted(path)}"
-    if key == "input" and not sweep and (items := _list(value, read)):
+        is_exact = parsed is not None and parsed.value() == path and "${" not in path
+        return override if is_exact else f"{key}={quoted(path)}"
+    if key == "input" and not sweep and (items := _list_syntax(value, parsed)):
         return f"{key}={items}"
-    if read is None:
+    if parsed is None:
         return override if _is_structure(value) else f"{key}={quoted(path)}"
-    if isinstance(read.value(), int | float):
+    if isinstance(parsed.value(), int | float):
         return f"{key}={quoted(path)}"
     return override
 
 
-def _parsed(override: str) -> Override | None:
+def _parse(override: str) -> Override | None:
     try:
         return OverridesParser.create().parse_override(override)
     except (HydraException, RecursionError, ValueError):  # Hydra reports the error later
         return None
 
 
-def _list(value: str, read: Override | None) -> str | None:
+def _list_syntax(value: str, parsed: Override | None) -> str | None:
     """Return comma-separated names in list syntax; ``None`` for other values."""
-    if read is not None:
-        return f"[{value}]" if read.value_type == ValueType.SIMPLE_CHOICE_SWEEP else None
+    if parsed is not None:
+        return f"[{value}]" if parsed.value_type == ValueType.SIMPLE_CHOICE_SWEEP else None
     inner = value[1:-1] if value[0] == "[" and value[-1] == "]" else value
     paths = [expanded(path.strip()) for path in inner.split(",")]
     if not all(exists(path) for path in paths):
@@ -90,6 +86,6 @@ def _list(value: str, read: Override | None) -> str | None:
 
 def _is_structure(value: str) -> bool:
     """Return whether a value looks like a list, a function or other syntax, not a file name."""
-    enclosed = value[0] + value[-1] in ("[]", "{}")
-    signs = value[0] in "\"'" or "," in value or "${" in value
-    return enclosed or signs or _FUNCTION.match(value) is not None
+    has_brackets = value[0] + value[-1] in ("[]", "{}")
+    has_syntax = value[0] in "\"'" or "," in value or "${" in value
+    return has_brackets or has_syntax or _FUNCTION.match(value) is not None

@@ -57,12 +57,7 @@ def new_name(key: str, mode: str) -> str | None:
 
 
 def upgraded(settings: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    """Return settings of release 0.1 with the keys and class names of this release.
-
-    Args:
-        settings: values by dotted key.
-        known: keys of this release; only these are used as new keys.
-    """
+    """Return the settings of release 0.1 with the known keys and class names of this release."""
     found = {}
     for key, value in settings.items():
         new = RENAMED.get(key, key)
@@ -83,11 +78,7 @@ def explain_renamed(key: str, value: str, mode: str) -> str | None:
 
 
 def refuse_renamed(config: DictConfig, mode: str) -> None:
-    """Check that no configuration file sets a key of release 0.1.
-
-    Raises:
-        UserError: the configuration has such a key.
-    """
+    """Raise UserError if a configuration file sets a key of release 0.1."""
     for key in RENAMED.keys() | RENAMED_IN_MODE.get(mode, {}).keys():
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config

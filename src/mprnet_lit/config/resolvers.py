@@ -31,13 +31,12 @@ def register_resolvers() -> None:
 
 
 def machine(trainer: str) -> str:
-    """Return ``gpu`` if torch finds an accelerator and training may use it, else ``cpu``.
+    """Return ``gpu`` if torch finds an accelerator and the trainer may use it, else ``cpu``.
 
     A CPU build of torch is not imported, because the import takes over a second.
 
     Args:
-        trainer: option of the group ``trainer``, or value of ``trainer.accelerator``; ``cpu``
-            excludes accelerators.
+        trainer: option of the group ``trainer``, or value of ``trainer.accelerator``.
     """
     if trainer == "cpu" or ("torch" not in sys.modules and version("torch").endswith("+cpu")):
         return "cpu"
@@ -52,13 +51,7 @@ def _gpus(accelerator: str) -> int:
 
 
 def _required(*, _node_: Node) -> NoReturn:
-    """Mark a key as mandatory even if an earlier file of the defaults list sets it.
-
-    Merging ``???`` over a value would keep the value.
-
-    Raises:
-        UserError: the command does not set the key.
-    """
+    """Raise UserError, unlike ``???``, which would not replace a value of an earlier file."""
     key = full_key(_node_)
     raise UserError(f"{key} is not set: add {key}=VALUE to the command")
 
@@ -73,9 +66,6 @@ def _new_run(subfolder: str, *, _root_: DictConfig) -> str:
     """Return ``subfolder`` after checking that the command does not overwrite a run.
 
     Hydra resolves its output subfolder before it writes any file into the run folder.
-
-    Raises:
-        RefusedError: the run folder contains a run that the command would overwrite.
     """
     refuse_existing(Path(_root_.hydra.runtime.output_dir), _root_.get("resume"))
     return subfolder

@@ -88,15 +88,9 @@ def text(pattern: str, words: str) -> Rule:
 
 
 def listed(rule: Rule, length: int | None = None, least: int = 0) -> Rule:
-    """Return the rule for lists.
-
-    Args:
-        rule: rule for each item.
-        length: exact number of items; ``None`` for any number.
-        least: smallest number of items.
-    """
-    count = "" if length is None else f" of {length}"
-    some = " not empty," if least else ""
+    """Return the rule for lists of an exact length, or of at least ``least`` items."""
+    kind = "a non-empty list" if least else "a list"
+    count = "items" if length is None else f"{length} items"
 
     def accepts(value: Any) -> bool:
         return (
@@ -107,7 +101,7 @@ def listed(rule: Rule, length: int | None = None, least: int = 0) -> Rule:
         )
 
     item = Any if isinstance(rule.type, UnionType) else rule.type
-    return Rule(f"a list{count},{some} each of it {rule.words}", accepts, GenericAlias(list, item))
+    return Rule(f"{kind} of {count}, each {rule.words}", accepts, GenericAlias(list, item))
 
 
 def spread(rule: Rule) -> Rule:

@@ -262,17 +262,19 @@ class Key(NamedTuple):
     def words(self) -> str:
         """Completion of the sentence "KEY=VALUE must be ..."."""
         words = {str: "text", dict[str, Any]: "a mapping"}
-        return self.rule.words if self.rule else words.get(self.type, "one text, or null")
+        return self.rule.words if self.rule else words.get(self.type, "text, or null")
 
 
 KEYS = {
-    f"{node}.{name}".lstrip("."): Key(of.type, of) if isinstance(of, Rule) else Key(of, None)
+    f"{node}.{name}".lstrip("."): Key(rule.type, rule)
+    if isinstance(rule, Rule)
+    else Key(rule, None)
     for node, keys in SCHEMA.items()
-    for name, of in keys.items()
+    for name, rule in keys.items()
 }
 """Type and rule by dotted key."""
 RULES = {
-    _CLASSES.get(node, node): {name: of for name, of in keys.items() if isinstance(of, Rule)}
+    _CLASSES.get(node, node): {name: rule for name, rule in keys.items() if isinstance(rule, Rule)}
     for node, keys in SCHEMA.items()
 }
 """Rules by section and key. A section is the class of a node or, without a class, its key."""

@@ -10,16 +10,13 @@ from mprnet_lit.utils.errors import UserError
 
 
 def require(name: str, value: Any, kind: type | tuple[type, ...], what: str) -> None:
-    """Check the type of an argument.
+    """Raise UserError unless an argument has the expected type.
 
     Args:
-        name: name of the parameter, for the error message.
+        name: name of the parameter.
         value: argument to check.
         kind: expected type, or types.
         what: description of the expected type, such as "a tensor (B, 3, H, W)".
-
-    Raises:
-        UserError: the argument has another type.
     """
     if not isinstance(value, kind):
         raise UserError(f"{name} must be {what}, not {type(value).__name__}")
@@ -34,10 +31,9 @@ def require_number(name: str, value: Any, low: float = -np.inf, high: float = np
     """Raise UserError unless the argument is a finite number from ``low`` to ``high``."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not (number and low <= value <= high and np.isfinite(value)):
-        bounds = (f"from {low:g}" if low > -np.inf else "") + (
-            f" to {high:g}" if high < np.inf else ""
-        )
-        raise UserError(f"{name}={value} must be a number {bounds}".rstrip())
+        lowest = f" from {low:g}" if low > -np.inf else ""
+        highest = f" to {high:g}" if high < np.inf else ""
+        raise UserError(f"{name}={value} must be a number{lowest}{highest}")
 
 
 def require_batch(name: str, value: Any, channels: int | None = None) -> None:

@@ -23,10 +23,7 @@ _IGNORED_WARNINGS = (
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line literally, without wrapping, markup and emoji codes.
-
-    Control characters are escaped, see :func:`~mprnet_lit.utils.text.printable`.
-    """
+    """Print a line without wrapping, markup and emoji codes; control characters are escaped."""
     console.print(Text(printable(line)), soft_wrap=True)
 
 
