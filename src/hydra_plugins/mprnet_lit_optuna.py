@@ -108,9 +108,9 @@ class OptunaSweeper(Sweeper):
             seed=self.seed,
             startup_trials=self.startup_trials,
         )
-        print_line(
-            Console(), f"sweep {self.name}: {study.finished()} of {self.trials} trials done before"
-        )
+        console = Console()
+        done = f"{study.finished()} of {self.trials} trials done before"
+        print_line(console, f"sweep {self.name}: {done}")
         while (left := self.trials - study.finished()) > 0:
             started = [study.ask(space.searched, folder) for _ in range(min(self.jobs, left))]
             for trial, values in zip(started, self._launch(space, started, folder), strict=True):
@@ -119,10 +119,10 @@ class OptunaSweeper(Sweeper):
         study.record(folder / runs.SWEEP)
         if not study.best():
             raise UserError(
-                f"none of the {self.trials} trials succeeded: {folder / runs.SWEEP} says why"
+                f"none of the {self.trials} trials succeeded: see {folder / runs.SWEEP}"
             )
         for line in study.describe_best():
-            print_line(Console(), line)
+            print_line(console, line)
 
     def _launch(self, space: "Space", started: list["StartedTrial"], folder: Path) -> list[Outcome]:
         """Run trials and return their outcomes; all incomplete ones fail if the launcher fails."""

@@ -27,10 +27,8 @@ def instantiate(config: DictConfig, **kwargs: Any) -> Any:
     try:
         return hydra.utils.instantiate(config, _convert_="all", **kwargs)
     except InstantiationException as error:
-        targets = {
-            full_key(config, key): target
-            for key, target in _targets(OmegaConf.to_container(config, resolve=True))
-        }
+        found_targets = _targets(OmegaConf.to_container(config, resolve=True))
+        targets = {full_key(config, key): target for key, target in found_targets}
         if found := re.match(r"Error locating target '(.*?)'", str(error)):
             key = next((k for k, target in targets.items() if target == found[1]), "_target_")
             raise UserError(

@@ -1,10 +1,9 @@
 """OmegaConf resolvers of the configuration: ``${mprnet.NAME:ARGUMENTS}``."""
 
 import sys
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from omegaconf import DictConfig, Node, OmegaConf
 
@@ -17,15 +16,8 @@ from mprnet_lit.utils.errors import UserError
 
 def register_resolvers() -> None:
     """Register the resolvers and the schemas of the configuration."""
-    resolvers: dict[str, Callable[..., Any]] = {
-        "machine": machine,
-        "gpus": _gpus,
-        "required": _required,
-        "run_dir": _run_dir,
-        "new_run": _new_run,
-    }
-    for name, resolver in resolvers.items():
-        OmegaConf.register_new_resolver(f"mprnet.{name}", resolver, replace=True)
+    for resolver in (machine, gpus, required, run_dir, new_run):
+        OmegaConf.register_new_resolver(f"mprnet.{resolver.__name__}", resolver, replace=True)
     OmegaConf.register_new_resolver("mprnet.stamp", run_stamp, replace=True, use_cache=True)
     register_schema()
 
@@ -45,24 +37,24 @@ def machine(trainer: str) -> str:
     return "cpu" if training_device(trainer).type == "cpu" else "gpu"
 
 
-def _gpus(accelerator: str) -> int:
+def gpus(accelerator: str) -> int:
     """Return the number of GPUs that one job of a sweep on this machine uses."""
     return int(machine(accelerator) == "gpu")
 
 
-def _required(*, _node_: Node) -> NoReturn:
+def required(*, _node_: Node) -> NoReturn:
     """Raise UserError, unlike ``???``, which would not replace a value of an earlier file."""
     key = full_key(_node_)
     raise UserError(f"{key} is not set: add {key}=VALUE to the command")
 
 
-def _run_dir(new: str, *, _root_: DictConfig) -> str:
+def run_dir(new: str, *, _root_: DictConfig) -> str:
     """Return the folder of the run that ``resume=auto`` finds, or ``new`` if it finds none."""
     found = find_run(_root_, upgraded) if _root_.resume == "auto" else None
     return str(new if found is None else found)
 
 
-def _new_run(subfolder: str, *, _root_: DictConfig) -> str:
+def new_run(subfolder: str, *, _root_: DictConfig) -> str:
     """Return ``subfolder`` after checking that the command does not overwrite a run.
 
     Hydra resolves its output subfolder before it writes any file into the run folder.

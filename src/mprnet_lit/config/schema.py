@@ -5,7 +5,7 @@ schemas of its nodes. ``config/values.py`` checks the rules, including those for
 before a mode or a sweep starts.
 """
 
-from dataclasses import make_dataclass
+from dataclasses import make_dataclass, replace
 from typing import Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
@@ -87,7 +87,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "val_crop_size": COUNT | NULL,
         "batch_size": COUNT,
         "crops_per_image": whole(1, 1_000_000),
-        "holdout": number(above=0, below=1),
+        "holdout": replace(number(above=0, below=1), type=float),
         "on_error": one_of("raise", "skip"),
         "num_workers": whole(0, CORES) | NULL,
         "cache_gb": number(0, 1e6),
@@ -134,7 +134,6 @@ _CLASSES = {
     "callbacks.pruner": "mprnet_lit.sweeps.pruner.Pruner",
 }
 """Default ``_target_`` of a node. The rules of the node apply to this class only."""
-
 
 _NOT_ZERO = Rule("a whole number other than 0", lambda v: whole(-999).accepts(v) and v != 0)
 _BATCHES = Rule(
@@ -248,12 +247,7 @@ Keys without a rule are not checked, because custom classes may have any argumen
 
 
 class Key(NamedTuple):
-    """Type and rule of a key.
-
-    Attributes:
-        type: type annotation.
-        rule: rule for the values; ``None`` if only the type is checked.
-    """
+    """Type annotation and rule of a key; the rule is ``None`` if only the type is checked."""
 
     type: Any
     rule: Rule | None
@@ -266,9 +260,9 @@ class Key(NamedTuple):
 
 
 KEYS = {
-    f"{node}.{name}".lstrip("."): Key(rule.type, rule)
-    if isinstance(rule, Rule)
-    else Key(rule, None)
+    f"{node}.{name}".lstrip("."): (
+        Key(rule.type, rule) if isinstance(rule, Rule) else Key(rule, None)
+    )
     for node, keys in SCHEMA.items()
     for name, rule in keys.items()
 }

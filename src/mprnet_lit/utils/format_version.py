@@ -10,12 +10,7 @@ FORMAT = 2
 
 
 def check_format(path: Any, record: Any) -> None:
-    """Raise UserError if the ``format`` of a file is newer than this version.
-
-    Args:
-        path: path of the file, for the message.
-        record: content of the file.
-    """
+    """Raise UserError if the ``format`` in the content of a file is newer than this version."""
     found = record.get("format") if isinstance(record, Mapping) else None
     if isinstance(found, int) and found > FORMAT:
         raise UserError(
