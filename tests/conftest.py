@@ -165,7 +165,7 @@ def quick(arguments: Sequence[str]) -> list[str]:
 
 
 def start_cli(
-    folder: Path, *arguments: str, warm: bool = False, **popen: Any
+    folder: Path, *arguments: str, warm: bool = True, **popen: Any
 ) -> subprocess.Popen[str]:
     """Start ``python -m mprnet_lit`` with the quick settings in ``folder``.
 
@@ -263,7 +263,10 @@ def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
-    """Run the command in the test process, which saves the time of the imports."""
+    """Run the command in the test process, which saves the time of the imports.
+
+    Processes that the command starts are forks of the test process.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(Hydra, "get_mode", _mode)
@@ -273,7 +276,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         capfd.readouterr()
         ended = 0
         try:
-            main()
+            with warm_python():
+                main()
         except SystemExit as exit:
             ended = int(exit.code or 0)
         outcome = Outcome(*capfd.readouterr(), tmp_path)

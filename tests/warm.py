@@ -14,6 +14,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
@@ -47,11 +48,13 @@ def _fork_exec(args: Sequence[Any], *rest: Any) -> int:
     while command[:1] in (["-u"], ["-B"]):
         command = command[1:]
     known = command[:1] == ["-m"] or (command[:1] == ["-c"] and command[2:] == [_SPAWNED])
-    if not _on or program != sys.executable or not known or rest[20] is not None:
+    if not _on or program != sys.executable or not known:
         return _real(args, *rest)
     pid = os.fork()
     if pid == 0:
         try:
+            if rest[20] is not None:
+                rest[20]()  # preexec_fn
             _become(command, *rest[2:15])
         except BaseException:
             os.write(2, traceback.format_exc().encode())
@@ -135,6 +138,7 @@ def _forget() -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.root.handlers.clear()
+    tempfile.tempdir = None  # the default of the new environment
 
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig

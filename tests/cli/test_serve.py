@@ -19,6 +19,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from tests.cli.test_bad_input import complaint
 from tests.conftest import PHOTOS, Cli, start_chromium
+from tests.warm import warm_python
 
 from mprnet_lit import Restorer
 from mprnet_lit.images.photo import read_photo
@@ -60,17 +61,18 @@ def photo(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[tuple[Any, str]]:
     port = free_port()
-    process = subprocess.Popen(
-        command(
-            *("weights={cat: net.safetensors}", f"serve.port={port}"),
-            *("serve.max_mb=1", "serve.max_megapixels=0.1"),
-        ),
-        cwd=folder,
-        env=os.environ | {"TMPDIR": str(folder / "tmp"), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with warm_python():
+        process = subprocess.Popen(
+            command(
+                *("weights={cat: net.safetensors}", f"serve.port={port}"),
+                *("serve.max_mb=1", "serve.max_megapixels=0.1"),
+            ),
+            cwd=folder,
+            env=os.environ | {"TMPDIR": str(folder / "tmp"), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
     said = []
     assert process.stdout is not None
     for line in process.stdout:

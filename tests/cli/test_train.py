@@ -59,7 +59,7 @@ def test_two_devices_train_as_one_and_share_a_folder(shell: Cli, task: str) -> N
     assert two.json("summary.json")["step"] == 4
     assert len(list(two.folder.glob("runs/two/*/*"))) == 1
     if task == "denoise":  # the same items on any number of devices
-        one = shell(f"task={task}", "trainer.max_steps=4", "paths.runs=runs/one", warm=True)
+        one = shell(f"task={task}", "trainer.max_steps=4", "paths.runs=runs/one")
         first, second = (
             torch.load(next(one.folder.glob(f"runs/{k}/**/last.ckpt")), weights_only=True)
             for k in ("one", "two")
@@ -91,7 +91,6 @@ def test_multirun_on_two_devices_runs_each_job_once(shell: Cli) -> None:
         "trainer.max_steps=1",
         "data.val_crop_size=32",
         *LEAST,
-        warm=True,
     )
     runs = sorted(outcome.folder.glob("runs/**/summary.json"))
     assert [path.parent.name for path in runs] == ["0", "1"]
@@ -179,7 +178,7 @@ def test_killed_after_an_epoch_and_resumed_is_bit_for_bit_the_same(
 @pytest.mark.parametrize("everyone", [False, True], ids=["first process", "all processes"])
 def test_two_devices_stop_together_and_resume(tmp_path: Path, everyone: bool) -> None:
     options = (*TWO_DEVICES, "trainer.max_epochs=40")
-    process = start_cli(tmp_path, *options, start_new_session=True, warm=True)
+    process = start_cli(tmp_path, *options, start_new_session=True)
     wait_for(process, lambda: list(tmp_path.glob("runs/**/epoch_0002.png")))
     if everyone:
         os.killpg(process.pid, signal.SIGTERM)
@@ -190,7 +189,7 @@ def test_two_devices_stop_together_and_resume(tmp_path: Path, everyone: bool) ->
     assert output.count("Stopped by SIGTERM and saved") == 1
     assert "Traceback" not in output + errors
     saved = torch.load(next(tmp_path.glob("runs/**/last.ckpt")), weights_only=True)
-    process = start_cli(tmp_path, *options, "resume=auto", start_new_session=True, warm=True)
+    process = start_cli(tmp_path, *options, "resume=auto", start_new_session=True)
     wait_for(process, lambda: list(tmp_path.glob("runs/**/epoch_0004.png")))
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=120)
