@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run in parallel; set before importing torch
 
@@ -32,6 +32,9 @@ from mprnet_lit.config.groups import mode_keys
 from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
 from tests.warm import warm_python
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 # OpenVINO imports absl, whose log handler would close pytest's stream when Hydra sets up logging.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
@@ -287,7 +290,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     return run
 
 
-def start_chromium(folder: Path, log: str, **preferences: str) -> Any:
+def start_chromium(folder: Path, log: str, **preferences: str) -> "Chrome":
     """Start headless Chromium and record the given kind of log."""
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or chromedriver is None:
@@ -314,7 +317,7 @@ def start_chromium(folder: Path, log: str, **preferences: str) -> Any:
 
 
 @pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chrome"]:
     """Browser that records its console."""
     driver = start_chromium(tmp_path_factory.mktemp("chromium"), "browser")
     yield driver

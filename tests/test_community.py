@@ -23,7 +23,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_workflow_has_least_permissions_and_runs_what_exists(path: Any) -> None:
+def test_workflow_has_least_permissions_and_runs_what_exists(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text())
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["group"].startswith(f"{path.stem}-")

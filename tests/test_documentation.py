@@ -111,7 +111,7 @@ def test_a_page_from_top_to_bottom(
     workshop: Path,
     tmp_path: Path,
     cli: Cli,
-    convert_once: Any,
+    convert_once: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shutil.copytree(workshop, tmp_path, dirs_exist_ok=True)

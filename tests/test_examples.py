@@ -18,19 +18,19 @@ from mprnet_lit import Restorer
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def psnr(image: Any, target: Any) -> Any:
+def psnr(image: Any, target: Any) -> float:
     image, target = (np.asarray(x, dtype=np.float64) / 255 for x in (image, target))
-    return -10 * np.log10(np.mean((image - target) ** 2))
+    return float(-10 * np.log10(np.mean((image - target) ** 2)))
 
 
 @pytest.fixture
 def example(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Any]:
+) -> Callable[..., str]:
     """Run a script with its arguments in an empty directory and return its output."""
     monkeypatch.chdir(tmp_path)
 
-    def run(name: str, *arguments: str) -> Any:
+    def run(name: str, *arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
         return capsys.readouterr().out
@@ -42,7 +42,7 @@ def written() -> set[Any]:
     return {path.as_posix() for path in Path().rglob("*") if path.is_file()}
 
 
-def test_restore_photo_removes_noise(example: Callable[..., Any]) -> None:
+def test_restore_photo_removes_noise(example: Callable[..., str]) -> None:
     example("restore_photo.py")
     assert written() == {"noisy.png", "restored.png"}
     noisy, restored = (Image.open(name) for name in ("noisy.png", "restored.png"))
@@ -50,7 +50,7 @@ def test_restore_photo_removes_noise(example: Callable[..., Any]) -> None:
     assert psnr(restored, clean) > psnr(noisy, clean) + 10
 
 
-def test_restore_photo_takes_a_photo(example: Callable[..., Any]) -> None:
+def test_restore_photo_takes_a_photo(example: Callable[..., str]) -> None:
     Image.fromarray(skimage.data.coffee()[:40, :48]).save("photo.jpg")
     example("restore_photo.py", "photo.jpg")
     assert written() == {"photo.jpg", "restored.png"}
@@ -59,7 +59,7 @@ def test_restore_photo_takes_a_photo(example: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("own_pairs", [False, True])
 def test_train_on_own_pairs_learns_and_saves_weights(
-    example: Callable[..., Any], own_pairs: bool
+    example: Callable[..., str], own_pairs: bool
 ) -> None:
     arguments: tuple[str, ...] = ()
     if own_pairs:
@@ -78,7 +78,7 @@ def test_train_on_own_pairs_learns_and_saves_weights(
     check_weights("trained.safetensors")
 
 
-def test_finetune_shipped_improves_the_shipped_weights(example: Callable[..., Any]) -> None:
+def test_finetune_shipped_improves_the_shipped_weights(example: Callable[..., str]) -> None:
     output = example("finetune_shipped.py")
     degraded, shipped, finetuned = psnr_from_mse(output, "degraded", "shipped", "fine-tuned")
     assert finetuned > shipped + 1 and shipped > degraded
@@ -86,7 +86,7 @@ def test_finetune_shipped_improves_the_shipped_weights(example: Callable[..., An
     check_weights("finetuned.safetensors")
 
 
-def test_custom_degradation_is_removed(example: Callable[..., Any]) -> None:
+def test_custom_degradation_is_removed(example: Callable[..., str]) -> None:
     example("custom_degradation.py")
     assert written() == {"banding.png"}
     row = np.asarray(Image.open("banding.png"))
@@ -94,7 +94,7 @@ def test_custom_degradation_is_removed(example: Callable[..., Any]) -> None:
     assert psnr(restored, clean) > psnr(degraded, clean) + 3
 
 
-def test_evaluate_and_compare_writes_the_printed_scores(example: Callable[..., Any]) -> None:
+def test_evaluate_and_compare_writes_the_printed_scores(example: Callable[..., str]) -> None:
     output = example("evaluate_and_compare.py")
     with Path("scores.csv").open() as file:
         scores = {row["method"]: row for row in csv.DictReader(file)}

@@ -88,7 +88,7 @@ def test_training_on_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
-def test_no_outputs_are_kept(path: Any) -> None:
+def test_no_outputs_are_kept(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
     assert cells
     for cell in cells:

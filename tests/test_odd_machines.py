@@ -21,10 +21,10 @@ OPTIONS = (*TINY, "trainer.max_steps=2", "logger=none")
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Callable[..., Any]:
+def machine(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command with other mounted file systems."""
 
-    def run(mounts: Any, *arguments: str, status: int = 0) -> Any:
+    def run(mounts: Any, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         script = f'{mounts} && cd {tmp_path} && exec "$@"'
         prefix = ["unshare", "--mount", "bash", "-c"]
         if os.geteuid() or subprocess.run([*prefix, mounts], capture_output=True).returncode:
@@ -50,7 +50,9 @@ def weights(folder: Path) -> Any:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
-def test_training_where_little_can_be_written(machine: Callable[..., Any], tmp_path: Path) -> None:
+def test_training_where_little_can_be_written(
+    machine: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
     """A read-only machine, first with 3 MB of shared memory and then without."""
     out = tmp_path / "out"
     out.mkdir()
@@ -84,7 +86,7 @@ def test_the_ways_of_handing_over_train_alike(
 
 
 def test_shared_memory_that_runs_out_later(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def step(self: Any, batch: Any, batch_idx: Any) -> None:
+    def step(self: Any, batch: Any, batch_idx: int) -> None:
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is")
 
     monkeypatch.setattr("mprnet_lit.training.module.RestorationModule.training_step", step)

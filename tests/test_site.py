@@ -76,7 +76,7 @@ def parsed(default: Any) -> Any:
 
 
 @pytest.mark.parametrize("mode", modes())
-def test_reference_has_type_and_default_of_each_composed_key(text: Any, mode: Any) -> None:
+def test_reference_has_type_and_default_of_each_composed_key(text: Any, mode: str) -> None:
     register_resolvers()
     config: Any = OmegaConf.to_container(compose(f"mode={mode}"), resolve=False)
     rows: dict[str, list[tuple[str, Any]]] = {}

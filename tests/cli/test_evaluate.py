@@ -1,7 +1,6 @@
 """``mode=evaluate`` on tiny test sets in the published layouts."""
 
 import csv
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def evaluate(cli: Cli, weights: Path) -> Callable[..., Any]:
-    def run(*arguments: str, **options: Any) -> Any:
+def evaluate(cli: Cli, weights: Path) -> Cli:
+    def run(*arguments: str, **options: Any) -> Outcome:
         return cli("mode=evaluate", f"weights={weights}", *arguments, **options)
 
     return run
@@ -47,9 +46,7 @@ def table(outcome: Outcome) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_every_benchmark_in_its_published_layout(
-    evaluate: Callable[..., Any], tmp_path: Path, name: Any
-) -> None:
+def test_every_benchmark_in_its_published_layout(evaluate: Cli, tmp_path: Path, name: Any) -> None:
     root = tmp_path / "set"
     MAKERS[name](root)
     outcome = evaluate(f"benchmark={name}", f"benchmark.root={root}")
@@ -70,18 +67,14 @@ def test_every_benchmark_in_its_published_layout(
     assert outcome.file("worst_1.png") and outcome.file("report.html")
 
 
-def test_gopro_scores_are_of_the_images_in_the_files(
-    evaluate: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_gopro_scores_are_of_the_images_in_the_files(evaluate: Cli, tmp_path: Path) -> None:
     make_repackaged(tmp_path / "set")
     rows = table(evaluate("benchmark=gopro", f"benchmark.root={tmp_path / 'set'}"))
     expected = [peak_signal_noise_ratio(clean, noisy) for noisy, clean in (pair(0), pair(1))]
     assert [float(row["psnr_degraded"]) for row in rows] == pytest.approx(expected, abs=1e-3)
 
 
-def test_figures_are_compared_with_and_without_tlc_alike(
-    evaluate: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_figures_are_compared_with_and_without_tlc_alike(evaluate: Cli, tmp_path: Path) -> None:
     make_repackaged(tmp_path / "set")
     outcome = evaluate(
         "benchmark=hide", f"benchmark.root={tmp_path / 'set'}",
@@ -93,7 +86,7 @@ def test_figures_are_compared_with_and_without_tlc_alike(
 
 
 def test_rain_is_the_mean_over_five_sets_however_many_images_each_has(
-    evaluate: Callable[..., Any], tmp_path: Path
+    evaluate: Cli, tmp_path: Path
 ) -> None:
     sets = {"rain100h": "Rain100H", "rain100l": "Rain100L"}
     sets |= {f"test{n}": f"Test{n}" for n in (100, 1200, 2800)}
@@ -110,14 +103,14 @@ def test_rain_is_the_mean_over_five_sets_however_many_images_each_has(
     assert scores["published"][0]["psnr"] == 32.73 and "mean of the sets" in outcome.output
 
 
-def test_another_layout_can_be_given(evaluate: Callable[..., Any], tmp_path: Path) -> None:
+def test_another_layout_can_be_given(evaluate: Cli, tmp_path: Path) -> None:
     put(tmp_path / "set", ("hazy/1_in.png", "clear/1.png"))
     wanted = "benchmark.layouts=[{input: 'hazy/*_in', target: 'clear/*'}]"
     outcome = evaluate("benchmark=test100", f"benchmark.root={tmp_path / 'set'}", wanted)
     assert [row["name"] for row in table(outcome)] == ["hazy/1_in"]
 
 
-def test_ones_own_pairs_of_16_bits(evaluate: Callable[..., Any], tmp_path: Path) -> None:
+def test_ones_own_pairs_of_16_bits(evaluate: Cli, tmp_path: Path) -> None:
     for number, name in enumerate("ab"):
         noisy, clean = pair(number)
         write_png(tmp_path / f"blurry/{name}-in.png", noisy.astype(np.uint16) * 257)
@@ -143,7 +136,7 @@ def pairs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("protocol", ["derain", "sidd", "realblur"])
 def test_ones_own_pairs_by_any_protocol(
-    evaluate: Callable[..., Any], pairs: None, tmp_path: Path, protocol: str
+    evaluate: Cli, pairs: None, tmp_path: Path, protocol: str
 ) -> None:
     outcome = evaluate("noisy", "clean", f"evaluate.protocol={protocol}")
     rows, scores = table(outcome), outcome.json("scores.json")
@@ -159,7 +152,7 @@ def test_ones_own_pairs_by_any_protocol(
 
 
 def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(
-    evaluate: Callable[..., Any], pairs: None
+    evaluate: Cli, pairs: None
 ) -> None:
     outcome = evaluate("noisy", "clean", "inference.memory_gb=0.015")
     scores = outcome.json("scores.json")
@@ -172,7 +165,7 @@ def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(
 
 
 def test_whole_images_take_nearly_all_memory_and_tiles_a_share(
-    evaluate: Callable[..., Any], pairs: None, monkeypatch: pytest.MonkeyPatch
+    evaluate: Cli, pairs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The estimate for 96 x 128 pixels is 28 MB, between 50% and 90% of 40 MB.
     monkeypatch.setattr("mprnet_lit.cli.evaluate.free_bytes", lambda _: 40e6)
@@ -181,7 +174,7 @@ def test_whole_images_take_nearly_all_memory_and_tiles_a_share(
     assert scores["images_in_tiles"] == 0 and scores["settings"]["tiling"] == "off"
 
 
-def test_dnd_writes_the_bundle(evaluate: Callable[..., Any], tmp_path: Path) -> None:
+def test_dnd_writes_the_bundle(evaluate: Cli, tmp_path: Path) -> None:
     make_dnd(tmp_path / "dnd")
     outcome = evaluate("benchmark=dnd", f"benchmark.root={tmp_path / 'dnd'}")
     content = scipy.io.loadmat(outcome.file("bundled/0002.mat"))
@@ -193,7 +186,7 @@ def test_dnd_writes_the_bundle(evaluate: Callable[..., Any], tmp_path: Path) -> 
 
 
 def test_two_processes_give_the_table_of_one(
-    evaluate: Callable[..., Any], shell: Cli, weights: Path, tmp_path: Path
+    evaluate: Cli, shell: Cli, weights: Path, tmp_path: Path
 ) -> None:
     numbers = range(3)  # one image is repeated
     put(tmp_path / "set", *((f"input/{n}.png", f"target/{n}.png") for n in numbers))
@@ -228,8 +221,6 @@ def test_two_processes_give_the_table_of_one(
         (("input=[a,b]", "evaluate.target=c"), "input=['a', 'b'] must name one file or folder"),
     ],
 )
-def test_mistakes_get_a_sentence(
-    evaluate: Callable[..., Any], arguments: tuple[str, ...], sentence: str
-) -> None:
+def test_mistakes_get_a_sentence(evaluate: Cli, arguments: tuple[str, ...], sentence: str) -> None:
     errors = evaluate(*arguments, status=1).errors
     assert sentence in errors and "Traceback" not in errors

@@ -19,6 +19,7 @@ from tests.conftest import PHOTOS, Cli, least_network
 from mprnet_lit import Restorer, weights
 from mprnet_lit.export import check, to_onnx
 from mprnet_lit.inference.onnx_runtime import OnnxNetwork
+from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import Info, Weights
 
@@ -31,12 +32,12 @@ def model() -> Any:
 
 
 @pytest.fixture(scope="module")
-def exported(model: Any, convert_once: Any) -> Any:
+def exported(model: MPRNet, convert_once: None) -> Any:
     return to_onnx(Weights(model, INFO))
 
 
 @pytest.fixture
-def folder(tmp_path: Path, model: Any, exported: Any) -> Path:
+def folder(tmp_path: Path, model: MPRNet, exported: Any) -> Path:
     (tmp_path / "w.onnx").write_bytes(exported)
     weights.save(model, tmp_path / "w.safetensors", INFO)
     Image.open(PHOTOS / "chelsea.png").crop((100, 50, 201, 121)).save(tmp_path / "cat.png")
@@ -45,7 +46,7 @@ def folder(tmp_path: Path, model: Any, exported: Any) -> Path:
 
 @pytest.mark.parametrize("runtime", ["OpenVINO", "onnxruntime"])
 def test_it_is_the_network_at_any_size_in_one_file(
-    model: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+    model: MPRNet, folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
 ) -> None:
     if runtime == "onnxruntime":
         monkeypatch.setitem(sys.modules, "openvino", None)
@@ -62,7 +63,7 @@ def test_it_is_the_network_at_any_size_in_one_file(
     assert [len(graph.graph.input), len(graph.graph.output)] == [1, 1]
 
 
-def test_bfloat16_by_openvino_is_close(model: Any, folder: Path) -> None:
+def test_bfloat16_by_openvino_is_close(model: MPRNet, folder: Path) -> None:
     x = torch.rand(1, 3, 48, 64)
     network = OnnxNetwork(folder / "w.onnx", bf16=True)
     with torch.no_grad():
@@ -80,7 +81,7 @@ def test_int8_that_loses_too_much_is_not_written(
     assert not (folder / "i8.onnx").exists()
 
 
-def test_a_network_that_differs_is_not_written(model: Any) -> None:
+def test_a_network_that_differs_is_not_written(model: MPRNet) -> None:
     with pytest.raises(UserError, match=r"differs from the original by 1\.0e-03"):
         check(lambda x: model(x)[-1] + 1e-3, model)
 
@@ -113,7 +114,7 @@ def test_int8_is_calibrated_measured_and_close(cli: Cli, folder: Path) -> None:
     Restorer(folder / "i8.onnx")(np.zeros((17, 9, 3), np.uint8))
 
 
-def test_a_torch_program(cli: Cli, folder: Path, model: Any) -> None:
+def test_a_torch_program(cli: Cli, folder: Path, model: MPRNet) -> None:
     outcome = cli("mode=export", "weights=w.safetensors", "output=w.pt2")
     assert "differs from torch by at most" in outcome.output
     program = torch.export.load(folder / "w.pt2").module()
@@ -154,7 +155,7 @@ def test_files_that_are_not_ours_are_refused(
         Restorer(folder / "w.onnx")
 
 
-def test_int8_is_not_calibrated_for_another_task(cli: Cli, folder: Path, model: Any) -> None:
+def test_int8_is_not_calibrated_for_another_task(cli: Cli, folder: Path, model: MPRNet) -> None:
     weights.save(model, folder / "deblur.safetensors", Info("deblur", 64))
     arguments = ("mode=export", "weights=deblur.safetensors", "output=i8.onnx", "export.int8=true")
     assert "add task=deblur" in complaint(cli(*arguments, status=1))

@@ -54,7 +54,7 @@ def test_the_cases_are_found() -> None:
 
 @pytest.mark.parametrize(("option", "key", "keys"), CASES)
 def test_a_mandatory_value_that_is_left_out(
-    cli: Cli, tmp_path: Path, option: str, key: Any, keys: tuple[Any, ...]
+    cli: Cli, tmp_path: Path, option: str, key: str, keys: tuple[Any, ...]
 ) -> None:
     others = [f"{other}={VALUES.get(other, 'x')}" for other in keys if other != key]
     message = complaint(cli(option, *others, status=1))

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,11 +18,11 @@ from mprnet_lit.training.step_probe import Trial
     largest=st.integers(1, 300),
 )
 def test_the_search_ends_within_an_eighth_of_what_fits(
-    fixed: Any, each: Any, limit: Any, largest: Any
+    fixed: int, each: int, limit: int, largest: int
 ) -> None:
     attempts = []
 
-    def attempt(batch: Any) -> Trial | None:
+    def attempt(batch: int) -> Trial | None:
         attempts.append(batch)
         peak = fixed + each * batch
         return Trial(batch, False, [1.0], peak) if peak <= limit else None

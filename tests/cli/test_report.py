@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -49,7 +49,7 @@ def embedded(path: Path) -> Any:
 
 
 @pytest.fixture
-def report(cli: Cli, driver: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def report(cli: Cli, driver: Chrome, tmp_path: Path) -> Iterator[Callable[[Path], Any]]:
     """Write and open the page of a folder. The browser console must be empty after the test."""
     opened = []
 
@@ -70,21 +70,21 @@ def report(cli: Cli, driver: Any, tmp_path: Path) -> Iterator[Callable[..., Any]
     assert "default-src 'none'" in page and not re.search(r"<link[^>]+stylesheet|<script src", page)
 
 
-def at(driver: Any, selector: Any) -> Any:
+def at(driver: Chrome, selector: str) -> Any:
     return driver.find_element(By.CSS_SELECTOR, selector)
 
 
-def every(driver: Any, selector: Any) -> Any:
+def every(driver: Chrome, selector: str) -> Any:
     return driver.find_elements(By.CSS_SELECTOR, selector)
 
 
-def column(driver: Any, title: Any) -> list[Any]:
+def column(driver: Chrome, title: str) -> list[Any]:
     titles = [th.text.split(" ")[0].replace("\n", "") for th in every(driver, "#trials th")]
     rows = every(driver, "#trials tbody tr")
     return [row.find_elements(By.TAG_NAME, "td")[titles.index(title)].text for row in rows]
 
 
-def test_report_of_a_grid(report: Callable[..., Any], driver: Any, made: Path) -> None:
+def test_report_of_a_grid(report: Callable[[Path], Any], driver: Chrome, made: Path) -> None:
     data = report(made / "grid")
     assert driver.title == at(driver, "h1").text == "grid: 4 runs"
     assert "4: 2 complete, 2 failed" in at(driver, "#headline").text
@@ -110,7 +110,7 @@ def test_report_of_a_grid(report: Callable[..., Any], driver: Any, made: Path) -
     assert "same machine" in at(driver, "#environment").text
 
 
-def lines(driver: Any, figure: Any) -> Any:
+def lines(driver: Chrome, figure: str) -> Any:
     """Return the opacity of each line of a figure."""
     return driver.execute_script(
         "return document.getElementById(arguments[0]).data.filter(t => t.meta !== undefined)"
@@ -118,12 +118,12 @@ def lines(driver: Any, figure: Any) -> Any:
     )  # fmt: skip
 
 
-def paths(driver: Any) -> list[Any]:
+def paths(driver: Chrome) -> list[Any]:
     return [line.get_attribute("d") for line in every(driver, "#plot .scatterlayer path.js-line")]
 
 
 def test_curves_follow_the_chosen_metric_axis_and_runs(
-    report: Callable[..., Any], driver: Any, made: Path
+    report: Callable[[Path], Any], driver: Chrome, made: Path
 ) -> None:
     data = report(made / "grid")
     metric = Select(at(driver, "#metric"))
@@ -148,7 +148,7 @@ def test_curves_follow_the_chosen_metric_axis_and_runs(
 
 
 def test_hover_shows_a_value_and_legend_hides_a_run(
-    report: Callable[..., Any], driver: Any, made: Path
+    report: Callable[[Path], Any], driver: Chrome, made: Path
 ) -> None:
     data = report(made / "grid")
     toggles = every(driver, "#plot .legendtoggle")
@@ -165,7 +165,7 @@ def test_hover_shows_a_value_and_legend_hides_a_run(
 
 
 def test_picked_run_and_selected_range_mark_figures_and_table(
-    report: Callable[..., Any], driver: Any, made: Path
+    report: Callable[[Path], Any], driver: Chrome, made: Path
 ) -> None:
     report(made / "grid")
     assert lines(driver, "axes") == [1] * 4
@@ -189,7 +189,7 @@ def test_picked_run_and_selected_range_mark_figures_and_table(
     assert lines(driver, "axes") == [1] * 4 and lines(driver, "plot") == [1, 1]
 
 
-def test_report_of_one_run(report: Callable[..., Any], driver: Any, made: Path) -> None:
+def test_report_of_one_run(report: Callable[[Path], Any], driver: Chrome, made: Path) -> None:
     data = report(made / "one")
     assert driver.title == "one"
     assert "complete" in at(driver, "#headline").text
@@ -211,7 +211,7 @@ def test_report_of_one_run(report: Callable[..., Any], driver: Any, made: Path) 
 
 
 def test_damaged_files_are_noted_and_hostile_names_are_text(
-    report: Callable[..., Any], driver: Any, runs: Path
+    report: Callable[[Path], Any], driver: Chrome, runs: Path
 ) -> None:
     one = runs / "one"
     (runs / "grid" / "0").rename(runs / "grid" / HOSTILE)
@@ -247,7 +247,7 @@ def test_damaged_files_are_noted_and_hostile_names_are_text(
     assert not every(driver, "body img:not(#panel)")
 
 
-def test_report_fits_a_phone(report: Callable[..., Any], driver: Any, made: Path) -> None:
+def test_report_fits_a_phone(report: Callable[[Path], Any], driver: Chrome, made: Path) -> None:
     phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     try:

@@ -50,7 +50,7 @@ def test_several_writers_and_a_reader_that_compacts(
     monkeypatch.setattr(results, "_SPARE", 5)
     made = [result(tmp_path, f"{n}.png") for n in range(8)]
 
-    def write(number: Any) -> None:
+    def write(number: int) -> None:
         record = Record(tmp_path)  # compacts the file occasionally
         for _ in range(20):
             record.append([made[number]])

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ def restore(
     composed: DictConfig,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-) -> Callable[..., Any]:
+) -> Cli:
     """Run ``mode=restore`` like ``cli``, but with a cached configuration."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
@@ -91,7 +90,7 @@ def restore(
 
 
 def test_done_is_the_same_photo_the_same_weights_and_the_same_options(
-    restore: Callable[..., Any], folder: Path, models: list[MPRNet]
+    restore: Cli, folder: Path, models: list[MPRNet]
 ) -> None:
     result = folder / "out" / "cat.png"
 
@@ -125,7 +124,7 @@ def test_done_is_the_same_photo_the_same_weights_and_the_same_options(
 
 
 def test_arguments_are_checked_before_anything_is_skipped(
-    cli: Cli, restore: Callable[..., Any], folder: Path
+    cli: Cli, restore: Cli, folder: Path
 ) -> None:
     restore(*RUN)
     before = (folder / "out" / "cat.png").read_bytes()
@@ -143,9 +142,7 @@ def test_arguments_are_checked_before_anything_is_skipped(
     assert (folder / "out" / "cat.png").read_bytes() == before
 
 
-def test_another_photos_result_is_not_overwritten(
-    cli: Cli, restore: Callable[..., Any], folder: Path
-) -> None:
+def test_another_photos_result_is_not_overwritten(cli: Cli, restore: Cli, folder: Path) -> None:
     restore(*RUN)
     before = (folder / "out" / "cat.png").read_bytes()
     photo(folder / "in2" / "cat.png", left=200)
@@ -167,7 +164,7 @@ def test_another_photos_result_is_not_overwritten(
     assert "13 of 13 are already restored" in restore(*RUN, "input=in2").output
 
 
-def test_what_lies_beside_a_result(restore: Callable[..., Any], folder: Path) -> None:
+def test_what_lies_beside_a_result(restore: Cli, folder: Path) -> None:
     restore(*RUN)
     (folder / "out" / "cat.png.compare.png").write_bytes(b"mine")
     message = complaint(restore(*RUN, "restore.compare=true", status=1))
@@ -189,9 +186,7 @@ def test_what_lies_beside_a_result(restore: Callable[..., Any], folder: Path) ->
         assert '"name": "cat.png"' in (folder / "out" / "report.html").read_text()
 
 
-def test_results_inside_the_input_are_not_restored_again(
-    restore: Callable[..., Any], folder: Path
-) -> None:
+def test_results_inside_the_input_are_not_restored_again(restore: Cli, folder: Path) -> None:
     run = ("weights=w.safetensors",)
     beside = ("restore.compare=true", "restore.stages=true")
     restore(*run, "input=in/cat.png", "output=single.png", *beside)
@@ -210,7 +205,7 @@ def test_results_inside_the_input_are_not_restored_again(
 
 
 def test_a_kill_leaves_nothing_that_is_refused_later(
-    restore: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+    restore: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pathlib import Path
 

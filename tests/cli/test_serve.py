@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from tests.cli.test_bad_input import complaint
@@ -86,7 +87,7 @@ def server(folder: Path) -> Iterator[tuple[Any, str]]:
 
 
 @pytest.fixture(scope="module")
-def browser(folder: Path) -> Iterator[Any]:
+def browser(folder: Path) -> Iterator[Chrome]:
     downloads = {"download.default_directory": str(folder / "downloads")}
     driver = start_chromium(folder / "chromium", "performance", **downloads)
     driver.get("about:blank")
@@ -95,7 +96,7 @@ def browser(folder: Path) -> Iterator[Any]:
     driver.quit()
 
 
-def restore(page: Any, url: Any, path: Path) -> Any:
+def restore(page: Chrome, url: str, path: Path) -> Any:
     """Open the page, upload a photo, press the button, and return the status line."""
     page.get(url)
     field = WebDriverWait(page, 20).until(
@@ -112,7 +113,7 @@ def restore(page: Any, url: Any, path: Path) -> Any:
 
 
 def test_a_photo_is_restored_and_downloaded_as_the_kind_that_it_was(
-    server: tuple[Any, str], browser: Any, photo: Path, folder: Path
+    server: tuple[Any, str], browser: Chrome, photo: Path, folder: Path
 ) -> None:
     line = restore(browser, server[1], photo)
     assert line.startswith("160 x 100 pixels, 8 bits, restored in") and "cpu" in line

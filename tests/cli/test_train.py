@@ -164,7 +164,7 @@ def resumed(folder: Path, *arguments: str) -> Any:
 
 
 def test_killed_after_an_epoch_and_resumed_is_bit_for_bit_the_same(
-    tmp_path: Path, uninterrupted: Any
+    tmp_path: Path, uninterrupted: Path
 ) -> None:
     status, _ = start_and_stop(
         tmp_path, signal.SIGKILL, lambda folder: list(folder.glob("runs/**/last.ckpt"))
@@ -201,7 +201,7 @@ def test_two_devices_stop_together_and_resume(tmp_path: Path, everyone: bool) ->
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_sigterm_in_mid_epoch_saves_and_the_resumed_run_is_the_same(
-    tmp_path: Path, uninterrupted: Any, workers: int
+    tmp_path: Path, uninterrupted: Path, workers: int
 ) -> None:
     often = ("trainer.log_every_n_steps=1", f"data.num_workers={workers}")
     status, output = start_and_stop(

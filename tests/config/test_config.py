@@ -49,7 +49,7 @@ LAUNCHERS = {
 
 
 @pytest.mark.parametrize(("option", "mode"), OPTIONS.items())
-def test_every_option_of_every_group_composes(option: Any, mode: Any) -> None:
+def test_every_option_of_every_group_composes(option: str, mode: str) -> None:
     if option in LAUNCHERS:
         pytest.importorskip(LAUNCHERS[option])
     place = ["paths.run=here"] if "paths" in mode_groups(mode) else []
@@ -75,7 +75,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("mode", modes())
-def test_mode_composes_its_documented_keys_only(mode: Any) -> None:
+def test_mode_composes_its_documented_keys_only(mode: str) -> None:
     assert set(compose(f"mode={mode}")) == {"mode", *KEYS[mode].split()}
 
 

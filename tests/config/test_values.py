@@ -155,7 +155,7 @@ def test_whole_numbers_have_a_bound(found: dict[Any, tuple[Any, Any]]) -> None:
 
 
 @pytest.mark.parametrize("key", [key for key, of in KEYS.items() if of.type is not Any])
-def test_wrong_type_is_refused_at_composition(key: Any) -> None:
+def test_wrong_type_is_refused_at_composition(key: str) -> None:
     register_resolvers()
     option = ["sweep=optuna"] if "sweep." in key or "pruner" in key else []
     mode = next(mode for mode in ("train", *modes()) if key in mode_keys(mode))
@@ -221,7 +221,7 @@ def test_references_are_followed_and_lists_within_classes_checked() -> None:
         check_values(OmegaConf.create({"task": {"steps": [{}, noise]}}))
 
 
-def build_data(config: Any) -> Any:
+def build_data(config: DictConfig) -> Any:
     data = instantiate(config.data)
     data.train_samples = [Sample("a", PHOTOS / "coffee.png", None, 400, 600)]
     return data.train_dataloader().dataset[ItemKey(0, 0)]

@@ -106,7 +106,7 @@ def test_validation_degrades_identically_in_every_epoch() -> None:
 def test_items_depend_only_on_seed_epoch_and_item(workers: int) -> None:
     samples = Photos("train").samples("raise")[:2]
 
-    def read(epoch: Any, seed: int = 3) -> torch.Tensor:
+    def read(epoch: int, seed: int = 3) -> torch.Tensor:
         dataset = CropDataset(
             samples, 32, training=True, degradation=GaussianNoise(), augmentation=AUGMENTATION,
             crops_per_image=3, seed=seed, cache_bytes=10**8,
@@ -132,7 +132,7 @@ def test_items_depend_only_on_seed_epoch_and_item(workers: int) -> None:
     st.tuples(st.integers(-9, 11), st.integers(-9, 11)),
     st.tuples(st.integers(1, 20), st.integers(1, 20)),
 )
-def test_crop_pads_by_reflection(size: Any, corner: Any, box: Any) -> None:
+def test_crop_pads_by_reflection(size: tuple[int, int], corner: Any, box: Any) -> None:
     image = np.random.default_rng(0).random((*size, 3))
     top, left = (min(c, s - 1) for c, s in zip(corner, size, strict=True))
     height, width = max(box[0], 1 - top), max(box[1], 1 - left)
@@ -167,7 +167,7 @@ def sample(k: Any) -> Sample:
 
 
 @given(st.integers(2, 200), st.floats(0.01, 0.99))
-def test_hold_out_splits_off_the_given_share(count: Any, share: Any) -> None:
+def test_hold_out_splits_off_the_given_share(count: int, share: float) -> None:
     samples = [sample(k) for k in range(count)]
     train, val = hold_out(samples, share)
     assert sorted([*train, *val], key=lambda s: int(s.name)) == samples

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass, label
 from scipy.spatial.distance import pdist
 from tests.conftest import PHOTOS
@@ -37,7 +38,7 @@ ALL = {
 
 
 @pytest.fixture(scope="module")
-def photo() -> Any:
+def photo() -> NDArray[np.float32]:
     return to_float(read_image(Path(PHOTOS) / "astronaut.png"))[100:300, 100:340]
 
 
@@ -46,7 +47,7 @@ def rng(seed: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_result_depends_only_on_image_and_seed(name: str, photo: Any) -> None:
+def test_result_depends_only_on_image_and_seed(name: str, photo: NDArray[np.float32]) -> None:
     before = photo.copy()
     first, again, other = (ALL[name](photo, rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -67,7 +68,7 @@ def test_any_image_size(name: str, shape: tuple[int, int]) -> None:
         assert out.shape == (*shape, 3) and np.isfinite(out).all()
 
 
-def test_gaussian_noise_has_the_given_sigma_and_is_not_clipped(photo: Any) -> None:
+def test_gaussian_noise_has_the_given_sigma_and_is_not_clipped(photo: NDArray[np.float32]) -> None:
     noise = GaussianNoise(sigma=25)(photo, rng()) - photo
     assert noise.std() * 255 == pytest.approx(25, rel=0.01)
     assert abs(noise.mean()) * 255 < 0.5
@@ -113,7 +114,7 @@ def test_read_noise_follows_shot_noise_as_measured_on_cameras() -> None:
         assert drawn.std() == pytest.approx(0.26, rel=0.1)
 
 
-def test_transfer_function_is_srgb_and_invertible(photo: Any) -> None:
+def test_transfer_function_is_srgb_and_invertible(photo: NDArray[np.float32]) -> None:
     # IEC 61966-2-1: 0.5 is 21.4 % of the light; the linear segment has a slope of 12.92.
     assert srgb_to_linear(np.array([0.5, 0.04], np.float32)) == pytest.approx(
         [0.21404, 0.04 / 12.92], abs=1e-5
@@ -135,7 +136,7 @@ def test_motion_kernels_are_centered_and_have_the_given_length(seed: int, shake:
 
 
 def test_motion_paths_are_straight_without_shake_and_curved_with_it() -> None:
-    def straightness(shake: Any, seed: int) -> Any:
+    def straightness(shake: float, seed: int) -> Any:
         kernel = motion_kernel(rng(seed), length=25, shake=shake)
         points = np.argwhere(kernel > 0)
         cov = np.cov(points.T, aweights=kernel[kernel > 0])
@@ -163,7 +164,7 @@ def test_blur_averages_linear_light() -> None:
     np.testing.assert_allclose(blur(flat, rng()), flat, atol=1e-5)
 
 
-def test_blur_of_a_crop_with_margin_equals_the_crop_of_the_blur(photo: Any) -> None:
+def test_blur_of_a_crop_with_margin_equals_the_crop_of_the_blur(photo: NDArray[np.float32]) -> None:
     blur = MotionBlur(length=12, noise=0)
     m = blur.margin
     whole = blur(photo, rng(3))[60:120, 70:140]
@@ -177,14 +178,14 @@ def rain_on_black(rain: Any, side: int = 256, seeds: Any = range(20)) -> Any:
     )
 
 
-def test_rain_only_brightens_and_stays_below_white(photo: Any) -> None:
+def test_rain_only_brightens_and_stays_below_white(photo: NDArray[np.float32]) -> None:
     for seed in range(5):
         rainy = RainStreaks()(photo, rng(seed))
         assert (rainy >= photo - 1e-6).all() and rainy.max() <= 1
 
 
 def test_rain_is_proportional_to_density_and_area() -> None:
-    def amount(density: Any, side: Any) -> Any:
+    def amount(density: float, side: int) -> Any:
         rain = RainStreaks(layers=1, density=density, length=30, brightness=0.8)
         return rain_on_black(rain, side).mean()
 
@@ -212,7 +213,7 @@ def test_rain_streaks_have_the_given_width_and_brightness(width: int) -> None:
     assert np.median(widths) == pytest.approx(width, abs=1)  # some streaks overlap
 
 
-def test_haze_reduces_contrast_and_brightens(photo: Any) -> None:
+def test_haze_reduces_contrast_and_brightens(photo: NDArray[np.float32]) -> None:
     hazy = RainStreaks(density=0, haze=0.2)(photo, rng())
     assert hazy.std() == pytest.approx(0.8 * photo.std(), rel=1e-3)
     assert hazy.mean() > photo.mean()
@@ -236,7 +237,7 @@ def test_random_choice_draws_with_the_weights() -> None:
     assert ALL["choice"].margin == MotionBlur().margin
 
 
-def test_compose_applies_steps_in_order(photo: Any) -> None:
+def test_compose_applies_steps_in_order(photo: NDArray[np.float32]) -> None:
     noise, jpeg = GaussianNoise(25), Jpeg(50)
     both = Compose([noise, jpeg])(photo, rng(2))
     generator = rng(2)
@@ -244,7 +245,9 @@ def test_compose_applies_steps_in_order(photo: Any) -> None:
     assert Compose([MotionBlur(length=9), MotionBlur(length=4)]).margin == 10 + 5
 
 
-def test_jpeg_error_grows_with_lower_quality_and_output_has_8_bits(photo: Any) -> None:
+def test_jpeg_error_grows_with_lower_quality_and_output_has_8_bits(
+    photo: NDArray[np.float32],
+) -> None:
     errors = [np.abs(Jpeg(quality)(photo, rng()) - photo).mean() for quality in (100, 90, 60, 20)]
     assert errors[0] * 255 < 1.5 and errors == sorted(errors)
     saved = Jpeg()(photo * 2 - 0.5, rng()) * 255

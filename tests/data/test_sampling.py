@@ -11,7 +11,7 @@ from mprnet_lit.data.sampling import EpochSampler
 
 @given(st.integers(1, 60), st.integers(1, 5), st.integers(0, 3), st.booleans())
 def test_every_item_has_weight_once_for_any_world_size(
-    length: Any, world: Any, epoch: Any, shuffle: Any
+    length: int, world: int, epoch: int, shuffle: bool
 ) -> None:
     shares = [
         list(
@@ -30,7 +30,7 @@ def test_every_item_has_weight_once_for_any_world_size(
 
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 4))
 def test_processes_together_read_the_batches_of_a_single_process(
-    batches: Any, world: Any, per_device: Any
+    batches: int, world: int, per_device: int
 ) -> None:
     total = world * per_device
     length = batches * total
@@ -45,8 +45,8 @@ def test_processes_together_read_the_batches_of_a_single_process(
 
 
 @given(st.integers(1, 40), st.integers(1, 3), st.data())
-def test_a_resumed_epoch_continues_at_its_position(length: Any, world: Any, data: Any) -> None:
-    options = {"seed": 5, "shuffle": True, "rank": world - 1, "world_size": world}
+def test_a_resumed_epoch_continues_at_its_position(length: int, world: int, data: Any) -> None:
+    options: dict[str, Any] = {"seed": 5, "shuffle": True, "rank": world - 1, "world_size": world}
     whole = list(EpochSampler(length, position=lambda: (7, 0), **options))
     seen = data.draw(st.integers(0, len(whole)))
     assert list(EpochSampler(length, position=lambda: (7, seen), **options)) == whole[seen:]
@@ -62,7 +62,7 @@ def test_each_epoch_has_another_order() -> None:
 
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(1, 40), st.integers(0, 2))
 def test_windows_of_images_are_read_one_after_another(
-    images: Any, crops: Any, window: Any, epoch: Any
+    images: int, crops: int, window: int, epoch: int
 ) -> None:
     sampler = EpochSampler(
         images * crops, seed=2, shuffle=True, images=images, window=window,

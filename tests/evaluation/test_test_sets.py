@@ -19,7 +19,7 @@ from mprnet_lit.utils.errors import UserError
 PHOTO = data.astronaut()
 
 
-def pair(number: Any, height: int = 48, width: int = 64) -> tuple[Any, Any]:
+def pair(number: int, height: int = 48, width: int = 64) -> tuple[Any, Any]:
     """Return a noisy and a clean crop of the photograph."""
     clean = PHOTO[16 * number : 16 * number + height, 100 : 100 + width]
     noise = np.random.default_rng(number).normal(0, 12, clean.shape)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 from PIL import Image
 
 _Y, _X = np.mgrid[0:16, 0:32]
@@ -17,7 +18,7 @@ GRAY = RED[..., None].repeat(3, 2)
 MASKS = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
 
 
-def deep(pixels: Any) -> Any:
+def deep(pixels: NDArray[Any]) -> Any:
     """Convert 8-bit pixels to 16 bits with nonzero low bytes."""
     return (pixels.astype(np.uint16) << 8) + pixels[::-1]
 
@@ -26,7 +27,7 @@ def saved(image: Image.Image, **options: Any) -> Callable[[Path], object]:
     return lambda path: image.save(path, **options)
 
 
-def tiff(pixels: Any, **options: Any) -> Callable[[Path], object]:
+def tiff(pixels: NDArray[Any], **options: Any) -> Callable[[Path], object]:
     return lambda path: tifffile.imwrite(path, pixels, metadata=None, **options)
 
 
@@ -42,7 +43,7 @@ def pages(*written: Any) -> Callable[[Path], object]:
 
 
 def bmp(
-    rows: Any, compression: int = 0, masks: Any = (), header: int = 40, bits: int = 32
+    rows: bytes, compression: int = 0, masks: Any = (), header: int = 40, bits: int = 32
 ) -> Callable[[Path], object]:
     """Return a function that writes a bottom-up BMP with a header of the given size."""
     height, width = RGB.shape[:2]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tests.conftest import PHOTOS
 from tests.images.test_photo import ORIENTATION, block, facts, profile
@@ -36,7 +37,7 @@ def psnr_from_mse(found: Any, expected: Any, peak: int = 255) -> Any:
 @pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("clear", [False, True])
 def test_pixels_alpha_exif_and_profile_come_back(
-    tmp_path: Path, cat: Any, suffix: str, gray: bool, clear: bool
+    tmp_path: Path, cat: NDArray[Any], suffix: str, gray: bool, clear: bool
 ) -> None:
     path = tmp_path / f"photo{suffix}"
     pixels = cat[..., [0, 0, 0]] if gray else cat
@@ -58,7 +59,7 @@ def test_pixels_alpha_exif_and_profile_come_back(
 @pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("clear", [False, True])
 def test_ten_bits_of_a_heic_become_sixteen_and_ten_again(
-    tmp_path: Path, cat: Any, gray: bool, clear: bool
+    tmp_path: Path, cat: NDArray[Any], gray: bool, clear: bool
 ) -> None:
     path = tmp_path / "deep.heic"
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
@@ -79,7 +80,9 @@ def test_ten_bits_of_a_heic_become_sixteen_and_ten_again(
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("deep", [False, True])
-def test_the_orientation_is_applied_once(tmp_path: Path, cat: Any, suffix: str, deep: bool) -> None:
+def test_the_orientation_is_applied_once(
+    tmp_path: Path, cat: NDArray[Any], suffix: str, deep: bool
+) -> None:
     """The container rotates the pixels; EXIF and XMP may contain the same orientation."""
     path = tmp_path / f"turned{suffix}"
     supported_formats()
@@ -108,7 +111,7 @@ def test_the_orientation_is_applied_once(tmp_path: Path, cat: Any, suffix: str, 
         assert psnr_from_mse(read_image(out) / scale, upright) > 30
 
 
-def test_exif_alone_does_not_turn_a_heic(tmp_path: Path, cat: Any) -> None:
+def test_exif_alone_does_not_turn_a_heic(tmp_path: Path, cat: NDArray[Any]) -> None:
     """Only the property of the container rotates the pixels (ISO 23008-12, A.2.4)."""
     path = tmp_path / "camera.heic"
     exif = Image.Exif()
@@ -122,7 +125,7 @@ def test_exif_alone_does_not_turn_a_heic(tmp_path: Path, cat: Any) -> None:
     assert read_photo(path).pixels.shape == cat.shape
 
 
-def test_colors_without_a_profile_are_kept(tmp_path: Path, cat: Any) -> None:
+def test_colors_without_a_profile_are_kept(tmp_path: Path, cat: NDArray[Any]) -> None:
     display_p3 = (12, 13)
     write_photo(tmp_path / "p3.heic", Photo(cat, cicp=display_p3))
     photo = read_photo(tmp_path / "p3.heic")
@@ -131,7 +134,7 @@ def test_colors_without_a_profile_are_kept(tmp_path: Path, cat: Any) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_files_cut_short_are_noticed(tmp_path: Path, cat: Any, suffix: str) -> None:
+def test_files_cut_short_are_noticed(tmp_path: Path, cat: NDArray[Any], suffix: str) -> None:
     path = tmp_path / f"photo{suffix}"
     write_photo(path, Photo(cat))
     whole = path.read_bytes()
@@ -144,7 +147,7 @@ def test_files_cut_short_are_noticed(tmp_path: Path, cat: Any, suffix: str) -> N
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".avif"])
-def test_several_pictures_are_refused(tmp_path: Path, cat: Any, suffix: str) -> None:
+def test_several_pictures_are_refused(tmp_path: Path, cat: NDArray[Any], suffix: str) -> None:
     path = tmp_path / f"burst{suffix}"
     supported_formats()
     first, second = Image.fromarray(cat), Image.fromarray(cat[::-1].copy())
@@ -156,7 +159,7 @@ def test_several_pictures_are_refused(tmp_path: Path, cat: Any, suffix: str) -> 
 
 @pytest.mark.parametrize("suffix", [".heic", ".avif"])
 def test_absurd_sizes_are_refused_before_they_are_decoded(
-    tmp_path: Path, cat: Any, suffix: str
+    tmp_path: Path, cat: NDArray[Any], suffix: str
 ) -> None:
     """The size is checked even if the container crops a huge image to a small one."""
     path = tmp_path / f"bomb{suffix}"
@@ -173,7 +176,7 @@ def test_absurd_sizes_are_refused_before_they_are_decoded(
 
 
 def test_without_the_extra_a_heic_says_what_to_install(
-    tmp_path: Path, cat: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cat: NDArray[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_photo(tmp_path / "photo.heic", Photo(cat))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
@@ -189,7 +192,7 @@ def test_without_the_extra_a_heic_says_what_to_install(
         formats.supported_formats.cache_clear()
 
 
-def test_every_suffix_is_listed_read_and_written(tmp_path: Path, cat: Any) -> None:
+def test_every_suffix_is_listed_read_and_written(tmp_path: Path, cat: NDArray[Any]) -> None:
     for suffix in IMAGE_SUFFIXES:
         for name in (f"a{suffix}", f"b{suffix.upper()}"):
             write_photo(tmp_path / name, Photo(cat))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from tests.images.image_kinds import (
     ALPHA,
@@ -43,7 +44,7 @@ RAMP = np.arange(256, dtype=np.uint16) * 257
 FADED = np.stack((RED, 255 - RED, RED), -1)
 
 
-def image(pixels: Any, mode: Any = None) -> Any:
+def image(pixels: NDArray[Any], mode: Any = None) -> Any:
     picture = Image.fromarray(pixels)
     return picture if mode is None else picture.convert(mode)
 

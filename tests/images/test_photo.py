@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile
 from tests.conftest import PHOTOS
@@ -81,7 +82,7 @@ def photos(draw: Any) -> Photo:
 
 @settings(max_examples=150, deadline=None)
 @given(photos(), st.sampled_from([".png", ".tif", ".TIFF", ".webp", ".bmp"]))
-def test_what_is_without_loss_comes_back_exactly(folder: Path, photo: Any, suffix: Any) -> None:
+def test_what_is_without_loss_comes_back_exactly(folder: Path, photo: Any, suffix: str) -> None:
     path = folder / f"photo{suffix}"
     deep, bmp = photo.pixels.dtype == np.uint16, suffix == ".bmp"
     if deep and suffix in (".bmp", ".webp"):
@@ -104,7 +105,7 @@ def test_what_is_without_loss_comes_back_exactly(folder: Path, photo: Any, suffi
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_exif_and_profile_keep_their_bytes(tmp_path: Path, cat: Any, suffix: str) -> None:
+def test_exif_and_profile_keep_their_bytes(tmp_path: Path, cat: NDArray[Any], suffix: str) -> None:
     """Maker notes are copied unchanged."""
     path = tmp_path / f"photo{suffix}"
     write_photo(path, Photo(cat, exif=block(), icc=profile()))
@@ -119,7 +120,7 @@ def test_exif_and_profile_keep_their_bytes(tmp_path: Path, cat: Any, suffix: str
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_a_turned_photo_is_written_upright_without_its_thumbnail(
-    tmp_path: Path, cat: Any, suffix: str, orientation: int
+    tmp_path: Path, cat: NDArray[Any], suffix: str, orientation: int
 ) -> None:
     path, out = tmp_path / f"photo{suffix}", tmp_path / f"out{suffix}"
     exif = Image.Exif()
@@ -170,7 +171,9 @@ def test_a_turned_tiff_of_16_bits_with_alpha(tmp_path: Path, orientation: int) -
         np.testing.assert_array_equal(read_image(tmp_path / name), expected[..., :3])
 
 
-def test_transparency_of_palettes_keys_and_premultiplied_colors(tmp_path: Path, cat: Any) -> None:
+def test_transparency_of_palettes_keys_and_premultiplied_colors(
+    tmp_path: Path, cat: NDArray[Any]
+) -> None:
     image = Image.fromarray(cat).quantize(16)
     image.save(tmp_path / "palette.png", transparency=3)
     photo = read_photo(tmp_path / "palette.png")
@@ -189,7 +192,7 @@ def test_transparency_of_palettes_keys_and_premultiplied_colors(tmp_path: Path, 
     assert np.abs(read_photo(tmp_path / "half.tif").pixels[:1].astype(int) - values).max() <= 2
 
 
-def test_jpeg_is_written_with_little_loss(tmp_path: Path, cat: Any) -> None:
+def test_jpeg_is_written_with_little_loss(tmp_path: Path, cat: NDArray[Any]) -> None:
     deep = cat.astype(np.uint16) * 257
     for name, pixels in (("eight.jpg", cat), ("deep.jpg", deep)):
         write_photo(tmp_path / name, Photo(pixels))
@@ -217,7 +220,7 @@ def test_sixteen_bits_are_rounded_to_eight(tmp_path: Path) -> None:
     assert np.abs(out * 257.0 - levels).max() <= 128.5
 
 
-def test_cmyk_becomes_srgb_and_its_profile_goes(tmp_path: Path, cat: Any) -> None:
+def test_cmyk_becomes_srgb_and_its_profile_goes(tmp_path: Path, cat: NDArray[Any]) -> None:
     Image.fromarray(cat).convert("CMYK").save(tmp_path / "a.jpg", icc_profile=profile("CMYK"))
     photo = read_photo(tmp_path / "a.jpg")  # the profile is invalid
     assert photo.icc is None
@@ -226,7 +229,7 @@ def test_cmyk_becomes_srgb_and_its_profile_goes(tmp_path: Path, cat: Any) -> Non
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
-def test_several_frames_are_refused(tmp_path: Path, cat: Any, suffix: str) -> None:
+def test_several_frames_are_refused(tmp_path: Path, cat: NDArray[Any], suffix: str) -> None:
     path = tmp_path / f"film{suffix}"
     first, second = Image.fromarray(cat), Image.fromarray(cat[::-1])
     first.save(path, save_all=True, append_images=[second])
@@ -234,7 +237,7 @@ def test_several_frames_are_refused(tmp_path: Path, cat: Any, suffix: str) -> No
         read_photo(path)
 
 
-def test_what_a_format_cannot_hold_is_said(tmp_path: Path, cat: Any) -> None:
+def test_what_a_format_cannot_hold_is_said(tmp_path: Path, cat: NDArray[Any]) -> None:
     clear = Photo(cat, alpha=np.zeros(cat.shape[:2], np.uint8))
     for suffix in (".jpg", ".jfif"):
         with pytest.raises(UserError, match=rf"out\{suffix} .*no transparency.*\.png"):
@@ -249,7 +252,7 @@ def test_what_a_format_cannot_hold_is_said(tmp_path: Path, cat: Any) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ok.jfif", "ok.jpg"]
 
 
-def test_damaged_exif_does_not_stop_a_photo(tmp_path: Path, cat: Any) -> None:
+def test_damaged_exif_does_not_stop_a_photo(tmp_path: Path, cat: NDArray[Any]) -> None:
     for exif in (b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0nonsense", b"Exif\0\0II*\0"):
         Image.fromarray(cat).save(tmp_path / "photo.jpg", exif=exif)
         assert read_photo(tmp_path / "photo.jpg").exif is None
@@ -272,7 +275,7 @@ def test_absurd_sizes_are_refused_and_large_photos_are_not(
     assert (Image.MAX_IMAGE_PIXELS or 0) >= 200_000_000
 
 
-def test_a_second_picture_of_a_camera_is_left_out(tmp_path: Path, cat: Any) -> None:
+def test_a_second_picture_of_a_camera_is_left_out(tmp_path: Path, cat: NDArray[Any]) -> None:
     file = io.BytesIO()
     Image.fromarray(cat).save(file, "MPO", save_all=True, append_images=[Image.fromarray(cat)])
     (tmp_path / "camera.jpg").write_bytes(file.getvalue())

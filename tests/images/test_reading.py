@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tests.conftest import PHOTOS
 
@@ -31,22 +32,22 @@ def photo() -> Any:
 
 
 @pytest.fixture(scope="module")
-def deep(photo: Any) -> Any:
+def deep(photo: NDArray[Any]) -> Any:
     """Return a 16-bit photo with nonzero low bytes."""
     low = np.random.default_rng(0).integers(0, 256, photo.shape)
     return (photo.astype(np.uint16) << 8) + low.astype(np.uint16)
 
 
-def bgr(image: Any) -> Any:
+def bgr(image: NDArray[Any]) -> Any:
     return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
 
-def with_alpha(image: Any) -> Any:
+def with_alpha(image: NDArray[Any]) -> Any:
     alpha = np.full_like(image[..., :1], np.iinfo(image.dtype).max // 3)
     return np.concatenate((bgr(image), alpha), 2)
 
 
-def write_chunks(path: Path, image: Any, before: Any = (), after: Any = ()) -> None:
+def write_chunks(path: Path, image: NDArray[Any], before: Any = (), after: Any = ()) -> None:
     """Write a 16-bit PNG with chunks before and after the pixels."""
     height, width = image.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in image)
@@ -67,7 +68,7 @@ def write_chunks(path: Path, image: Any, before: Any = (), after: Any = ()) -> N
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp", ".bmp", ".PNG"])
-def test_eight_bits_without_loss(tmp_path: Path, photo: Any, suffix: str) -> None:
+def test_eight_bits_without_loss(tmp_path: Path, photo: NDArray[Any], suffix: str) -> None:
     path = tmp_path / f"photo{suffix}"
     options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
     Image.fromarray(photo).save(path, **options)
@@ -75,14 +76,16 @@ def test_eight_bits_without_loss(tmp_path: Path, photo: Any, suffix: str) -> Non
     assert probe_image(path) == photo.shape[:2]
 
 
-def test_jpeg(tmp_path: Path, photo: Any) -> None:
+def test_jpeg(tmp_path: Path, photo: NDArray[Any]) -> None:
     Image.fromarray(photo).save(tmp_path / "photo.jpg", quality=95)
     assert np.abs(read_image(tmp_path / "photo.jpg").astype(int) - photo).mean() < 4
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 @pytest.mark.parametrize("kind", ["rgb", "alpha", "gray"])
-def test_sixteen_bits_without_loss(tmp_path: Path, deep: Any, suffix: str, kind: str) -> None:
+def test_sixteen_bits_without_loss(
+    tmp_path: Path, deep: NDArray[Any], suffix: str, kind: str
+) -> None:
     path = tmp_path / f"deep{suffix}"
     image = {"rgb": bgr(deep), "alpha": with_alpha(deep), "gray": deep[..., 1]}[kind]
     assert cv2.imwrite(str(path), image)
@@ -93,13 +96,13 @@ def test_sixteen_bits_without_loss(tmp_path: Path, deep: Any, suffix: str, kind:
     assert probe_image(path) == deep.shape[:2]
 
 
-def test_sixteen_bits_of_gray_with_alpha(tmp_path: Path, deep: Any) -> None:
+def test_sixteen_bits_of_gray_with_alpha(tmp_path: Path, deep: NDArray[Any]) -> None:
     write_chunks(tmp_path / "deep.png", deep[..., :2])
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), deep[..., [0, 0, 0]])
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
-def test_other_kinds_of_pixels_become_rgb(tmp_path: Path, photo: Any, mode: str) -> None:
+def test_other_kinds_of_pixels_become_rgb(tmp_path: Path, photo: NDArray[Any], mode: str) -> None:
     path = tmp_path / ("photo.tiff" if mode == "CMYK" else "photo.png")
     image = Image.fromarray(photo).convert(mode)
     image.save(path)
@@ -108,7 +111,7 @@ def test_other_kinds_of_pixels_become_rgb(tmp_path: Path, photo: Any, mode: str)
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(
-    tmp_path: Path, photo: Any, deep: Any, orientation: int
+    tmp_path: Path, photo: NDArray[Any], deep: NDArray[Any], orientation: int
 ) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -137,7 +140,7 @@ def test_exif_orientation_is_applied(
 
 @pytest.mark.parametrize("kind", ["a.png", "a.jpg", "a.webp", "a.tiff", "deep.png", "deep.tiff"])
 def test_files_cut_short_are_noticed_without_decoding_and_when_read(
-    tmp_path: Path, photo: Any, deep: Any, kind: str
+    tmp_path: Path, photo: NDArray[Any], deep: NDArray[Any], kind: str
 ) -> None:
     path = tmp_path / kind
     if kind.startswith("deep"):
@@ -154,7 +157,7 @@ def test_files_cut_short_are_noticed_without_decoding_and_when_read(
 
 
 @pytest.mark.parametrize("format", ["jpeg", "mpo"])
-def test_jpegs_from_cameras(tmp_path: Path, photo: Any, format: str) -> None:
+def test_jpegs_from_cameras(tmp_path: Path, photo: NDArray[Any], format: str) -> None:
     """A thumbnail contains an end marker, and a video may follow the end marker of the photo."""
     small, large = io.BytesIO(), io.BytesIO()
     Image.fromarray(photo[:24, :24]).save(small, "jpeg")
@@ -197,7 +200,7 @@ def test_tiffs_of_other_numbers_say_what_to_do(tmp_path: Path, kind: Any) -> Non
             look(tmp_path / "odd.tiff")
 
 
-def test_tiffs_that_would_be_read_wrongly_are_refused(tmp_path: Path, deep: Any) -> None:
+def test_tiffs_that_would_be_read_wrongly_are_refused(tmp_path: Path, deep: NDArray[Any]) -> None:
     path = tmp_path / "odd.tiff"
     cases: list[tuple[Any, dict[str, Any]]] = [
         (deep.transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}),
@@ -211,7 +214,7 @@ def test_tiffs_that_would_be_read_wrongly_are_refused(tmp_path: Path, deep: Any)
                 look(path)
 
 
-def test_conversions_are_exact(photo: Any) -> None:
+def test_conversions_are_exact(photo: NDArray[Any]) -> None:
     every = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(to_uint8(to_float(every)), every)
     assert to_float(np.array([65535, 0], np.uint16)).tolist() == [1, 0]
@@ -219,7 +222,7 @@ def test_conversions_are_exact(photo: Any) -> None:
 
 
 def test_writing_is_whole_or_not_at_all(
-    tmp_path: Path, photo: Any, deep: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, photo: NDArray[Any], deep: NDArray[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "new" / "out.png"
     for image in (photo, deep):

@@ -43,7 +43,7 @@ sides = st.integers(1, 90)
     seed=st.integers(0, 99),
 )
 def test_identity_model_round_trips_image(
-    identity: MPRNet, height: Any, width: Any, dtype: Any, tile: Any, ensemble: Any, seed: Any
+    identity: MPRNet, height: Any, width: Any, dtype: Any, tile: Any, ensemble: Any, seed: int
 ) -> None:
     """Padding, tiling, self-ensemble and quantization keep an image of any size and dtype."""
     rng = np.random.default_rng(seed)

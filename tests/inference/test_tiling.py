@@ -18,7 +18,7 @@ multiples_of_8 = st.integers(1, 40).map(lambda n: 8 * n)
 
 @settings(deadline=None)
 @given(length=multiples_of_8, tile=multiples_of_8, overlap=st.integers(0, 64))
-def test_tiles_cover_the_image_and_weights_sum_to_one(length: Any, tile: Any, overlap: Any) -> None:
+def test_tiles_cover_the_image_and_weights_sum_to_one(length: int, tile: Any, overlap: Any) -> None:
     if tile < -(-overlap // 8) * 8 + 8:
         return
     begins = starts(length, tile, overlap)

@@ -58,7 +58,7 @@ def test_windows_are_one_and_a_half_times_the_training_feature_maps(size: Any) -
     assert windows["orsnet.orbs.2.blocks.0.attention"] == (384, 384)
 
 
-def test_tlc_changes_the_output_only_above_the_training_size(model: Any) -> None:
+def test_tlc_changes_the_output_only_above_the_training_size(model: MPRNet) -> None:
     local = with_tlc(model, 32)
     with torch.inference_mode():
         at, above = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 96)
@@ -80,7 +80,7 @@ def test_window_mean_of_float16_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_mixed_precision_is_close_to_float32(model: Any, dtype: Any) -> None:
+def test_mixed_precision_is_close_to_float32(model: MPRNet, dtype: Any) -> None:
     local = with_tlc(model, 32)
     x = torch.rand(1, 3, 64, 80)
     with torch.inference_mode():
@@ -90,6 +90,6 @@ def test_mixed_precision_is_close_to_float32(model: Any, dtype: Any) -> None:
     assert (found - expected).abs().mean() < 0.01
 
 
-def test_a_crop_that_is_not_a_multiple_of_8_raises(model: Any) -> None:
+def test_a_crop_that_is_not_a_multiple_of_8_raises(model: MPRNet) -> None:
     with pytest.raises(ValueError, match="crop=100 must be a positive multiple of 8"):
         with_tlc(model, 100)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchmetrics
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -32,11 +33,11 @@ def restored(target: Any) -> Any:
     return (target / 255 + noise).astype(np.float32)
 
 
-def batch(image: Any) -> Any:
+def batch(image: NDArray[Any]) -> Any:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 
-def whole(image: Any) -> Any:
+def whole(image: NDArray[Any]) -> Any:
     return np.rint(np.clip(image.astype(np.float32), 0, 1) * 255)
 
 
@@ -65,7 +66,7 @@ def matlab_ssim(a: Any, b: Any, peak: Any) -> Any:
     return (index / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean()
 
 
-def matlab_y(image: Any) -> Any:
+def matlab_y(image: NDArray[Any]) -> Any:
     """Return the luma of MATLAB's rgb2ycbcr for uint8, rounded half up."""
     thousandths = image.astype(np.int64) @ [65481, 128553, 24966]
     # Floating point may compute a half slightly too low; all other values are 1e-6 or more away.

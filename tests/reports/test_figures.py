@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from tests.reports.test_untrusted_runs import make_run
 
@@ -33,7 +34,7 @@ def trials(count: Any) -> list[Trial]:
 
 
 @pytest.fixture
-def hostile(driver: Any, tmp_path: Path) -> Iterator[Any]:
+def hostile(driver: Chrome, tmp_path: Path) -> Iterator[Chrome]:
     """Page of a sweep whose runs, settings, values and metrics have hostile names."""
     entries = []
     for k in range(6):
@@ -50,7 +51,7 @@ def hostile(driver: Any, tmp_path: Path) -> Iterator[Any]:
     driver.get_log("browser")
 
 
-def texts(driver: Any, selector: Any) -> Any:
+def texts(driver: Chrome, selector: str) -> Any:
     return driver.execute_script(
         "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
@@ -54,7 +54,7 @@ def path(entries: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def page(driver: Any, path: Path) -> Iterator[Any]:
+def page(driver: Chrome, path: Path) -> Iterator[Any]:
     """Newly opened page. The browser console must be empty after the test."""
     driver.get(path.as_uri())
     yield driver
@@ -63,26 +63,26 @@ def page(driver: Any, path: Path) -> Iterator[Any]:
     assert not [r["name"] for r in requests if not r["name"].startswith("data:")]
 
 
-def at(page: Any, selector: Any) -> Any:
+def at(page: Chrome, selector: str) -> Any:
     return page.find_element(By.CSS_SELECTOR, selector)
 
 
-def column(page: Any, number: Any) -> list[Any]:
+def column(page: Chrome, number: Any) -> list[Any]:
     rows = page.find_elements(By.CSS_SELECTOR, "#images tbody tr")
     return [row.find_elements(By.TAG_NAME, "td")[number].text for row in rows]
 
 
-def clip(page: Any) -> float:
+def clip(page: Chrome) -> float:
     found = re.search(r"inset\(0px ([\d.]+)%", at(page, "#before").get_attribute("style"))
     assert found is not None
     return float(found[1])
 
 
-def zoom(page: Any, label: Any) -> None:
+def zoom(page: Chrome, label: Any) -> None:
     at(page, f"#zooms button:nth-child({['fit', 1, 2, 4, 8].index(label) + 1})").click()
 
 
-def center(page: Any) -> Any:
+def center(page: Chrome) -> Any:
     """Return the center of the view, relative to the width and height of the image."""
     return page.execute_script(
         "const [s, v] = ['stage', 'view'].map(i => document.getElementById(i));"
@@ -92,7 +92,7 @@ def center(page: Any) -> Any:
     )
 
 
-def test_page_shows_title_settings_summary_and_omitted_count(page: Any) -> None:
+def test_page_shows_title_settings_summary_and_omitted_count(page: Chrome) -> None:
     assert page.title == TITLE == at(page, "h1").text
     assert at(page, "#settings").text.split("\n") == ["TLC", "off", "tiling", "auto"]
     assert "<b>published</b>" in at(page, "#summary").text
@@ -101,7 +101,7 @@ def test_page_shows_title_settings_summary_and_omitted_count(page: Any) -> None:
         assert page.execute_script(f"return document.getElementById('{image}').naturalWidth") == 200
 
 
-def test_slider_moves_with_keys_mouse_and_touch(page: Any) -> None:
+def test_slider_moves_with_keys_mouse_and_touch(page: Chrome) -> None:
     assert clip(page) == 50
     at(page, "#slider").send_keys(*[Keys.ARROW_RIGHT] * 50)
     assert clip(page) == pytest.approx(45)
@@ -115,7 +115,7 @@ def test_slider_moves_with_keys_mouse_and_touch(page: Any) -> None:
     assert clip(page) == pytest.approx(20, abs=1)
 
 
-def test_each_side_shows_the_selected_image(page: Any, path: Path) -> None:
+def test_each_side_shows_the_selected_image(page: Chrome, path: Path) -> None:
     left = Select(at(page, "#left"))
     names = ["degraded", "stage 1", "stage 2", "restored", "target"]
     assert [option.text for option in left.options] == names
@@ -126,7 +126,7 @@ def test_each_side_shows_the_selected_image(page: Any, path: Path) -> None:
     assert len({before, *shown.values()}) == 3
 
 
-def test_zoom_shows_true_pixels(page: Any) -> None:
+def test_zoom_shows_true_pixels(page: Chrome) -> None:
     widths = []
     for label in (1, 2, 4, 8):
         zoom(page, label)
@@ -135,7 +135,7 @@ def test_zoom_shows_true_pixels(page: Any) -> None:
     assert at(page, "#after").value_of_css_property("image-rendering") == "pixelated"
 
 
-def test_zoom_keeps_center_and_line_visible_and_drag_pans_both_sides(page: Any) -> None:
+def test_zoom_keeps_center_and_line_visible_and_drag_pans_both_sides(page: Chrome) -> None:
     at(page, "#next").click()  # narrower than the view
     zoom(page, 8)
     assert center(page) == pytest.approx([0.5, 0.5], abs=0.01)
@@ -153,7 +153,7 @@ def test_zoom_keeps_center_and_line_visible_and_drag_pans_both_sides(page: Any) 
     assert at(page, "#line").rect["x"] == pytest.approx(line["x"], abs=1)
 
 
-def test_wheel_zooms_at_pointer_after_click(page: Any) -> None:
+def test_wheel_zooms_at_pointer_after_click(page: Chrome) -> None:
     view = at(page, "#view")
     wheel = ScrollOrigin.from_element(view, 100, -150)
     width = at(page, "#stage").size["width"]
@@ -173,7 +173,7 @@ def test_wheel_zooms_at_pointer_after_click(page: Any) -> None:
     assert at(page, "#stage").size["width"] == width
 
 
-def test_keys_change_image_and_zoom_but_not_browser_shortcuts(page: Any) -> None:
+def test_keys_change_image_and_zoom_but_not_browser_shortcuts(page: Chrome) -> None:
     body = at(page, "body")
     body.send_keys(Keys.ARROW_RIGHT)
     assert at(page, "#name").text == HOSTILE
@@ -191,7 +191,7 @@ def test_keys_change_image_and_zoom_but_not_browser_shortcuts(page: Any) -> None
     assert not taken and at(page, "#name").text == "cat 10.png"
 
 
-def test_table_sorts_both_ways_with_missing_values_last(page: Any) -> None:
+def test_table_sorts_both_ways_with_missing_values_last(page: Chrome) -> None:
     headers = page.find_elements(By.CSS_SELECTOR, "#images th button")
     headers[1].click()
     assert column(page, 1) == ["9.25", "31.50", "100.00"]
@@ -206,7 +206,7 @@ def test_table_sorts_both_ways_with_missing_values_last(page: Any) -> None:
     assert names.index("cat 9.png") + 1 == names.index("cat 10.png")
 
 
-def test_hostile_name_is_text_and_its_row_selects_it(page: Any) -> None:
+def test_hostile_name_is_text_and_its_row_selects_it(page: Chrome) -> None:
     assert HOSTILE in column(page, 0)
     page.find_elements(By.CSS_SELECTOR, "#images tbody tr")[1].click()
     assert at(page, "#name").text == HOSTILE
@@ -215,7 +215,7 @@ def test_hostile_name_is_text_and_its_row_selects_it(page: Any) -> None:
     assert at(page, "#name").text == "cat 10.png"
 
 
-def test_large_image_is_cropped_and_page_fits_a_phone(driver: Any, tmp_path: Path) -> None:
+def test_large_image_is_cropped_and_page_fits_a_phone(driver: Chrome, tmp_path: Path) -> None:
     wide = np.zeros((10, 3000, 3), np.uint8)
     write_report(tmp_path / "r.html", "Wide", {}, [], [Entry("wide.png", wide, wide)])
     phone = {"width": 420, "height": 800, "deviceScaleFactor": 1, "mobile": True}

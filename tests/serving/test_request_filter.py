@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
 from mprnet_lit import Restorer
 from mprnet_lit.images.photo import read_photo
@@ -60,17 +61,17 @@ def png(size: tuple[int, int] = (48, 40), mode: str = "RGB") -> Any:
     return file.getvalue()
 
 
-def upload(page: Any, name: str, content: Any) -> Any:
+def upload(page: TestClient, name: str, content: Any) -> Any:
     (path,) = page.post("/gradio_api/upload", files={"files": (name, content)}).json()
     return path
 
 
-def join(page: Any, photo: Any, session: str = "session") -> Any:
+def join(page: TestClient, photo: Any, session: str = "session") -> Any:
     call = {"data": [photo, "cat", False, False], "fn_index": 0, "session_hash": session}
     return page.post("/gradio_api/queue/join", json=call)
 
 
-def restore(page: Any, photo: Any) -> tuple[Any, Any, Any]:
+def restore(page: TestClient, photo: Any) -> tuple[Any, Any, Any]:
     """Press the button and return its results: slider, download, status line."""
     assert join(page, photo).status_code == 200
     events = page.get("/gradio_api/queue/data", params={"session_hash": "session"}).text
@@ -80,7 +81,7 @@ def restore(page: Any, photo: Any) -> tuple[Any, Any, Any]:
     return slider, download, html.unescape(line)
 
 
-def test_a_photo_is_uploaded_restored_and_downloaded(page: Any) -> None:
+def test_a_photo_is_uploaded_restored_and_downloaded(page: TestClient) -> None:
     path = upload(page, "my cat.png", png())
     _, download, line = restore(page, {"path": path})
     assert line.startswith("48 x 40 pixels, 8 bits, restored in")
@@ -93,7 +94,7 @@ def test_a_photo_is_uploaded_restored_and_downloaded(page: Any) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_messages_of_bad_files_have_no_folder(page: Any, uploads: Uploads) -> None:
+def test_messages_of_bad_files_have_no_folder(page: TestClient, uploads: Uploads) -> None:
     for name, content, why in (
         (
             "large.png",
@@ -139,7 +140,7 @@ def test_messages_of_bad_files_have_no_folder(page: Any, uploads: Uploads) -> No
     ids=str,
 )
 def test_cross_site_requests_and_other_host_names_are_rejected(
-    page: Any, headers: dict[str, Any], status: int
+    page: TestClient, headers: dict[str, Any], status: int
 ) -> None:
     answer = page.get("/", headers=headers)
     assert answer.status_code == status
@@ -168,7 +169,7 @@ def test_host_names_of_a_public_server() -> None:
             hosts.check({"host": ["localhost"], "origin": [origin]})
 
 
-def test_all_other_addresses_are_closed(page: Any, uploads: Uploads) -> None:
+def test_all_other_addresses_are_closed(page: TestClient, uploads: Uploads) -> None:
     body = {"data": [None, "cat", False, False]}
     for path in (
         "run/restore", "run/predict", "api/restore", "call/restore", "call/v2/restore", "cancel",
@@ -194,7 +195,7 @@ def test_all_other_addresses_are_closed(page: Any, uploads: Uploads) -> None:
 
 
 def test_only_uploads_are_restored(
-    page: Any, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+    page: TestClient, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fetch(*_: Any, **__: Any) -> None:
         raise AssertionError("a URL was fetched")
@@ -215,14 +216,15 @@ def test_only_uploads_are_restored(
     nested = {"data": [None, {"path": "/etc/passwd"}, False, False], "session_hash": "a"}
     plain = {"data": [None, "cat", False, False]}
     sessions = [json.dumps(plain | {"session_hash": text}) for text in ("", "\ud800", "a" * 65)]
-    for call in (b"", b"[]", b'{"data": [null]}', b"[" * 9999, json.dumps(nested), *sessions):
+    malformed: list[str | bytes] = [b"", b"[]", b'{"data": [null]}', b"[" * 9999]
+    for call in (*malformed, json.dumps(nested), *sessions):
         answer = page.post("/gradio_api/queue/join", content=call)
         assert (answer.status_code, answer.text) == (400, "the call is malformed\n")
     assert page.post("/gradio_api/queue/join", content=bytes(20_000)).status_code == 413
 
 
 def test_uploads_are_limited_in_size_sum_and_age(
-    page: Any, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+    page: TestClient, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert page.post("/gradio_api/upload", files={"files": ("a.png", bytes(1_100_000))}).text == (
         "the photo has 1.1 MB, but the limit of this page is 1 MB\n"
@@ -280,7 +282,7 @@ def test_one_photo_at_a_time_is_decoded(
     assert all(each.result().file.is_file() for each in done) and acquired == [True] * 8
 
 
-def header(path: Path, size: Any, bits: Any) -> Path:
+def header(path: Path, size: tuple[int, int], bits: Any) -> Path:
     """Write a PNG with a header and without pixels."""
     import struct
     import zlib

@@ -56,11 +56,11 @@ TWO = {
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def sweep(tmp_path: Path) -> Iterator[Callable[[str, int], subprocess.Popen[str]]]:
     """Start a sweep in a separate process group and wait until its jobs train."""
     started = []
 
-    def start(kind: Any, jobs: Any) -> subprocess.Popen[str]:
+    def start(kind: str, jobs: int) -> subprocess.Popen[str]:
         process = start_cli(tmp_path, *TWO[kind], *LONG, start_new_session=True)
         started.append(process)
         deadline = time.monotonic() + 90
@@ -97,7 +97,12 @@ def alive(group: int) -> list[int]:
     ],
 )
 def test_a_stopped_sweep_leaves_no_job_behind(
-    sweep: Callable[..., Any], tmp_path: Path, kind: str, jobs: int, number: Any, whole_group: bool
+    sweep: Callable[[str, int], subprocess.Popen[str]],
+    tmp_path: Path,
+    kind: str,
+    jobs: int,
+    number: signal.Signals,
+    whole_group: bool,
 ) -> None:
     process = sweep(kind, jobs)
     (os.killpg if whole_group else os.kill)(process.pid, number)
@@ -109,7 +114,7 @@ def test_a_stopped_sweep_leaves_no_job_behind(
 
 
 def test_a_worker_that_is_killed_fails_its_trial_and_the_sweep_goes_on(
-    sweep: Callable[..., Any], tmp_path: Path
+    sweep: Callable[[str, int], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     process = sweep("joblib", 2)
     children = psutil.Process(process.pid).children()

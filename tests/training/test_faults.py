@@ -36,7 +36,7 @@ class Line(LightningModule):
         self.bad, self.worth, self.fused = bad, worth, fused
         self.seen: list[list[torch.Tensor]] = []
 
-    def training_step(self, batch: Any, batch_idx: Any) -> Any:
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
         loss = self.layer(batch["x"]).square().mean()
         if self.bad & set(batch["name"]):
             # Infinite with finite gradients, or NaN with NaN gradients.
@@ -154,7 +154,7 @@ def test_overflow_during_the_search_for_the_loss_scale_is_not_reported(
 class Uneven(Line):
     """Only the loss of the second process is infinite; all gradients are finite."""
 
-    def training_step(self, batch: Any, batch_idx: Any) -> Any:
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
         loss = super().training_step(batch, batch_idx)
         return loss + float("inf") if self.global_rank == 1 and batch_idx == 1 else loss
 
@@ -184,14 +184,14 @@ def test_diverging_training_ends_and_keeps_its_checkpoint(cli: Cli) -> None:
 
 
 def out_of_memory_above(
-    patches: Any,
+    patches: int,
     monkeypatch: pytest.MonkeyPatch,
     from_step: int = 0,
     error: Any = torch.OutOfMemoryError,
 ) -> None:
     step = RestorationModule.training_step
 
-    def training_step(self: Any, batch: Any, batch_idx: Any) -> Any:
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
         if len(batch["target"]) > patches and self.trainer.global_step >= from_step:
             raise error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
         return step(self, batch, batch_idx)
@@ -222,7 +222,7 @@ def test_out_of_memory_in_a_training_step_suggests_smaller_micro_batches(
 def test_out_of_memory_in_the_validation_suggests_smaller_crops(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def validation_step(self: Any, batch: Any, batch_idx: Any) -> None:
+    def validation_step(self: Any, batch: Any, batch_idx: int) -> None:
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(RestorationModule, "validation_step", validation_step)
@@ -242,10 +242,10 @@ def pairs(tmp_path: Path) -> tuple[str, str, str, str]:
     return ("data=paired", "data.train.degraded=in", "data.train.target=gt", "data.holdout=0.25")
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, number: Any, action: Any) -> None:
+def at_step(monkeypatch: pytest.MonkeyPatch, number: int, action: Any) -> None:
     step = RestorationModule.training_step
 
-    def training_step(self: Any, batch: Any, batch_idx: Any) -> Any:
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
         if self.trainer.global_step == number:
             action()
         return step(self, batch, batch_idx)

@@ -42,7 +42,7 @@ def test_each_callback_has_a_file_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("option", options("trainer"))
-def test_settings_of_the_trainer_are_arguments_of_lightning(option: Any) -> None:
+def test_settings_of_the_trainer_are_arguments_of_lightning(option: str) -> None:
     register_resolvers()
     taken = inspect.signature(lightning.Trainer).parameters
     assert set(compose(option).trainer) - {"_target_"} <= set(taken)
@@ -55,7 +55,7 @@ def test_requeue_with_slurm() -> None:
 
 
 @pytest.mark.parametrize("removed", CALLBACKS)
-def test_a_callback_can_be_removed(cli: Cli, removed: Any) -> None:
+def test_a_callback_can_be_removed(cli: Cli, removed: str) -> None:
     outcome = cli(*SHORT, f"~callbacks.{removed}")
     folder = outcome.file("metrics.csv").parents[2]
     assert (folder / SUMMARY).exists() == (removed != "summary")

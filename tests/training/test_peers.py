@@ -100,7 +100,7 @@ def checkpoint(folder: Path) -> Any:
     return torch.load(path, weights_only=True)
 
 
-def same(first: Any, second: Any) -> None:
+def same(first: dict[str, Any], second: dict[str, Any]) -> None:
     """Check that weights and optimizer state are equal bit for bit."""
     assert first["global_step"] == second["global_step"]
     weights, others = first["state_dict"], second["state_dict"]

@@ -41,6 +41,10 @@ STEPS = 5
 """Number of steps in an epoch."""
 
 
+Change = Callable[[dict[str, Any]], object]
+"""Function that changes the content of a checkpoint."""
+
+
 def call(*arguments: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["mprnet_lit", *quick([*SMALL, *arguments])])
@@ -57,11 +61,11 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("originals")
     step, names = RestorationModule.training_step, []
 
-    def note(self: Any, batch: Any, batch_idx: Any) -> Any:
+    def note(self: Any, batch: Any, batch_idx: int) -> Any:
         names.append(batch["name"])
         return step(self, batch, batch_idx)
 
-    def hang_up(self: Any, batch: Any, batch_idx: Any) -> Any:
+    def hang_up(self: Any, batch: Any, batch_idx: int) -> Any:
         if self.trainer.global_step == STEPS + 2:
             signal.raise_signal(signal.SIGHUP)
         return step(self, batch, batch_idx)
@@ -98,7 +102,7 @@ def test_changed_settings_take_effect_in_mid_epoch(
     assert read_checkpoint(stopped / runs.LAST)["global_step"] == STEPS + 3
     step, rates = RestorationModule.training_step, []
 
-    def training_step(self: Any, batch: Any, batch_idx: Any) -> Any:
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
         rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
         return step(self, batch, batch_idx)
 
@@ -310,7 +314,7 @@ def test_error_of_a_failed_run_is_recorded_until_it_is_resumed(
     shutil.copytree(originals / "stopped", tmp_path / "runs/denoise/failed")
     arguments = ("trainer.max_epochs=2", "hydra.run.dir=runs/denoise/failed", "resume=auto")
 
-    def training_step(self: Any, batch: Any, batch_idx: Any) -> None:
+    def training_step(self: Any, batch: Any, batch_idx: int) -> None:
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as patch:
@@ -334,10 +338,10 @@ def test_error_of_a_failed_run_is_recorded_until_it_is_resumed(
 
 
 @pytest.fixture
-def edit(whole: Path) -> Callable[..., Any]:
+def edit(whole: Path) -> Callable[[Change], Path]:
     """Return a function that edits the last checkpoint of the complete run."""
 
-    def edited(change: Any) -> Any:
+    def edited(change: Change) -> Path:
         content = torch.load(whole / runs.LAST, weights_only=True)
         change(content)
         torch.save(content, whole / runs.LAST)
@@ -347,7 +351,7 @@ def edit(whole: Path) -> Callable[..., Any]:
 
 
 def test_paths_and_schedules_in_a_checkpoint_are_not_used(
-    edit: Callable[..., Any], small: Cli, tmp_path: Path
+    edit: Callable[[Change], Path], small: Cli, tmp_path: Path
 ) -> None:
     treasure = tmp_path / "there/checkpoints/treasure"
     far = tmp_path / "far"
@@ -355,7 +359,7 @@ def test_paths_and_schedules_in_a_checkpoint_are_not_used(
         folder.mkdir(parents=True)
         (folder / "gold").touch()
 
-    def change(content: Any) -> None:
+    def change(content: dict[str, Any]) -> None:
         for key, state in content["callbacks"].items():
             if not key.startswith("ModelCheckpoint"):
                 continue
@@ -408,10 +412,10 @@ def test_only_regular_files_of_the_run_are_removed_or_replaced(tmp_path: Path) -
         files.save_checkpoint({}, folder / "last.ckpt")
 
 
-def put(value: Any, *keys: Any) -> Callable[..., Any]:
+def put(value: Any, *keys: Any) -> Change:
     """Return a function that sets a nested value of a checkpoint."""
 
-    def change(content: Any) -> None:
+    def change(content: dict[str, Any]) -> None:
         *path, last = keys
         for key in path:
             content = content[key]
@@ -434,7 +438,7 @@ MOMENTS = ("optimizer_states", 0, "state", 0)
     ids=range(4),
 )
 def test_states_of_wrong_types_are_refused(
-    edit: Callable[..., Any], small: Cli, change: Any
+    edit: Callable[[Change], Path], small: Cli, change: Change
 ) -> None:
     last = edit(change)
     message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
@@ -455,7 +459,9 @@ def test_states_of_wrong_types_are_refused(
     ],
     ids=range(8),
 )
-def test_contents_of_wrong_types_are_refused(edit: Callable[..., Any], change: Any) -> None:
+def test_contents_of_wrong_types_are_refused(
+    edit: Callable[[Change], Path], change: Change
+) -> None:
     with pytest.raises(UserError, match="is not a training checkpoint of mprnet_lit"):
         read_checkpoint(edit(change))
 
@@ -470,7 +476,9 @@ def test_matching_checks_types() -> None:
             matching(template, bad)
 
 
-def test_moments_of_another_optimizer_are_refused(edit: Callable[..., Any], small: Cli) -> None:
+def test_moments_of_another_optimizer_are_refused(
+    edit: Callable[[Change], Path], small: Cli
+) -> None:
     last = edit(put({"momentum_buffer": None}, *MOMENTS))
     message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
     assert "state of another optimizer (it holds momentum_buffer, and the configured" in message
@@ -496,9 +504,11 @@ def test_moments_of_every_optimizer_are_accepted(name: str) -> None:
 
 
 def test_another_number_of_batches_per_epoch_is_refused(
-    edit: Callable[..., Any], small: Cli
+    edit: Callable[[Change], Path], small: Cli
 ) -> None:
-    def change(content: Any) -> None:  # an earlier version did not save the number of images
+    def change(
+        content: dict[str, Any],
+    ) -> None:  # an earlier version did not save the number of images
         del content["RestorationDataModule"]
         content["callbacks"]["CheckpointStates"]["batches_per_epoch"] = 6
 
@@ -512,7 +522,7 @@ def test_resuming_after_max_steps_in_mid_epoch(
 ) -> None:
     step, seen = RestorationModule.training_step, []
 
-    def training_step(self: Any, batch: Any, batch_idx: Any) -> Any:
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
         seen.append(batch["name"])
         return step(self, batch, batch_idx)
 

@@ -10,7 +10,7 @@ import torch
 from mprnet_lit.training.schedule import WarmupCosine
 
 
-def rates(epochs: Any, **options: Any) -> list[Any]:
+def rates(epochs: int, **options: Any) -> list[Any]:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
     steps = options.get("steps_per_epoch", 1) if options.get("per_step") else 1
     per_epoch = options.pop("steps_per_epoch", 1)
@@ -23,7 +23,7 @@ def rates(epochs: Any, **options: Any) -> list[Any]:
     return [*out, schedule.get_last_lr()[0]]
 
 
-def cosine(epoch: Any, period: Any) -> Any:
+def cosine(epoch: int, period: float) -> Any:
     return 1e-6 + (2e-4 - 1e-6) * 0.5 * (1 + math.cos(math.pi * epoch / period))
 
 

@@ -23,7 +23,7 @@ def names(folder: Path) -> list[Any]:
 
 
 def write_often(path: Path, letters: Any) -> None:
-    def write(letter: Any) -> None:
+    def write(letter: bytes) -> None:
         for _ in range(40):
             write_atomic(path, letter * SIZE)
 

@@ -72,7 +72,7 @@ def test_launcher_classes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("strategy", [DDPStrategy, FSDPStrategy])
-def test_process_group_timeout(strategy: Any) -> None:
+def test_process_group_timeout(strategy: type[DDPStrategy | FSDPStrategy]) -> None:
     found = strategy()
     before = found._timeout
     compat.set_process_group_timeout(found, 7)

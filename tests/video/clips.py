@@ -17,7 +17,7 @@ FRAMES = 12
 UNEVEN = [0, 40, 80, 200, 240, 333, 400, 401, 500, 540, 580, 620]  # milliseconds
 
 
-def add_frames(container: Any, stream: Any, size: Any, times: Any, base: Any) -> None:
+def add_frames(container: Any, stream: Any, size: tuple[int, int], times: Any, base: Any) -> None:
     photo = np.asarray(Image.open(PHOTOS / "chelsea.png").convert("RGB"))[50:]
     for i, time in enumerate(times):
         view = photo[: size[1], 40 + 3 * i :][:, : size[0]]

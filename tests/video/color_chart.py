@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 RATE = Fraction(25)
 BLOCK = 16
@@ -37,7 +38,7 @@ class Clip:
     size: tuple[int, int] = SD
 
 
-def chart(size: Any) -> Any:
+def chart(size: tuple[int, int]) -> Any:
     """Return blocks of 16 gray levels, the corners of the RGB cube and random colors."""
     width, height = size[0] // BLOCK, size[1] // BLOCK
     grays = np.repeat(np.linspace(0, 255, 16).round()[:, None], 3, 1)
@@ -48,12 +49,12 @@ def chart(size: Any) -> Any:
     return np.kron(blocks, np.ones((BLOCK, BLOCK, 1))).astype(np.uint8)
 
 
-def alpha_ramp(size: Any) -> Any:
+def alpha_ramp(size: tuple[int, int]) -> Any:
     row = np.arange(size[0]) // BLOCK * BLOCK * 255 // (size[0] - BLOCK)
     return np.tile(row.astype(np.uint8), (size[1], 1))
 
 
-def default_matrix(size: Any) -> int:
+def default_matrix(size: tuple[int, int]) -> int:
     return 1 if size == HD else 6
 
 
@@ -61,7 +62,7 @@ def is_ycbcr(form: Any) -> Any:
     return not form.is_rgb and len(form.components) >= 3
 
 
-def scales(form: Any, color_range: Any) -> tuple[Any, ...]:
+def scales(form: Any, color_range: int) -> tuple[Any, ...]:
     """Return offset and range of luma, and range and center of chroma."""
     bits = form.components[0].bits
     gray = len(form.components) < 3
@@ -70,7 +71,7 @@ def scales(form: Any, color_range: Any) -> tuple[Any, ...]:
     return (0, top, top, 128 * unit) if full else (16 * unit, 219 * unit, 224 * unit, 128 * unit)
 
 
-def frame_of(clip: Any, rgb: Any, tags: Any) -> Any:
+def frame_of(clip: Clip, rgb: NDArray[Any], tags: Any) -> Any:
     """Convert RGB to a frame without libswscale."""
     frame = av.VideoFrame(clip.size[0], clip.size[1], clip.pix_fmt)
     alpha = alpha_ramp(clip.size)
@@ -99,9 +100,9 @@ def tag(context: Any, tags: Any) -> None:
     context.colorspace, context.color_range, context.color_primaries, context.color_trc = tags
 
 
-def encode(path: Path, clip: Any, frames: int = 2) -> None:
+def encode(path: Path, clip: Clip, frames: int = 2) -> None:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(clip.codec, RATE, options=clip.options)
+        stream: Any = container.add_stream(clip.codec, RATE, options=clip.options)
         stream.width, stream.height = clip.size
         stream.pix_fmt = clip.pix_fmt
         stream.codec_context.time_base = 1 / RATE
@@ -157,7 +158,7 @@ def means(pictures: Any) -> Any:
     return blocks.mean((0, 2, 4)).reshape(-1, channels)
 
 
-def as_format(frame: Any, pix_fmt: Any) -> Any:
+def as_format(frame: Any, pix_fmt: str) -> Any:
     new = av.VideoFrame(frame.width, frame.height, pix_fmt)
     for old_plane, plane in zip(frame.planes, new.planes, strict=True):
         plane.update(bytes(old_plane))

@@ -75,11 +75,11 @@ CLIPS = [
 
 
 @pytest.fixture(scope="module")
-def encoded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Clip], Path]:
     """Function that returns the path of a clip, which is encoded once."""
     folder = tmp_path_factory.mktemp("clips")
 
-    def path(clip: Any) -> Any:
+    def path(clip: Clip) -> Path:
         path = folder / clip.name
         if not path.exists():
             partial = folder / f"partial_{clip.name}"  # a failed encoder leaves a partial file
@@ -90,7 +90,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     return path
 
 
-def expected_tags(clip: Any, suffix: str, form: Any) -> tuple[Any, ...]:
+def expected_tags(clip: Clip, suffix: str, form: Any) -> tuple[Any, ...]:
     matrix, levels, *others = clip.tags
     if suffix == ".avi":
         return (2, 0, 2, 2)
@@ -107,7 +107,7 @@ def expected_tags(clip: Any, suffix: str, form: Any) -> tuple[Any, ...]:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
 def test_pixel_values_and_tags_are_kept(
-    encoded: Callable[..., Any], tmp_path: Path, clip: Clip, suffix: str
+    encoded: Callable[[Clip], Path], tmp_path: Path, clip: Clip, suffix: str
 ) -> None:
     source, out = encoded(clip), tmp_path / f"out{suffix}"
     seen, events = [], []

@@ -163,7 +163,7 @@ def test_unknown_metadata_of_a_safetensors_file_is_ignored(model: MPRNet, tmp_pa
 
 @pytest.mark.parametrize("suffix", weights.io.SUFFIXES)
 def test_license_is_read_from_files_of_release_0_1(
-    model: MPRNet, tmp_path: Path, suffix: Any, monkeypatch: pytest.MonkeyPatch
+    model: MPRNet, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / f"w{suffix}"
     record = Info.record

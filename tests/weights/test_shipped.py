@@ -10,6 +10,7 @@ import pytest
 import torch
 from benchmarks.classical import METHODS
 from benchmarks.shipped import CASES, degrade
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
 from tests.conftest import PHOTOS, Cli
@@ -22,7 +23,7 @@ from mprnet_lit.weights.shipped import shipped
 HELD_OUT = ("chelsea.png", "coffee.png", "rocket.jpg")
 
 
-def psnr(image: Any, target: Any) -> Any:
+def psnr(image: NDArray[Any], target: Any) -> Any:
     both = [torch.from_numpy(np.float32(x)).permute(2, 0, 1)[None] for x in (image, target)]
     return metrics.psnr(*both).item()
 
