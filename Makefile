@@ -29,7 +29,7 @@ test-lowest: $(LOWEST)/.installed  ## run the tests of each dependency with its 
 	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/data tests/images tests/video tests/inference tests/metrics \
 	  tests/models tests/weights tests/cli/test_evaluate.py tests/cli/test_restore.py \
 	  tests/config/test_config.py tests/test_contributing.py tests/training/test_losses.py tests/test_package.py \
-	  --deselect tests/cli/test_evaluate.py::test_two_processes_give_the_table_of_one
+	  --deselect tests/cli/test_evaluate.py::test_two_processes_write_the_same_table_as_one
 
 $(LOWEST)/.installed: pyproject.toml requirements/lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)

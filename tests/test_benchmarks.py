@@ -9,7 +9,7 @@ from mprnet_lit.weights.shapes import build
 from tests.conftest import Golden
 
 
-def test_the_plain_baseline_agrees_with_the_reference(golden: Golden) -> None:
+def test_plain_baseline_agrees_with_the_reference(golden: Golden) -> None:
     model = build(from_official(golden.weights))
     plain = PlainMPRNet(model.size)
     plain.load_state_dict(model.state_dict())

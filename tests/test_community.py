@@ -38,7 +38,7 @@ def test_workflow_has_least_permissions_and_runs_what_exists(path: Path) -> None
                 assert (ROOT / test).exists(), test
 
 
-def test_every_yaml_file_of_the_repository_host_loads() -> None:
+def test_every_yaml_file_in_github_folder_loads() -> None:
     paths = [*ROOT.glob(".github/**/*.yml"), ROOT / ".pre-commit-config.yaml"]
     assert len(paths) >= 9
     for path in paths:

@@ -17,7 +17,7 @@ PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 FILES = re.findall(r"^`(\S+)`:\n\n```\w+\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def test_a_newcomer_adds_low_light(
+def test_new_task_needs_one_configuration_and_one_degradation(
     shell: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [name for name, _ in FILES] == ["low_light.py", "conf/task/low_light.yaml"]
@@ -55,7 +55,7 @@ def test_a_newcomer_adds_low_light(
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in CONFIG_DIR.glob("task/[!_]*.yaml")))
-def test_no_task_is_named_in_the_code_that_trains_and_restores(name: Any) -> None:
+def test_training_and_restoring_code_names_no_task(name: Any) -> None:
     sources = Path(weights.__file__).parents[1]
     for folder in ("cli", "data", "inference", "reports", "runs", "serving", "sweeps", "weights"):
         paths = list((sources / folder).glob("**/*.py"))

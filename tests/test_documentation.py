@@ -106,7 +106,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", new_steps())
-def test_a_page_from_top_to_bottom(
+def test_page_runs_from_top_to_bottom(
     page: Any,
     workshop: Path,
     tmp_path: Path,
@@ -186,11 +186,11 @@ def read(step: Step) -> None:
 
 
 @pytest.mark.parametrize(("sign", "file"), ELSEWHERE)
-def test_what_is_run_elsewhere_is(sign: str, file: str) -> None:
+def test_commands_tested_elsewhere_are_tested(sign: str, file: str) -> None:
     assert sign in (ROOT / file).read_text()
 
 
-def test_every_key_that_a_page_names_is_one() -> None:
+def test_every_key_in_the_documentation_exists() -> None:
     options = [f"mode={mode}" for mode in modes()]
     options += ["data=paired", "data=clean", "sweep=optuna", "callbacks=ema", "logger=all"]
     configs = [compose(option) for option in options]
@@ -212,7 +212,7 @@ def has(config: Any, key: str) -> bool:
     return True
 
 
-def test_every_link_of_the_pages_outside_the_site_leads_somewhere() -> None:
+def test_every_link_outside_the_site_has_a_target() -> None:
     for page in (*ROOT.glob("*.md"), *ROOT.glob("tests/fixtures/*.md")):
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
             if not re.match(r"https?:", link):

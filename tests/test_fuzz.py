@@ -40,7 +40,7 @@ EXAMPLES = {"images": 30, "pairing": 25, "config": 6, "weights": 15, "mat": 60, 
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_damaged_input_is_taken_or_refused_with_a_sentence(
+def test_damaged_input_is_accepted_or_refused_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -56,7 +56,7 @@ def test_damaged_input_is_taken_or_refused_with_a_sentence(
     check()
 
 
-def test_the_contract_notices_what_it_forbids(tmp_path: Path) -> None:
+def test_contract_detects_forbidden_behavior(tmp_path: Path) -> None:
     def raises(*_: Any) -> None:
         raise KeyError
 
@@ -76,7 +76,7 @@ def picture(path: Path) -> Path:
     return path
 
 
-def test_results_stay_in_the_output(tmp_path: Path) -> None:
+def test_results_stay_inside_the_output_folder(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "sub" / "a.png")
     picture(tmp_path / "b.png")
     output = str(tmp_path / "out")
@@ -87,7 +87,7 @@ def test_results_stay_in_the_output(tmp_path: Path) -> None:
     assert [str(job.destination) for job in jobs] == [f"{output}/sub/a.png"]
 
 
-def test_links_that_lead_out_or_in_circles(
+def test_links_to_outside_and_cyclic_links_are_handled(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Links to files are followed, as in many data sets. Each real folder is listed once."""
@@ -119,7 +119,7 @@ def test_writing_does_not_follow_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == b"new" and not (tmp_path / "a.png").is_symlink()
 
 
-def test_a_list_can_not_name_files_outside_of_the_set(tmp_path: Path) -> None:
+def test_list_cannot_name_files_outside_the_test_set(tmp_path: Path) -> None:
     picture(tmp_path / "secret.png")
     picture(tmp_path / "set" / "a.png")
     for word in ("../secret.png", str(tmp_path / "secret.png")):
@@ -131,7 +131,7 @@ def test_a_list_can_not_name_files_outside_of_the_set(tmp_path: Path) -> None:
         find_test_images("set", tmp_path / "set", [{"list": "list.txt"}])
 
 
-def test_patterns_that_would_take_years(tmp_path: Path) -> None:
+def test_patterns_with_exponential_time_are_refused(tmp_path: Path) -> None:
     picture(tmp_path / "in" / f"{'a' * 200}.png")
     with pytest.raises(UserError, match="matches the pattern"):
         find_images(tmp_path / "in", "*a" * 20 + "b")
@@ -139,7 +139,7 @@ def test_patterns_that_would_take_years(tmp_path: Path) -> None:
         find_pairs(tmp_path / "in", tmp_path / "in", "*" * 500, "*" * 500)
 
 
-def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+def test_readers_do_not_block_on_pipes(tmp_path: Path) -> None:
     for name in ("p.png", "p.pth", "p.safetensors", "p.mat"):
         os.mkfifo(tmp_path / name)
     readers = (read_image, probe_image, read_photo), (weights.read, read_checkpoint)
@@ -155,7 +155,7 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
 # Excessive sizes
 
 
-def test_files_of_absurd_size_are_not_read(tmp_path: Path) -> None:
+def test_files_of_extreme_size_are_refused(tmp_path: Path) -> None:
     with picture(tmp_path / "a.png").open("ab") as file:
         file.truncate(2**40)  # a sparse file
     with pytest.raises(UserError, match=r"a\.png is larger than the limit of 4\.4 GB"):
@@ -171,7 +171,7 @@ CHUNKS = {
 
 
 @pytest.mark.parametrize("name", CHUNKS)
-def test_a_bomb_in_a_chunk_of_a_png(tmp_path: Path, name: str) -> None:
+def test_png_with_decompression_bomb_in_a_chunk_is_refused(tmp_path: Path, name: str) -> None:
     pixels = b"IDAT", zlib.compress(b"\0\0\0\0")
     chunks = [seeds.png_header(1, 1), (name.encode(), CHUNKS[name]), pixels, (b"IEND", b"")]
     (tmp_path / "a.png").write_bytes(seeds.chunks_to_png(chunks))
@@ -179,7 +179,7 @@ def test_a_bomb_in_a_chunk_of_a_png(tmp_path: Path, name: str) -> None:
         read_photo(tmp_path / "a.png")
 
 
-def test_a_tiff_of_absurd_size(tmp_path: Path) -> None:
+def test_tiff_of_extreme_size_is_refused(tmp_path: Path) -> None:
     entries = [(256, 4, 2**31 - 1), (257, 4, 2**31 - 1), (258, 3, 8), (262, 3, 1)]
     entries += [(273, 4, 8), (277, 3, 1), (278, 4, 2**31 - 1), (279, 4, 4)]
     directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
@@ -190,7 +190,7 @@ def test_a_tiff_of_absurd_size(tmp_path: Path) -> None:
             read(tmp_path / "a.tif")
 
 
-def test_a_jpeg_of_thousands_of_scans(tmp_path: Path) -> None:
+def test_jpeg_with_thousands_of_scans_is_refused(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.new("RGB", (64, 64)).save(file, "JPEG", progressive=True)
     content = file.getvalue()
@@ -207,7 +207,7 @@ def test_a_jpeg_of_thousands_of_scans(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK"])
-def test_uncompressed_tiffs_are_turned(tmp_path: Path, mode: str) -> None:
+def test_uncompressed_tiffs_are_rotated(tmp_path: Path, mode: str) -> None:
     """Pillow's memory map swaps width and height of some TIFF files (found by fuzzing)."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -218,7 +218,7 @@ def test_uncompressed_tiffs_are_turned(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
 
 
-def test_weights_that_would_fill_the_memory(tmp_path: Path) -> None:
+def test_weights_that_would_exhaust_memory_are_refused(tmp_path: Path) -> None:
     few = torch.zeros(1)
     expanded = {n: few.expand(t.shape) for n, t in seeds.network().state_dict().items()}
     file = io.BytesIO()
@@ -237,7 +237,7 @@ def test_weights_that_would_fill_the_memory(tmp_path: Path) -> None:
             weights.read(path)
 
 
-def test_matlab_files_of_absurd_size_or_of_objects(tmp_path: Path) -> None:
+def test_matlab_files_of_extreme_size_or_with_objects_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"a": np.zeros((2, 3, 4, 4, 3), np.uint8)})
     content = path.read_bytes()
@@ -256,7 +256,7 @@ def test_matlab_files_of_absurd_size_or_of_objects(tmp_path: Path) -> None:
 # Other files and code
 
 
-def test_hdf5_can_not_name_another_file(tmp_path: Path) -> None:
+def test_hdf5_cannot_name_another_file(tmp_path: Path) -> None:
     info, image = seeds.dnd_files()
     (tmp_path / "info.mat").write_bytes(info)
     (tmp_path / "secret.mat").write_bytes(image)
@@ -279,7 +279,7 @@ def test_hdf5_can_not_name_another_file(tmp_path: Path) -> None:
     assert find_dnd_images(tmp_path / "info.mat", tmp_path)[0].read()[0].shape == (4, 4, 3)
 
 
-def test_an_export_can_not_name_another_file(
+def test_exported_network_cannot_name_another_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -292,7 +292,9 @@ def test_an_export_can_not_name_another_file(
         OnnxNetwork(tmp_path / "w.onnx")
 
 
-def test_traps_among_the_seeds_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exploits_among_the_seeds_are_not_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The readers do not unpickle the traps, but pickle.loads() does."""
     monkeypatch.chdir(tmp_path)
     for name, target in TARGETS.items():
@@ -309,5 +311,7 @@ def test_traps_among_the_seeds_do_not_run(tmp_path: Path, monkeypatch: pytest.Mo
         (f"seed={'9' * 5000}", "thousands of digits"),
     ],
 )
-def test_overrides_that_break_the_parser(cli: Cli, override: str, sentence: str) -> None:
+def test_overrides_that_break_the_parser_are_refused(
+    cli: Cli, override: str, sentence: str
+) -> None:
     assert sentence in cli(override, status=1).errors

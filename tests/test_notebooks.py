@@ -50,7 +50,7 @@ def execute(
     return "".join(text), sum("image/png" in data for data in shown)
 
 
-def test_restoring_a_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_restores_a_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = MPRNet.from_size("tiny")
     model.start_from_identity()  # returns its input, so that the result is known
     weights.save(model, tmp_path / "w.safetensors", Info("denoise", 64))
@@ -62,7 +62,7 @@ def test_restoring_a_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert noisy.shape == (300, 451, 3) and np.array_equal(noisy, restored)
 
 
-def test_restoring_a_photo_with_nothing_but_the_package(
+def test_notebook_restores_a_photo_without_optional_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MPRNET_LIT_WEIGHTS", raising=False)
@@ -71,7 +71,7 @@ def test_restoring_a_photo_with_nothing_but_the_package(
     assert before == 20.23 and after > 28 and images == 1
 
 
-def test_training_on_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_trains_on_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPRNET_LIT_QUICK", "1")
     (tmp_path / "restored.png").write_bytes(b"of an earlier run")
     (tmp_path / "mine.safetensors").write_bytes(b"of an earlier run")
@@ -88,7 +88,7 @@ def test_training_on_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
-def test_no_outputs_are_kept(path: Path) -> None:
+def test_notebooks_contain_no_outputs(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
     assert cells
     for cell in cells:

@@ -50,7 +50,7 @@ def weights(folder: Path) -> Any:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
-def test_training_where_little_can_be_written(
+def test_training_on_a_read_only_machine(
     machine: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     """A read-only machine, first with 3 MB of shared memory and then without."""
@@ -69,7 +69,7 @@ def test_training_where_little_can_be_written(
     assert "set TMPDIR to a folder that can be written" in done.stderr
 
 
-def test_the_ways_of_handing_over_train_alike(
+def test_all_batch_transfers_train_the_same_weights(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
@@ -85,7 +85,9 @@ def test_the_ways_of_handing_over_train_alike(
         assert all(torch.equal(found[name][k], v) for k, v in found["own"].items())
 
 
-def test_shared_memory_that_runs_out_later(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_memory_exhausted_during_training_is_reported(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def step(self: Any, batch: Any, batch_idx: int) -> None:
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is")
 
@@ -94,7 +96,7 @@ def test_shared_memory_that_runs_out_later(cli: Cli, monkeypatch: pytest.MonkeyP
     assert "--shm-size" in message and "data.num_workers=0" in message
 
 
-def test_a_folder_for_temporary_files(
+def test_missing_temporary_folder_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: Any, **__: Any) -> NoReturn:

@@ -59,7 +59,7 @@ def page(path: Path) -> Any:
     return embedded_data(path.read_text())
 
 
-def test_a_run_stopped_in_mid_epoch_ends_with_the_same_weights(cli: Cli, old: Path) -> None:
+def test_run_stopped_in_mid_epoch_resumes_to_the_same_weights(cli: Cli, old: Path) -> None:
     outcome = cli(*TRAIN, "resume=stopped", "hydra.run.dir=stopped", "logger=none")
     assert f"{Path('stopped') / LAST} (epoch 1, step 8)" in outcome.output
     assert "changed:" not in outcome.output
@@ -75,7 +75,7 @@ def test_a_run_stopped_in_mid_epoch_ends_with_the_same_weights(cli: Cli, old: Pa
     assert found == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_stopped_run_is_found_by_its_configuration(cli: Cli, old: Path) -> None:
+def test_stopped_run_is_found_by_its_configuration(cli: Cli, old: Path) -> None:
     folder = Path("runs/denoise/2026-11-26_14-16-36-000000")
     shutil.move(old / "stopped", old / folder)
     outcome = cli(*TRAIN, "resume=auto", "logger=none")
@@ -83,7 +83,7 @@ def test_a_stopped_run_is_found_by_its_configuration(cli: Cli, old: Path) -> Non
     torch.testing.assert_close(state(old / folder), state(old / "run"), rtol=0, atol=1e-5)
 
 
-def test_a_complete_run_is_trained_longer(cli: Cli, old: Path) -> None:
+def test_complete_run_is_trained_longer(cli: Cli, old: Path) -> None:
     longer = ("trainer.max_epochs=3", "logger=csv")
     outcome = cli(*TRAIN, *longer, "resume=run", "hydra.run.dir=run")
     assert f"{Path('run') / LAST} (epoch 2, step 10)" in outcome.output
@@ -97,7 +97,7 @@ def test_a_complete_run_is_trained_longer(cli: Cli, old: Path) -> None:
     "name",
     ["run", "run/checkpoints/best.ckpt", "converted.safetensors", "converted.pth", "network.onnx"],
 )
-def test_an_image_is_restored_with_the_same_pixels(cli: Cli, old: Path, name: str) -> None:
+def test_restored_image_has_the_same_pixels(cli: Cli, old: Path, name: str) -> None:
     cli("mode=restore", f"weights={name}", "input=noisy/0.png", "output=restored.png")
     expected = pixels(old / "expected.png")
     np.testing.assert_allclose(pixels(old / "restored.png"), expected, atol=1)
@@ -105,13 +105,13 @@ def test_an_image_is_restored_with_the_same_pixels(cli: Cli, old: Path, name: st
     np.testing.assert_allclose(by_library.astype(int), expected, atol=1)
 
 
-def test_an_image_is_restored_with_the_network_of_8_bits(cli: Cli, old: Path) -> None:
+def test_image_is_restored_with_the_int8_network(cli: Cli, old: Path) -> None:
     cli("mode=restore", "weights=int8.onnx", "input=noisy/0.png", "output=restored.png")
     found, expected = pixels(old / "restored.png"), pixels(old / "expected_int8.png")
     np.testing.assert_allclose(found, expected, atol=3)
 
 
-def test_weights_keep_their_facts(old: Path) -> None:
+def test_weights_keep_their_metadata(old: Path) -> None:
     checkpoint, *converted = (
         weights.read(name) for name in ("run", "converted.safetensors", "converted.pth")
     )
@@ -123,7 +123,7 @@ def test_weights_keep_their_facts(old: Path) -> None:
         assert same(other.model.state_dict(), checkpoint.model.state_dict())
 
 
-def test_the_checkpoint_is_converted_exported_and_fine_tuned(cli: Cli, old: Path) -> None:
+def test_checkpoint_is_converted_exported_and_fine_tuned(cli: Cli, old: Path) -> None:
     cli("mode=convert", "weights=run", "output=again.safetensors")
     again, stored = (weights.load(name) for name in ("again.safetensors", "converted.safetensors"))
     assert same(again.state_dict(), stored.state_dict())
@@ -134,7 +134,7 @@ def test_the_checkpoint_is_converted_exported_and_fine_tuned(cli: Cli, old: Path
     assert "epoch 1/1" in outcome.output
 
 
-def test_training_from_the_store_is_as_from_its_images(cli: Cli, old: Path) -> None:
+def test_training_from_the_store_equals_training_from_its_images(cli: Cli, old: Path) -> None:
     assert (
         "all 6 files of store are intact"
         in cli("mode=prepare", "prepare.verify=true", "output=store").output
@@ -145,7 +145,7 @@ def test_training_from_the_store_is_as_from_its_images(cli: Cli, old: Path) -> N
     assert same(state(old / "from_store"), state(old / "from_images"))
 
 
-def test_the_report_of_a_run(cli: Cli, old: Path) -> None:
+def test_report_of_a_run_is_written(cli: Cli, old: Path) -> None:
     outcome = cli("mode=report", "input=run", "output=report.html")
     assert "Warning" not in outcome.errors
     (trial,) = page(old / "report.html")["trials"]
@@ -154,7 +154,7 @@ def test_the_report_of_a_run(cli: Cli, old: Path) -> None:
     assert trial["psnr"] == pytest.approx(expected["psnr"], abs=1e-4)
 
 
-def test_the_report_of_a_sweep(cli: Cli, old: Path) -> None:
+def test_report_of_a_sweep_is_written(cli: Cli, old: Path) -> None:
     outcome = cli("mode=report", "input=sweep", "output=report.html")
     assert "Warning" not in outcome.errors
     data = page(old / "report.html")

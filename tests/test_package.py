@@ -29,7 +29,7 @@ def build(source: Any, output: Any, epoch: str = "1700000000") -> Any:
     return wheel
 
 
-def test_a_wheel_is_the_same_from_another_place_and_time_and_runs_from_any_folder(
+def test_wheel_is_reproducible_and_runs_from_any_folder(
     tmp_path: Path,
 ) -> None:
     wheel = build(ROOT, tmp_path)
@@ -68,7 +68,7 @@ def test_a_wheel_is_the_same_from_another_place_and_time_and_runs_from_any_folde
     assert yaml.safe_load(done.stdout)["optimizer"]["lr"] == 1e-5
 
 
-def test_every_dependency_is_bounded_and_its_lowest_version_is_the_one_that_is_tested() -> None:
+def test_every_dependency_is_bounded_and_its_lowest_version_is_tested() -> None:
     lines = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     lower = {}
     for line in lines:
@@ -89,7 +89,7 @@ def texts(*patterns: Any) -> dict[Any, str]:
     return {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
 
 
-def test_extras_are_named_by_one_function_and_exist() -> None:
+def test_extras_in_install_hints_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = set(extras["optional-dependencies"])
     package = texts("src/**/*.py", "conf/**/*.yaml")
@@ -107,7 +107,7 @@ def test_extras_are_named_by_one_function_and_exist() -> None:
         assert set(re.findall(r"pip install .*?'?\.\[(\w+)\]", text)) <= extras, name
 
 
-def test_the_install_hint_works_where_the_package_is(
+def test_install_hint_works_from_checkout_and_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -119,7 +119,7 @@ def test_the_install_hint_works_where_the_package_is(
     assert install_hint("onnx") == "pip install 'mprnet_lit[onnx]'"
 
 
-def test_libraries_are_told_on_import_not_to_call_home() -> None:
+def test_telemetry_of_libraries_is_disabled_on_import() -> None:
     # Checked with a proxy for a minute: onnxruntime 1.32 makes requests only without its variable.
     told = {
         "NO_ALBUMENTATIONS_UPDATE": "1",
@@ -134,7 +134,7 @@ def test_libraries_are_told_on_import_not_to_call_home() -> None:
     assert done.stdout.split() == list(told.values()), done.stderr
 
 
-def test_no_machine_of_ours_is_named_in_what_is_shipped() -> None:
+def test_shipped_files_name_no_developer_machine() -> None:
     words = ("/root/", "/home/", "/tmp/")
     for path in [*ROOT.glob("src/**/*.py"), *ROOT.glob("conf/**/*.yaml"), ROOT / "README.md"]:
         assert not any(word in path.read_text() for word in words), path

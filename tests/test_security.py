@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_a_test_stands_behind_each_row() -> None:
+def test_every_row_names_an_existing_test() -> None:
     text = (ROOT / "SECURITY.md").read_text()
     tables = text[text.index("## What files") : text.index("## Network")]
     rows = [line for line in tables.splitlines() if line.startswith("| **")]

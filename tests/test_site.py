@@ -26,7 +26,7 @@ TYPES = {
 """Mapping from annotations to types in the reference."""
 
 
-def test_the_site_builds_and_asks_no_other_server(tmp_path: Path) -> None:
+def test_site_builds_and_requests_no_other_server(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def text() -> Any:
     return hooks.configuration()
 
 
-def test_the_configuration_reference_has_every_file_and_key(text: Any) -> None:
+def test_configuration_reference_has_every_file_and_key(text: Any) -> None:
     for path in (ROOT / "conf").rglob("*.yaml"):
         name = path.relative_to(ROOT / "conf").with_suffix("").as_posix()
         group, _, option = name.rpartition("/")

@@ -274,12 +274,12 @@ def documented() -> set[Any]:
     return names
 
 
-def test_every_documented_function_is_called_here() -> None:
+def test_every_documented_function_is_called() -> None:
     assert documented() - NOTHING_TO_GIVE == CALLS.keys()
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_wrong_call_ends_in_a_sentence(
+def test_wrong_call_raises_a_user_error(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -71,7 +71,7 @@ def test_skipping_bad_pairs_trains_on_the_rest_and_lists_them(cli: Cli, pairs: P
     assert "1 training and 1 validation images" in outcome.output
 
 
-def test_a_file_that_breaks_after_the_check_is_named(cli: Cli, pairs: Path) -> None:
+def test_corrupt_pixel_data_is_reported_with_the_file_name(cli: Cli, pairs: Path) -> None:
     """The PNG has valid checksums and damaged data, so that only decoding fails."""
     import struct
     import zlib
@@ -88,19 +88,19 @@ def test_a_file_that_breaks_after_the_check_is_named(cli: Cli, pairs: Path) -> N
         assert "in/" in message and "can't be read" in message and "replace or remove it" in message
 
 
-def test_patch_larger_than_every_image(cli: Cli, pairs: Path) -> None:
+def test_patch_larger_than_every_image_is_refused(cli: Cli, pairs: Path) -> None:
     message = complaint(cli(*PAIRED, "data.patch_size=128", status=1))
     assert "data.patch_size=128 is larger than every training image" in message
     assert "set data.patch_size=64 or smaller" in message
 
 
-def test_patch_not_a_multiple_of_eight(cli: Cli) -> None:
+def test_patch_size_not_a_multiple_of_eight_is_refused(cli: Cli) -> None:
     assert "data.patch_size=20 must be a positive multiple of 8" in complaint(
         cli("data.patch_size=20", status=1)
     )
 
 
-def test_batch_that_cannot_be_shared_out(cli: Cli) -> None:
+def test_batch_size_not_a_multiple_of_accumulation_is_refused(cli: Cli) -> None:
     message = complaint(cli("data.batch_size=3", "trainer.accumulate_grad_batches=2", status=1))
     assert "data.batch_size=3" in message and "multiple of 2" in message
 
@@ -140,11 +140,11 @@ def test_batch_that_cannot_be_shared_out(cli: Cli) -> None:
         ("resume=gone.ckpt", "the checkpoint gone.ckpt does not exist"),
     ],
 )
-def test_mistakes_in_the_configuration(cli: Cli, argument: str, expected: str) -> None:
+def test_configuration_errors_are_one_sentence(cli: Cli, argument: str, expected: str) -> None:
     assert expected in complaint(cli(argument, status=1))
 
 
-def test_checkpoint_and_weights_of_another_size(cli: Cli) -> None:
+def test_checkpoint_and_weights_of_another_size_are_refused(cli: Cli) -> None:
     first = cli("trainer.max_steps=1", "data.val_crop_size=32")
     last = first.file("last.ckpt")
     for use in ("resume", "weights"):
@@ -163,7 +163,7 @@ def test_weights_that_run_code_are_refused(cli: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_disk_full_on_a_checkpoint(shell: Cli) -> None:
+def test_full_disk_during_a_checkpoint_is_reported(shell: Cli) -> None:
     """A limit on the file size simulates a full disk, because the write fails alike."""
     first = shell("trainer.max_epochs=1")
     last = first.file("last.ckpt")

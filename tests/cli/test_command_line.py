@@ -84,7 +84,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("paths.runs=1e3 seed=007 resume=auto", 'paths.runs="1e3" seed=007 resume=auto'),
     ],
 )
-def test_what_is_typed_becomes_overrides_and_then_stays(
+def test_arguments_are_translated_to_overrides_once(
     folder: Path, typed: str, expected: str
 ) -> None:
     translated = translate(typed.split())
@@ -93,13 +93,13 @@ def test_what_is_typed_becomes_overrides_and_then_stays(
     assert translate(further) == further
 
 
-def test_a_name_with_spaces_in_one_word(folder: Path) -> None:
+def test_file_name_with_spaces_is_one_argument(folder: Path) -> None:
     assert translate(["my photo.jpg", "output=my photo.jpg"]) == [
         "output=my photo.jpg", "mode=restore", 'input="my photo.jpg"',
     ]  # fmt: skip
 
 
-def test_every_name_of_a_file_comes_through(folder: Path) -> None:
+def test_any_file_name_round_trips_through_the_parser(folder: Path) -> None:
     words = [name for name in NAMES if name != "--"]
     config = compose(*translate(["restore", *words, "--", "--"]))
     assert list(config.input) == [*words, "--"]
@@ -137,9 +137,7 @@ def test_every_name_of_a_file_comes_through(folder: Path) -> None:
         ("serve photo.jpg", "mode=serve takes no file alone"),
     ],
 )
-def test_what_has_no_meaning_gets_a_sentence_with_what_to_type(
-    folder: Path, typed: str, sentence: str
-) -> None:
+def test_unknown_arguments_raise_with_a_suggestion(folder: Path, typed: str, sentence: str) -> None:
     with pytest.raises(UserError) as refusal:
         translate(typed.split())
     assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
@@ -157,7 +155,7 @@ def test_all_flags_of_hydra_are_known() -> None:
     assert tuple(info.choices or ()) == command_line.INFOS
 
 
-def test_a_suggestion_is_never_what_was_typed() -> None:
+def test_suggestion_differs_from_the_input() -> None:
     for key in valid_keys():
         sentence = explain(ConfigCompositionException(f"Could not override '{key}'.\nKey ..."))
         assert sentence is not None and f"did you mean '{key}'" not in sentence
@@ -206,14 +204,14 @@ def test_a_suggestion_is_never_what_was_typed() -> None:
         ("restore weights=typo photo.jpg", "there is no weights file typo"),
     ],
 )
-def test_mistakes_that_need_the_configuration(
+def test_errors_that_depend_on_the_configuration(
     cli: Cli, folder: Path, typed: str, sentence: str
 ) -> None:
     errors = cli(*typed.split(), status=1).errors
     assert sentence in errors and errors.count("\n") == 1, errors
 
 
-def test_several_photos(cli: Cli, tmp_path: Path) -> None:
+def test_several_photos_are_restored(cli: Cli, tmp_path: Path) -> None:
     model = MPRNet.from_size("tiny")
     model.start_from_identity()
     weights.save(model, tmp_path / "w.safetensors")
@@ -234,7 +232,7 @@ def test_several_photos(cli: Cli, tmp_path: Path) -> None:
     assert "in/ü.png" in errors and " ü.png" in errors.replace("and ", " ")
 
 
-def test_help_is_one_screen_with_the_modes_and_what_matters(cli: Cli) -> None:
+def test_help_fits_one_screen_and_lists_the_modes(cli: Cli) -> None:
     text = cli("--help").output
     lines = text.splitlines()
     assert len(lines) <= 40 and max(map(len, lines)) <= 100
@@ -251,7 +249,7 @@ def test_help_is_one_screen_with_the_modes_and_what_matters(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("mode", modes())
-def test_help_on_a_mode_has_all_of_its_settings(mode: Any) -> None:
+def test_help_of_a_mode_lists_all_of_its_settings(mode: Any) -> None:
     tile = ["inference.tile=64"] if mode == "restore" else []
     text = usage.answer(["--help", f"mode={mode}", *tile])
     assert text is not None
@@ -284,7 +282,7 @@ def test_help_includes_options_of_a_config_dir(tmp_path: Path) -> None:
         ("defaults: [override /mode: x]", "a configuration file can't choose the mode: add mode=N"),
     ],
 )
-def test_experiment_with_an_old_key_or_a_mode_is_refused(
+def test_experiment_file_with_an_old_key_or_a_mode_is_refused(
     cli: Cli, tmp_path: Path, text: str, sentence: str
 ) -> None:
     (tmp_path / "mine" / "experiment").mkdir(parents=True)

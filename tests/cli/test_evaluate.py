@@ -46,7 +46,9 @@ def table(outcome: Outcome) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_every_benchmark_in_its_published_layout(evaluate: Cli, tmp_path: Path, name: Any) -> None:
+def test_every_benchmark_is_evaluated_in_its_published_layout(
+    evaluate: Cli, tmp_path: Path, name: Any
+) -> None:
     root = tmp_path / "set"
     MAKERS[name](root)
     outcome = evaluate(f"benchmark={name}", f"benchmark.root={root}")
@@ -67,14 +69,14 @@ def test_every_benchmark_in_its_published_layout(evaluate: Cli, tmp_path: Path, 
     assert outcome.file("worst_1.png") and outcome.file("report.html")
 
 
-def test_gopro_scores_are_of_the_images_in_the_files(evaluate: Cli, tmp_path: Path) -> None:
+def test_gopro_scores_equal_scores_of_the_files(evaluate: Cli, tmp_path: Path) -> None:
     make_repackaged(tmp_path / "set")
     rows = table(evaluate("benchmark=gopro", f"benchmark.root={tmp_path / 'set'}"))
     expected = [peak_signal_noise_ratio(clean, noisy) for noisy, clean in (pair(0), pair(1))]
     assert [float(row["psnr_degraded"]) for row in rows] == pytest.approx(expected, abs=1e-3)
 
 
-def test_figures_are_compared_with_and_without_tlc_alike(evaluate: Cli, tmp_path: Path) -> None:
+def test_published_scores_are_compared_with_and_without_tlc(evaluate: Cli, tmp_path: Path) -> None:
     make_repackaged(tmp_path / "set")
     outcome = evaluate(
         "benchmark=hide", f"benchmark.root={tmp_path / 'set'}",
@@ -85,9 +87,7 @@ def test_figures_are_compared_with_and_without_tlc_alike(evaluate: Cli, tmp_path
     assert "TLC  on" in outcome.output and "tiling is on (48, " in outcome.output
 
 
-def test_rain_is_the_mean_over_five_sets_however_many_images_each_has(
-    evaluate: Cli, tmp_path: Path
-) -> None:
+def test_rain_score_is_the_unweighted_mean_of_five_sets(evaluate: Cli, tmp_path: Path) -> None:
     sets = {"rain100h": "Rain100H", "rain100l": "Rain100L"}
     sets |= {f"test{n}": f"Test{n}" for n in (100, 1200, 2800)}
     for place, folder in enumerate(sets.values()):
@@ -103,14 +103,14 @@ def test_rain_is_the_mean_over_five_sets_however_many_images_each_has(
     assert scores["published"][0]["psnr"] == 32.73 and "mean of the sets" in outcome.output
 
 
-def test_another_layout_can_be_given(evaluate: Cli, tmp_path: Path) -> None:
+def test_custom_layout_is_accepted(evaluate: Cli, tmp_path: Path) -> None:
     put(tmp_path / "set", ("hazy/1_in.png", "clear/1.png"))
     wanted = "benchmark.layouts=[{input: 'hazy/*_in', target: 'clear/*'}]"
     outcome = evaluate("benchmark=test100", f"benchmark.root={tmp_path / 'set'}", wanted)
     assert [row["name"] for row in table(outcome)] == ["hazy/1_in"]
 
 
-def test_ones_own_pairs_of_16_bits(evaluate: Cli, tmp_path: Path) -> None:
+def test_custom_pairs_with_16_bits_are_evaluated(evaluate: Cli, tmp_path: Path) -> None:
     for number, name in enumerate("ab"):
         noisy, clean = pair(number)
         write_png(tmp_path / f"blurry/{name}-in.png", noisy.astype(np.uint16) * 257)
@@ -135,7 +135,7 @@ def pairs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["derain", "sidd", "realblur"])
-def test_ones_own_pairs_by_any_protocol(
+def test_custom_pairs_are_evaluated_by_any_protocol(
     evaluate: Cli, pairs: None, tmp_path: Path, protocol: str
 ) -> None:
     outcome = evaluate("noisy", "clean", f"evaluate.protocol={protocol}")
@@ -151,7 +151,7 @@ def test_ones_own_pairs_by_any_protocol(
         assert float(row["ssim_degraded"]) == pytest.approx(expected["ssim"], abs=1e-5)
 
 
-def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(
+def test_image_larger_than_memory_is_tiled_and_marked_in_the_scores(
     evaluate: Cli, pairs: None
 ) -> None:
     outcome = evaluate("noisy", "clean", "inference.memory_gb=0.015")
@@ -164,7 +164,7 @@ def test_an_image_that_does_not_fit_into_memory_is_tiled_and_the_score_says_so(
     assert "Tiling changes the scores" in outcome.output
 
 
-def test_whole_images_take_nearly_all_memory_and_tiles_a_share(
+def test_memory_share_is_larger_for_whole_images_than_for_tiles(
     evaluate: Cli, pairs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The estimate for 96 x 128 pixels is 28 MB, between 50% and 90% of 40 MB.
@@ -174,7 +174,7 @@ def test_whole_images_take_nearly_all_memory_and_tiles_a_share(
     assert scores["images_in_tiles"] == 0 and scores["settings"]["tiling"] == "off"
 
 
-def test_dnd_writes_the_bundle(evaluate: Cli, tmp_path: Path) -> None:
+def test_dnd_writes_the_submission_bundle(evaluate: Cli, tmp_path: Path) -> None:
     make_dnd(tmp_path / "dnd")
     outcome = evaluate("benchmark=dnd", f"benchmark.root={tmp_path / 'dnd'}")
     content = scipy.io.loadmat(outcome.file("bundled/0002.mat"))
@@ -185,7 +185,7 @@ def test_dnd_writes_the_bundle(evaluate: Cli, tmp_path: Path) -> None:
     assert "tiling  24, overlap 8; 2 of 2 images" in evaluate(*arguments).output
 
 
-def test_two_processes_give_the_table_of_one(
+def test_two_processes_write_the_same_table_as_one(
     evaluate: Cli, shell: Cli, weights: Path, tmp_path: Path
 ) -> None:
     numbers = range(3)  # one image is repeated
@@ -221,6 +221,8 @@ def test_two_processes_give_the_table_of_one(
         (("input=[a,b]", "evaluate.target=c"), "input=['a', 'b'] must name one file or folder"),
     ],
 )
-def test_mistakes_get_a_sentence(evaluate: Cli, arguments: tuple[str, ...], sentence: str) -> None:
+def test_user_errors_are_one_sentence(
+    evaluate: Cli, arguments: tuple[str, ...], sentence: str
+) -> None:
     errors = evaluate(*arguments, status=1).errors
     assert sentence in errors and "Traceback" not in errors

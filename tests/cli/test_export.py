@@ -45,7 +45,7 @@ def folder(tmp_path: Path, model: MPRNet, exported: Any) -> Path:
 
 
 @pytest.mark.parametrize("runtime", ["OpenVINO", "onnxruntime"])
-def test_it_is_the_network_at_any_size_in_one_file(
+def test_exported_file_matches_the_network_at_any_image_size(
     model: MPRNet, folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
 ) -> None:
     if runtime == "onnxruntime":
@@ -63,7 +63,7 @@ def test_it_is_the_network_at_any_size_in_one_file(
     assert [len(graph.graph.input), len(graph.graph.output)] == [1, 1]
 
 
-def test_bfloat16_by_openvino_is_close(model: MPRNet, folder: Path) -> None:
+def test_openvino_bfloat16_is_close_to_float32(model: MPRNet, folder: Path) -> None:
     x = torch.rand(1, 3, 48, 64)
     network = OnnxNetwork(folder / "w.onnx", bf16=True)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_bfloat16_by_openvino_is_close(model: MPRNet, folder: Path) -> None:
     assert "OpenVINO" in Restorer(folder / "w.onnx", precision="bf16").settings["device"]
 
 
-def test_int8_that_loses_too_much_is_not_written(
+def test_int8_file_with_excessive_psnr_loss_is_not_written(
     cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mprnet_lit.cli.export._MAX_LOSS", -1.0)
@@ -81,12 +81,12 @@ def test_int8_that_loses_too_much_is_not_written(
     assert not (folder / "i8.onnx").exists()
 
 
-def test_a_network_that_differs_is_not_written(model: MPRNet) -> None:
+def test_exported_file_with_wrong_output_is_not_written(model: MPRNet) -> None:
     with pytest.raises(UserError, match=r"differs from the original by 1\.0e-03"):
         check(lambda x: model(x)[-1] + 1e-3, model)
 
 
-def test_restoring_and_tiling_with_it_are_as_with_the_weights(cli: Cli, folder: Path) -> None:
+def test_restoring_with_the_exported_file_matches_the_weights(cli: Cli, folder: Path) -> None:
     options = ("inference.tile=48", "inference.self_ensemble=true")
     arguments = ("mode=restore", "input=cat.png", *options)
     cli(*arguments, "weights=w.onnx", "output=by_onnx.png")
@@ -102,7 +102,7 @@ def test_restoring_and_tiling_with_it_are_as_with_the_weights(cli: Cli, folder: 
     np.testing.assert_allclose(found, expected, atol=1)
 
 
-def test_int8_is_calibrated_measured_and_close(cli: Cli, folder: Path) -> None:
+def test_int8_is_calibrated_and_close_to_float32(cli: Cli, folder: Path) -> None:
     outcome = cli("mode=export", "weights=w.safetensors", "output=i8.onnx", "export.int8=true")
     found = re.search(r"([+-][\d.]+) dB lost", outcome.output)
     assert found is not None
@@ -114,7 +114,7 @@ def test_int8_is_calibrated_measured_and_close(cli: Cli, folder: Path) -> None:
     Restorer(folder / "i8.onnx")(np.zeros((17, 9, 3), np.uint8))
 
 
-def test_a_torch_program(cli: Cli, folder: Path, model: MPRNet) -> None:
+def test_torch_program_matches_the_network(cli: Cli, folder: Path, model: MPRNet) -> None:
     outcome = cli("mode=export", "weights=w.safetensors", "output=w.pt2")
     assert "differs from torch by at most" in outcome.output
     program = torch.export.load(folder / "w.pt2").module()
@@ -123,7 +123,7 @@ def test_a_torch_program(cli: Cli, folder: Path, model: MPRNet) -> None:
         torch.testing.assert_close(program(x), model(x)[-1], rtol=0, atol=1e-5)
 
 
-def test_files_that_are_not_ours_are_refused(
+def test_foreign_onnx_files_are_refused(
     folder: Path, exported: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "cut.onnx").write_bytes(exported[:-2000])
@@ -155,7 +155,7 @@ def test_files_that_are_not_ours_are_refused(
         Restorer(folder / "w.onnx")
 
 
-def test_int8_is_not_calibrated_for_another_task(cli: Cli, folder: Path, model: MPRNet) -> None:
+def test_int8_calibration_of_another_task_is_refused(cli: Cli, folder: Path, model: MPRNet) -> None:
     weights.save(model, folder / "deblur.safetensors", Info("deblur", 64))
     arguments = ("mode=export", "weights=deblur.safetensors", "output=i8.onnx", "export.int8=true")
     assert "add task=deblur" in complaint(cli(*arguments, status=1))
@@ -171,7 +171,7 @@ def test_int8_is_not_calibrated_for_another_task(cli: Cli, folder: Path, model: 
         ((), "output is not set"),
     ],
 )
-def test_mistakes_are_named(
+def test_user_errors_name_the_invalid_value(
     cli: Cli, folder: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
     message = complaint(cli("mode=export", "weights=w.safetensors", *arguments, status=1))

@@ -42,7 +42,7 @@ CASES = [
 ]
 
 
-def test_the_cases_are_found() -> None:
+def test_mandatory_keys_are_found() -> None:
     assert {(option, key) for option, key, _ in CASES} >= {
         ("experiment=finetune", "weights"),
         ("experiment=finetune", "data.train.degraded"),
@@ -53,7 +53,7 @@ def test_the_cases_are_found() -> None:
 
 
 @pytest.mark.parametrize(("option", "key", "keys"), CASES)
-def test_a_mandatory_value_that_is_left_out(
+def test_missing_mandatory_value_is_reported_with_its_key(
     cli: Cli, tmp_path: Path, option: str, key: str, keys: tuple[Any, ...]
 ) -> None:
     others = [f"{other}={VALUES.get(other, 'x')}" for other in keys if other != key]

@@ -42,7 +42,7 @@ def index(folder: Path) -> Any:
     return json.loads((folder / "store" / "index.json").read_text())
 
 
-def test_patches_are_the_same_bit_for_bit(cli: Cli, pairs: Path) -> None:
+def test_patches_equal_those_of_the_images_bit_for_bit(cli: Cli, pairs: Path) -> None:
     outcome = cli(*PREPARE)
     assert "4 training and 1 validation samples" in outcome.output
     prepared = Prepared(pairs / "store", "train").samples("raise")
@@ -61,7 +61,7 @@ def test_patches_are_the_same_bit_for_bit(cli: Cli, pairs: Path) -> None:
             assert torch.equal(a["target"], b["target"])
 
 
-def test_training_on_a_store_ends_with_the_same_weights(cli: Cli, pairs: Path) -> None:
+def test_training_on_a_store_gives_the_same_weights(cli: Cli, pairs: Path) -> None:
     cli(*PREPARE)
     options = ("trainer.max_steps=2", "logger=none", "data.num_workers=1")
     weights = []
@@ -76,13 +76,13 @@ def test_training_on_a_store_ends_with_the_same_weights(cli: Cli, pairs: Path) -
         assert torch.equal(value, weights[1][key]), key
 
 
-def test_clean_photos_are_degraded_on_the_fly(cli: Cli, tmp_path: Path) -> None:
+def test_clean_photos_in_a_store_are_degraded_on_the_fly(cli: Cli, tmp_path: Path) -> None:
     assert "5 training and 3 validation" in cli("mode=prepare", "output=store").output
     outcome = cli("data=prepared", "data.train.folder=store", "debug=fast", "logger=none")
     assert outcome.json("summary.json")["psnr_degraded"] < 60
 
 
-def test_a_killed_preparation_goes_on(
+def test_killed_preparation_is_resumed(
     cli: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kill_after_six() -> None:
@@ -115,7 +115,7 @@ def test_a_killed_preparation_goes_on(
     )
 
 
-def test_a_changed_image_and_a_new_one_are_taken_anew(cli: Cli, pairs: Path) -> None:
+def test_changed_and_new_images_are_prepared_again(cli: Cli, pairs: Path) -> None:
     cli(*PREPARE)
     Image.fromarray(np.zeros((80, 100, 3), np.uint8)).save(pairs / "in" / "0.png")
     os.utime(pairs / "in" / "0.png", (1, 1))
@@ -126,7 +126,7 @@ def test_a_changed_image_and_a_new_one_are_taken_anew(cli: Cli, pairs: Path) -> 
     assert black.degraded is not None and not np.load(black.degraded).any()
 
 
-def test_a_store_that_is_being_changed_is_not_trained_on(
+def test_incomplete_store_is_refused_for_training(
     cli: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli(*PREPARE)
@@ -146,7 +146,7 @@ def test_a_store_that_is_being_changed_is_not_trained_on(
     assert Prepared("store", "train").samples("raise")
 
 
-def test_what_is_no_longer_in_the_data_set_is_deleted(cli: Cli, pairs: Path) -> None:
+def test_images_removed_from_the_data_set_are_deleted(cli: Cli, pairs: Path) -> None:
     cli(*PREPARE)
     (pairs / "store" / "train" / "mine.npy").write_bytes(b"not of the store")
     for side in ("in", "gt"):
@@ -156,14 +156,14 @@ def test_what_is_no_longer_in_the_data_set_is_deleted(cli: Cli, pairs: Path) -> 
     assert len(left) == 9 and "mine.npy" in left
 
 
-def test_names_that_are_not_unicode_are_stored(cli: Cli, pairs: Path) -> None:
+def test_non_unicode_names_are_stored(cli: Cli, pairs: Path) -> None:
     for side in ("in", "gt"):
         (pairs / side / "1.png").rename(pairs / side / os.fsdecode(b"caf\xe9.png"))
     cli(*PREPARE)
     assert any("caf" in s.name for s in Prepared("store", "train").samples("raise"))
 
 
-def test_damage_is_found_and_mended(cli: Cli, pairs: Path) -> None:
+def test_damaged_entries_are_detected_and_prepared_again(cli: Cli, pairs: Path) -> None:
     cli(*PREPARE)
     path = pairs / "store" / index(pairs)["train"][0]["target"]["file"]
     content = bytearray(path.read_bytes())
@@ -178,7 +178,7 @@ def test_damage_is_found_and_mended(cli: Cli, pairs: Path) -> None:
     cli("mode=prepare", "prepare.verify=true", "output=store")
 
 
-def test_bad_stores_are_refused(cli: Cli, pairs: Path) -> None:
+def test_invalid_stores_are_refused(cli: Cli, pairs: Path) -> None:
     cli(*PREPARE)
     path = pairs / "store" / "index.json"
     good = path.read_text()
@@ -207,7 +207,7 @@ def test_bad_stores_are_refused(cli: Cli, pairs: Path) -> None:
     assert "is already prepared" in message
 
 
-def test_a_store_is_prepared_by_one_process_at_a_time(cli: Cli, pairs: Path) -> None:
+def test_store_is_locked_during_preparation(cli: Cli, pairs: Path) -> None:
     with held(pairs / "store"):
         message = complaint(cli(*PREPARE, status=1))
     assert "another process is using store: wait until it has ended, or stop it" in message
@@ -215,7 +215,7 @@ def test_a_store_is_prepared_by_one_process_at_a_time(cli: Cli, pairs: Path) -> 
     cli(*PREPARE)
 
 
-def test_a_store_whose_folder_is_a_link_is_refused(cli: Cli, pairs: Path) -> None:
+def test_store_with_linked_folder_is_refused(cli: Cli, pairs: Path) -> None:
     elsewhere = pairs / "elsewhere" / f"{'0' * 24}.npy"
     elsewhere.parent.mkdir()
     elsewhere.write_bytes(b"kept")
@@ -225,7 +225,7 @@ def test_a_store_whose_folder_is_a_link_is_refused(cli: Cli, pairs: Path) -> Non
     assert [path.name for path in elsewhere.parent.iterdir()] == [elsewhere.name]
 
 
-def test_an_unreadable_image_and_a_full_disk_are_named(
+def test_unreadable_image_and_full_disk_are_reported(
     cli: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = pairs / "in" / "2.png"

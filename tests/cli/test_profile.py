@@ -17,7 +17,7 @@ from mprnet_lit.training.step_probe import Trial
     limit=st.floats(1e6, 2e10),
     largest=st.integers(1, 300),
 )
-def test_the_search_ends_within_an_eighth_of_what_fits(
+def test_search_finds_the_largest_batch_within_an_eighth(
     fixed: int, each: int, limit: int, largest: int
 ) -> None:
     attempts = []
@@ -37,7 +37,7 @@ def test_the_search_ends_within_an_eighth_of_what_fits(
     assert len(set(attempts)) == len(attempts)
 
 
-def test_measures_steps_of_growing_batches(cli: Cli, tmp_path: Path) -> None:
+def test_batches_of_growing_size_are_measured(cli: Cli, tmp_path: Path) -> None:
     options = ("profile.largest_batch=2", "profile.steps=1", "output=figures.json")
     outcome = cli("mode=benchmark", *options)  # the name of the mode in release 0.1
     record = json.loads((tmp_path / "figures.json").read_text())
@@ -49,17 +49,17 @@ def test_measures_steps_of_growing_batches(cli: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_memory_that_holds_no_patch_gets_a_sentence(cli: Cli) -> None:
+def test_insufficient_memory_for_one_patch_is_reported(cli: Cli) -> None:
     outcome = cli("mode=profile", "profile.memory_gb=0.001", "profile.steps=1", status=1)
     assert "Error: not even one patch fits 0.001 GB: choose a smaller" in outcome.errors
 
 
-def test_bad_options_get_a_sentence(cli: Cli) -> None:
+def test_invalid_options_are_reported(cli: Cli) -> None:
     outcome = cli("mode=profile", "profile.steps=0", status=1)
     assert "Error: profile.steps=0 must be a whole number, 1 or more" in outcome.errors
 
 
-def test_what_fails_in_the_trial_gets_its_own_sentence(cli: Cli) -> None:
+def test_error_in_the_trial_is_reported(cli: Cli) -> None:
     for wrong, sentence in (
         ("trainer.precision=bf16-true", "Error: trainer.precision=bf16-true can't be measured"),
         ("optimizer._target_=torch.optim.SGD", "unexpected keyword argument 'betas'"),

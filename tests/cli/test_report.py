@@ -84,7 +84,9 @@ def column(driver: Chrome, title: str) -> list[Any]:
     return [row.find_elements(By.TAG_NAME, "td")[titles.index(title)].text for row in rows]
 
 
-def test_report_of_a_grid(report: Callable[[Path], Any], driver: Chrome, made: Path) -> None:
+def test_report_of_a_grid_shows_all_jobs(
+    report: Callable[[Path], Any], driver: Chrome, made: Path
+) -> None:
     data = report(made / "grid")
     assert driver.title == at(driver, "h1").text == "grid: 4 runs"
     assert "4: 2 complete, 2 failed" in at(driver, "#headline").text
@@ -210,7 +212,7 @@ def test_report_of_one_run(report: Callable[[Path], Any], driver: Chrome, made: 
     assert "packages.torch" in at(driver, "#environment dl").text
 
 
-def test_damaged_files_are_noted_and_hostile_names_are_text(
+def test_damaged_files_are_listed_and_hostile_names_are_text(
     report: Callable[[Path], Any], driver: Chrome, runs: Path
 ) -> None:
     one = runs / "one"

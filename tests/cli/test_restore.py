@@ -43,7 +43,7 @@ def folder(tmp_path: Path, model: MPRNet) -> Path:
 RUN = ("mode=restore", "weights=w.safetensors")
 
 
-def test_a_folder_keeps_names_folders_and_kinds_and_is_done_once(
+def test_folder_is_restored_once_with_names_subfolders_and_formats_kept(
     cli: Cli, folder: Path, model: MPRNet
 ) -> None:
     outcome = cli(*RUN, "input=in", "output=out")
@@ -73,7 +73,7 @@ def test_a_folder_keeps_names_folders_and_kinds_and_is_done_once(
     assert Image.open(folder / "out" / "cat.jpg").size == (61, 75)
 
 
-def test_a_broken_file_does_not_stop_the_others(cli: Cli, folder: Path) -> None:
+def test_damaged_file_does_not_stop_the_others(cli: Cli, folder: Path) -> None:
     (folder / "in" / "a.png").write_bytes(b"nothing")
     cut = (folder / "in" / "cat.jpg").read_bytes()[:-200]
     (folder / "in" / "cut.jpg").write_bytes(cut)
@@ -86,7 +86,7 @@ def test_a_broken_file_does_not_stop_the_others(cli: Cli, folder: Path) -> None:
     assert not list((folder / "out").rglob("*.part"))
 
 
-def test_a_file_to_a_file_with_stages_comparison_and_report(
+def test_single_file_is_restored_with_stages_comparison_and_report(
     cli: Cli, folder: Path, model: MPRNet
 ) -> None:
     cli(
@@ -111,7 +111,7 @@ def test_a_file_to_a_file_with_stages_comparison_and_report(
     assert "cat.PNG" in page and "w.safetensors" in page
 
 
-def test_a_report_says_that_it_shows_the_centre_of_a_large_photo(cli: Cli, folder: Path) -> None:
+def test_report_states_that_it_shows_the_center_of_a_large_photo(cli: Cli, folder: Path) -> None:
     Image.new("RGB", (1040, 16)).save(folder / "wide.png")
     cli(*RUN, "input=wide.png", "output=out", "restore.report=true")
     page = (folder / "out" / "report.html").read_text()
@@ -119,7 +119,7 @@ def test_a_report_says_that_it_shows_the_centre_of_a_large_photo(cli: Cli, folde
     assert '"width": 1024, "height": 16' in page
 
 
-def test_a_glob_16_bits_and_options(cli: Cli, folder: Path, model: MPRNet) -> None:
+def test_glob_with_16_bit_photos_and_options(cli: Cli, folder: Path, model: MPRNet) -> None:
     rng = np.random.default_rng(0)
     import cv2
 
@@ -137,7 +137,7 @@ def test_a_glob_16_bits_and_options(cli: Cli, folder: Path, model: MPRNet) -> No
     np.testing.assert_allclose(found.astype(int), expected.astype(int), rtol=0, atol=1)
 
 
-def test_a_name_of_255_bytes(cli: Cli, folder: Path) -> None:
+def test_file_name_of_255_bytes_is_restored(cli: Cli, folder: Path) -> None:
     """The temporary file must not have a longer name than the result."""
     name = "é" * 125 + "a.png"
     assert len(name.encode()) == 255
@@ -156,7 +156,7 @@ def test_a_name_of_255_bytes(cli: Cli, folder: Path) -> None:
     assert "1 of 1 are already restored" in cli(*arguments).output
 
 
-def test_a_heic_a_jfif_and_an_avif_stay_what_they_are(cli: Cli, folder: Path) -> None:
+def test_heic_jfif_and_avif_keep_their_format(cli: Cli, folder: Path) -> None:
     heif = pytest.importorskip("pillow_heif")
     heif.register_heif_opener()
     cat = Image.open(folder / "in" / "cat.jpg")
@@ -173,12 +173,12 @@ def test_a_heic_a_jfif_and_an_avif_stay_what_they_are(cli: Cli, folder: Path) ->
             assert restored.info["icc_profile"] == b"profile"
 
 
-def test_a_gif_is_refused_with_a_command(cli: Cli, folder: Path) -> None:
+def test_gif_is_refused_with_a_conversion_command(cli: Cli, folder: Path) -> None:
     Image.new("P", (16, 16)).save(folder / "still.gif")
     assert "magick still.gif still.png" in complaint(cli(*RUN, "input=still.gif", status=1))
 
 
-def test_a_video(cli: Cli, folder: Path) -> None:
+def test_video_is_restored(cli: Cli, folder: Path) -> None:
     av = pytest.importorskip("av")
 
     photo = np.array(Image.open(PHOTOS / "chelsea.png"))
@@ -218,7 +218,7 @@ def test_a_video(cli: Cli, folder: Path) -> None:
         (("weights=w.safetensors", "inptu=in"), "did you mean 'input'?"),
     ],
 )
-def test_mistakes_are_named(
+def test_user_errors_name_the_invalid_value(
     cli: Cli, folder: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
     before = sorted(folder.rglob("*"))
@@ -226,7 +226,7 @@ def test_mistakes_are_named(
     assert sorted(folder.rglob("*")) == before
 
 
-def test_an_input_is_never_overwritten(cli: Cli, folder: Path) -> None:
+def test_input_is_never_overwritten(cli: Cli, folder: Path) -> None:
     shutil.copy(folder / "in" / "cat.jpg", folder / "in" / "more")
     before = (folder / "in" / "more" / "cat.jpg").read_bytes()
     arguments = ("input='in/**/*.*'", "output=in/more", "overwrite=true")
@@ -234,18 +234,18 @@ def test_an_input_is_never_overwritten(cli: Cli, folder: Path) -> None:
     assert (folder / "in" / "more" / "cat.jpg").read_bytes() == before
 
 
-def test_names_that_look_like_markup(cli: Cli, folder: Path) -> None:
+def test_names_that_look_like_markup_are_printed_literally(cli: Cli, folder: Path) -> None:
     (folder / "in" / "cat.jpg").rename(folder / "in" / "c[red]at.jpg")
     assert "into out[/y]" in cli(*RUN, "input=in", 'output="out[/y]"').output
     assert (folder / "out[" / "y]" / "c[red]at.jpg").is_file()
 
 
-def test_results_in_a_folder_of_the_input_are_not_restored_again(cli: Cli, folder: Path) -> None:
+def test_results_inside_the_input_folder_are_not_restored_again(cli: Cli, folder: Path) -> None:
     cli(*RUN, "input=in", "output=in/restored")
     assert "2 of 2 are already restored" in cli(*RUN, "input=in", "output=in/restored").output
 
 
-def test_convert(cli: Cli, folder: Path, model: MPRNet) -> None:
+def test_convert_changes_the_format_of_weights(cli: Cli, folder: Path, model: MPRNet) -> None:
     outcome = cli("mode=convert", "weights=w.safetensors", "output=w.pth")
     for line in ("task  denoise", "patches of 64 pixels", "parameters"):
         assert line in outcome.output
@@ -260,7 +260,7 @@ def test_convert(cli: Cli, folder: Path, model: MPRNet) -> None:
     assert sorted(p.name for p in folder.iterdir()) == ["w.pth", "w.safetensors"]
 
 
-def test_ctrl_c_leaves_whole_files_and_no_traceback(
+def test_ctrl_c_leaves_complete_files_and_no_traceback(
     cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mprnet_lit.cli import restore
@@ -274,7 +274,7 @@ def test_ctrl_c_leaves_whole_files_and_no_traceback(
     assert not (folder / "out").exists()
 
 
-def test_restoring_reads_every_key_of_its_configuration(
+def test_restore_mode_reads_every_key_of_its_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGB", (16, 8)).save(tmp_path / "photo.png")

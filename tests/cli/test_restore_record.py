@@ -27,9 +27,7 @@ def result(folder: Path, name: str, source: str = "../in/a.png", recipe: str = "
     return Result(source, file, recipe, {name: file})
 
 
-def test_nothing_is_read_of_files_that_were_not_touched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unchanged_files_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unchanged files are recognized by size and time, which is fast for 100,000 photos."""
     put(tmp_path / "in" / "a.png")
     put(tmp_path / "in" / "b" / "c.png")
@@ -44,7 +42,7 @@ def test_nothing_is_read_of_files_that_were_not_touched(
     assert len(make_plan(jobs, "recipe", Records(), overwrite=False).done) == 2
 
 
-def test_several_writers_and_a_reader_that_compacts(
+def test_concurrent_writers_and_compaction_lose_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results, "_SPARE", 5)
@@ -63,7 +61,7 @@ def test_several_writers_and_a_reader_that_compacts(
     assert len((tmp_path / RECORD).read_bytes().split(b"\n")) < 60, "of 160"
 
 
-def test_a_damaged_record(tmp_path: Path) -> None:
+def test_damaged_record_is_ignored(tmp_path: Path) -> None:
     whole = result(tmp_path, "a.png")
     lines = [b"\xff", b"[]", b"{}", b"null", b'{"source": 1}', b"[" * 9999, whole.line()[:-9]]
     put(tmp_path / RECORD, b"\n".join(lines))
@@ -84,7 +82,7 @@ def test_a_damaged_record(tmp_path: Path) -> None:
     assert kept.read_bytes() == b"photo"
 
 
-def test_results_that_would_overwrite_each_other(tmp_path: Path) -> None:
+def test_results_with_the_same_destination_are_refused(tmp_path: Path) -> None:
     for name in ("in/a.png", "in/b/a.png", "in/b/A.PNG", "c/a.png", "c/a.png.compare.png"):
         put(tmp_path / name)
     (tmp_path / "link").symlink_to("in")
@@ -110,7 +108,7 @@ def test_results_that_would_overwrite_each_other(tmp_path: Path) -> None:
         found("in/a.png", "c/a.png.compare.png", beside=("compare",))
 
 
-def test_a_result_is_skipped_only_beside_its_source(tmp_path: Path) -> None:
+def test_result_is_skipped_only_for_its_own_source(tmp_path: Path) -> None:
     photo = put(tmp_path / "in" / "a.png")
     folder = tmp_path / "in" / "out"
     restored = result(folder, "a.png", "../a.png")
@@ -122,7 +120,7 @@ def test_a_result_is_skipped_only_beside_its_source(tmp_path: Path) -> None:
     assert names == ["out/a.png"]
 
 
-def test_results_of_a_version_without_records(tmp_path: Path) -> None:
+def test_results_without_a_record_are_not_overwritten(tmp_path: Path) -> None:
     put(tmp_path / "in" / "a.png")
     put(tmp_path / "out" / "a.png")
     put(tmp_path / "out" / "report.html")

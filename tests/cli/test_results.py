@@ -89,7 +89,7 @@ def restore(
     return run
 
 
-def test_done_is_the_same_photo_the_same_weights_and_the_same_options(
+def test_result_is_skipped_only_for_equal_photo_weights_and_options(
     restore: Cli, folder: Path, models: list[MPRNet]
 ) -> None:
     result = folder / "out" / "cat.png"
@@ -123,7 +123,7 @@ def test_done_is_the_same_photo_the_same_weights_and_the_same_options(
     assert DONE in restore(*RUN, "weights=moved.safetensors").output, "nor a file's name"
 
 
-def test_arguments_are_checked_before_anything_is_skipped(
+def test_arguments_are_checked_before_results_are_skipped(
     cli: Cli, restore: Cli, folder: Path
 ) -> None:
     restore(*RUN)
@@ -142,7 +142,7 @@ def test_arguments_are_checked_before_anything_is_skipped(
     assert (folder / "out" / "cat.png").read_bytes() == before
 
 
-def test_another_photos_result_is_not_overwritten(cli: Cli, restore: Cli, folder: Path) -> None:
+def test_result_of_another_photo_is_not_overwritten(cli: Cli, restore: Cli, folder: Path) -> None:
     restore(*RUN)
     before = (folder / "out" / "cat.png").read_bytes()
     photo(folder / "in2" / "cat.png", left=200)
@@ -164,7 +164,9 @@ def test_another_photos_result_is_not_overwritten(cli: Cli, restore: Cli, folder
     assert "13 of 13 are already restored" in restore(*RUN, "input=in2").output
 
 
-def test_what_lies_beside_a_result(restore: Cli, folder: Path) -> None:
+def test_stages_comparison_and_report_are_checked_with_the_result(
+    restore: Cli, folder: Path
+) -> None:
     restore(*RUN)
     (folder / "out" / "cat.png.compare.png").write_bytes(b"mine")
     message = complaint(restore(*RUN, "restore.compare=true", status=1))
@@ -204,7 +206,7 @@ def test_results_inside_the_input_are_not_restored_again(restore: Cli, folder: P
     assert "2 restored" in restore(*run, "input=.", "output=third").output
 
 
-def test_a_kill_leaves_nothing_that_is_refused_later(
+def test_killed_run_can_be_repeated(
     restore: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pathlib import Path

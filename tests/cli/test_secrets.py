@@ -22,7 +22,7 @@ def holding(folder: Path, text: str) -> list[str]:
     return [str(path.relative_to(folder)) for path in files if text.encode() in path.read_bytes()]
 
 
-def test_a_training_and_what_is_made_of_it(
+def test_files_of_a_training_contain_no_secrets(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home" / "ann"
@@ -60,7 +60,7 @@ def test_a_training_and_what_is_made_of_it(
     assert holding(tmp_path, CANARY) == []
 
 
-def test_weights_of_an_earlier_version_are_converted_without_their_paths(tmp_path: Path) -> None:
+def test_weights_of_an_earlier_version_are_converted_without_paths(tmp_path: Path) -> None:
     read = weights.read("denoise")
     config = {"paths": {"run": "/home/ann/runs"}, "api_key": CANARY, "seed": 1}
     info = weights.Info(task="denoise", config=config)
@@ -70,14 +70,16 @@ def test_weights_of_an_earlier_version_are_converted_without_their_paths(tmp_pat
     assert holding(tmp_path, CANARY) == holding(tmp_path, "/home/ann") == []
 
 
-def test_of_secrets_that_hold_one_another_none_is_left() -> None:
+def test_nested_secrets_are_masked_completely() -> None:
     texts = [f"{CANARY}{'x' * k}" for k in range(9)]
     config = OmegaConf.create({"api_key": dict(enumerate(texts)), "notes": [f"a {texts[8]}"]})
     assert recorded(config)["notes"] == ["a ***"]
 
 
 @pytest.mark.parametrize("numbers", [False, True])
-def test_what_stays_an_interpolation(monkeypatch: pytest.MonkeyPatch, numbers: bool) -> None:
+def test_environment_variables_stay_interpolations(
+    monkeypatch: pytest.MonkeyPatch, numbers: bool
+) -> None:
     register_resolvers()
     monkeypatch.setenv("SOME", "text")
     monkeypatch.setenv("COUNT", "5")

@@ -112,7 +112,7 @@ def restore(page: Chrome, url: str, path: Path) -> Any:
     return found[0]
 
 
-def test_a_photo_is_restored_and_downloaded_as_the_kind_that_it_was(
+def test_photo_is_restored_and_downloaded_in_its_format(
     server: tuple[Any, str], browser: Chrome, photo: Path, folder: Path
 ) -> None:
     line = restore(browser, server[1], photo)
@@ -136,7 +136,9 @@ def test_a_photo_is_restored_and_downloaded_as_the_kind_that_it_was(
     assert set(re.findall(r'"status":(\d+)', log)) <= {"200", "304"}  # the filter accepts all
 
 
-def test_it_ends_on_sigterm_and_removes_what_it_held(server: tuple[Any, str], folder: Path) -> None:
+def test_sigterm_stops_the_server_and_removes_its_files(
+    server: tuple[Any, str], folder: Path
+) -> None:
     process, _ = server
     assert list((folder / "tmp").glob("mprnet_lit-serve-*"))
     process.send_signal(signal.SIGTERM)
@@ -145,7 +147,7 @@ def test_it_ends_on_sigterm_and_removes_what_it_held(server: tuple[Any, str], fo
     assert not list((folder / "tmp").glob("mprnet_lit-serve-*"))
 
 
-def test_a_taken_port_is_one_sentence(cli: Cli, folder: Path) -> None:
+def test_port_in_use_is_reported(cli: Cli, folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -156,6 +158,6 @@ def test_a_taken_port_is_one_sentence(cli: Cli, folder: Path) -> None:
     assert f"can't listen on 127.0.0.1 port {port}" in message
 
 
-def test_names_that_can_not_be_a_host_are_refused(cli: Cli) -> None:
+def test_invalid_host_names_are_refused(cli: Cli) -> None:
     message = complaint(cli("mode=serve", "serve.allowed_hosts=[a.org:80]", status=1))
     assert "must be a list of names without ports" in message

@@ -21,7 +21,7 @@ def weights(outcome: Outcome, name: str = "last.ckpt") -> Any:
     return torch.load(outcome.file(name), weights_only=True)["state_dict"]
 
 
-def test_files_of_a_run(cli: Cli) -> None:
+def test_run_folder_contains_all_documented_files(cli: Cli) -> None:
     outcome = cli("task=derain", "trainer.max_epochs=2", "logger=many", "callbacks=ema")
     assert "Training MPRNet to derain: 427,033 parameters" in outcome.output
     assert "5 training and 3 validation images" in outcome.output
@@ -73,7 +73,7 @@ def test_two_devices_train_as_one_and_share_a_folder(shell: Cli, task: str) -> N
         assert scores[0] == pytest.approx(scores[1], abs=1e-3)
 
 
-def test_multirun_of_sizes_and_tasks(cli: Cli) -> None:
+def test_multirun_trains_sizes_and_tasks(cli: Cli) -> None:
     outcome = cli("-m", "model=tiny,small", "task=denoise,derain", "trainer.max_steps=2")
     assert len(list(outcome.folder.glob("runs/multirun/*"))) == 1
     paths = outcome.folder.glob("runs/multirun/*/*/config.yaml")
@@ -163,9 +163,7 @@ def resumed(folder: Path, *arguments: str) -> Any:
     return torch.load(next(folder.glob("runs/**/last.ckpt")), weights_only=True)
 
 
-def test_killed_after_an_epoch_and_resumed_is_bit_for_bit_the_same(
-    tmp_path: Path, uninterrupted: Path
-) -> None:
+def test_run_killed_after_an_epoch_resumes_bit_for_bit(tmp_path: Path, uninterrupted: Path) -> None:
     status, _ = start_and_stop(
         tmp_path, signal.SIGKILL, lambda folder: list(folder.glob("runs/**/last.ckpt"))
     )
@@ -200,7 +198,7 @@ def test_two_devices_stop_together_and_resume(tmp_path: Path, everyone: bool) ->
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_sigterm_in_mid_epoch_saves_and_the_resumed_run_is_the_same(
+def test_run_stopped_by_sigterm_in_mid_epoch_resumes_bit_for_bit(
     tmp_path: Path, uninterrupted: Path, workers: int
 ) -> None:
     often = ("trainer.log_every_n_steps=1", f"data.num_workers={workers}")
@@ -223,7 +221,7 @@ def test_resuming_a_finished_run_changes_nothing(cli: Cli) -> None:
     assert again.json("summary.json") == summary
 
 
-def test_another_configuration_is_another_run(cli: Cli) -> None:
+def test_changed_configuration_starts_a_new_run(cli: Cli) -> None:
     cli("trainer.max_steps=1", "data.val_crop_size=32")
     outcome = cli("trainer.max_steps=1", "data.val_crop_size=32", "resume=auto", "seed=7")
     assert "resuming after" not in outcome.output
@@ -275,9 +273,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("task", LAYOUTS)
-def test_the_papers_recipes_train_on_the_published_layouts(
-    cli: Cli, tmp_path: Path, task: str
-) -> None:
+def test_paper_recipes_train_on_the_published_layouts(cli: Cli, tmp_path: Path, task: str) -> None:
     name, files, sides = LAYOUTS[task]
     photo = Image.open(PHOTOS / "coffee.png").convert("RGB")
     for k, file in enumerate(files):
@@ -307,7 +303,7 @@ def test_the_papers_recipes_train_on_the_published_layouts(
         "data.num_workers=2",
     ],
 )
-def test_options_train(cli: Cli, option: str) -> None:
+def test_every_option_trains(cli: Cli, option: str) -> None:
     outcome = cli(*option.split(), "trainer.max_steps=2", "data.val_crop_size=32", "logger=none")
     assert outcome.json("summary.json")["step"] == 2
 

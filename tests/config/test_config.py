@@ -131,18 +131,18 @@ def test_cpu_recipe_is_chosen_on_a_machine_with_a_gpu(gpu: None, chosen: list[st
     assert config.trainer.precision == "32-true"
 
 
-def test_recipe_of_the_cpu(cpu: None) -> None:
+def test_cpu_recipe_is_chosen_without_a_gpu(cpu: None) -> None:
     assert compose("task=derain") == compose("task=derain", "recipe=cpu_derain")
     assert compose("task=derain", "recipe=gpu_derain").trainer.max_epochs == 250
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_named_models_win_over_the_recipe(size: Any) -> None:
+def test_named_model_overrides_the_recipe(size: Any) -> None:
     config = compose("recipe=gpu_derain", f"model={size}")
     assert {key: config.model[key] for key in asdict(SIZES[size])} == asdict(SIZES[size])
 
 
-def test_numbers_are_plain() -> None:
+def test_composed_numbers_are_plain_values() -> None:
     """`--cfg job` shows numbers, not formulas."""
     written: Any = OmegaConf.to_container(compose(), resolve=False)
     for group in ("model", "optimizer", "schedule", "trainer", "data", "module"):
@@ -150,14 +150,14 @@ def test_numbers_are_plain() -> None:
         assert formulas == {}
 
 
-def test_optimizers(cpu: None) -> None:
+def test_optimizers_have_their_documented_defaults(cpu: None) -> None:
     assert compose("optimizer=adamw").optimizer.weight_decay == 1e-2
     assert compose("optimizer=adamw", "optimizer.weight_decay=0").optimizer.weight_decay == 0
     sgd = compose("optimizer=sgd").optimizer
     assert sgd.momentum == 0.9 and sgd.weight_decay == 1e-8 and "betas" not in sgd
 
 
-def test_task_without_a_recipe_gets_one_sentence(tmp_path: Path) -> None:
+def test_task_without_a_recipe_is_reported(tmp_path: Path) -> None:
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "own.yaml").write_text("# @package _global_\ntask: {name: own}\n")
     path = f"hydra.searchpath=[file://{tmp_path}]"
@@ -191,7 +191,7 @@ def test_old_keys_name_the_new_ones(override: str, expected: str) -> None:
     assert sentence is not None and expected in sentence
 
 
-def test_resume_and_places_are_not_part_of_what_a_run_is() -> None:
+def test_fingerprint_ignores_resume_and_paths() -> None:
     plain = fingerprint(compose())
     assert fingerprint(compose("resume=auto", "paths.runs=elsewhere", "logger=none")) == plain
     for how_it_ends in (
@@ -212,7 +212,7 @@ def test_fingerprint_is_of_the_resolved_configuration(cpu: None) -> None:
     assert fingerprint(compose(same)) == fingerprint(compose(written_out))
 
 
-def test_fingerprint_ignores_places_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_ignores_paths_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     data = fingerprint(compose("data=gopro"))
     assert fingerprint(compose("data=gopro", "paths.gopro=elsewhere", "paths.run=here")) == data
     monkeypatch.setenv("SLURM_NNODES", "2")
@@ -262,13 +262,13 @@ def imported(*arguments: str) -> set[Any]:
 
 
 @pytest.mark.parametrize("argument", ["--help", "taks=deblur"])
-def test_help_and_mistakes_import_nothing_heavy(argument: str) -> None:
+def test_help_and_errors_do_not_import_torch(argument: str) -> None:
     found = imported(argument)
     assert "hydra" in found
     assert not found & {"torch", "numpy", "lightning", "albumentations", "cv2", "skimage"}
 
 
-def test_restoring_imports_nothing_of_training() -> None:
+def test_restore_mode_does_not_import_training() -> None:
     found = imported("mode=restore", "weights=missing.pth", "input=missing.png")
     assert "mprnet_lit.inference.restorer" in found
     assert not found & {"lightning", "albumentations", "skimage", "wandb", "tensorboard"}

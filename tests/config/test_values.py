@@ -81,7 +81,7 @@ def test_every_number_and_flag_of_the_configuration_has_a_rule(
     assert len(keys) > 150 and keys <= found.keys(), keys - found.keys()
 
 
-def test_every_rule_is_of_a_setting_that_there_is(found: dict[Any, tuple[Any, Any]]) -> None:
+def test_every_rule_belongs_to_an_existing_setting(found: dict[Any, tuple[Any, Any]]) -> None:
     """A misspelled key in the table would have no effect."""
     for section, rules in TABLE.items():
         if section == "mprnet_lit.data.degradations.*":
@@ -125,7 +125,7 @@ LISTS: dict[Any, str] = {
 
 
 @pytest.mark.parametrize("value", [*RIGHT, *LISTS, True, {}], ids=lambda v: str(v)[:9])
-def test_odd_values_are_right_by_name_or_refused_with_the_key(
+def test_odd_values_are_accepted_by_rule_or_refused_with_the_key(
     found: dict[Any, tuple[Any, Any]], value: Any
 ) -> None:
     right = "" if value == {} else (RIGHT | LISTS).get(value, "")
@@ -145,7 +145,7 @@ def test_odd_values_are_right_by_name_or_refused_with_the_key(
         assert accepted == set(right.split())
 
 
-def test_whole_numbers_have_a_bound(found: dict[Any, tuple[Any, Any]]) -> None:
+def test_whole_numbers_are_bounded(found: dict[Any, tuple[Any, Any]]) -> None:
     for key, (_, rule) in found.items():
         if "whole number" in rule.words or "multiple" in rule.words:
             with pytest.raises(
@@ -178,7 +178,7 @@ def test_wrong_type_in_a_file_is_refused_with_the_file(tmp_path: Path) -> None:
     assert explain(error.value) == sentence
 
 
-def test_files_of_users_may_add_keys_and_other_classes(tmp_path: Path) -> None:
+def test_user_files_may_add_keys_and_other_classes(tmp_path: Path) -> None:
     (tmp_path / "module").mkdir()
     mine = tmp_path / "module" / "mine.yaml"
     mine.write_text("defaults: [default]\n_target_: own.Module\nadded: 3\n")
@@ -191,7 +191,7 @@ def test_files_of_users_may_add_keys_and_other_classes(tmp_path: Path) -> None:
     assert compose("+module.added=[1]").module.added == [1]
 
 
-def test_types_leave_values_and_pickles_as_they_are() -> None:
+def test_typed_nodes_keep_values_and_pickles() -> None:
     register_resolvers()
     given = {"mixup_alpha": 1, "mixup_after_epoch": 0}
     config = compose(*(f"module.{key}={value}" for key, value in given.items()))
@@ -199,12 +199,12 @@ def test_types_leave_values_and_pickles_as_they_are() -> None:
     assert {key: plain[key] for key in given} == given and type(plain["mixup_alpha"]) is int
 
 
-def test_what_ships_is_right(configs: list[Any]) -> None:
+def test_shipped_configurations_are_valid(configs: list[Any]) -> None:
     for config in configs:
         check_values(config)
 
 
-def test_other_classes_take_what_they_like() -> None:
+def test_arguments_of_other_classes_are_not_checked() -> None:
     own = {"_target_": "own.Blur", "sigma": "wide", "length": -1, "p": [1]}
     optimizer = {"_target_": "own.Adan", "betas": [0.9, 0.9, 0.9], "eps": -1, "lr": 1e-3}
     strategy = {"_target_": "lightning.pytorch.strategies.DDPStrategy", "timeout": "long"}
@@ -240,7 +240,7 @@ BUILDERS: dict[str, Callable[[DictConfig], object]] = {
 }
 
 
-def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key() -> None:
+def test_accepted_values_can_be_built_or_are_refused_with_the_key() -> None:
     """Every value that the table accepts either builds or raises an error with the key."""
     register_resolvers()
     tried = {}
@@ -292,12 +292,14 @@ def test_what_the_table_takes_can_be_built_or_is_refused_with_the_key() -> None:
         (["--multirun", "optimizer.eps=0", "seed=1,2"], "optimizer.eps=0 must be a number above 0"),
     ],
 )
-def test_the_command_says_it_in_one_sentence(cli: Cli, arguments: list[str], expected: str) -> None:
+def test_invalid_values_are_reported_in_one_sentence(
+    cli: Cli, arguments: list[str], expected: str
+) -> None:
     loggers = () if "mode=evaluate" in arguments else ("logger=none",)
     assert expected in complaint(cli(*arguments, *loggers, status=1))
 
 
-def test_gpus_that_are_not_there(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpus_are_reported(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     monkeypatch.setattr("tests.conftest.QUICK", ("data.num_workers=0",))
     message = complaint(cli("trainer=ddp", "logger=none", status=1))

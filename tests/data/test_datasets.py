@@ -58,7 +58,7 @@ def test_both_images_get_the_same_color_jitter() -> None:
     assert 1e-3 < np.abs(target - image).mean() < 0.1
 
 
-def test_an_image_that_changed_during_training_raises(pairs: Any) -> None:
+def test_image_changed_during_training_raises(pairs: Any) -> None:
     dataset = CropDataset(pairs, 40, training=True)
     Image.new("RGB", (50, 50)).save(pairs[0].degraded)
     with pytest.raises(UserError, match=r"in/0\.png has changed from 90x64 to 50x50"):

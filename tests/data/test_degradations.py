@@ -62,7 +62,7 @@ def test_result_depends_only_on_image_and_seed(name: str, photo: NDArray[np.floa
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (33, 2)])
-def test_any_image_size(name: str, shape: tuple[int, int]) -> None:
+def test_any_image_size_is_accepted(name: str, shape: tuple[int, int]) -> None:
     for seed in range(5):
         out = ALL[name](np.full((*shape, 3), 0.5, np.float32), rng(seed))
         assert out.shape == (*shape, 3) and np.isfinite(out).all()
@@ -193,7 +193,7 @@ def test_rain_is_proportional_to_density_and_area() -> None:
     assert 1.5 < amount(2000, 256) / amount(1000, 256) < 2.1
 
 
-def test_rain_is_as_dense_at_the_borders_as_in_the_center() -> None:
+def test_rain_density_is_uniform_up_to_the_borders() -> None:
     rain = RainStreaks(layers=1, density=4000, length=15, width=4, angle=45, brightness=0.8)
     mean = rain_on_black(rain, 200, range(300)).mean(0)  # to about 1 %
     for border in (mean[0], mean[-1], mean[:, 0], mean[:, -1]):

@@ -30,7 +30,7 @@ def problems(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [message for message in caplog.messages if message.startswith("Skipped: ")]
 
 
-def test_two_folders_with_subfolders_and_different_suffixes(
+def test_two_folders_are_paired_across_subfolders_and_suffixes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("in/a.jpg", "in/sub/a.png", "in/b.PNG", "gt/a.png", "gt/sub/a.tif", "gt/b.webp"):
@@ -51,7 +51,7 @@ def test_gopro_layout_uses_blur_and_ignores_blur_gamma(tmp_path: Path) -> None:
     assert all(p.degraded.parts[-3] == p.target.parts[-3] for p in found)
 
 
-def test_sidd_layout(tmp_path: Path) -> None:
+def test_sidd_layout_is_paired(tmp_path: Path) -> None:
     for scene in ("0001_001_S6_00100_00060_3200_L", "0002_001_S6_00100_00020_3200_N"):
         for shot in ("010", "011"):
             for kind in ("NOISY", "GT"):
@@ -61,7 +61,7 @@ def test_sidd_layout(tmp_path: Path) -> None:
     assert all(p.degraded.name.replace("NOISY", "GT") == p.target.name for p in found)
 
 
-def test_prefixes(tmp_path: Path) -> None:
+def test_patterns_with_prefixes_are_paired(tmp_path: Path) -> None:
     for name in ("rain-1.png", "rain-2.png", "norain-1.png", "norain-2.png"):
         draw(tmp_path / name)
     found = find_pairs(tmp_path, tmp_path, "rain-*", "norain-*")
@@ -129,7 +129,7 @@ def test_no_remaining_pair_is_an_error_even_with_skip(tmp_path: Path) -> None:
         find_pairs(tmp_path / "in", tmp_path / "gt", on_error="skip")
 
 
-def test_an_image_cannot_be_its_own_target(tmp_path: Path) -> None:
+def test_image_cannot_be_its_own_target(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png: both patterns match it"):
         find_pairs(tmp_path, tmp_path)
@@ -166,7 +166,7 @@ def test_invalid_patterns_raise(tmp_path: Path, patterns: tuple[str, str], messa
         find_pairs(tmp_path, tmp_path, *patterns)
 
 
-def test_a_long_list_of_problems_is_truncated(tmp_path: Path) -> None:
+def test_long_list_of_problems_is_truncated(tmp_path: Path) -> None:
     draw(tmp_path / "gt" / "x.png")
     for k in range(30):
         draw(tmp_path / "in" / f"{k}.png")

@@ -45,14 +45,14 @@ def test_processes_together_read_the_batches_of_a_single_process(
 
 
 @given(st.integers(1, 40), st.integers(1, 3), st.data())
-def test_a_resumed_epoch_continues_at_its_position(length: int, world: int, data: Any) -> None:
+def test_resumed_epoch_continues_at_its_position(length: int, world: int, data: Any) -> None:
     options: dict[str, Any] = {"seed": 5, "shuffle": True, "rank": world - 1, "world_size": world}
     whole = list(EpochSampler(length, position=lambda: (7, 0), **options))
     seen = data.draw(st.integers(0, len(whole)))
     assert list(EpochSampler(length, position=lambda: (7, seen), **options)) == whole[seen:]
 
 
-def test_each_epoch_has_another_order() -> None:
+def test_epochs_have_different_orders() -> None:
     def order(epoch: int) -> list[int]:
         sampler = EpochSampler(50, seed=0, shuffle=True, position=lambda: (epoch, 0))
         return [key.item for key in sampler]

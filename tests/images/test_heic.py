@@ -36,7 +36,7 @@ def psnr_from_mse(found: Any, expected: Any, peak: int = 255) -> Any:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("clear", [False, True])
-def test_pixels_alpha_exif_and_profile_come_back(
+def test_pixels_alpha_exif_and_profile_round_trip(
     tmp_path: Path, cat: NDArray[Any], suffix: str, gray: bool, clear: bool
 ) -> None:
     path = tmp_path / f"photo{suffix}"
@@ -58,7 +58,7 @@ def test_pixels_alpha_exif_and_profile_come_back(
 
 @pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("clear", [False, True])
-def test_ten_bits_of_a_heic_become_sixteen_and_ten_again(
+def test_heic_with_10_bits_is_read_as_16_bits_and_round_trips(
     tmp_path: Path, cat: NDArray[Any], gray: bool, clear: bool
 ) -> None:
     path = tmp_path / "deep.heic"
@@ -80,7 +80,7 @@ def test_ten_bits_of_a_heic_become_sixteen_and_ten_again(
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("deep", [False, True])
-def test_the_orientation_is_applied_once(
+def test_orientation_is_applied_once(
     tmp_path: Path, cat: NDArray[Any], suffix: str, deep: bool
 ) -> None:
     """The container rotates the pixels; EXIF and XMP may contain the same orientation."""
@@ -111,7 +111,7 @@ def test_the_orientation_is_applied_once(
         assert psnr_from_mse(read_image(out) / scale, upright) > 30
 
 
-def test_exif_alone_does_not_turn_a_heic(tmp_path: Path, cat: NDArray[Any]) -> None:
+def test_exif_orientation_alone_does_not_rotate_a_heic(tmp_path: Path, cat: NDArray[Any]) -> None:
     """Only the property of the container rotates the pixels (ISO 23008-12, A.2.4)."""
     path = tmp_path / "camera.heic"
     exif = Image.Exif()
@@ -134,7 +134,7 @@ def test_colors_without_a_profile_are_kept(tmp_path: Path, cat: NDArray[Any]) ->
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_files_cut_short_are_noticed(tmp_path: Path, cat: NDArray[Any], suffix: str) -> None:
+def test_truncated_files_are_refused(tmp_path: Path, cat: NDArray[Any], suffix: str) -> None:
     path = tmp_path / f"photo{suffix}"
     write_photo(path, Photo(cat))
     whole = path.read_bytes()
@@ -147,7 +147,9 @@ def test_files_cut_short_are_noticed(tmp_path: Path, cat: NDArray[Any], suffix: 
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".avif"])
-def test_several_pictures_are_refused(tmp_path: Path, cat: NDArray[Any], suffix: str) -> None:
+def test_files_with_several_pictures_are_refused(
+    tmp_path: Path, cat: NDArray[Any], suffix: str
+) -> None:
     path = tmp_path / f"burst{suffix}"
     supported_formats()
     first, second = Image.fromarray(cat), Image.fromarray(cat[::-1].copy())
@@ -158,7 +160,7 @@ def test_several_pictures_are_refused(tmp_path: Path, cat: NDArray[Any], suffix:
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".avif"])
-def test_absurd_sizes_are_refused_before_they_are_decoded(
+def test_extreme_sizes_are_refused_before_decoding(
     tmp_path: Path, cat: NDArray[Any], suffix: str
 ) -> None:
     """The size is checked even if the container crops a huge image to a small one."""
@@ -175,7 +177,7 @@ def test_absurd_sizes_are_refused_before_they_are_decoded(
             look(path)
 
 
-def test_without_the_extra_a_heic_says_what_to_install(
+def test_missing_heic_extra_is_named(
     tmp_path: Path, cat: NDArray[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_photo(tmp_path / "photo.heic", Photo(cat))

@@ -111,7 +111,7 @@ READ = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_is_read_right_and_written_as_the_same_kind(tmp_path: Path, name: str) -> None:
+def test_pixel_format_round_trips(tmp_path: Path, name: str) -> None:
     write, pixels, alpha, gray, tolerance = READ[name]
     path = tmp_path / name
     write(path)
@@ -154,7 +154,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_is_refused_with_a_command_that_converts_it(tmp_path: Path, name: str) -> None:
+def test_unsupported_pixel_format_is_refused_with_a_conversion_command(
+    tmp_path: Path, name: str
+) -> None:
     path = tmp_path / name
     REFUSED[name](path)
     command = f"magick '{name}' 'thumbnail first.png'" if " " in name else f"magick {name} "
@@ -164,13 +166,13 @@ def test_is_refused_with_a_command_that_converts_it(tmp_path: Path, name: str) -
         assert str(path) in str(raised.value)
 
 
-def test_pages_that_are_no_thumbnails_are_refused(tmp_path: Path) -> None:
+def test_extra_pages_other_than_thumbnails_are_refused(tmp_path: Path) -> None:
     pages((RGB, {}), (TINY, THUMBNAIL), (RGB, {}))(tmp_path / "scan.tif")
     with pytest.raises(UserError, match=r"scan\.tif has 2 frames or pages.*file of its own"):
         read_photo(tmp_path / "scan.tif")
 
 
-def test_a_turned_ycbcr_tiff(tmp_path: Path) -> None:
+def test_rotated_ycbcr_tiff_is_read(tmp_path: Path) -> None:
     turned = [(274, "H", 1, 6, True)]
     write = tiff(YCBCR, photometric="ycbcr", subsampling=(1, 1), extratags=turned)
     write(tmp_path / "turned.tif")

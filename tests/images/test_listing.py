@@ -24,7 +24,7 @@ def names(folder: Path, listing: Any) -> list[Any]:
     return [path.relative_to(folder).as_posix() for path in listing.files]
 
 
-def test_listing(tmp_path: Path) -> None:
+def test_listing_follows_links_and_counts_unsupported_files(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "sub/a.JPG", ".hidden.png", ".cache/c.png", "notes.txt")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path)
@@ -40,7 +40,7 @@ def test_listing(tmp_path: Path) -> None:
         list_images(tmp_path / "empty")
 
 
-def test_linked_folders_are_entered_each_real_one_once(tmp_path: Path) -> None:
+def test_linked_folders_are_listed_once(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     touch(folder, "z/deep/a.png")
     touch(tmp_path, "elsewhere/b.png", "elsewhere/more/c.png")
@@ -55,7 +55,7 @@ def test_linked_folders_are_entered_each_real_one_once(tmp_path: Path) -> None:
     assert names(folder, list_images(folder)) == found
 
 
-def test_kinds_that_are_not_read_are_counted(tmp_path: Path) -> None:
+def test_unsupported_formats_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.CR2", "sub/c.cr2", "sub/d.Gif", ".e.gif", "notes.txt", "f.m4v")
     (line,) = skip_messages(list_images(tmp_path))
     assert line == ("Skipped 4 files that are not images that can be read: 2 .cr2, 1 .gif, 1 .m4v")
@@ -68,7 +68,7 @@ def test_kinds_that_are_not_read_are_counted(tmp_path: Path) -> None:
         list_images(tmp_path)
 
 
-def test_training_sources_say_what_they_skip(
+def test_training_sources_report_skipped_files(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("a_noisy.png", "a_clean.png", "b_noisy.png", "b_clean.png"):

@@ -82,7 +82,7 @@ def photos(draw: Any) -> Photo:
 
 @settings(max_examples=150, deadline=None)
 @given(photos(), st.sampled_from([".png", ".tif", ".TIFF", ".webp", ".bmp"]))
-def test_what_is_without_loss_comes_back_exactly(folder: Path, photo: Any, suffix: str) -> None:
+def test_lossless_formats_round_trip_exactly(folder: Path, photo: Any, suffix: str) -> None:
     path = folder / f"photo{suffix}"
     deep, bmp = photo.pixels.dtype == np.uint16, suffix == ".bmp"
     if deep and suffix in (".bmp", ".webp"):
@@ -119,7 +119,7 @@ def test_exif_and_profile_keep_their_bytes(tmp_path: Path, cat: NDArray[Any], su
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_a_turned_photo_is_written_upright_without_its_thumbnail(
+def test_rotated_photo_is_written_upright_without_its_thumbnail(
     tmp_path: Path, cat: NDArray[Any], suffix: str, orientation: int
 ) -> None:
     path, out = tmp_path / f"photo{suffix}", tmp_path / f"out{suffix}"
@@ -147,7 +147,7 @@ def test_a_turned_photo_is_written_upright_without_its_thumbnail(
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_tiff_of_16_bits_with_alpha(tmp_path: Path, orientation: int) -> None:
+def test_rotated_16_bit_tiff_with_alpha_is_read(tmp_path: Path, orientation: int) -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (5, 7, 4), np.uint16)
     orders: list[tuple[str, Literal["<", ">"]]] = [("a.tif", "<"), ("b.tif", ">")]
     for name, order in orders:
@@ -171,7 +171,7 @@ def test_a_turned_tiff_of_16_bits_with_alpha(tmp_path: Path, orientation: int) -
         np.testing.assert_array_equal(read_image(tmp_path / name), expected[..., :3])
 
 
-def test_transparency_of_palettes_keys_and_premultiplied_colors(
+def test_transparency_of_palette_color_key_and_premultiplied_images(
     tmp_path: Path, cat: NDArray[Any]
 ) -> None:
     image = Image.fromarray(cat).quantize(16)
@@ -220,7 +220,7 @@ def test_sixteen_bits_are_rounded_to_eight(tmp_path: Path) -> None:
     assert np.abs(out * 257.0 - levels).max() <= 128.5
 
 
-def test_cmyk_becomes_srgb_and_its_profile_goes(tmp_path: Path, cat: NDArray[Any]) -> None:
+def test_cmyk_is_converted_to_srgb_without_its_profile(tmp_path: Path, cat: NDArray[Any]) -> None:
     Image.fromarray(cat).convert("CMYK").save(tmp_path / "a.jpg", icc_profile=profile("CMYK"))
     photo = read_photo(tmp_path / "a.jpg")  # the profile is invalid
     assert photo.icc is None
@@ -229,7 +229,9 @@ def test_cmyk_becomes_srgb_and_its_profile_goes(tmp_path: Path, cat: NDArray[Any
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
-def test_several_frames_are_refused(tmp_path: Path, cat: NDArray[Any], suffix: str) -> None:
+def test_files_with_several_frames_are_refused(
+    tmp_path: Path, cat: NDArray[Any], suffix: str
+) -> None:
     path = tmp_path / f"film{suffix}"
     first, second = Image.fromarray(cat), Image.fromarray(cat[::-1])
     first.save(path, save_all=True, append_images=[second])
@@ -237,7 +239,7 @@ def test_several_frames_are_refused(tmp_path: Path, cat: NDArray[Any], suffix: s
         read_photo(path)
 
 
-def test_what_a_format_cannot_hold_is_said(tmp_path: Path, cat: NDArray[Any]) -> None:
+def test_photo_that_the_format_cannot_store_is_refused(tmp_path: Path, cat: NDArray[Any]) -> None:
     clear = Photo(cat, alpha=np.zeros(cat.shape[:2], np.uint8))
     for suffix in (".jpg", ".jfif"):
         with pytest.raises(UserError, match=rf"out\{suffix} .*no transparency.*\.png"):
@@ -252,13 +254,13 @@ def test_what_a_format_cannot_hold_is_said(tmp_path: Path, cat: NDArray[Any]) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ok.jfif", "ok.jpg"]
 
 
-def test_damaged_exif_does_not_stop_a_photo(tmp_path: Path, cat: NDArray[Any]) -> None:
+def test_photo_with_damaged_exif_is_read(tmp_path: Path, cat: NDArray[Any]) -> None:
     for exif in (b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0nonsense", b"Exif\0\0II*\0"):
         Image.fromarray(cat).save(tmp_path / "photo.jpg", exif=exif)
         assert read_photo(tmp_path / "photo.jpg").exif is None
 
 
-def test_absurd_sizes_are_refused_and_large_photos_are_not(
+def test_extreme_sizes_are_refused_and_large_photos_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def chunk(name: bytes, data: bytes) -> bytes:
@@ -275,7 +277,7 @@ def test_absurd_sizes_are_refused_and_large_photos_are_not(
     assert (Image.MAX_IMAGE_PIXELS or 0) >= 200_000_000
 
 
-def test_a_second_picture_of_a_camera_is_left_out(tmp_path: Path, cat: NDArray[Any]) -> None:
+def test_second_picture_of_an_mpo_is_dropped(tmp_path: Path, cat: NDArray[Any]) -> None:
     file = io.BytesIO()
     Image.fromarray(cat).save(file, "MPO", save_all=True, append_images=[Image.fromarray(cat)])
     (tmp_path / "camera.jpg").write_bytes(file.getvalue())

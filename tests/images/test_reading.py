@@ -68,7 +68,9 @@ def write_chunks(path: Path, image: NDArray[Any], before: Any = (), after: Any =
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp", ".bmp", ".PNG"])
-def test_eight_bits_without_loss(tmp_path: Path, photo: NDArray[Any], suffix: str) -> None:
+def test_eight_bits_round_trip_without_loss(
+    tmp_path: Path, photo: NDArray[Any], suffix: str
+) -> None:
     path = tmp_path / f"photo{suffix}"
     options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
     Image.fromarray(photo).save(path, **options)
@@ -76,14 +78,14 @@ def test_eight_bits_without_loss(tmp_path: Path, photo: NDArray[Any], suffix: st
     assert probe_image(path) == photo.shape[:2]
 
 
-def test_jpeg(tmp_path: Path, photo: NDArray[Any]) -> None:
+def test_jpeg_round_trip_is_close(tmp_path: Path, photo: NDArray[Any]) -> None:
     Image.fromarray(photo).save(tmp_path / "photo.jpg", quality=95)
     assert np.abs(read_image(tmp_path / "photo.jpg").astype(int) - photo).mean() < 4
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 @pytest.mark.parametrize("kind", ["rgb", "alpha", "gray"])
-def test_sixteen_bits_without_loss(
+def test_sixteen_bits_round_trip_without_loss(
     tmp_path: Path, deep: NDArray[Any], suffix: str, kind: str
 ) -> None:
     path = tmp_path / f"deep{suffix}"
@@ -96,13 +98,15 @@ def test_sixteen_bits_without_loss(
     assert probe_image(path) == deep.shape[:2]
 
 
-def test_sixteen_bits_of_gray_with_alpha(tmp_path: Path, deep: NDArray[Any]) -> None:
+def test_sixteen_bit_gray_with_alpha_is_read(tmp_path: Path, deep: NDArray[Any]) -> None:
     write_chunks(tmp_path / "deep.png", deep[..., :2])
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), deep[..., [0, 0, 0]])
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
-def test_other_kinds_of_pixels_become_rgb(tmp_path: Path, photo: NDArray[Any], mode: str) -> None:
+def test_other_pixel_formats_are_converted_to_rgb(
+    tmp_path: Path, photo: NDArray[Any], mode: str
+) -> None:
     path = tmp_path / ("photo.tiff" if mode == "CMYK" else "photo.png")
     image = Image.fromarray(photo).convert(mode)
     image.save(path)
@@ -139,7 +143,7 @@ def test_exif_orientation_is_applied(
 
 
 @pytest.mark.parametrize("kind", ["a.png", "a.jpg", "a.webp", "a.tiff", "deep.png", "deep.tiff"])
-def test_files_cut_short_are_noticed_without_decoding_and_when_read(
+def test_truncated_files_are_detected_by_probing_and_reading(
     tmp_path: Path, photo: NDArray[Any], deep: NDArray[Any], kind: str
 ) -> None:
     path = tmp_path / kind
@@ -157,7 +161,9 @@ def test_files_cut_short_are_noticed_without_decoding_and_when_read(
 
 
 @pytest.mark.parametrize("format", ["jpeg", "mpo"])
-def test_jpegs_from_cameras(tmp_path: Path, photo: NDArray[Any], format: str) -> None:
+def test_camera_jpegs_with_trailing_data_are_read(
+    tmp_path: Path, photo: NDArray[Any], format: str
+) -> None:
     """A thumbnail contains an end marker, and a video may follow the end marker of the photo."""
     small, large = io.BytesIO(), io.BytesIO()
     Image.fromarray(photo[:24, :24]).save(small, "jpeg")
@@ -180,7 +186,7 @@ NO_IMAGES = (b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3
 
 
 @pytest.mark.parametrize("content", NO_IMAGES)
-def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_images_are_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "text.png"
     path.write_bytes(content)
     for look in (read_image, probe_image):
@@ -193,14 +199,14 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32, np.uint32, np.int16, np.int8])
-def test_tiffs_of_other_numbers_say_what_to_do(tmp_path: Path, kind: Any) -> None:
+def test_tiffs_with_unsupported_bit_depth_are_refused(tmp_path: Path, kind: Any) -> None:
     tifffile.imwrite(tmp_path / "odd.tiff", np.zeros((4, 4), kind))
     for look in (read_image, probe_image):
         with pytest.raises(UserError, match=r"odd\.tiff.*8 or 16 bits"):
             look(tmp_path / "odd.tiff")
 
 
-def test_tiffs_that_would_be_read_wrongly_are_refused(tmp_path: Path, deep: NDArray[Any]) -> None:
+def test_tiffs_with_unsupported_layout_are_refused(tmp_path: Path, deep: NDArray[Any]) -> None:
     path = tmp_path / "odd.tiff"
     cases: list[tuple[Any, dict[str, Any]]] = [
         (deep.transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}),
@@ -221,7 +227,7 @@ def test_conversions_are_exact(photo: NDArray[Any]) -> None:
     np.testing.assert_array_equal(to_uint8(np.array([-1.0, 2.0])), [0, 255])
 
 
-def test_writing_is_whole_or_not_at_all(
+def test_image_is_written_atomically(
     tmp_path: Path, photo: NDArray[Any], deep: NDArray[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "new" / "out.png"

@@ -46,7 +46,7 @@ SHAPES = ((9, 13), (9, 13, 1), (9, 13, 2), (9, 13, 3), (9, 13, 4), (2, 9, 13, 1)
 
 
 @pytest.mark.parametrize(("shape", "dtype"), product(SHAPES, ("u1", "u2", ">u2", "f2", "f4", "f8")))
-def test_arrays(identity: Restorer, shape: Any, dtype: Any) -> None:
+def test_arrays_are_returned_unchanged(identity: Restorer, shape: Any, dtype: Any) -> None:
     image = pixels(shape, np.dtype(dtype))
     for given in (image, image[::-1]):
         given.flags.writeable = False
@@ -58,7 +58,9 @@ def test_arrays(identity: Restorer, shape: Any, dtype: Any) -> None:
 
 @pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.bfloat16, torch.float64])
-def test_tensors(identity: Restorer, channels: int | None, dtype: Any) -> None:
+def test_tensors_are_returned_unchanged(
+    identity: Restorer, channels: int | None, dtype: Any
+) -> None:
     image = torch.from_numpy(pixels((2, channels or 1, 9, 13), np.float32))
     peak = {torch.uint8: 255, torch.uint16: 65535}.get(dtype)
     image = (image * peak).round().to(dtype) if peak else image.to(dtype)
@@ -69,7 +71,7 @@ def test_tensors(identity: Restorer, channels: int | None, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16", "F"])
-def test_pil_images(identity: Restorer, mode: str) -> None:
+def test_pil_images_are_returned_unchanged(identity: Restorer, mode: str) -> None:
     shape = {"LA": (9, 13, 2), "RGB": (9, 13, 3), "RGBA": (9, 13, 4)}.get(mode, (9, 13))
     array = pixels(shape, {"I;16": np.uint16, "F": np.float32}.get(mode, np.uint8))
     image = Image.fromarray(array)
@@ -112,7 +114,7 @@ def test_alpha_is_unchanged_and_gray_is_the_mean(darker: Restorer) -> None:
 
 
 @pytest.mark.parametrize("kind", [str, lambda path: path])
-def test_image_files(identity: Restorer, tmp_path: Path, kind: Any) -> None:
+def test_image_files_are_returned_unchanged(identity: Restorer, tmp_path: Path, kind: Any) -> None:
     rotated = Image.Exif()
     rotated[0x0112] = 6  # orientation
     array = pixels((9, 13, 3), np.uint8)

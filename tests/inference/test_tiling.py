@@ -92,7 +92,7 @@ def test_progress_counts_tiles() -> None:
 
 
 @pytest.mark.parametrize("overlap", [0, 16])
-def test_an_image_within_one_tile_is_not_blended(overlap: int) -> None:
+def test_image_within_one_tile_is_not_blended(overlap: int) -> None:
     image = torch.rand(2, 3, 40, 24)
     (found,) = run_tiled(lambda x: [x], image, 64, overlap)
     assert torch.equal(found, image)

@@ -42,7 +42,7 @@ def test_attention_is_local_and_replicated_at_the_borders() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_windows_are_one_and_a_half_times_the_training_feature_maps(size: Any) -> None:
+def test_window_is_one_and_a_half_times_the_training_feature_map(size: Any) -> None:
     with torch.device("meta"):
         local = with_tlc(MPRNet.from_size(size), 256)
     windows = {n: m.window for n, m in local.named_modules() if hasattr(m, "window")}
@@ -90,6 +90,6 @@ def test_mixed_precision_is_close_to_float32(model: MPRNet, dtype: Any) -> None:
     assert (found - expected).abs().mean() < 0.01
 
 
-def test_a_crop_that_is_not_a_multiple_of_8_raises(model: MPRNet) -> None:
+def test_crop_not_a_multiple_of_8_raises(model: MPRNet) -> None:
     with pytest.raises(ValueError, match="crop=100 must be a positive multiple of 8"):
         with_tlc(model, 100)

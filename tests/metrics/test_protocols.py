@@ -79,14 +79,14 @@ def wang(a: Any, b: Any, **options: Any) -> Any:
     )
 
 
-def test_luma_is_matlabs() -> None:
+def test_luma_equals_rgb2ycbcr_of_matlab() -> None:
     assert [(luma(torch.full((1, 3, 1, 1), v)) * 255).item() for v in (0.0, 1.0)] == [16, 235]
     image = data.astronaut()
     ours = luma(batch(image / 255))[0, 0] * 255
     assert np.array_equal(ours.round().numpy(), matlab_y(image))
 
 
-def test_gopro_and_hide(restored: Any, target: Any) -> None:
+def test_gopro_and_hide_scores_match_matlab(restored: Any, target: Any) -> None:
     ours = measure("deblur", restored, target)
     quantized = whole(restored)
     assert ours[0] == pytest.approx(
@@ -97,13 +97,13 @@ def test_gopro_and_hide(restored: Any, target: Any) -> None:
     assert abs(ours[1] - wang(target, quantized, data_range=255, channel_axis=2)) > 1e-3
 
 
-def test_the_volume_of_a_tiny_image(restored: Any, target: Any) -> None:
+def test_ssim_volume_of_a_tiny_image(restored: Any, target: Any) -> None:
     small = restored[:4, :7], target[:4, :7]
     ours = ssim_volume(batch(np.clip(small[0], 0, 1)), batch(small[1] / 255)).item()
     assert ours == pytest.approx(matlab_ssim(np.clip(small[0], 0, 1), small[1] / 255, 1), abs=1e-5)
 
 
-def test_sidd_is_not_quantized(restored: Any, target: Any) -> None:
+def test_sidd_scores_are_not_quantized(restored: Any, target: Any) -> None:
     ours = measure("sidd", restored, target)
     clipped = np.clip(restored, 0, 1)
     assert ours[0] == pytest.approx(
@@ -113,7 +113,7 @@ def test_sidd_is_not_quantized(restored: Any, target: Any) -> None:
     assert abs(ours[0] - measure("deblur", restored, target)[0]) > 1e-5
 
 
-def test_deraining_is_on_y_with_peak_255(restored: Any, target: Any) -> None:
+def test_derain_scores_use_luma_with_peak_255(restored: Any, target: Any) -> None:
     ours = measure("derain", restored, target)
     y = matlab_y(whole(restored)), matlab_y(target)
     assert ours[0] == pytest.approx(peak_signal_noise_ratio(y[1], y[0], data_range=255), abs=1e-4)
@@ -121,7 +121,9 @@ def test_deraining_is_on_y_with_peak_255(restored: Any, target: Any) -> None:
 
 
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])
-def test_generic_scores_are_in_the_targets_depth(restored: Any, target: Any, depth: Any) -> None:
+def test_generic_scores_use_the_bit_depth_of_the_target(
+    restored: Any, target: Any, depth: Any
+) -> None:
     peak = np.iinfo(depth).max
     deep = target.astype(depth) * (peak // 255)
     ours = measure("rgb", restored, deep)
@@ -133,7 +135,7 @@ def test_generic_scores_are_in_the_targets_depth(restored: Any, target: Any, dep
     assert ours[1] == pytest.approx(expected, abs=1e-4)
 
 
-def test_realblur_undoes_brightness_and_camera_motion(target: Any) -> None:
+def test_realblur_compensates_brightness_and_camera_motion(target: Any) -> None:
     """An image that differs by a gain and a homography gets high scores."""
     scene = cv2.GaussianBlur(data.astronaut()[:160, 120:320], (0, 0), 1.5)
     motion = np.array([[1.004, 0.006, 1.7], [-0.005, 0.997, -1.2], [8e-6, -6e-6, 1]], np.float32)
@@ -145,7 +147,7 @@ def test_realblur_undoes_brightness_and_camera_motion(target: Any) -> None:
     assert ssim > 0.98
 
 
-def test_realblur_scores_by_definition(target: Any) -> None:
+def test_realblur_scores_follow_their_definition(target: Any) -> None:
     """The scores equal masked sums in NumPy on the similarity map of scikit-image."""
     scene = data.astronaut()[:120, 140:300]
     moved = np.roll(scene, (3, -4), (0, 1)) / 255
@@ -163,14 +165,14 @@ def test_realblur_scores_by_definition(target: Any) -> None:
     assert ssim == pytest.approx(per_color.mean(), abs=1e-4)
 
 
-def test_realblur_of_what_cannot_be_aligned_is_finite(target: Any) -> None:
+def test_realblur_scores_of_unalignable_images_are_finite(target: Any) -> None:
     black = np.zeros(target.shape, np.float32)
     assert np.isfinite(measure("realblur", black, target)).all()
     flat = np.full(target.shape, 0.5, np.float32)
     assert np.isfinite(measure("realblur", flat, target)).all()
 
 
-def test_the_table_is_in_order_without_what_a_sampler_repeats(restored: Any, target: Any) -> None:
+def test_table_is_ordered_without_repeated_samples(restored: Any, target: Any) -> None:
     protocol = PROTOCOLS["rgb"]()
     for index in (4, 0, 2, 0):
         milder = target / 255 + (restored - target / 255) / (index + 1)
@@ -182,7 +184,7 @@ def test_the_table_is_in_order_without_what_a_sampler_repeats(restored: Any, tar
     assert mean["psnr"] == pytest.approx(sum(r["psnr"] for r in table.values()) / 3)
 
 
-def test_one_batch_is_the_same_as_one_by_one(restored: Any, target: Any) -> None:
+def test_batch_gives_the_scores_of_single_images(restored: Any, target: Any) -> None:
     for name in PROTOCOLS:
         both, single = PROTOCOLS[name](), PROTOCOLS[name]()
         images = [restored, restored[::-1].copy()]
@@ -197,7 +199,7 @@ def test_one_batch_is_the_same_as_one_by_one(restored: Any, target: Any) -> None
             assert both.compute()[index] == pytest.approx(single.compute()[index], abs=1e-5)
 
 
-def test_perceptual_scores_without_torchvision_say_what_to_install(
+def test_missing_torchvision_is_reported_with_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
@@ -205,7 +207,7 @@ def test_perceptual_scores_without_torchvision_say_what_to_install(
         PerceptualScores()
 
 
-def test_a_torchvision_that_was_built_for_another_torch_says_so_too(
+def test_incompatible_torchvision_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(_: Any) -> None:
@@ -216,7 +218,7 @@ def test_a_torchvision_that_was_built_for_another_torch_says_so_too(
         PerceptualScores()
 
 
-def test_a_protocol_without_a_measure_can_not_be_made() -> None:
+def test_protocol_without_measure_is_abstract() -> None:
     class Unfinished(Protocol):
         pass
 
@@ -224,7 +226,7 @@ def test_a_protocol_without_a_measure_can_not_be_made() -> None:
         Unfinished()  # type: ignore[abstract]
 
 
-def test_perceptual_scores_are_of_each_image(
+def test_perceptual_scores_are_computed_per_image(
     restored: Any, target: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The networks are replaced by mocks, because they are not installed."""

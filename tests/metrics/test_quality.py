@@ -23,7 +23,7 @@ def batch(*images: Any) -> torch.Tensor:
     return torch.stack([torch.from_numpy(i.transpose(2, 0, 1)) for i in images])
 
 
-def test_each_image_has_its_own_value(pair: tuple[Any, Any]) -> None:
+def test_each_image_has_its_own_score(pair: tuple[Any, Any]) -> None:
     target, noisy = pair
     milder = target + 0.1 * (noisy - target)
     ours = psnr(batch(noisy, milder), batch(target, target))
@@ -41,18 +41,18 @@ def test_each_image_has_its_own_value(pair: tuple[Any, Any]) -> None:
     assert ours.tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def test_equal_images_are_finite(pair: tuple[Any, Any]) -> None:
+def test_scores_of_equal_images_are_finite(pair: tuple[Any, Any]) -> None:
     target = batch(pair[0])
     assert psnr(target, target).item() == pytest.approx(100)
     assert ssim(target, target).item() == pytest.approx(1)
 
 
-def test_an_image_below_the_window_has_no_ssim() -> None:
+def test_ssim_of_an_image_below_the_window_is_nan() -> None:
     assert ssim(torch.rand(2, 3, 10, 40), torch.rand(2, 3, 10, 40)).isnan().all()
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim, ssim_volume])
-def test_mixed_precision_changes_no_metric(metric: Any) -> None:
+def test_metrics_ignore_mixed_precision(metric: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     target = 0.5 + 0.05 * torch.rand(1, 3, 48, 48, generator=generator)
     prediction = target + 0.01 * torch.randn(target.shape, generator=generator)

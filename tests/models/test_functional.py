@@ -21,14 +21,14 @@ def features(dtype: Any = torch.float64, layout: Any = torch.channels_last) -> A
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_gradients_are_the_numeric_ones(activation: Any, layout: Any) -> None:
+def test_gradients_match_numeric_gradients(activation: Any, layout: Any) -> None:
     x = features(layout=layout)
     assert torch.autograd.gradcheck(lambda x, _: activation(x), (x, activation.weight))
     assert torch.autograd.gradcheck(global_average, x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_values_and_gradients_are_those_of_torch(activation: Any, dtype: Any) -> None:
+def test_values_and_gradients_match_torch(activation: Any, dtype: Any) -> None:
     activation.to(dtype)
 
     def outcome(prelu: Any, average: Any) -> tuple[Any, Any, Any, Any]:
@@ -46,19 +46,19 @@ def test_values_and_gradients_are_those_of_torch(activation: Any, dtype: Any) ->
         torch.testing.assert_close(value, wanted, rtol=tolerance, atol=tolerance)
 
 
-def test_the_gradient_of_an_average_is_channels_last() -> None:
+def test_gradient_of_the_average_is_channels_last() -> None:
     x = features()
     (gradient,) = torch.autograd.grad(global_average(x).sum(), x)
     assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_an_average_of_many_float16_does_not_overflow() -> None:
+def test_average_of_many_float16_values_does_not_overflow() -> None:
     x = torch.full((1, 1, 512, 512), 8.0, dtype=torch.float16, requires_grad=True)
     assert global_average(x).item() == 8
 
 
 @pytest.mark.parametrize("operation", [SharedPReLU().double(), global_average])
-def test_they_refuse_to_be_differentiated_twice(operation: Any) -> None:
+def test_second_derivative_raises(operation: Any) -> None:
     x = features()
     (once,) = torch.autograd.grad(operation(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):

@@ -77,7 +77,7 @@ def test_five_adam_steps_give_the_reference_losses(model: MPRNet, golden: Golden
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_compiled_blocks_are_the_same_network(
+def test_compiled_blocks_match_the_network(
     model: MPRNet, golden: Golden, monkeypatch: pytest.MonkeyPatch, checkpointing: bool
 ) -> None:
     def compile(
@@ -114,7 +114,7 @@ def test_number_of_parameters(size: SizeName, parameters: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 12, 16), (1, 3, 16, 20), (1, 1, 16, 16), (3, 16, 16)])
-def test_other_shapes_are_refused_with_the_shape(model: MPRNet, shape: tuple[int, ...]) -> None:
+def test_invalid_input_shapes_are_refused(model: MPRNet, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"multiples of 8.*" + str(shape[-1])):
         model(torch.zeros(shape))
 

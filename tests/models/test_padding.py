@@ -11,7 +11,7 @@ from mprnet_lit.models.padding import pad_to_multiple
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([2, 8, 16]))
-def test_padding_equals_numpys_reflection_and_crops_back(
+def test_padding_equals_numpy_reflection_and_is_cropped_back(
     height: Any, width: Any, multiple: Any
 ) -> None:
     image = torch.arange(3 * height * width, dtype=torch.float32).reshape(1, 3, height, width)

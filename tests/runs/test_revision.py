@@ -44,7 +44,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert not (tmp_path / "was-run").exists()
 
 
-def test_a_branch_packed_detached_and_a_worktree(checkout: Path, tmp_path: Path) -> None:
+def test_revision_of_branch_packed_ref_detached_head_and_worktree(
+    checkout: Path, tmp_path: Path
+) -> None:
     commit = git(checkout, "rev-parse", "HEAD")
     package = checkout / "src" / "mprnet_lit"
     assert git_revision(package) == commit and len(commit) == 40
@@ -61,7 +63,7 @@ def test_a_branch_packed_detached_and_a_worktree(checkout: Path, tmp_path: Path)
     assert git_revision(package) == commit
 
 
-def test_the_repository_of_another_project_is_not_read(checkout: Path) -> None:
+def test_repository_of_another_project_is_ignored(checkout: Path) -> None:
     package = checkout / "src" / "mprnet_lit"
     (checkout / "pyproject.toml").write_text('[project]\nname = "other"\n')
     assert git_revision(package) is None
@@ -75,7 +77,7 @@ def test_the_repository_of_another_project_is_not_read(checkout: Path) -> None:
 @pytest.mark.parametrize(
     "head", ["ref: ../../secret", "ref: refs/heads/none", "ref: /etc/passwd", "f" * 39, "", "pipe"]
 )
-def test_a_repository_says_nothing_but_the_name_of_a_commit(
+def test_repository_can_only_provide_a_commit_name(
     checkout: Path, tmp_path: Path, head: str
 ) -> None:
     (tmp_path / "secret").write_text("not a commit")
@@ -88,7 +90,7 @@ def test_a_repository_says_nothing_but_the_name_of_a_commit(
     assert git_revision(checkout / "src" / "mprnet_lit") is None
 
 
-def test_git_is_not_started_for_the_record_of_the_environment(
+def test_git_is_not_executed_for_the_environment_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started = []
@@ -103,7 +105,7 @@ def test_git_is_not_started_for_the_record_of_the_environment(
     assert not any("git" in command for command in started)
 
 
-def test_the_digest_of_the_code_changes_with_it(checkout: Path) -> None:
+def test_code_digest_changes_with_the_code(checkout: Path) -> None:
     package = checkout / "src" / "mprnet_lit"
     before = source_digest(package)
     assert before == source_digest(Path(package))

@@ -81,7 +81,7 @@ def restore(page: TestClient, photo: Any) -> tuple[Any, Any, Any]:
     return slider, download, html.unescape(line)
 
 
-def test_a_photo_is_uploaded_restored_and_downloaded(page: TestClient) -> None:
+def test_photo_is_uploaded_restored_and_downloaded(page: TestClient) -> None:
     path = upload(page, "my cat.png", png())
     _, download, line = restore(page, {"path": path})
     assert line.startswith("48 x 40 pixels, 8 bits, restored in")
@@ -94,7 +94,7 @@ def test_a_photo_is_uploaded_restored_and_downloaded(page: TestClient) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_messages_of_bad_files_have_no_folder(page: TestClient, uploads: Uploads) -> None:
+def test_messages_about_invalid_files_omit_the_folder(page: TestClient, uploads: Uploads) -> None:
     for name, content, why in (
         (
             "large.png",
@@ -154,7 +154,7 @@ def test_cross_site_requests_and_other_host_names_are_rejected(
     assert page.options("/gradio_api/upload", headers=preflight).status_code in (404, posted)
 
 
-def test_host_names_of_a_public_server() -> None:
+def test_public_server_accepts_its_configured_host_names() -> None:
     hosts = AllowedHosts("0.0.0.0", ["Photos.example.org"])
     for host in ("192.168.1.7:7860", "[fe80::1]:80", "localhost", "photos.example.org"):
         hosts.check({"host": [host]})
@@ -169,7 +169,7 @@ def test_host_names_of_a_public_server() -> None:
             hosts.check({"host": ["localhost"], "origin": [origin]})
 
 
-def test_all_other_addresses_are_closed(page: TestClient, uploads: Uploads) -> None:
+def test_all_other_routes_are_closed(page: TestClient, uploads: Uploads) -> None:
     body = {"data": [None, "cat", False, False]}
     for path in (
         "run/restore", "run/predict", "api/restore", "call/restore", "call/v2/restore", "cancel",
@@ -241,7 +241,7 @@ def test_uploads_are_limited_in_size_sum_and_age(
     assert not Path(old).parent.exists()
 
 
-def test_reserved_space_counts(tmp_path: Path) -> None:
+def test_reserved_space_counts_towards_the_limit(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, megabytes=1, minutes=60)
     (tmp_path / "a").write_bytes(bytes(500_000))
     with (

@@ -23,7 +23,7 @@ LOCAL = "hydra/launcher=submitit_local"
 
 
 @pytest.mark.parametrize("launcher", ["launch=joblib", "launch=ray", LOCAL])
-def test_a_grid_of_four(shell: Cli, launcher: str) -> None:
+def test_grid_of_four_jobs_runs(shell: Cli, launcher: str) -> None:
     outcome = shell(launcher, *GRID)
     found = {}
     for summary in outcome.folder.glob("runs/multirun/*/*/summary.json"):
@@ -37,7 +37,7 @@ def test_a_grid_of_four(shell: Cli, launcher: str) -> None:
     assert len(set(found.values())) == 4
 
 
-def test_trials_of_optuna_run_at_once_and_one_may_fail(shell: Cli) -> None:
+def test_optuna_trials_run_in_parallel_and_one_may_fail(shell: Cli) -> None:
     outcome = shell(
         "sweep=optuna", "launch=joblib", "sweep.trials=4", "sweep.jobs=2", "seed=1",
         "data.patch_size=32,33", "trainer.max_steps=1", "logger=none",
@@ -96,7 +96,7 @@ def alive(group: int) -> list[int]:
         ("devices", 1, signal.SIGINT, True),
     ],
 )
-def test_a_stopped_sweep_leaves_no_job_behind(
+def test_stopped_sweep_leaves_no_process(
     sweep: Callable[[str, int], subprocess.Popen[str]],
     tmp_path: Path,
     kind: str,
@@ -113,7 +113,7 @@ def test_a_stopped_sweep_leaves_no_job_behind(
     assert alive(process.pid) == []
 
 
-def test_a_worker_that_is_killed_fails_its_trial_and_the_sweep_goes_on(
+def test_killed_worker_fails_its_trial_and_the_sweep_continues(
     sweep: Callable[[str, int], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     process = sweep("joblib", 2)
@@ -129,12 +129,12 @@ def test_a_worker_that_is_killed_fails_its_trial_and_the_sweep_goes_on(
     assert "Traceback" not in errors
 
 
-def test_slurm_jobs_are_given_a_gpu() -> None:
+def test_slurm_jobs_request_a_gpu() -> None:
     launcher = compose("launch=slurm", return_hydra_config=True).hydra.launcher
     assert launcher.gpus_per_node == 1 and launcher.timeout_min == 1440
     assert launcher._target_.endswith("SlurmLauncher")
 
 
-def test_a_launcher_that_is_not_installed_is_named() -> None:
+def test_missing_launcher_is_named() -> None:
     error = Exception("Could not find 'hydra/launcher/ray'\n\nAvailable options:\n\tbasic")
     assert explain(error) == (f"'ray' needs a package that is not installed: {install_hint('ray')}")

@@ -35,7 +35,7 @@ def states(folder: Path, name: str = "denoise") -> list[Any]:
     return [trial["state"] for trial in record(folder, name)["trials"]]
 
 
-def test_the_space_is_hydras_syntax() -> None:
+def test_search_space_uses_hydra_syntax() -> None:
     space = parse_space(
         OverridesParser.create().parse_overrides(
             ["a=tag(log,interval(1e-5,1e-2))", "b=int(interval(2,8))", "c=tiny,small", "d=7",
@@ -55,7 +55,7 @@ def test_the_space_is_hydras_syntax() -> None:
         parse_space(OverridesParser.create().parse_overrides(["a=interval(2,1)"]))
 
 
-def test_trials_are_recorded_and_the_best_is_named(cli: Cli, tmp_path: Path) -> None:
+def test_trials_are_recorded_and_the_best_is_reported(cli: Cli, tmp_path: Path) -> None:
     outcome = cli(*SWEEP, "sweep.trials=3", "sweep.name=lr")
     found = record(tmp_path, "lr")
     values = {t["number"]: t["values"]["psnr"] for t in found["trials"]}
@@ -76,7 +76,7 @@ def test_trials_are_recorded_and_the_best_is_named(cli: Cli, tmp_path: Path) -> 
     assert resumed[3]["params"]["optimizer.lr"] not in rates
 
 
-def test_a_killed_sweep_goes_on_with_the_trial_in_hand(tmp_path: Path, cli: Cli) -> None:
+def test_killed_sweep_resumes_its_running_trial(tmp_path: Path, cli: Cli) -> None:
     def kill_at_the_first_save() -> None:
         save = AtomicCheckpointIO.save_checkpoint
 
@@ -101,7 +101,7 @@ def test_a_killed_sweep_goes_on_with_the_trial_in_hand(tmp_path: Path, cli: Cli)
     assert trials[1]["folder"] == str(checkpoint.parents[1])
 
 
-def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(cli: Cli, tmp_path: Path) -> None:
+def test_failed_trial_is_recorded_and_the_sweep_continues(cli: Cli, tmp_path: Path) -> None:
     cli(*SWEEP, "sweep.trials=4", "data.patch_size=32,33", "seed=1", status=0)
     trials = record(tmp_path)["trials"]
     failed = [t for t in trials if t["params"]["data.patch_size"] == "33"]
@@ -111,7 +111,9 @@ def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(cli: Cli, tmp_path: Pa
     assert all("data.patch_size=33 must be" in t["error"] for t in failed)
 
 
-def test_a_grid_goes_on_after_a_failed_job_and_ends_in_failure(cli: Cli, tmp_path: Path) -> None:
+def test_grid_continues_after_a_failed_job_and_exits_with_an_error(
+    cli: Cli, tmp_path: Path
+) -> None:
     outcome = cli("-m", "data.patch_size=33,32", "trainer.max_steps=1", "logger=none", status=1)
     assert "at least one job of the sweep failed" in outcome.errors
     assert "Traceback" not in outcome.errors
@@ -120,7 +122,7 @@ def test_a_grid_goes_on_after_a_failed_job_and_ends_in_failure(cli: Cli, tmp_pat
     assert "data.patch_size=33 must be" in note.read_text()
 
 
-def test_trials_that_lag_are_pruned(cli: Cli, tmp_path: Path) -> None:
+def test_slow_trials_are_pruned(cli: Cli, tmp_path: Path) -> None:
     cli(*SWEEP, "sweep.trials=4", "sweep.startup_trials=1", "callbacks.pruner.warmup_epochs=0",
         "optimizer.lr=choice(1e-3,1e-9)", "trainer.max_epochs=6", "schedule.warmup_epochs=0",
         "model.start_from_identity=true", "seed=3")  # fmt: skip
@@ -161,7 +163,7 @@ def test_equal_killed_trials_resume_each_in_its_own_folder(tmp_path: Path) -> No
         third.ask({"a": CategoricalDistribution(["1", "2"])}, tmp_path)
 
 
-def test_what_is_not_finite_has_failed(tmp_path: Path) -> None:
+def test_trial_with_non_finite_score_has_failed(tmp_path: Path) -> None:
     study = Study(
         f"sqlite:///{tmp_path}/s.db", "s", ["psnr"], resume=False, seed=0, startup_trials=1
     )
@@ -172,7 +174,7 @@ def test_what_is_not_finite_has_failed(tmp_path: Path) -> None:
     assert found["state"] == "failed" and "psnr is not finite" in found["error"]
 
 
-def test_another_sweep_trains_by_itself_and_tasks_can_be_searched(cli: Cli, tmp_path: Path) -> None:
+def test_tasks_are_searchable_and_sweeps_are_separate(cli: Cli, tmp_path: Path) -> None:
     sweep = ("sweep=optuna", "trainer.max_steps=1", *SMALL, "sweep.trials=2")
     cli(*sweep, "task=denoise,derain", "sweep.name='${task.name}'", "seed=4")
     tasks = {t["params"]["task"]: t["folder"] for t in record(tmp_path)["trials"]}
@@ -186,14 +188,14 @@ def test_another_sweep_trains_by_itself_and_tasks_can_be_searched(cli: Cli, tmp_
             assert (tmp_path / trial["folder"] / "summary.json").is_file()
 
 
-def test_a_study_in_use_is_left_alone(cli: Cli, tmp_path: Path) -> None:
+def test_study_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "sweeps" / "denoise"
     folder.mkdir(parents=True)
     with held(folder):
         assert "another process is using" in cli(*SWEEP, status=1).errors
 
 
-def test_a_signal_in_the_last_validation_ends_the_sweep(tmp_path: Path) -> None:
+def test_signal_in_the_last_validation_ends_the_sweep(tmp_path: Path) -> None:
     process = Forked(tmp_path, "-m", "seed=0,1", "trainer.max_epochs=1", "logger=none",
                         "data.val_crop_size=256", "data.crops_per_image=1")  # fmt: skip
     folder = tmp_path / "runs" / "multirun"
@@ -206,7 +208,7 @@ def test_a_signal_in_the_last_validation_ends_the_sweep(tmp_path: Path) -> None:
     assert not list(folder.glob("*/1/run.json"))
 
 
-def test_several_objectives_leave_what_none_is_better_than(cli: Cli, tmp_path: Path) -> None:
+def test_several_objectives_report_the_pareto_front(cli: Cli, tmp_path: Path) -> None:
     cli("sweep=optuna", "sweep.trials=3", "sweep.objectives=[psnr,parameters,latency]",
         *SMALL[1:], "model.width=8,12", "trainer.max_steps=1", "seed=2")  # fmt: skip
     found = record(tmp_path)
@@ -219,7 +221,7 @@ def test_several_objectives_leave_what_none_is_better_than(cli: Cli, tmp_path: P
     assert found["best"]
 
 
-def test_a_space_of_ones_own_in_a_file(cli: Cli, tmp_path: Path) -> None:
+def test_search_space_is_read_from_a_file(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "mine" / "sweep" / "rates.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(
@@ -236,7 +238,7 @@ def test_a_space_of_ones_own_in_a_file(cli: Cli, tmp_path: Path) -> None:
     assert 1e-3 <= trial["params"]["optimizer.lr"] <= 2e-3
 
 
-def test_mistakes_get_a_sentence(cli: Cli) -> None:
+def test_user_errors_are_one_sentence(cli: Cli) -> None:
     for arguments, sentence in (
         (("sweep=optuna", "seed=1"), "the sweep searches nothing"),
         ((*SWEEP, "sweep.objectives=[psnr,beauty]"), "sweep.objectives names beauty: choose of"),
@@ -251,6 +253,6 @@ def test_mistakes_get_a_sentence(cli: Cli) -> None:
         assert sentence in outcome.errors and "Traceback" not in outcome.errors
 
 
-def test_without_optuna_a_sentence_names_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_optuna_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert install_hint("optuna") in cli(*SWEEP, status=1).errors

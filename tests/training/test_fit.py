@@ -55,7 +55,7 @@ def test_requeue_with_slurm() -> None:
 
 
 @pytest.mark.parametrize("removed", CALLBACKS)
-def test_a_callback_can_be_removed(cli: Cli, removed: str) -> None:
+def test_callback_can_be_removed(cli: Cli, removed: str) -> None:
     outcome = cli(*SHORT, f"~callbacks.{removed}")
     folder = outcome.file("metrics.csv").parents[2]
     assert (folder / SUMMARY).exists() == (removed != "summary")

@@ -17,14 +17,16 @@ def stages(golden: Golden) -> list[Any]:
 @pytest.mark.parametrize(
     ("name", "loss"), [("charbonnier", CharbonnierLoss()), ("edge", EdgeLoss())]
 )
-def test_loss_of_each_stage(
+def test_loss_of_each_stage_agrees_with_the_reference(
     golden: Golden, stages: list[Any], name: str, loss: CharbonnierLoss | EdgeLoss
 ) -> None:
     values = [loss(stage, golden.tensor("target")).item() for stage in stages]
     assert values == pytest.approx(golden.arrays[name].tolist(), abs=1e-5)
 
 
-def test_loss_of_the_paper_recipes(golden: Golden, stages: list[Any]) -> None:
+def test_loss_of_the_paper_recipes_agrees_with_the_reference(
+    golden: Golden, stages: list[Any]
+) -> None:
     target = golden.tensor("target")
     deblur = MultiStageLoss(edge_weight=0.05)(stages, target).item()
     denoise = MultiStageLoss(edge_weight=0.0, clamp=True)(stages, target).item()
@@ -32,7 +34,7 @@ def test_loss_of_the_paper_recipes(golden: Golden, stages: list[Any]) -> None:
     assert denoise == pytest.approx(float(golden.arrays["loss_char_clamped_sum"]), abs=1e-5)
 
 
-def test_float32_under_mixed_precision(golden: Golden, stages: list[Any]) -> None:
+def test_loss_is_float32_under_mixed_precision(golden: Golden, stages: list[Any]) -> None:
     loss, target = MultiStageLoss(), golden.tensor("target")
     with torch.autocast("cpu", torch.bfloat16):
         value = loss([stage.bfloat16() for stage in stages], target)

@@ -176,7 +176,7 @@ def test_resuming_a_complete_run_changes_nothing(whole: Path, small: Cli) -> Non
     assert "These changes have no effect: optimizer.lr 0.0002 -> 1" in output
 
 
-def test_a_complete_checkpoint_outside_a_run_shows_no_folder(
+def test_complete_checkpoint_outside_a_run_shows_no_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved = resuming.Resumed(Path("/moved.ckpt"), "epoch 2, step 10", [], True, {})
@@ -270,7 +270,7 @@ def test_other_images_are_refused() -> None:
         data("a", "b", crops_per_image=2, cache_gb=1e-5).load_state_dict(saved)
 
 
-def test_the_best_score_is_read_from_best_ckpt(originals: Path, whole: Path) -> None:
+def test_best_score_is_read_from_best_ckpt(originals: Path, whole: Path) -> None:
     summary = json.loads((whole / "summary.json").read_text())
     assert best_of(whole) == summary
     assert best_of(whole, images="another validation set") == {}

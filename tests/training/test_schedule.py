@@ -27,7 +27,7 @@ def cosine(epoch: int, period: float) -> Any:
     return 1e-6 + (2e-4 - 1e-6) * 0.5 * (1 + math.cos(math.pi * epoch / period))
 
 
-def test_paper_recipe() -> None:
+def test_paper_recipe_follows_the_closed_form() -> None:
     lr = rates(250)
     assert lr[:4] == pytest.approx([2e-4 / 3, 4e-4 / 3, 2e-4, 2e-4])
     assert lr[100] == pytest.approx(cosine(97, 247))
@@ -48,5 +48,5 @@ def test_per_step_is_smooth_and_ends_at_the_same_rate() -> None:
     assert max(abs(a - b) for a, b in pairwise(lr)) < 1.1e-5
 
 
-def test_a_short_run_still_reaches_the_peak() -> None:
+def test_short_run_reaches_the_peak() -> None:
     assert max(rates(2)) == pytest.approx(2e-4)

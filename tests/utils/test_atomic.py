@@ -80,7 +80,7 @@ def test_error_keeps_the_previous_file_and_no_temporary_file(tmp_path: Path) -> 
     assert path.read_bytes() == b"previous" and names(tmp_path) == ["file"]
 
 
-def test_names_of_255_bytes_are_written_and_longer_names_rejected_at_open(tmp_path: Path) -> None:
+def test_names_of_255_bytes_are_written_and_longer_names_rejected(tmp_path: Path) -> None:
     path = tmp_path / f"{'ä' * 125}a.png"
     write_atomic(path, b"content")
     assert path.read_bytes() == b"content"

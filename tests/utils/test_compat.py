@@ -109,7 +109,7 @@ def test_restoring_and_logged_step(tmp_path: Path) -> None:
     assert first.steps + second.steps == [0, 0, 1, 1, 2, 2, 3, 3], "_batches_that_stepped"
 
 
-def test_an_average_is_not_updated() -> None:
+def test_averaged_weights_are_not_updated() -> None:
     average = EMAWeightAveraging(decay=0.5)
 
     class Skip(Callback):
@@ -123,14 +123,14 @@ def test_an_average_is_not_updated() -> None:
     assert module.layer.weight.item() == before, "WeightAveraging._latest_update_step"
 
 
-def test_optimizers_that_unscale() -> None:
+def test_optimizers_that_unscale_gradients() -> None:
     weight = nn.Parameter(torch.ones(1))
     name = "Optimizer._step_supports_amp_scaling"
     assert compat.unscales_by_itself(torch.optim.Adam([weight], fused=True)), name
     assert not compat.unscales_by_itself(torch.optim.Adam([weight]))
 
 
-def test_a_schedule_is_moved_as_if_it_had_taken_the_steps() -> None:
+def test_moved_schedule_equals_a_stepped_schedule() -> None:
     def make() -> tuple[Any, LambdaLR]:
         optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.5)
         return optimizer, LambdaLR(optimizer, lambda step: 1 / (1 + step))
@@ -150,7 +150,7 @@ def test_a_schedule_is_moved_as_if_it_had_taken_the_steps() -> None:
     assert other.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] == 0.125
 
 
-def test_the_limit_of_recompilations() -> None:
+def test_recompilation_limit() -> None:
     before = torch._dynamo.config.recompile_limit
     try:
         compat.allow_recompilations(before + 5)
@@ -160,7 +160,7 @@ def test_the_limit_of_recompilations() -> None:
         torch._dynamo.config.recompile_limit = before
 
 
-def test_a_summary_reaches_tensorboard(tmp_path: Path) -> None:
+def test_summary_is_written_to_tensorboard(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name=None, version="")
     compat.write_summary(logger, scalar("x", math.pi))
     logger.finalize("success")
@@ -168,7 +168,7 @@ def test_a_summary_reaches_tensorboard(tmp_path: Path) -> None:
     assert tags["scalars"] == ["x"] or tags["tensors"] == ["x"], "SummaryWriter._get_file_writer"
 
 
-def test_wandb_gets_no_deprecated_argument(tmp_path: Path) -> None:
+def test_wandb_receives_no_deprecated_argument(tmp_path: Path) -> None:
     logger = WandbLogger(save_dir=tmp_path, offline=True)
     assert "anonymous" in logger._wandb_init, "Lightning no longer passes it: drop_anonymous can go"
     compat.drop_anonymous(logger)
@@ -181,14 +181,14 @@ def test_keys_of_nodes() -> None:
     assert compat.full_key(config.a) == "a"
 
 
-def test_the_exception_of_a_job_is_returned() -> None:
+def test_exception_of_a_job_is_returned() -> None:
     error = ValueError("x")
     job = JobReturn(status=JobStatus.FAILED)
     job.return_value = error
     assert compat.job_result(job) is error, "JobReturn._return_value"
 
 
-def test_a_trial_is_reopened_by_its_identifier() -> None:
+def test_trial_is_reopened_by_its_identifier() -> None:
     study = optuna.create_study()
     study.ask()
     (trial,) = study.trials

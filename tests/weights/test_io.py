@@ -186,7 +186,7 @@ def test_old_name_of_the_license_warns() -> None:
         assert INFO.licence == "CC0"
 
 
-def test_a_folder_of_runs_selects_the_newest_run(model: MPRNet, tmp_path: Path) -> None:
+def test_folder_of_runs_selects_the_newest_run(model: MPRNet, tmp_path: Path) -> None:
     for age, run in enumerate(("new", "old")):
         path = tmp_path / run / "checkpoints" / "best.ckpt"
         weights.save(model, path, Info(run))
@@ -195,7 +195,7 @@ def test_a_folder_of_runs_selects_the_newest_run(model: MPRNet, tmp_path: Path) 
     assert read.info.task == "new" and read.path == tmp_path / "new" / "checkpoints" / "best.ckpt"
 
 
-def test_a_failed_write_keeps_the_existing_file(
+def test_failed_write_keeps_the_existing_file(
     model: MPRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "w.safetensors"

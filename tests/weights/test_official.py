@@ -35,7 +35,7 @@ def test_published_names_and_shapes_round_trip(
     assert all(torch.equal(back[name], published[prefix + name]) for name in shapes)
 
 
-def test_a_missing_parameter_is_named(golden: Golden) -> None:
+def test_missing_parameter_is_named(golden: Golden) -> None:
     weights = golden.weights
     del weights["sam12.conv2.weight"]
     with pytest.raises(ValueError, match=r"1 parameter is missing \(sam1\.to_image\.weight\)"):

@@ -72,7 +72,7 @@ def test_metadata_of_the_shipped_files(name: str) -> None:
     assert not re.search(r"(?<![\w*.])/\w", text), "the metadata has an absolute path"
 
 
-def test_an_existing_path_takes_precedence_over_a_shipped_name(
+def test_existing_path_takes_precedence_over_a_shipped_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

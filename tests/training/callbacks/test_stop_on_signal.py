@@ -62,7 +62,7 @@ def test_first_process_asks_slurm_to_requeue(
     assert calls() == ["show job 4711", "requeue 4711"]
 
 
-def test_requeue_of_a_single_array_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_array_task_is_requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = fake_scontrol(tmp_path, monkeypatch)
     for name, value in {"JOB_ID": "4711", "ARRAY_JOB_ID": "4711", "ARRAY_TASK_ID": "2"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
@@ -118,7 +118,7 @@ def test_signal_of_submitit_is_raised_again_after_the_save(monkeypatch: pytest.M
     assert received == [signal.SIGUSR2]
 
 
-def test_copy_of_a_signal_is_ignored_and_a_later_signal_is_not(
+def test_forwarded_signal_is_ignored_and_later_signal_is_handled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torchrun forwards signals that all processes of the group have already received."""
