@@ -112,7 +112,7 @@ def convert_once(shared: Callable[[str, Callable[[], bytes]], bytes]) -> Iterato
         yield
 
 
-def least_network() -> MPRNet:
+def smallest_network() -> MPRNet:
     """Return the smallest network with fixed weights and an output close to its input."""
     torch.manual_seed(0)
     model = MPRNet(8, 4, 4, 1)
@@ -153,7 +153,7 @@ QUICK = (
 )
 
 # The smallest network, for trainings of several epochs or processes.
-LEAST = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "model.cabs_per_orb=1")
+SMALLEST = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "model.cabs_per_orb=1")
 
 Cli = Callable[..., Outcome]
 
@@ -190,7 +190,7 @@ def start_cli(
         )
 
 
-class Forked:
+class ForkedCommand:
     """Command in a fork of the test process, which saves the time of the imports.
 
     The class is for commands that tests kill or signal. It has a subset of the methods of Popen.

@@ -24,7 +24,7 @@ from mprnet_lit.cli.command_line import translate
 from mprnet_lit.config.groups import CONFIG_DIR, modes
 from mprnet_lit.models import MPRNet
 from tests.config.test_config import compose
-from tests.conftest import PHOTOS, Cli, least_network
+from tests.conftest import PHOTOS, Cli, smallest_network
 from tests.evaluation.test_test_sets import MAKERS, put
 from tests.pages import INLINE, PAGES, ROOT, Step, new_steps, words
 
@@ -48,7 +48,7 @@ SMALLER = (
     (r"^trainer.max_epochs=\d+$", "trainer.max_epochs=1"),
     (r"^(data.patch_size)=\d+$", r"\1=32"),
 )
-LEAST = {
+SMALLEST = {
     "train": ("trainer.max_steps=1", "trainer.limit_val_batches=1", "data.num_workers=0",
               "trainer.check_val_every_n_epoch=1"),
     "profile": ("profile.largest_batch=1", "profile.steps=1"),
@@ -69,7 +69,7 @@ ELSEWHERE = (
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with all files that the pages mention."""
     folder = tmp_path_factory.mktemp("workshop")
     coffee = Image.open(PHOTOS / "coffee.png").convert("RGB")
@@ -96,7 +96,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
                  "rain/Test1200", "rain/Test2800"):  # fmt: skip
         MAKERS["rain100l"](data / name)
     torch.manual_seed(0)
-    model, least = MPRNet.from_size("tiny"), least_network()
+    model, least = MPRNet.from_size("tiny"), smallest_network()
     weights.save(least, folder / "runs" / "least" / "checkpoints" / "best.ckpt")
     for task, name in (("deblur", "deblurring"), ("denoise", "denoising"), ("derain", "deraining")):
         weights.save(model, folder / f"model_{name}.pth")
@@ -108,13 +108,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("page", new_steps())
 def test_page_runs_from_top_to_bottom(
     page: Any,
-    workshop: Path,
+    page_files: Path,
     tmp_path: Path,
     cli: Cli,
     convert_once: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shutil.copytree(workshop, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(page_files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     names = {
         "photo": np.asarray(Image.open("photo.jpg")),
@@ -140,7 +140,7 @@ def run(command: list[str], text: str, cli: Cli) -> None:
     """Run a command line, or check that its program or target exists."""
     match command:
         case ["python", "-m", "mprnet_lit", *arguments] | ["mprnet_lit", *arguments]:
-            cli(*smaller(arguments))
+            cli(*shrink_command(arguments))
         case ["python", "-"]:
             exec(text.partition("\n")[2].removesuffix("EOF"), {})
         case ["python", "-m", module, *options]:
@@ -163,7 +163,7 @@ def run(command: list[str], text: str, cli: Cli) -> None:
             raise AssertionError(f"no test knows how to run {text}")
 
 
-def smaller(arguments: list[str]) -> list[str]:
+def shrink_command(arguments: list[str]) -> list[str]:
     for pattern, replacement in SMALLER:
         arguments = [re.sub(pattern, replacement, argument) for argument in arguments]
     translated = translate(arguments)
@@ -172,7 +172,7 @@ def smaller(arguments: list[str]) -> list[str]:
     if mode == "export":  # the same network on all pages, converted once
         arguments = [re.sub(r"^weights=.*", "weights=runs/least", a) for a in arguments]
     trials = ["sweep.trials=2"] if "sweep=optuna" in arguments else []
-    return [*arguments, *trials, *LEAST.get(mode, ())]
+    return [*arguments, *trials, *SMALLEST.get(mode, ())]
 
 
 def read(step: Step) -> None:
@@ -200,11 +200,11 @@ def test_every_key_in_the_documentation_exists() -> None:
     for page in PAGES:
         for code in INLINE.findall((ROOT / page).read_text()):
             for key in re.findall(r"(?:^|\s)\+{0,2}([a-z_]+(?:\.[a-z_]+)*)=[^=\s]", code):
-                known = key in groups | PYTHONS or any(has(config, key) for config in configs)
+                known = key in groups | PYTHONS or any(has_key(config, key) for config in configs)
                 assert known, f"{page}: {key} of `{code}`"
 
 
-def has(config: Any, key: str) -> bool:
+def has_key(config: Any, key: str) -> bool:
     for part in key.split("."):
         if not OmegaConf.is_dict(config) or part not in config.keys():  # noqa: SIM118, may be ???
             return False

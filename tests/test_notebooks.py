@@ -29,7 +29,7 @@ def execute(
 
     Returns the text output and the number of images.
     """
-    assert not list(folder.rglob("*.ckpt")), "as in a fresh folder"
+    assert not list(folder.rglob("*.ckpt")), "the folder has no training yet"
     monkeypatch.setenv("IPYTHONDIR", str(folder / ".ipython"))
     notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
     if upto is not None:

@@ -13,7 +13,7 @@ import torch
 
 from mprnet_lit.data import shared_memory as handover
 from mprnet_lit.utils import temp_folder
-from tests.cli.test_bad_input import complaint
+from tests.cli.test_bad_input import error_message
 from tests.conftest import Cli, quick
 from tests.training.test_faults import TINY
 
@@ -92,7 +92,7 @@ def test_shared_memory_exhausted_during_training_is_reported(
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is")
 
     monkeypatch.setattr("mprnet_lit.training.module.RestorationModule.training_step", step)
-    message = complaint(cli(*OPTIONS, status=1))
+    message = error_message(cli(*OPTIONS, status=1))
     assert "--shm-size" in message and "data.num_workers=0" in message
 
 

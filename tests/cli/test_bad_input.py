@@ -25,7 +25,7 @@ def pairs(tmp_path: Path) -> Path:
 PAIRED = ("data=paired", "data.train.degraded=in", "data.train.target=gt", "trainer.max_steps=1")
 
 
-def complaint(outcome: Outcome) -> Any:
+def error_message(outcome: Outcome) -> Any:
     """Return the error message, which must be the entire standard error of the command."""
     assert "Traceback" not in outcome.output + outcome.errors
     lines = [line for line in outcome.errors.splitlines() if line.startswith("Error: ")]
@@ -35,17 +35,17 @@ def complaint(outcome: Outcome) -> Any:
 
 def test_missing_folder(cli: Cli, pairs: Path) -> None:
     shutil.rmtree(pairs / "gt")
-    assert "the folder gt does not exist" in complaint(cli(*PAIRED, status=1))
+    assert "the folder gt does not exist" in error_message(cli(*PAIRED, status=1))
 
 
 def test_empty_folder(cli: Cli, pairs: Path) -> None:
     for path in (pairs / "in").iterdir():
         path.unlink()
-    assert "the folder in holds no image (.avif .bmp" in complaint(cli(*PAIRED, status=1))
+    assert "the folder in holds no image (.avif .bmp" in error_message(cli(*PAIRED, status=1))
 
 
 def test_folder_not_given(cli: Cli) -> None:
-    message = complaint(cli("data=paired", "data.train.degraded=in", status=1))
+    message = error_message(cli("data=paired", "data.train.degraded=in", status=1))
     assert "data.train.target is not set: add data.train.target=VALUE" in message
 
 
@@ -56,7 +56,7 @@ def test_unmatched_unreadable_and_unequal_files_are_named_together(cli: Cli, pai
     (pairs / "in" / "2.png").write_text("hello")
     Image.new("RGB", (64, 48)).save(pairs / "in" / "3.png")
     Image.new("RGB", (64, 64)).save(pairs / "gt" / "3.png")
-    message = complaint(cli(*PAIRED, status=1))
+    message = error_message(cli(*PAIRED, status=1))
     assert "in/zero.png: no partner" in message
     assert "gt/0.png: no partner" in message
     assert "gt/1.png can't be read" in message
@@ -84,24 +84,24 @@ def test_corrupt_pixel_data_is_reported_with_the_file_name(cli: Cli, pairs: Path
     for k in range(3):
         (pairs / "in" / f"{k}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     for workers in (0, 1):
-        message = complaint(cli(*PAIRED, f"data.num_workers={workers}", status=1))
+        message = error_message(cli(*PAIRED, f"data.num_workers={workers}", status=1))
         assert "in/" in message and "can't be read" in message and "replace or remove it" in message
 
 
 def test_patch_larger_than_every_image_is_refused(cli: Cli, pairs: Path) -> None:
-    message = complaint(cli(*PAIRED, "data.patch_size=128", status=1))
+    message = error_message(cli(*PAIRED, "data.patch_size=128", status=1))
     assert "data.patch_size=128 is larger than every training image" in message
     assert "set data.patch_size=64 or smaller" in message
 
 
 def test_patch_size_not_a_multiple_of_eight_is_refused(cli: Cli) -> None:
-    assert "data.patch_size=20 must be a positive multiple of 8" in complaint(
+    assert "data.patch_size=20 must be a positive multiple of 8" in error_message(
         cli("data.patch_size=20", status=1)
     )
 
 
 def test_batch_size_not_a_multiple_of_accumulation_is_refused(cli: Cli) -> None:
-    message = complaint(cli("data.batch_size=3", "trainer.accumulate_grad_batches=2", status=1))
+    message = error_message(cli("data.batch_size=3", "trainer.accumulate_grad_batches=2", status=1))
     assert "data.batch_size=3" in message and "multiple of 2" in message
 
 
@@ -141,14 +141,14 @@ def test_batch_size_not_a_multiple_of_accumulation_is_refused(cli: Cli) -> None:
     ],
 )
 def test_configuration_errors_are_one_sentence(cli: Cli, argument: str, expected: str) -> None:
-    assert expected in complaint(cli(argument, status=1))
+    assert expected in error_message(cli(argument, status=1))
 
 
 def test_checkpoint_and_weights_of_another_size_are_refused(cli: Cli) -> None:
     first = cli("trainer.max_steps=1", "data.val_crop_size=32")
     last = first.file("last.ckpt")
     for use in ("resume", "weights"):
-        message = complaint(cli(f"{use}={last}", "model.width=24", status=1))
+        message = error_message(cli(f"{use}={last}", "model.width=24", status=1))
         assert "holds a network of another size (width=16" in message
         assert "model (width=24" in message
 
@@ -159,12 +159,12 @@ def test_weights_that_run_code_are_refused(cli: Cli, tmp_path: Path) -> None:
             return open, (str(tmp_path / "ran"), "w")
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
-    assert "contains code" in complaint(cli("weights=evil.pth", status=1))
+    assert "contains code" in error_message(cli("weights=evil.pth", status=1))
     assert not (tmp_path / "ran").exists()
 
 
 def test_full_disk_during_a_checkpoint_is_reported(shell: Cli) -> None:
-    """A limit on the file size simulates a full disk, because the write fails alike."""
+    """A limit on the file size makes the write fail as on a full disk."""
     first = shell("trainer.max_epochs=1")
     last = first.file("last.ckpt")
     before = last.read_bytes()
@@ -174,7 +174,7 @@ def test_full_disk_during_a_checkpoint_is_reported(shell: Cli) -> None:
 
     again = (f"hydra.run.dir={last.parents[1]}", "resume=auto", "trainer.max_epochs=2")
     outcome = shell(*again, status=1, preexec_fn=limit)
-    message = complaint(outcome)
+    message = error_message(outcome)
     assert "can't write the checkpoint" in message and "File too large" in message
     assert last.read_bytes() == before
     assert not list(last.parent.glob("*.part"))

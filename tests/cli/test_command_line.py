@@ -43,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"),
+    ("command", "expected"),
     [
         ("", ""),
         ("restore photo.jpg", 'mode=restore input="photo.jpg"'),
@@ -85,12 +85,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_arguments_are_translated_to_overrides_once(
-    folder: Path, typed: str, expected: str
+    folder: Path, command: str, expected: str
 ) -> None:
-    translated = translate(typed.split())
+    translated = translate(command.split())
     assert " ".join(translated) == expected.replace("HOME", str(folder))
-    further = [*translated, 'hydra.run.dir="a b"']  # as Lightning starts the other processes
-    assert translate(further) == further
+    # Lightning starts further processes with the translated arguments.
+    repeated = [*translated, 'hydra.run.dir="a b"']
+    assert translate(repeated) == repeated
 
 
 def test_file_name_with_spaces_is_one_argument(folder: Path) -> None:
@@ -103,14 +104,14 @@ def test_any_file_name_round_trips_through_the_parser(folder: Path) -> None:
     words = [name for name in NAMES if name != "--"]
     config = compose(*translate(["restore", *words, "--", "--"]))
     assert list(config.input) == [*words, "--"]
-    typed = [translate([f"{key}={n}"])[0] for key in ("input", "paths.hide") for n in NAMES]
-    values = [override.partition("=")[2] for override in typed] + [quoted(n) for n in NAMES]
+    overrides = [translate([f"{key}={n}"])[0] for key in ("input", "paths.hide") for n in NAMES]
+    values = [override.partition("=")[2] for override in overrides] + [quoted(n) for n in NAMES]
     config = compose(*(f"+names.n{k}={value}" for k, value in enumerate(values)))
     assert list(config.names.values()) == [*NAMES] * 3
 
 
 @pytest.mark.parametrize(
-    ("typed", "sentence"),
+    ("command", "sentence"),
     [
         ("--mode restore", "type 'mode=restore' instead of --mode"),
         ("--input=photo.jpg", "type 'input=photo.jpg' instead of --input"),
@@ -137,9 +138,11 @@ def test_any_file_name_round_trips_through_the_parser(folder: Path) -> None:
         ("serve photo.jpg", "mode=serve takes no file alone"),
     ],
 )
-def test_unknown_arguments_raise_with_a_suggestion(folder: Path, typed: str, sentence: str) -> None:
+def test_unknown_arguments_raise_with_a_suggestion(
+    folder: Path, command: str, sentence: str
+) -> None:
     with pytest.raises(UserError) as refusal:
-        translate(typed.split())
+        translate(command.split())
     assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
 
 
@@ -166,7 +169,7 @@ def test_suggestion_differs_from_the_input() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "sentence"),
+    ("command", "sentence"),
     [
         (
             "benchmark.protocol=rgb mode=evaluate",
@@ -205,9 +208,9 @@ def test_suggestion_differs_from_the_input() -> None:
     ],
 )
 def test_errors_that_depend_on_the_configuration(
-    cli: Cli, folder: Path, typed: str, sentence: str
+    cli: Cli, folder: Path, command: str, sentence: str
 ) -> None:
-    errors = cli(*typed.split(), status=1).errors
+    errors = cli(*command.split(), status=1).errors
     assert sentence in errors and errors.count("\n") == 1, errors
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from PIL import Image
-from tests.cli.test_bad_input import complaint
-from tests.conftest import PHOTOS, Cli, least_network
+from tests.cli.test_bad_input import error_message
+from tests.conftest import PHOTOS, Cli, smallest_network
 
 from mprnet_lit import Restorer, weights
 from mprnet_lit.export import check, to_onnx
@@ -28,7 +28,7 @@ INFO = Info("denoise", 64, "CC0", metrics={"val/psnr": 30.0})
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return least_network()
+    return smallest_network()
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_int8_file_with_excessive_psnr_loss_is_not_written(
 ) -> None:
     monkeypatch.setattr("mprnet_lit.cli.export._MAX_LOSS", -1.0)
     arguments = ("mode=export", "weights=w.safetensors", "output=i8.onnx", "export.int8=true")
-    assert "nothing was written" in complaint(cli(*arguments, status=1))
+    assert "nothing was written" in error_message(cli(*arguments, status=1))
     assert not (folder / "i8.onnx").exists()
 
 
@@ -91,7 +91,7 @@ def test_restoring_with_the_exported_file_matches_the_weights(cli: Cli, folder: 
     arguments = ("mode=restore", "input=cat.png", *options)
     cli(*arguments, "weights=w.onnx", "output=by_onnx.png")
     cli(*arguments, "weights=w.safetensors", "output=by_torch.png")
-    assert "last stage only" in complaint(
+    assert "last stage only" in error_message(
         cli(*arguments, "weights=w.onnx", "output=s.png", "restore.stages=true", status=1)
     )
     found, expected = (
@@ -158,7 +158,7 @@ def test_foreign_onnx_files_are_refused(
 def test_int8_calibration_of_another_task_is_refused(cli: Cli, folder: Path, model: MPRNet) -> None:
     weights.save(model, folder / "deblur.safetensors", Info("deblur", 64))
     arguments = ("mode=export", "weights=deblur.safetensors", "output=i8.onnx", "export.int8=true")
-    assert "add task=deblur" in complaint(cli(*arguments, status=1))
+    assert "add task=deblur" in error_message(cli(*arguments, status=1))
     assert not (folder / "i8.onnx").exists()
 
 
@@ -174,5 +174,5 @@ def test_int8_calibration_of_another_task_is_refused(cli: Cli, folder: Path, mod
 def test_user_errors_name_the_invalid_value(
     cli: Cli, folder: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
-    message = complaint(cli("mode=export", "weights=w.safetensors", *arguments, status=1))
+    message = error_message(cli("mode=export", "weights=w.safetensors", *arguments, status=1))
     assert sentence in message

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cli.test_bad_input import complaint
+from tests.cli.test_bad_input import error_message
 from tests.conftest import Cli
 
 from mprnet_lit.config.groups import CONFIG_DIR, file_keys, package
@@ -14,7 +14,7 @@ from mprnet_lit.config.groups import CONFIG_DIR, file_keys, package
 VALUES = {"weights": "denoise"}  # loaded before the data
 
 
-def mandatory(path: Path) -> list[Any]:
+def mandatory_keys(path: Path) -> list[Any]:
     """Return the mandatory keys of an option's file that no recipe sets."""
     text, prefix = path.read_text(), package(path)
 
@@ -30,14 +30,14 @@ def mandatory(path: Path) -> list[Any]:
         if isinstance(default, dict):
             ((group, option),) = default.items()
             file = CONFIG_DIR / group.removeprefix("override /") / f"{option}.yaml"
-            found += [k for k in mandatory(file) if k not in own] if file.is_file() else []
+            found += [k for k in mandatory_keys(file) if k not in own] if file.is_file() else []
     return [key for key in found if key not in file_keys("recipe/cpu_denoise")]
 
 
 CASES = [
     (f"{'mode' if path.parent == CONFIG_DIR else path.parent.name}={path.stem}", key, tuple(keys))
     for path in sorted(CONFIG_DIR.glob("**/[!_]*.yaml"))
-    if (keys := mandatory(path))
+    if (keys := mandatory_keys(path))
     for key in keys
 ]
 
@@ -57,6 +57,6 @@ def test_missing_mandatory_value_is_reported_with_its_key(
     cli: Cli, tmp_path: Path, option: str, key: str, keys: tuple[Any, ...]
 ) -> None:
     others = [f"{other}={VALUES.get(other, 'x')}" for other in keys if other != key]
-    message = complaint(cli(option, *others, status=1))
+    message = error_message(cli(option, *others, status=1))
     assert message == f"Error: {key} is not set: add {key}=VALUE to the command\n"
     assert not list(tmp_path.rglob("*.ckpt"))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.cli.test_bad_input import complaint
-from tests.conftest import PHOTOS, Cli, Forked
+from tests.cli.test_bad_input import error_message
+from tests.conftest import PHOTOS, Cli, ForkedCommand
 
 from mprnet_lit.data import PairedFolders
 from mprnet_lit.data.datasets import CropDataset
@@ -95,14 +95,14 @@ def test_killed_preparation_is_resumed(
         monkeypatch.setattr("mprnet_lit.cli.prepare.append_progress", noted)
 
     notes = pairs / "store" / "progress.jsonl"
-    process = Forked(pairs, *PREPARE, before=kill_after_six)
+    process = ForkedCommand(pairs, *PREPARE, before=kill_after_six)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (pairs / "store" / "index.json").exists()
-    assert "store is incomplete" in complaint(
+    assert "store is incomplete" in error_message(
         cli("data=prepared", "data.train.folder=store", status=1)
     )
-    notes.write_text(notes.read_text() + '{"file": "train/half')  # as after a kill during a write
+    notes.write_text(notes.read_text() + '{"file": "train/half')  # killed during a write
     stored = {p: p.stat().st_mtime_ns for p in pairs.glob("store/*/*.npy")}
     outcome = cli(*PREPARE)
     assert "6 of 10 images are already prepared" in outcome.output
@@ -140,7 +140,7 @@ def test_incomplete_store_is_refused_for_training(
     monkeypatch.setattr("mprnet_lit.cli.prepare.append_progress", killed)
     cli(*PREPARE, status=130)
     train = ("data=prepared", "data.train.folder=store")
-    assert "store is incomplete" in complaint(cli(*train, status=1))
+    assert "store is incomplete" in error_message(cli(*train, status=1))
     monkeypatch.setattr("mprnet_lit.cli.prepare.append_progress", append_progress)
     assert " of 10 images are already prepared" in cli(*PREPARE).output
     assert Prepared("store", "train").samples("raise")
@@ -169,11 +169,11 @@ def test_damaged_entries_are_detected_and_prepared_again(cli: Cli, pairs: Path) 
     content = bytearray(path.read_bytes())
     content[500] ^= 1
     path.write_bytes(content)
-    message = complaint(cli("mode=prepare", "prepare.verify=true", "output=store", status=1))
+    message = error_message(cli("mode=prepare", "prepare.verify=true", "output=store", status=1))
     assert "1 of 10 files are damaged" in message and path.name in message
     path.unlink()
     train = ("data=prepared", "data.train.folder=store", "debug=fast")
-    assert "is missing from the store" in complaint(cli(*train, status=1))
+    assert "is missing from the store" in error_message(cli(*train, status=1))
     assert "9 of 10 images are already prepared" in cli(*PREPARE).output
     cli("mode=prepare", "prepare.verify=true", "output=store")
 
@@ -196,12 +196,12 @@ def test_invalid_stores_are_refused(cli: Cli, pairs: Path) -> None:
         ("[]", "index.json is damaged"),
     ):
         path.write_text(content)
-        message = complaint(cli("data=prepared", "data.train.folder=store", status=1))
+        message = error_message(cli("data=prepared", "data.train.folder=store", status=1))
         assert sentence in message
-    message = complaint(cli("data=prepared", "data.train.folder=in", status=1))
+    message = error_message(cli("data=prepared", "data.train.folder=in", status=1))
     assert "in is not a prepared store" in message
     path.write_text(good)
-    message = complaint(
+    message = error_message(
         cli("mode=prepare", "data=prepared", "data.train.folder=store", "output=b", status=1)
     )
     assert "is already prepared" in message
@@ -209,7 +209,7 @@ def test_invalid_stores_are_refused(cli: Cli, pairs: Path) -> None:
 
 def test_store_is_locked_during_preparation(cli: Cli, pairs: Path) -> None:
     with held(pairs / "store"):
-        message = complaint(cli(*PREPARE, status=1))
+        message = error_message(cli(*PREPARE, status=1))
     assert "another process is using store: wait until it has ended, or stop it" in message
     assert [path.name for path in (pairs / "store").iterdir()] == [".lock"]
     cli(*PREPARE)
@@ -221,7 +221,7 @@ def test_store_with_linked_folder_is_refused(cli: Cli, pairs: Path) -> None:
     elsewhere.write_bytes(b"kept")
     (pairs / "store").mkdir()
     (pairs / "store" / "train").symlink_to(elsewhere.parent)
-    assert "store/train is a symbolic link" in complaint(cli(*PREPARE, status=1))
+    assert "store/train is a symbolic link" in error_message(cli(*PREPARE, status=1))
     assert [path.name for path in elsewhere.parent.iterdir()] == [elsewhere.name]
 
 
@@ -235,7 +235,7 @@ def test_unreadable_image_and_full_disk_are_reported(
         cut.write_bytes(content[:-40])
 
     monkeypatch.setattr("mprnet_lit.cli.prepare._check_room", lambda *_: break_it(), raising=True)
-    message = complaint(cli(*PREPARE, status=1))
+    message = error_message(cli(*PREPARE, status=1))
     assert "1 images could not be prepared" in message and "2.png" in message
     assert not (pairs / "store" / "index.json").exists()
     monkeypatch.undo()
@@ -243,13 +243,13 @@ def test_unreadable_image_and_full_disk_are_reported(
     (pairs / "full" / "train").mkdir(parents=True)
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
     full = (*PREPARE[:-1], "output=full", "data.on_error=skip")
-    message = complaint(cli(*full, status=1))
+    message = error_message(cli(*full, status=1))
     assert message.count("No space left") == 1 and "full/" in message
     monkeypatch.undo()
     monkeypatch.chdir(pairs)
     cut.write_bytes(content)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    assert "needs 0.0 GB, but its disk has 0.0 GB free" in complaint(
+    assert "needs 0.0 GB, but its disk has 0.0 GB free" in error_message(
         cli(*PREPARE[:-1], "output=other", status=1)
     )
     assert not (pairs / "other").exists()

@@ -13,7 +13,7 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
-from tests.conftest import Cli, Forked
+from tests.conftest import Cli, ForkedCommand
 from tests.reports.page_reading import embedded_data
 
 HOSTILE = "<img src=x onerror=alert(1)>{{data}}"
@@ -23,14 +23,14 @@ TINY = ("model.width=8", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sample_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with one run and a grid of four jobs, two of which fail."""
     folder = tmp_path_factory.mktemp("runs")
-    grid = Forked(
+    grid = ForkedCommand(
         folder, "-m", *TINY, "data.patch_size=32,33", "optimizer.lr=1e-5,1e-3",
         "hydra.sweep.dir=runs/grid"
     )  # fmt: skip
-    one = Forked(folder, *TINY, "hydra.run.dir=runs/one")
+    one = ForkedCommand(folder, *TINY, "hydra.run.dir=runs/one")
     for process, status in ((one, 0), (grid, 1)):
         output, errors = process.communicate(timeout=300)
         assert process.returncode == status, f"{output}\n{errors}"
@@ -38,9 +38,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def runs(made: Path, tmp_path: Path) -> Path:
+def runs(sample_runs: Path, tmp_path: Path) -> Path:
     """Copy of the folder that tests may damage."""
-    shutil.copytree(made, tmp_path / "runs")
+    shutil.copytree(sample_runs, tmp_path / "runs")
     return tmp_path / "runs"
 
 
@@ -70,46 +70,46 @@ def report(cli: Cli, driver: Chrome, tmp_path: Path) -> Iterator[Callable[[Path]
     assert "default-src 'none'" in page and not re.search(r"<link[^>]+stylesheet|<script src", page)
 
 
-def at(driver: Chrome, selector: str) -> Any:
+def find(driver: Chrome, selector: str) -> Any:
     return driver.find_element(By.CSS_SELECTOR, selector)
 
 
-def every(driver: Chrome, selector: str) -> Any:
+def find_all(driver: Chrome, selector: str) -> Any:
     return driver.find_elements(By.CSS_SELECTOR, selector)
 
 
 def column(driver: Chrome, title: str) -> list[Any]:
-    titles = [th.text.split(" ")[0].replace("\n", "") for th in every(driver, "#trials th")]
-    rows = every(driver, "#trials tbody tr")
+    titles = [th.text.split(" ")[0].replace("\n", "") for th in find_all(driver, "#trials th")]
+    rows = find_all(driver, "#trials tbody tr")
     return [row.find_elements(By.TAG_NAME, "td")[titles.index(title)].text for row in rows]
 
 
 def test_report_of_a_grid_shows_all_jobs(
-    report: Callable[[Path], Any], driver: Chrome, made: Path
+    report: Callable[[Path], Any], driver: Chrome, sample_runs: Path
 ) -> None:
-    data = report(made / "grid")
-    assert driver.title == at(driver, "h1").text == "grid: 4 runs"
-    assert "4: 2 complete, 2 failed" in at(driver, "#headline").text
+    data = report(sample_runs / "grid")
+    assert driver.title == find(driver, "h1").text == "grid: 4 runs"
+    assert "4: 2 complete, 2 failed" in find(driver, "#headline").text
     assert data["keys"] == ["data.patch_size", "optimizer.lr"]
-    best = json.loads((made / "grid" / "1" / "summary.json").read_text())
-    other = json.loads((made / "grid" / "0" / "summary.json").read_text())
+    best = json.loads((sample_runs / "grid" / "1" / "summary.json").read_text())
+    other = json.loads((sample_runs / "grid" / "0" / "summary.json").read_text())
     highest = max(best["psnr"], other["psnr"])
-    assert f"{highest:.2f} dB" in at(driver, "#headline").text
+    assert f"{highest:.2f} dB" in find(driver, "#headline").text
     # The table lists the best runs first and the failed runs, with errors, last.
     assert column(driver, "PSNR")[0] == f"{highest:.2f}"
     assert column(driver, "PSNR")[2:] == ["\u2013", "\u2013"]
-    failed = every(driver, "#trials .error")
+    failed = find_all(driver, "#trials .error")
     assert [p.text for p in failed] == ["data.patch_size=33 must be a positive multiple of 8"] * 2
     assert column(driver, "state").count("failed") == 2
     assert all(int(p.replace(",", "")) > 10_000 for p in column(driver, "parameters")[:2])
-    at(driver, "#trials th:first-child button").click()
+    find(driver, "#trials th:first-child button").click()
     assert [name.split("\n")[0] for name in column(driver, "run")] == ["0", "1", "2", "3"]
-    at(driver, "#trials th:first-child button").send_keys(Keys.ENTER)
+    find(driver, "#trials th:first-child button").send_keys(Keys.ENTER)
     assert [name.split("\n")[0] for name in column(driver, "run")] == ["3", "2", "1", "0"]
-    assert at(driver, "#trials th").get_attribute("aria-sort") == "descending"
-    assert "2 of at least 4" in at(driver, "#why").text
-    assert "optimizer.lr" in at(driver, "#config table").text
-    assert "same machine" in at(driver, "#environment").text
+    assert find(driver, "#trials th").get_attribute("aria-sort") == "descending"
+    assert "2 of at least 4" in find(driver, "#why").text
+    assert "optimizer.lr" in find(driver, "#config table").text
+    assert "same machine" in find(driver, "#environment").text
 
 
 def lines(driver: Chrome, figure: str) -> Any:
@@ -121,14 +121,16 @@ def lines(driver: Chrome, figure: str) -> Any:
 
 
 def paths(driver: Chrome) -> list[Any]:
-    return [line.get_attribute("d") for line in every(driver, "#plot .scatterlayer path.js-line")]
+    return [
+        line.get_attribute("d") for line in find_all(driver, "#plot .scatterlayer path.js-line")
+    ]
 
 
 def test_curves_follow_the_chosen_metric_axis_and_runs(
-    report: Callable[[Path], Any], driver: Chrome, made: Path
+    report: Callable[[Path], Any], driver: Chrome, sample_runs: Path
 ) -> None:
-    data = report(made / "grid")
-    metric = Select(at(driver, "#metric"))
+    data = report(sample_runs / "grid")
+    metric = Select(find(driver, "#metric"))
     assert metric.first_selected_option.text == "val/psnr"
     names = {option.text for option in metric.options}
     assert {"train/loss", "train/lr", "val/ssim", "val/psnr_stage1"} <= names
@@ -137,7 +139,7 @@ def test_curves_follow_the_chosen_metric_axis_and_runs(
     metric.select_by_visible_text("train/loss")
     loss = paths(driver)
     assert len(loss) == 2 and loss != before
-    Select(at(driver, "#over")).select_by_visible_text("step")
+    Select(find(driver, "#over")).select_by_visible_text("step")
     points = len(data["trials"][0]["curves"]["train/loss"][0])
     assert points == 10  # one point per step
     x, y = driver.execute_script(
@@ -145,71 +147,73 @@ def test_curves_follow_the_chosen_metric_axis_and_runs(
     )
     assert [x, y] in [t["curves"]["train/loss"][::2] for t in data["trials"] if t["curves"]]
     by_step = paths(driver)
-    at(driver, "#log").click()
+    find(driver, "#log").click()
     assert len(paths(driver)) == 2 and paths(driver) != by_step
 
 
 def test_hover_shows_a_value_and_legend_hides_a_run(
-    report: Callable[[Path], Any], driver: Chrome, made: Path
+    report: Callable[[Path], Any], driver: Chrome, sample_runs: Path
 ) -> None:
-    data = report(made / "grid")
-    toggles = every(driver, "#plot .legendtoggle")
+    data = report(sample_runs / "grid")
+    toggles = find_all(driver, "#plot .legendtoggle")
     toggles[1].click()
     WebDriverWait(driver, 5).until(lambda _: len(paths(driver)) == 1)
-    box = at(driver, "#plot path.js-line").rect  # its right end is at the last epoch
+    box = find(driver, "#plot path.js-line").rect  # its right end is at the last epoch
     point = ActionBuilder(driver)
     point.pointer_action.move_to_location(int(box["x"] + box["width"]), int(box["y"]))
     point.perform()
-    shown = WebDriverWait(driver, 5).until(lambda _: at(driver, "#plot .hoverlayer").text)
+    shown = WebDriverWait(driver, 5).until(lambda _: find(driver, "#plot .hoverlayer").text)
     best = max((t for t in data["trials"] if t["psnr"]), key=lambda t: t["psnr"])
     assert f"epoch 2, step {best['curves']['val/psnr'][0][1]}" in shown
     assert f"{best['name']}: {best['curves']['val/psnr'][2][1]:.5g}" in shown
 
 
 def test_picked_run_and_selected_range_mark_figures_and_table(
-    report: Callable[[Path], Any], driver: Chrome, made: Path
+    report: Callable[[Path], Any], driver: Chrome, sample_runs: Path
 ) -> None:
-    report(made / "grid")
+    report(sample_runs / "grid")
     assert lines(driver, "axes") == [1] * 4
-    at(driver, "#trials tbody tr button").send_keys(Keys.ENTER)
+    find(driver, "#trials tbody tr button").send_keys(Keys.ENTER)
     assert sorted(lines(driver, "axes")) == [0.12] * 3 + [1]
     assert sorted(lines(driver, "plot")) == [0.12, 1]
-    assert at(driver, "#trials tbody tr").get_attribute("class") == "on"
-    at(driver, "#trials tbody tr button").click()
+    assert find(driver, "#trials tbody tr").get_attribute("class") == "on"
+    find(driver, "#trials tbody tr button").click()
     assert lines(driver, "axes") == [1] * 4
     # Select the upper end of the PSNR axis.
-    plot = at(driver, "#axes .nsewdrag")
+    plot = find(driver, "#axes .nsewdrag")
     driver.execute_script("arguments[0].scrollIntoView({ block: 'center' })", plot)
     right, top = plot.size["width"] // 2, -plot.size["height"] // 2
     drag = ActionChains(driver).move_to_element_with_offset(plot, right - 90, top + 2)
     drag.click_and_hold().move_by_offset(40, 10).move_by_offset(40, 10).release().perform()
-    WebDriverWait(driver, 5).until(lambda _: len(every(driver, "#trials tr.dim")) == 3)
+    WebDriverWait(driver, 5).until(lambda _: len(find_all(driver, "#trials tr.dim")) == 3)
     assert sorted(lines(driver, "axes")) == [0.12] * 3 + [1]
     assert sorted(lines(driver, "plot")) == [0.12, 1]
     ActionChains(driver).move_to_element(plot).double_click().perform()
-    WebDriverWait(driver, 5).until(lambda _: not every(driver, "#trials tr.dim"))
+    WebDriverWait(driver, 5).until(lambda _: not find_all(driver, "#trials tr.dim"))
     assert lines(driver, "axes") == [1] * 4 and lines(driver, "plot") == [1, 1]
 
 
-def test_report_of_one_run(report: Callable[[Path], Any], driver: Chrome, made: Path) -> None:
-    data = report(made / "one")
+def test_report_of_one_run(
+    report: Callable[[Path], Any], driver: Chrome, sample_runs: Path
+) -> None:
+    data = report(sample_runs / "one")
     assert driver.title == "one"
-    assert "complete" in at(driver, "#headline").text
-    names = [name.text for name in every(driver, "#plot .legendtext")]
+    assert "complete" in find(driver, "#headline").text
+    names = [name.text for name in find_all(driver, "#plot .legendtext")]
     assert names == ["val/psnr", *(f"val/psnr_{n}" for n in ("degraded", "stage1", "stage2",
                                                              "stage3"))]  # fmt: skip
     assert [epoch for epoch, _ in data["panels"][0]["panels"]] == [1, 2]
-    caption, source = at(driver, "#caption").text, at(driver, "#panel").get_attribute("src")
+    caption, source = find(driver, "#caption").text, find(driver, "#panel").get_attribute("src")
     assert "epoch 2, val/psnr" in caption and source.startswith("data:image/webp")
-    at(driver, "#epoch").send_keys(Keys.ARROW_LEFT)
-    assert "epoch 1, val/psnr" in at(driver, "#caption").text
-    assert at(driver, "#panel").get_attribute("src") != source
+    find(driver, "#epoch").send_keys(Keys.ARROW_LEFT)
+    assert "epoch 1, val/psnr" in find(driver, "#caption").text
+    assert find(driver, "#panel").get_attribute("src") != source
     assert driver.execute_script("return document.getElementById('panel').naturalWidth") > 500
-    assert not at(driver, "#parallel").is_displayed()
-    at(driver, "#config summary").click()
-    assert "optimizer.lr" in at(driver, "#config dl").text
-    at(driver, "#environment summary").click()
-    assert "packages.torch" in at(driver, "#environment dl").text
+    assert not find(driver, "#parallel").is_displayed()
+    find(driver, "#config summary").click()
+    assert "optimizer.lr" in find(driver, "#config dl").text
+    find(driver, "#environment summary").click()
+    assert "packages.torch" in find(driver, "#environment dl").text
 
 
 def test_damaged_files_are_listed_and_hostile_names_are_text(
@@ -239,29 +243,31 @@ def test_damaged_files_are_listed_and_hostile_names_are_text(
     assert "summary.json is damaged" in notes["one"]
     assert "panels/epoch_0002.png is damaged" in notes["one"]
     assert notes[f"grid/{HOSTILE}"] == []
-    shown = at(driver, "#trials").text
+    shown = find(driver, "#trials").text
     for text in (HOSTILE, SCRIPT, "1 damaged line", "running or killed"):
         assert text in shown
     assert column(driver, "state").count("unfinished") == 1
     killed = next(trial for trial in data["trials"] if trial["name"] == "grid/1")
     assert killed["psnr"] > 0 and killed["epoch"]  # from the curves
-    assert driver.title == "runs: 5 runs" and not every(driver, "svg img")
-    assert not every(driver, "body img:not(#panel)")
+    assert driver.title == "runs: 5 runs" and not find_all(driver, "svg img")
+    assert not find_all(driver, "body img:not(#panel)")
 
 
-def test_report_fits_a_phone(report: Callable[[Path], Any], driver: Chrome, made: Path) -> None:
+def test_report_fits_a_phone(
+    report: Callable[[Path], Any], driver: Chrome, sample_runs: Path
+) -> None:
     phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     try:
-        report(made)
+        report(sample_runs)
         assert driver.execute_script("return document.documentElement.scrollWidth") == 390
-        assert 300 < at(driver, "#plot svg").size["width"] <= 366
+        assert 300 < find(driver, "#plot svg").size["width"] <= 366
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_user_errors_are_one_sentence_and_write_nothing(
-    cli: Cli, tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, tmp_path: Path, sample_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "there.html").write_text("mine")
@@ -271,8 +277,8 @@ def test_user_errors_are_one_sentence_and_write_nothing(
         (("input=nowhere",), "nowhere does not exist: set input"),
         (("input=file",), "file is not a folder: set input"),
         (("input=empty",), "empty contains no training run"),
-        ((f"input={made}", "output=there.html"), "there.html already exists"),
-        ((f"input={made}", "output=file/r.html"), "can't write file/r.html"),
+        ((f"input={sample_runs}", "output=there.html"), "there.html already exists"),
+        ((f"input={sample_runs}", "output=file/r.html"), "can't write file/r.html"),
     ):
         outcome = cli("mode=report", *arguments, status=1)
         assert sentence in outcome.errors and "Traceback" not in outcome.errors
@@ -282,9 +288,11 @@ def test_user_errors_are_one_sentence_and_write_nothing(
     with monkeypatch.context() as missing:
         for name in ("plotly", "plotly.offline"):
             missing.setitem(sys.modules, name, None)
-        outcome = cli("mode=report", f"input={made / 'one'}", "output=page.html", status=1)
+        outcome = cli("mode=report", f"input={sample_runs / 'one'}", "output=page.html", status=1)
     assert "needs plotly, which is not installed: pip install" in outcome.errors
     assert not (tmp_path / "page.html").exists()
-    outcome = cli("mode=report", f"input={made / 'one'}", "output=there.html", "overwrite=true")
+    outcome = cli(
+        "mode=report", f"input={sample_runs / 'one'}", "output=there.html", "overwrite=true"
+    )
     assert "best PSNR" in outcome.output and "there.html" in outcome.output
     assert Path(tmp_path / "there.html").read_text().startswith("<!doctype html>")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from tests.cli.test_bad_input import complaint
+from tests.cli.test_bad_input import error_message
 from tests.config.test_config import compose
 from tests.conftest import PHOTOS, Cli
 
@@ -52,7 +52,7 @@ def test_folder_is_restored_once_with_names_subfolders_and_formats_kept(
     results = ["out/.mprnet_lit.jsonl", "out/cat.jpg"]
     results += ["out/more/.mprnet_lit.jsonl", "out/more/cat.PNG"]
     expected = ["in/cat.jpg", "in/more/cat.PNG", *results, "w.safetensors"]
-    assert found == expected, "and nothing else is written"
+    assert found == expected, "no other file is written"
 
     before, after = (Image.open(folder / side / "more" / "cat.PNG") for side in ("in", "out"))
     assert after.mode == "RGBA" and after.info["icc_profile"] == b"profile"
@@ -60,12 +60,12 @@ def test_folder_is_restored_once_with_names_subfolders_and_formats_kept(
     restored = Restorer(model, device="cpu")(np.array(before.convert("RGB")))
     assert np.array_equal(np.array(after.convert("RGB")), restored)
     jpeg = Image.open(folder / "out" / "cat.jpg")
-    assert jpeg.size == (61, 75), "turned upright"
+    assert jpeg.size == (61, 75), "rotated upright"
     assert dict(jpeg.getexif())[0x010F] == "Maker" and jpeg.getexif().get(0x0112, 1) == 1
 
     assert "2 of 2 are already restored" in cli(*RUN, "input=in", "output=out").output
     (folder / "out" / "cat.jpg").write_bytes(b"mine")
-    message = complaint(cli(*RUN, "input=in", "output=out", status=1))
+    message = error_message(cli(*RUN, "input=in", "output=out", status=1))
     assert "out/cat.jpg is not a result of mprnet_lit, or was changed since" in message
     assert "in/cat.jpg would overwrite it" in message
     assert (folder / "out" / "cat.jpg").read_bytes() == b"mine"
@@ -77,7 +77,7 @@ def test_damaged_file_does_not_stop_the_others(cli: Cli, folder: Path) -> None:
     (folder / "in" / "a.png").write_bytes(b"nothing")
     cut = (folder / "in" / "cat.jpg").read_bytes()[:-200]
     (folder / "in" / "cut.jpg").write_bytes(cut)
-    message = complaint(cli(*RUN, "input=in", "output=out", status=1))
+    message = error_message(cli(*RUN, "input=in", "output=out", status=1))
     assert "2 of 4 files could not be restored" in message
     assert "in/a.png is not an image" in message and "in/cut.jpg can't be read" in message
     assert (folder / "out" / "cat.jpg").is_file() and (
@@ -145,7 +145,7 @@ def test_file_name_of_255_bytes_is_restored(cli: Cli, folder: Path) -> None:
     arguments = (*RUN, "input=in/more", "output=out")
     before = sorted(folder.rglob("*"))
     for what in ("restore.stages=true", "restore.compare=true"):
-        message = complaint(cli(*arguments, what, status=1))
+        message = error_message(cli(*arguments, what, status=1))
         assert (
             "bytes too long: shorten the name, or set restore.stages and restore.compare to"
             in message
@@ -175,7 +175,7 @@ def test_heic_jfif_and_avif_keep_their_format(cli: Cli, folder: Path) -> None:
 
 def test_gif_is_refused_with_a_conversion_command(cli: Cli, folder: Path) -> None:
     Image.new("P", (16, 16)).save(folder / "still.gif")
-    assert "magick still.gif still.png" in complaint(cli(*RUN, "input=still.gif", status=1))
+    assert "magick still.gif still.png" in error_message(cli(*RUN, "input=still.gif", status=1))
 
 
 def test_video_is_restored(cli: Cli, folder: Path) -> None:
@@ -222,7 +222,7 @@ def test_user_errors_name_the_invalid_value(
     cli: Cli, folder: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
     before = sorted(folder.rglob("*"))
-    assert sentence in complaint(cli("mode=restore", *arguments, status=1))
+    assert sentence in error_message(cli("mode=restore", *arguments, status=1))
     assert sorted(folder.rglob("*")) == before
 
 
@@ -230,7 +230,7 @@ def test_input_is_never_overwritten(cli: Cli, folder: Path) -> None:
     shutil.copy(folder / "in" / "cat.jpg", folder / "in" / "more")
     before = (folder / "in" / "more" / "cat.jpg").read_bytes()
     arguments = ("input='in/**/*.*'", "output=in/more", "overwrite=true")
-    assert "in/more/cat.jpg would be overwritten" in complaint(cli(*RUN, *arguments, status=1))
+    assert "in/more/cat.jpg would be overwritten" in error_message(cli(*RUN, *arguments, status=1))
     assert (folder / "in" / "more" / "cat.jpg").read_bytes() == before
 
 
@@ -255,7 +255,7 @@ def test_convert_changes_the_format_of_weights(cli: Cli, folder: Path, model: MP
         torch.equal(a, b) for a, b in zip(read.model.parameters(), model.parameters(), strict=True)
     )
     again = ("mode=convert", "weights=w.safetensors", "output=w.pth")
-    assert "already exists" in complaint(cli(*again, status=1))
+    assert "already exists" in error_message(cli(*again, status=1))
     shutil.rmtree(folder / "in")
     assert sorted(p.name for p in folder.iterdir()) == ["w.pth", "w.safetensors"]
 
@@ -269,7 +269,7 @@ def test_ctrl_c_leaves_complete_files_and_no_traceback(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(restore, "write_photo", interrupted)
-    message = complaint(cli(*RUN, "input=in", "output=out", status=130))
+    message = error_message(cli(*RUN, "input=in", "output=out", status=130))
     assert "Interrupted (Ctrl-C). All files written so far are complete" in message
     assert not (folder / "out").exists()
 
@@ -287,5 +287,5 @@ def test_restore_mode_reads_every_key_of_its_configuration(
 
     monkeypatch.setattr(DictConfig, "_get_node", recorded)
     restore.run(config)
-    assert keys - read == {"mode"}, "read by the command line"
+    assert keys - read == {"mode"}, "only the command line reads mode"
     assert (tmp_path / "out" / "photo.png").exists()

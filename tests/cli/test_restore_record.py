@@ -16,24 +16,24 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState
 
 
-def put(path: Path, content: bytes = b"photo") -> Path:
+def write_file(path: Path, content: bytes = b"photo") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
 
 
 def result(folder: Path, name: str, source: str = "../in/a.png", recipe: str = "recipe") -> Result:
-    file = FileState.of(put(folder / name))
+    file = FileState.of(write_file(folder / name))
     return Result(source, file, recipe, {name: file})
 
 
 def test_unchanged_files_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unchanged files are recognized by size and time, which is fast for 100,000 photos."""
-    put(tmp_path / "in" / "a.png")
-    put(tmp_path / "in" / "b" / "c.png")
+    write_file(tmp_path / "in" / "a.png")
+    write_file(tmp_path / "in" / "b" / "c.png")
     jobs = find_jobs(str(tmp_path / "in"), str(tmp_path / "out"))
     for job in jobs:
-        put(job.destination)
+        write_file(job.destination)
         record = Record(job.destination.parent)
         photo = FileState.of(job.source, with_changed=True)
         files = {job.destination.name: FileState.of(job.destination)}
@@ -58,19 +58,21 @@ def test_concurrent_writers_and_compaction_lose_no_record(
         list(pool.map(write, range(8)))
     record = Record(tmp_path)
     assert [record.find(f"{n}.png") for n in range(8)] == made
-    assert len((tmp_path / RECORD).read_bytes().split(b"\n")) < 60, "of 160"
+    assert len((tmp_path / RECORD).read_bytes().split(b"\n")) < 60, (
+        "compaction removes most of the 160 lines"
+    )
 
 
 def test_damaged_record_is_ignored(tmp_path: Path) -> None:
     whole = result(tmp_path, "a.png")
     lines = [b"\xff", b"[]", b"{}", b"null", b'{"source": 1}', b"[" * 9999, whole.line()[:-9]]
-    put(tmp_path / RECORD, b"\n".join(lines))
+    write_file(tmp_path / RECORD, b"\n".join(lines))
     record = Record(tmp_path)
     assert record.find("a.png") is None
     record.append([whole])  # after a truncated line
     assert Record(tmp_path).find("a.png") == whole
 
-    kept = put(tmp_path / "kept")
+    kept = write_file(tmp_path / "kept")
     for kind in ("link", "pipe"):
         (tmp_path / RECORD).unlink()
         if kind == "link":
@@ -84,7 +86,7 @@ def test_damaged_record_is_ignored(tmp_path: Path) -> None:
 
 def test_results_with_the_same_destination_are_refused(tmp_path: Path) -> None:
     for name in ("in/a.png", "in/b/a.png", "in/b/A.PNG", "c/a.png", "c/a.png.compare.png"):
-        put(tmp_path / name)
+        write_file(tmp_path / name)
     (tmp_path / "link").symlink_to("in")
     output = str(tmp_path / "out")
 
@@ -109,7 +111,7 @@ def test_results_with_the_same_destination_are_refused(tmp_path: Path) -> None:
 
 
 def test_result_is_skipped_only_for_its_own_source(tmp_path: Path) -> None:
-    photo = put(tmp_path / "in" / "a.png")
+    photo = write_file(tmp_path / "in" / "a.png")
     folder = tmp_path / "in" / "out"
     restored = result(folder, "a.png", "../a.png")
     Record(folder).append([restored])
@@ -121,9 +123,9 @@ def test_result_is_skipped_only_for_its_own_source(tmp_path: Path) -> None:
 
 
 def test_results_without_a_record_are_not_overwritten(tmp_path: Path) -> None:
-    put(tmp_path / "in" / "a.png")
-    put(tmp_path / "out" / "a.png")
-    put(tmp_path / "out" / "report.html")
+    write_file(tmp_path / "in" / "a.png")
+    write_file(tmp_path / "out" / "a.png")
+    write_file(tmp_path / "out" / "report.html")
     jobs = find_jobs(str(tmp_path / "in"), str(tmp_path / "out"))
     sentence = (
         r"a\.png lies in a folder without a record of results \(earlier versions wrote none\)"

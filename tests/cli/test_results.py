@@ -11,7 +11,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from tests.cli.test_bad_input import complaint
+from tests.cli.test_bad_input import error_message
 from tests.config.test_config import compose
 from tests.conftest import PHOTOS, Cli, Outcome
 
@@ -116,11 +116,13 @@ def test_result_is_skipped_only_for_equal_photo_weights_and_options(
     result.unlink()
     assert np.array_equal(again(), changed)
 
-    for path in (folder / "in" / "cat.png", result):  # as after copying the folder
+    for path in (folder / "in" / "cat.png", result):  # copying changes the times
         os.utime(path, (1, 1))
-    assert DONE in restore(*RUN, "inference.device=cpu").output, "nor does the device matter"
+    assert DONE in restore(*RUN, "inference.device=cpu").output, "the device does not matter"
     (folder / "w.safetensors").rename(folder / "moved.safetensors")
-    assert DONE in restore(*RUN, "weights=moved.safetensors").output, "nor a file's name"
+    assert DONE in restore(*RUN, "weights=moved.safetensors").output, (
+        "the name of the weights file does not matter"
+    )
 
 
 def test_arguments_are_checked_before_results_are_skipped(
@@ -135,9 +137,9 @@ def test_arguments_are_checked_before_results_are_skipped(
         ("inference.device=cuda:99", "inference.device=cuda:99 can't be used here"),
         ("inference.precision=64", "inference.precision=64 must be one of 32, bf16, 16"),
     ):
-        assert sentence in complaint(restore(*RUN, argument, status=1))
+        assert sentence in error_message(restore(*RUN, argument, status=1))
     for key in ("overwrite", "inference.tlc"):
-        message = complaint(cli("mode=restore", *RUN, f"{key}=maybe", status=1))
+        message = error_message(cli("mode=restore", *RUN, f"{key}=maybe", status=1))
         assert f"{key}=maybe must be true or false" in message
     assert (folder / "out" / "cat.png").read_bytes() == before
 
@@ -147,16 +149,16 @@ def test_result_of_another_photo_is_not_overwritten(cli: Cli, restore: Cli, fold
     before = (folder / "out" / "cat.png").read_bytes()
     photo(folder / "in2" / "cat.png", left=200)
     sentence = "out/cat.png is the result of in/cat.png, and that of in2/cat.png would overwrite it"
-    assert sentence in complaint(cli("mode=restore", *RUN, "input=in2", status=1))
+    assert sentence in error_message(cli("mode=restore", *RUN, "input=in2", status=1))
     (folder / "in").rename(folder / "gone")
-    assert sentence in complaint(restore(*RUN, "input=in2/cat.png", status=1))
+    assert sentence in error_message(restore(*RUN, "input=in2/cat.png", status=1))
     assert (folder / "out" / "cat.png").read_bytes() == before
-    assert DONE in restore(*RUN, "input=gone").output, "it is the same photo elsewhere"
+    assert DONE in restore(*RUN, "input=gone").output, "the photo was only moved"
 
     for number in range(12):
         photo(folder / "in2" / f"{number:02d}.png")
         (folder / "out" / f"{number:02d}.png").write_bytes(b"mine")
-    message = complaint(restore(*RUN, "input=in2", status=1))
+    message = error_message(restore(*RUN, "input=in2", status=1))
     assert message.startswith("Error: 13 files would be overwritten: set another output, or add")
     assert "out/00.png is not a result" in message and "in2/00.png" in message
     assert message.endswith("  and 3 more\n")
@@ -169,7 +171,7 @@ def test_stages_comparison_and_report_are_checked_with_the_result(
 ) -> None:
     restore(*RUN)
     (folder / "out" / "cat.png.compare.png").write_bytes(b"mine")
-    message = complaint(restore(*RUN, "restore.compare=true", status=1))
+    message = error_message(restore(*RUN, "restore.compare=true", status=1))
     assert "out/cat.png.compare.png is not a result of mprnet_lit" in message
     (folder / "out" / "cat.png.compare.png").unlink()
     both = (*RUN, "restore.compare=true", "restore.stages=true")
@@ -180,7 +182,7 @@ def test_stages_comparison_and_report_are_checked_with_the_result(
     assert (folder / "out" / "cat.png.stage1.png").is_file()
 
     (folder / "out" / "report.html").write_bytes(b"mine")
-    message = complaint(restore(*both, "restore.report=true", status=1))
+    message = error_message(restore(*both, "restore.report=true", status=1))
     assert "out/report.html is not a report of mprnet_lit" in message
     (folder / "out" / "report.html").unlink()
     for _ in range(2):  # a report of this package is replaced
@@ -230,4 +232,4 @@ def test_killed_run_can_be_repeated(
     assert "2 restored" in restore(*RUN, "inference.tile=null").output
     assert "2 of 2 are already restored" in restore(*RUN, "inference.tile=null").output
     lines = [json.loads(line) for line in record.read_bytes().split(b"\n")[1:] if b"}}" in line]
-    assert lines[-1]["source"] in ("../in/cat.png", "../in/dog.png"), "no path of the machine"
+    assert lines[-1]["source"] in ("../in/cat.png", "../in/dog.png"), "no absolute path is recorded"

@@ -16,7 +16,7 @@ from mprnet_lit.weights.training_config import training_settings
 CANARY = "c4n4ryXYZ"
 
 
-def holding(folder: Path, text: str) -> list[str]:
+def files_containing(folder: Path, text: str) -> list[str]:
     """Return the files that contain a text. Files of torch are not compressed."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return [str(path.relative_to(folder)) for path in files if text.encode() in path.read_bytes()]
@@ -37,7 +37,7 @@ def test_files_of_a_training_contain_no_secrets(
         f"+task.file={home}/x.bin", f"tracking.tags=['password={CANARY}']",
     )  # fmt: skip
     folder = tmp_path / "runs" / "one"
-    assert holding(tmp_path, CANARY) == []
+    assert files_containing(tmp_path, CANARY) == []
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["task"]["note"] == "${oc.env:CANARY_VARIABLE}"
     assert config["task"]["again"] == "${task.note}"
@@ -56,8 +56,8 @@ def test_files_of_a_training_contain_no_secrets(
     assert str(tmp_path).encode() not in best.read_bytes()
     cli("mode=convert", f"weights={best}", "output=made/a.safetensors")
     cli("mode=report", "input=runs/one", "output=made/report.html")
-    assert holding(tmp_path / "made", str(tmp_path)) == []
-    assert holding(tmp_path, CANARY) == []
+    assert files_containing(tmp_path / "made", str(tmp_path)) == []
+    assert files_containing(tmp_path, CANARY) == []
 
 
 def test_weights_of_an_earlier_version_are_converted_without_paths(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_weights_of_an_earlier_version_are_converted_without_paths(tmp_path: Pat
     for suffix in (".safetensors", ".ckpt", ".pth"):
         weights.save(read.model, tmp_path / f"a{suffix}", info)
         assert weights.read(tmp_path / f"a{suffix}").info.config == {"seed": 1}
-    assert holding(tmp_path, CANARY) == holding(tmp_path, "/home/ann") == []
+    assert files_containing(tmp_path, CANARY) == files_containing(tmp_path, "/home/ann") == []
 
 
 def test_nested_secrets_are_masked_completely() -> None:

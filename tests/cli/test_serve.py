@@ -18,7 +18,7 @@ from PIL import Image
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from tests.cli.test_bad_input import complaint
+from tests.cli.test_bad_input import error_message
 from tests.conftest import PHOTOS, Cli, start_chromium
 from tests.warm import warm_python
 
@@ -154,10 +154,10 @@ def test_port_in_use_is_reported(cli: Cli, folder: Path) -> None:
         port = taken.getsockname()[1]
         weights = f"weights={folder / 'net.safetensors'}"
         arguments = ("mode=serve", "inference.device=cpu", weights, f"serve.port={port}")
-        message = complaint(cli(*arguments, status=1))
+        message = error_message(cli(*arguments, status=1))
     assert f"can't listen on 127.0.0.1 port {port}" in message
 
 
 def test_invalid_host_names_are_refused(cli: Cli) -> None:
-    message = complaint(cli("mode=serve", "serve.allowed_hosts=[a.org:80]", status=1))
+    message = error_message(cli("mode=serve", "serve.allowed_hosts=[a.org:80]", status=1))
     assert "must be a list of names without ports" in message

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tests.conftest import LEAST, PHOTOS, Cli, Forked, Golden, Outcome, start_cli
+from tests.conftest import PHOTOS, SMALLEST, Cli, ForkedCommand, Golden, Outcome, start_cli
 
 from mprnet_lit.weights import read as read_weights
 
@@ -90,7 +90,7 @@ def test_multirun_on_two_devices_runs_each_job_once(shell: Cli) -> None:
         "trainer.devices=2",
         "trainer.max_steps=1",
         "data.val_crop_size=32",
-        *LEAST,
+        *SMALLEST,
     )
     runs = sorted(outcome.folder.glob("runs/**/summary.json"))
     assert [path.parent.name for path in runs] == ["0", "1"]
@@ -108,7 +108,7 @@ RESUMABLE = (
     "data.val_crop_size=32",
     "trainer.max_epochs=3",
     "logger=csv",
-    *LEAST,
+    *SMALLEST,
 )
 
 
@@ -116,14 +116,14 @@ RESUMABLE = (
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Checkpoint of an uninterrupted run of three epochs of ten steps."""
     folder = tmp_path_factory.mktemp("whole")
-    process = Forked(folder, *RESUMABLE)
+    process = ForkedCommand(folder, *RESUMABLE)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, output + errors
     return torch.load(next(folder.glob("runs/**/last.ckpt")), weights_only=True)
 
 
 TWO_DEVICES = ("trainer.devices=2", "data.crops_per_image=8",
-               "data.val_crop_size=32", "logger=csv", *LEAST)  # fmt: skip
+               "data.val_crop_size=32", "logger=csv", *SMALLEST)  # fmt: skip
 
 
 def wait_for(process: Any, when: Any) -> None:
@@ -135,14 +135,14 @@ def wait_for(process: Any, when: Any) -> None:
 
 def start_and_stop(folder: Path, stop: Any, when: Any, *arguments: str) -> tuple[Any, Any]:
     """Start the run, send the signal ``stop`` once ``when`` holds, and return status and output."""
-    process = Forked(folder, *RESUMABLE, *arguments)
+    process = ForkedCommand(folder, *RESUMABLE, *arguments)
     wait_for(process, lambda: when(folder))
     process.send_signal(stop)
     output, errors = process.communicate(timeout=120)
     return process.returncode, output + errors
 
 
-def same(first: Any, second: Any) -> None:
+def assert_same_state(first: Any, second: Any) -> None:
     """Check that weights, averaged weights, optimizer and schedule are equal bit for bit."""
     for part in ("state_dict", "current_model_state"):
         assert first[part].keys() == second[part].keys()
@@ -155,7 +155,7 @@ def same(first: Any, second: Any) -> None:
 
 
 def resumed(folder: Path, *arguments: str) -> Any:
-    process = Forked(folder, *RESUMABLE, "resume=auto", *arguments)
+    process = ForkedCommand(folder, *RESUMABLE, "resume=auto", *arguments)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, output + errors
     assert len(list(folder.glob("runs/*/*"))) == 1, "resumed in another folder"
@@ -168,7 +168,7 @@ def test_run_killed_after_an_epoch_resumes_bit_for_bit(tmp_path: Path, uninterru
         tmp_path, signal.SIGKILL, lambda folder: list(folder.glob("runs/**/last.ckpt"))
     )
     assert status == -signal.SIGKILL
-    same(resumed(tmp_path), uninterrupted)
+    assert_same_state(resumed(tmp_path), uninterrupted)
     # The killed and the resumed process have both written metrics.
     assert len(list(tmp_path.glob("runs/**/metrics.csv"))) == 2
 
@@ -209,7 +209,7 @@ def test_run_stopped_by_sigterm_in_mid_epoch_resumes_bit_for_bit(
     assert "Stopped by SIGTERM and saved" in output and "resume=auto" in output
     saved = torch.load(next(tmp_path.glob("runs/**/last.ckpt")), weights_only=True)
     assert 10 <= saved["global_step"] < 30
-    same(resumed(tmp_path, *often), uninterrupted)
+    assert_same_state(resumed(tmp_path, *often), uninterrupted)
 
 
 def test_resuming_a_finished_run_changes_nothing(cli: Cli) -> None:

@@ -19,7 +19,7 @@ CONFIG = OmegaConf.create(
     ("message", "expected"),
     [
         ("patch_size=100 must be a multiple of 8", "data.patch_size=100 must be a multiple of 8"),
-        ("data: patch_size=9 must be 8", "data.patch_size=9 must be 8"),  # as of instantiate()
+        ("data: patch_size=9 must be 8", "data.patch_size=9 must be 8"),  # prefix of instantiate()
         ("or set on_error='skip' to skip", "or set data.on_error=skip to skip"),
         ("(tile=96): set tile=64", "(inference.tile=96): set inference.tile=64"),
         ("data.patch_size=9 or output=x", "data.patch_size=9 or output=x"),

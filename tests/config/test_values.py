@@ -14,7 +14,7 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
-from tests.cli.test_bad_input import complaint
+from tests.cli.test_bad_input import error_message
 from tests.config.test_config import compose
 from tests.conftest import PHOTOS, Cli
 
@@ -296,12 +296,12 @@ def test_invalid_values_are_reported_in_one_sentence(
     cli: Cli, arguments: list[str], expected: str
 ) -> None:
     loggers = () if "mode=evaluate" in arguments else ("logger=none",)
-    assert expected in complaint(cli(*arguments, *loggers, status=1))
+    assert expected in error_message(cli(*arguments, *loggers, status=1))
 
 
 def test_missing_gpus_are_reported(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     monkeypatch.setattr("tests.conftest.QUICK", ("data.num_workers=0",))
-    message = complaint(cli("trainer=ddp", "logger=none", status=1))
+    message = error_message(cli("trainer=ddp", "logger=none", status=1))
     assert "trainer.accelerator=gpu needs a GPU, and torch finds none on this machine" in message
     assert "trainer=cpu trainer.strategy=ddp trainer.devices=2" in message

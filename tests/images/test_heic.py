@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tests.conftest import PHOTOS
-from tests.images.test_photo import ORIENTATION, block, facts, profile
+from tests.images.test_photo import ORIENTATION
 
 from mprnet_lit.images import formats
 from mprnet_lit.images.formats import IMAGE_SUFFIXES, supported_formats
@@ -42,7 +42,7 @@ def test_pixels_alpha_exif_and_profile_round_trip(
     path = tmp_path / f"photo{suffix}"
     pixels = cat[..., [0, 0, 0]] if gray else cat
     alpha = np.linspace(0, 255, 60 * 80).reshape(60, 80).astype(np.uint8) if clear else None
-    written = Photo(pixels, alpha, exif=block(), icc=profile(), gray=gray)
+    written = Photo(pixels, alpha, exif=exif_block(), icc=icc_profile(), gray=gray)
     write_photo(path, written)
     photo = read_photo(path)
     assert photo.lossy and photo.pixels.dtype == np.uint8
@@ -50,8 +50,8 @@ def test_pixels_alpha_exif_and_profile_round_trip(
     assert psnr_from_mse(photo.pixels, pixels) > 42
     assert (photo.alpha is None) is not clear
     assert not clear or psnr_from_mse(photo.alpha, alpha) > 42
-    assert photo.icc == profile()
-    assert facts(photo.exif)[0][271] == "Maker"
+    assert photo.icc == icc_profile()
+    assert exif_tags(photo.exif)[0][271] == "Maker"
     assert probe_image(path) == (60, 80)
     np.testing.assert_array_equal(read_image(path), photo.pixels)
 

@@ -83,4 +83,4 @@ def test_training_sources_report_skipped_files(
         pairs = PairedFolders(tmp_path, tmp_path, "*_noisy", "*_clean")
         assert len(pairs.samples("raise")) == 2
     one = "Skipped 1 file that is not one of the images that can be read: 1 .gif"
-    assert caplog.messages == [f"{one} {where}"], "once, and only what a pattern matches"
+    assert caplog.messages == [f"{one} {where}"], "one warning, about files that match a pattern"

@@ -26,13 +26,13 @@ ORIENTATION, EXIF, GPS = 0x0112, 0x8769, 0x8825
 
 
 @cache  # the profile contains its creation time
-def profile(space: str = "RGB ") -> Any:
+def icc_profile(space: str = "RGB ") -> Any:
     """Return an sRGB profile with another color space signature."""
     whole = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return whole[:16] + space.encode() + whole[20:]
 
 
-def block(orientation: int = 1, size: bool = True) -> Any:
+def exif_block(orientation: int = 1, size: bool = True) -> Any:
     exif = Image.Exif()
     exif[271], exif[306], exif[ORIENTATION] = "Maker", "2020:01:01 10:00:00", orientation
     exif[EXIF] = {0x9003: "2020:01:01 10:00:00", 0x927C: b"a maker's note"}
@@ -42,7 +42,7 @@ def block(orientation: int = 1, size: bool = True) -> Any:
     return exif.tobytes().removeprefix(b"Exif\0\0")
 
 
-def facts(exif: Any) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:
+def exif_tags(exif: Any) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:
     """Return the EXIF tags except the orientation."""
     tags = Image.Exif()
     tags.load(exif)
@@ -73,8 +73,8 @@ def photos(draw: Any) -> Photo:
     return Photo(
         pixels[..., [0, 0, 0]] if gray else pixels,
         alpha[..., 0] if draw(st.booleans()) else None,
-        exif=draw(st.sampled_from([None, block(size=False)])),
-        icc=draw(st.sampled_from([None, profile("GRAY" if gray else "RGB ")])),
+        exif=draw(st.sampled_from([None, exif_block(size=False)])),
+        icc=draw(st.sampled_from([None, icc_profile("GRAY" if gray else "RGB ")])),
         dpi=draw(st.sampled_from([None, (300.0, 150.0)])),
         gray=gray,
     )
@@ -97,7 +97,7 @@ def test_lossless_formats_round_trip_exactly(folder: Path, photo: Any, suffix: s
     loses_gray = suffix == ".webp" or (with_alpha and out.alpha is not None)
     assert out.gray is (photo.gray and not loses_gray)
     if not bmp:
-        assert (out.exif and facts(out.exif)) == (photo.exif and facts(photo.exif))
+        assert (out.exif and exif_tags(out.exif)) == (photo.exif and exif_tags(photo.exif))
         assert out.icc == (None if photo.gray and loses_gray else photo.icc)
     if suffix != ".webp" and (photo.dpi or not bmp):  # a BMP always has a resolution
         assert out.dpi == (photo.dpi and pytest.approx(photo.dpi, abs=0.02))
@@ -108,12 +108,12 @@ def test_lossless_formats_round_trip_exactly(folder: Path, photo: Any, suffix: s
 def test_exif_and_profile_keep_their_bytes(tmp_path: Path, cat: NDArray[Any], suffix: str) -> None:
     """Maker notes are copied unchanged."""
     path = tmp_path / f"photo{suffix}"
-    write_photo(path, Photo(cat, exif=block(), icc=profile()))
+    write_photo(path, Photo(cat, exif=exif_block(), icc=icc_profile()))
     out = read_photo(path)
     assert out.exif is not None
-    assert (out.icc, len(out.exif)) == (profile(), len(block()))
-    assert facts(out.exif)[1] == facts(block())[1] | {0xA002: 80, 0xA003: 60}
-    changed = sum(a != b for a, b in zip(out.exif, block(), strict=True))
+    assert (out.icc, len(out.exif)) == (icc_profile(), len(exif_block()))
+    assert exif_tags(out.exif)[1] == exif_tags(exif_block())[1] | {0xA002: 80, 0xA003: 60}
+    changed = sum(a != b for a, b in zip(out.exif, exif_block(), strict=True))
     assert changed == 2  # two sizes of one byte each
 
 
@@ -124,7 +124,7 @@ def test_rotated_photo_is_written_upright_without_its_thumbnail(
 ) -> None:
     path, out = tmp_path / f"photo{suffix}", tmp_path / f"out{suffix}"
     exif = Image.Exif()
-    exif.load(block(orientation))
+    exif.load(exif_block(orientation))
     thumbnail = {0x0201: 8, 0x0202: 4}
     with_thumbnail = bytearray(exif.tobytes().removeprefix(b"Exif\0\0"))
     order = "<" if with_thumbnail[:2] == b"II" else ">"
@@ -221,7 +221,7 @@ def test_sixteen_bits_are_rounded_to_eight(tmp_path: Path) -> None:
 
 
 def test_cmyk_is_converted_to_srgb_without_its_profile(tmp_path: Path, cat: NDArray[Any]) -> None:
-    Image.fromarray(cat).convert("CMYK").save(tmp_path / "a.jpg", icc_profile=profile("CMYK"))
+    Image.fromarray(cat).convert("CMYK").save(tmp_path / "a.jpg", icc_profile=icc_profile("CMYK"))
     photo = read_photo(tmp_path / "a.jpg")  # the profile is invalid
     assert photo.icc is None
     assert photo.pixels.shape == cat.shape

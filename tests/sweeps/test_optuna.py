@@ -13,7 +13,7 @@ import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from tests.conftest import Cli, Forked
+from tests.conftest import Cli, ForkedCommand
 
 from mprnet_lit.runs.folder import held
 from mprnet_lit.sweeps.space import parse_space
@@ -90,7 +90,7 @@ def test_killed_sweep_resumes_its_running_trial(tmp_path: Path, cli: Cli) -> Non
 
     sweep = (*SWEEP, "sweep.trials=2", "trainer.max_epochs=3")
     checkpoint = tmp_path / "runs" / "sweeps" / "denoise" / "0" / "checkpoints" / "last.ckpt"
-    process = Forked(tmp_path, *sweep, before=kill_at_the_first_save)
+    process = ForkedCommand(tmp_path, *sweep, before=kill_at_the_first_save)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     outcome = cli(*sweep, "resume=auto")
@@ -196,7 +196,7 @@ def test_study_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_signal_in_the_last_validation_ends_the_sweep(tmp_path: Path) -> None:
-    process = Forked(tmp_path, "-m", "seed=0,1", "trainer.max_epochs=1", "logger=none",
+    process = ForkedCommand(tmp_path, "-m", "seed=0,1", "trainer.max_epochs=1", "logger=none",
                         "data.val_crop_size=256", "data.crops_per_image=1")  # fmt: skip
     folder = tmp_path / "runs" / "multirun"
     while not list(folder.glob("*/0/checkpoints/last.ckpt")) and process.poll() is None:

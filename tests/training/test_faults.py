@@ -15,7 +15,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins import MixedPrecision
 from PIL import Image
-from tests.cli.test_bad_input import complaint
+from tests.cli.test_bad_input import error_message
 from tests.conftest import PHOTOS, Cli, Outcome
 from torch import nn
 from torch.utils.data import DataLoader
@@ -151,7 +151,7 @@ def test_overflow_during_the_search_for_the_loss_scale_is_not_reported(
     assert capsys.readouterr().err.count("Warning: step") == 0
 
 
-class Uneven(Line):
+class NonFiniteOnSecondProcess(Line):
     """Only the loss of the second process is infinite; all gradients are finite."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
@@ -162,7 +162,7 @@ class Uneven(Line):
 def test_two_devices_skip_the_same_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tests.training.test_faults.Line", Uneven)
+    monkeypatch.setattr("tests.training.test_faults.Line", NonFiniteOnSecondProcess)
     fit(set(), strategy="ddp_fork", devices=2)
     printed = capfd.readouterr().err
     assert printed.count("Warning: step 2 was skipped: its loss is not finite (images: ") == 1
@@ -176,7 +176,7 @@ def test_diverging_training_ends_and_keeps_its_checkpoint(cli: Cli) -> None:
         "callbacks.skip_nonfinite.max_consecutive=7",
     )
     outcome = cli(*options, "schedule.warmup_epochs=0", "logger=csv", status=1)
-    message = complaint(outcome)
+    message = error_message(outcome)
     assert "7 consecutive steps were skipped" in message
     assert "lower optimizer.lr" in message and "gradient_clip_val" in message
     weights = torch.load(outcome.file("last.ckpt"), weights_only=True)["state_dict"]
@@ -209,12 +209,12 @@ def test_out_of_memory_in_a_training_step_suggests_smaller_micro_batches(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, error: Any
 ) -> None:
     out_of_memory_above(0, monkeypatch, error=error)
-    message = complaint(cli(*TINY, "data.batch_size=6", "logger=none", status=1))
+    message = error_message(cli(*TINY, "data.batch_size=6", "logger=none", status=1))
     assert "out of memory with 6 patches per device (DefaultCPUAllocator" in message
     assert "set trainer.accumulate_grad_batches=2 (the total batch size stays" in message
     assert "module.gradient_checkpointing=true or a smaller data.patch_size" in message
     accumulated = ("data.batch_size=3", "trainer.accumulate_grad_batches=3")
-    message = complaint(cli(*TINY, *accumulated, "logger=none", status=1))
+    message = error_message(cli(*TINY, *accumulated, "logger=none", status=1))
     assert "with 1 patches per device" in message
     assert "set module.gradient_checkpointing=true" in message
 
@@ -226,7 +226,7 @@ def test_out_of_memory_in_the_validation_suggests_smaller_crops(
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(RestorationModule, "validation_step", validation_step)
-    message = complaint(cli(*TINY, "logger=none", status=1))
+    message = error_message(cli(*TINY, "logger=none", status=1))
     assert "out of memory in the validation (no memory): set a smaller data.val_crop_size" in (
         message
     )
@@ -263,7 +263,7 @@ def test_missing_file_is_named_and_the_run_resumes_once_it_is_back(
     options = (*TINY, *pairs, "trainer.max_epochs=3", "data.cache_gb=0", "logger=none")
     with monkeypatch.context() as patch:
         at_step(patch, 4, vanish)
-        message = complaint(cli(*options, status=1))
+        message = error_message(cli(*options, status=1))
     assert (
         "in/" in message
         and "was deleted while it was in use: restore the file and resume" in message
@@ -280,7 +280,7 @@ def test_killed_data_worker_is_reported(cli: Cli, monkeypatch: pytest.MonkeyPatc
 
     at_step(monkeypatch, 5, kill)
     outcome = cli(*TINY, "data.num_workers=1", "trainer.max_epochs=9", "logger=none", status=1)
-    message = complaint(outcome)
+    message = error_message(outcome)
     assert "a DataLoader worker died unexpectedly" in message and "resume=auto to resume" in message
     assert last(outcome)["global_step"] == 5
 
@@ -333,7 +333,7 @@ def test_full_disk_is_reported_and_the_run_resumes(
     options = (*TINY, f"paths.runs={disk}", "trainer.max_epochs=2", "logger=csv")
     with monkeypatch.context() as patch:
         at_step(patch, 7, fill)
-        message = complaint(cli(*options, status=1))
+        message = error_message(cli(*options, status=1))
     assert "No space left on device" in message and "can't write" in message
     (path,) = disk.glob("**/last.ckpt")
     assert torch.load(path, weights_only=True)["global_step"] == 5
@@ -344,7 +344,7 @@ def test_full_disk_is_reported_and_the_run_resumes(
 
 def test_read_only_disk_is_reported(cli: Cli, mount: Callable[..., Any]) -> None:
     options = (*TINY, f"paths.runs={mount('disk', 'ro')}", "logger=csv")
-    assert "Read-only file system" in complaint(cli(*options, status=1))
+    assert "Read-only file system" in error_message(cli(*options, status=1))
 
 
 def test_newest_run_is_found_after_the_clock_was_set_back(

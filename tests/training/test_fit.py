@@ -9,7 +9,7 @@ import lightning
 import pytest
 import torch
 import yaml
-from tests.cli.test_bad_input import complaint
+from tests.cli.test_bad_input import error_message
 from tests.config.test_config import compose
 from tests.conftest import Cli
 
@@ -74,7 +74,7 @@ def test_all_callbacks_can_be_removed(cli: Cli) -> None:
 def test_resume_needs_the_check_of_the_states(cli: Cli) -> None:
     cli(*SHORT, "hydra.run.dir=first")
     longer = (*SHORT, "trainer.max_steps=2", "resume=first")
-    message = complaint(cli(*longer, "~callbacks.checkpoint_states", status=1))
+    message = error_message(cli(*longer, "~callbacks.checkpoint_states", status=1))
     assert "without callbacks.checkpoint_states, which checks the states" in message
     assert "resuming after step 1" in cli(*longer, "hydra.run.dir=second").output
 
@@ -119,10 +119,10 @@ def test_runs_of_a_newer_format_are_refused(cli: Cli, tmp_path: Path) -> None:
     )
     (tmp_path / "run" / RECORD).write_text(json.dumps(record | {"format": 3}))
     again = (*SHORT, "trainer.max_steps=2", "hydra.run.dir=again")
-    message = complaint(cli(*again, "resume=run", status=1))
+    message = error_message(cli(*again, "resume=run", status=1))
     assert "run/run.json has format 3" in message and "upgrade mprnet_lit" in message
     content = torch.load(tmp_path / "run" / LAST, weights_only=True)
     content["mprnet_lit"]["format"] = 3
     torch.save(content, tmp_path / "newer.ckpt")
-    message = complaint(cli(*again, "resume=newer.ckpt", status=1))
+    message = error_message(cli(*again, "resume=newer.ckpt", status=1))
     assert "newer.ckpt has format 3" in message

@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from tests.conftest import LEAST, Cli
+from tests.conftest import SMALLEST, Cli
 from tests.reports.page_reading import history, read_csv, read_wandb
 from torch.utils.data import DataLoader
 from wandb.errors import UsageError
@@ -65,7 +65,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 def test_all_loggers_record_the_same(
     shell: Cli, calls: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As for a user: these variables disable network access in tests.
+    # Users do not set these variables, which disable network access in tests.
     for name in (*QUIET, "PYTEST_CURRENT_TEST", "CI", "DO_NOT_TRACK", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     git = tmp_path / "bin" / "git"  # git would run programs that the repository configures
@@ -179,7 +179,7 @@ def test_two_devices_log_the_same_as_one(shell: Cli, tmp_path: Path) -> None:
     for devices in (1, 2):
         shell("logger=csv", f"trainer.devices={devices}", f"paths.runs=runs/{devices}",
               "trainer.max_steps=3", "trainer.log_every_n_steps=1", "data.val_crop_size=32",
-              "module.mixup_alpha=0", *LEAST)  # fmt: skip
+              "module.mixup_alpha=0", *SMALLEST)  # fmt: skip
     (first,), (second,) = (tmp_path.glob(f"runs/{k}/**/metrics.csv") for k in (1, 2))
     one, two = read_csv(first), read_csv(second)
     assert one.keys() == NAMES == two.keys()

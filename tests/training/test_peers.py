@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from tests.conftest import LEAST, quick
+from tests.conftest import SMALLEST, quick
 from tests.training.callbacks.test_stop_on_signal import fake_scontrol
 from tests.warm import warm_python
 
 RUN = ("trainer.max_epochs=3", "data.crops_per_image=6", "data.val_crop_size=32", "logger=csv",
-       *LEAST)  # fmt: skip
+       *SMALLEST)  # fmt: skip
 
 
 class Node:
@@ -100,7 +100,7 @@ def checkpoint(folder: Path) -> Any:
     return torch.load(path, weights_only=True)
 
 
-def same(first: dict[str, Any], second: dict[str, Any]) -> None:
+def assert_same_state(first: dict[str, Any], second: dict[str, Any]) -> None:
     """Check that weights and optimizer state are equal bit for bit."""
     assert first["global_step"] == second["global_step"]
     weights, others = first["state_dict"], second["state_dict"]
@@ -151,7 +151,7 @@ def test_killed_node_stops_the_other_and_both_resume_from_the_checkpoint(
     nodes = torchrun(start, tmp_path, "again", "resume=auto")
     assert [node.wait() for node in nodes] == [0, 0], [node.output for node in nodes]
     assert sum(node.output.count(f"resuming after step {saved}") for node in nodes) == 1
-    same(checkpoint(tmp_path), checkpoint(uninterrupted))
+    assert_same_state(checkpoint(tmp_path), checkpoint(uninterrupted))
 
 
 def srun(start: Any, folder: Path, name: str, **env: Any) -> list[Any]:
@@ -187,7 +187,7 @@ def test_slurm_signal_saves_and_requeues_once_and_the_job_resumes(
     assert [task.wait() for task in tasks] == [0, 0], [task.output for task in tasks]
     assert f"resuming after step {saved}" in tasks[0].output
     assert len(calls()) == 2
-    same(checkpoint(tmp_path), checkpoint(uninterrupted))
+    assert_same_state(checkpoint(tmp_path), checkpoint(uninterrupted))
 
 
 def test_machines_without_a_shared_disk_are_refused(

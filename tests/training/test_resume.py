@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.cli.test_bad_input import complaint
+from tests.cli.test_bad_input import error_message
 from tests.config.test_config import compose
 from tests.conftest import Cli, quick
 
@@ -81,7 +81,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def whole(originals: Path, tmp_path: Path) -> Path:
+def complete_run(originals: Path, tmp_path: Path) -> Path:
     """Copy of the complete run."""
     return shutil.copytree(originals / "runs/denoise/whole", tmp_path / "runs/denoise/whole")
 
@@ -133,9 +133,11 @@ def test_changed_settings_take_effect_in_mid_epoch(
     assert callback["best_model_path"] == "best.ckpt"
 
 
-def test_settings_that_cannot_change_are_refused(whole: Path, small: Cli, tmp_path: Path) -> None:
-    last = whole / runs.LAST
-    before = contents(whole)
+def test_settings_that_cannot_change_are_refused(
+    complete_run: Path, small: Cli, tmp_path: Path
+) -> None:
+    last = complete_run / runs.LAST
+    before = contents(complete_run)
     size = Size(**read_checkpoint(last)[RECORD]["size"])
     new = ("trainer.max_epochs=3", "paths.run=there")
     for arguments, expected in (
@@ -152,27 +154,30 @@ def test_settings_that_cannot_change_are_refused(whole: Path, small: Cli, tmp_pa
             resuming.read(config, resuming.find_checkpoint(config, tmp_path / "there"), size)
         assert expected in str(refused.value)
     outcome = small(f"resume={last}", "hydra.run.dir=there", *arguments, status=1)
-    assert expected in complaint(outcome)
+    assert expected in error_message(outcome)
     assert not (tmp_path / "there" / runs.ERROR).exists()
-    assert contents(whole) == before
+    assert contents(complete_run) == before
 
 
-def test_resuming_a_complete_run_changes_nothing(whole: Path, small: Cli) -> None:
-    before = contents(whole)
+def test_resuming_a_complete_run_changes_nothing(complete_run: Path, small: Cli) -> None:
+    before = contents(complete_run)
     same = ("trainer.max_epochs=2", "hydra.run.dir=runs/denoise/whole")
-    for resume in ("auto", whole / runs.LAST):
+    for resume in ("auto", complete_run / runs.LAST):
         output = small(*same, f"resume={resume}").output
-        assert f"Already complete: {whole / runs.LAST}" in output
+        assert f"Already complete: {complete_run / runs.LAST}" in output
         for line in ("best weights", "last state", "everything"):
             (path,) = (x.split()[-1] for x in output.splitlines() if x.strip().startswith(line))
             assert Path(path).exists()
         assert "panel" not in output
         kept = {p: c for p, c in before.items() if ".hydra" not in p.parts and p.suffix != ".log"}
         assert {p: p.read_bytes() for p in kept} == kept
-    (whole / "summary.json").unlink()  # as if killed before the write
+    (complete_run / "summary.json").unlink()  # killed before the write
     small(*same, "resume=auto")
-    assert contents(whole)[whole / "summary.json"] == before[whole / "summary.json"]
-    output = small(f"resume={whole}", "trainer.max_epochs=2", "optimizer.lr=1").output
+    assert (
+        contents(complete_run)[complete_run / "summary.json"]
+        == before[complete_run / "summary.json"]
+    )
+    output = small(f"resume={complete_run}", "trainer.max_epochs=2", "optimizer.lr=1").output
     assert "These changes have no effect: optimizer.lr 0.0002 -> 1" in output
 
 
@@ -187,28 +192,30 @@ def test_complete_checkpoint_outside_a_run_shows_no_folder(
 
 def test_folder_of_another_run_is_refused(
     originals: Path,
-    whole: Path,
+    complete_run: Path,
     small: Cli,
     cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = contents(whole)
+    before = contents(complete_run)
     folder = "hydra.run.dir=runs/denoise/whole"
     for command, arguments in (
         (small, [folder]),
         (small, [folder, f"resume={originals / 'stopped'}"]),
         (cli, ["mode=evaluate", folder]),
     ):
-        message = complaint(command(*arguments, status=1))
-        assert f"{whole} holds a run, which this command would overwrite: add resume" in message
-    assert {p: c for p, c in contents(whole).items() if p in before} == before
-    assert {p.suffix for p in contents(whole).keys() - before.keys()} <= {".log"}
+        message = error_message(command(*arguments, status=1))
+        assert (
+            f"{complete_run} holds a run, which this command would overwrite: add resume" in message
+        )
+    assert {p: c for p, c in contents(complete_run).items() if p in before} == before
+    assert {p.suffix for p in contents(complete_run).keys() - before.keys()} <= {".log"}
     for name, value in (("RANK", "1"), ("TORCHELASTIC_RESTART_COUNT", "1")):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
-            runs.refuse_existing(whole, None)
-    runs.refuse_existing(whole, whole)
-    runs.refuse_existing(whole.parent, None)
+            runs.refuse_existing(complete_run, None)
+    runs.refuse_existing(complete_run, complete_run)
+    runs.refuse_existing(complete_run.parent, None)
 
 
 def test_resume_auto_explains_why_it_starts_a_new_run(
@@ -285,7 +292,7 @@ def test_sighup_is_handled_unless_ignored(monkeypatch: pytest.MonkeyPatch) -> No
         assert signal.getsignal(signal.SIGHUP) == signals._receive
         assert signal.SIGHUP in stopping._signals()
     assert signal.getsignal(signal.SIGHUP) == before
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as by nohup
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup does this
     try:
         with signals.forward_signals():
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
@@ -326,7 +333,7 @@ def test_error_of_a_failed_run_is_recorded_until_it_is_resumed(
     assert (trial.state, trial.error) == ("failed", "RuntimeError: a bug")
     with runs.held(error.parent):  # a run in use by another process is not marked as failed
         error.unlink()
-        assert "another process is using" in complaint(small(*arguments, status=1))
+        assert "another process is using" in error_message(small(*arguments, status=1))
     assert not error.exists()
     error.write_text("an earlier one")
     small(*arguments)
@@ -338,14 +345,14 @@ def test_error_of_a_failed_run_is_recorded_until_it_is_resumed(
 
 
 @pytest.fixture
-def edit(whole: Path) -> Callable[[Change], Path]:
+def edit(complete_run: Path) -> Callable[[Change], Path]:
     """Return a function that edits the last checkpoint of the complete run."""
 
     def edited(change: Change) -> Path:
-        content = torch.load(whole / runs.LAST, weights_only=True)
+        content = torch.load(complete_run / runs.LAST, weights_only=True)
         change(content)
-        torch.save(content, whole / runs.LAST)
-        return whole / runs.LAST
+        torch.save(content, complete_run / runs.LAST)
+        return complete_run / runs.LAST
 
     return edited
 
@@ -412,7 +419,7 @@ def test_only_regular_files_of_the_run_are_removed_or_replaced(tmp_path: Path) -
         files.save_checkpoint({}, folder / "last.ckpt")
 
 
-def put(value: Any, *keys: Any) -> Change:
+def set_value(value: Any, *keys: Any) -> Change:
     """Return a function that sets a nested value of a checkpoint."""
 
     def change(content: dict[str, Any]) -> None:
@@ -430,10 +437,10 @@ MOMENTS = ("optimizer_states", 0, "state", 0)
 @pytest.mark.parametrize(
     "change",
     [
-        put("many", "loops", "fit_loop", "epoch_loop.batch_progress", "total", "processed"),
-        put({"total": "x", "running": 0}, "callbacks", "SkipNonFinite"),
-        put(torch.zeros(3), *MOMENTS, "exp_avg"),
-        put(torch.zeros(3), "state_dict", "model.tail.weight"),
+        set_value("many", "loops", "fit_loop", "epoch_loop.batch_progress", "total", "processed"),
+        set_value({"total": "x", "running": 0}, "callbacks", "SkipNonFinite"),
+        set_value(torch.zeros(3), *MOMENTS, "exp_avg"),
+        set_value(torch.zeros(3), "state_dict", "model.tail.weight"),
     ],
     ids=range(4),
 )
@@ -441,21 +448,21 @@ def test_states_of_wrong_types_are_refused(
     edit: Callable[[Change], Path], small: Cli, change: Change
 ) -> None:
     last = edit(change)
-    message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
+    message = error_message(small(f"resume={last}", "trainer.max_epochs=3", status=1))
     assert f"{last} can't be resumed: it does not fit this configuration" in message
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        put([], "callbacks"),
-        put("2", "global_step"),
-        put(-1, "loops", "fit_loop", "epoch_progress", "current", "processed"),
-        put("x", "mprnet_lit", "metrics"),
-        put({"val/psnr": "x"}, "mprnet_lit", "metrics"),
-        put("abc", "pytorch-lightning_version"),
-        put(torch.zeros(()).expand(99), "state_dict", "x"),
-        put(7, "RestorationDataModule"),
+        set_value([], "callbacks"),
+        set_value("2", "global_step"),
+        set_value(-1, "loops", "fit_loop", "epoch_progress", "current", "processed"),
+        set_value("x", "mprnet_lit", "metrics"),
+        set_value({"val/psnr": "x"}, "mprnet_lit", "metrics"),
+        set_value("abc", "pytorch-lightning_version"),
+        set_value(torch.zeros(()).expand(99), "state_dict", "x"),
+        set_value(7, "RestorationDataModule"),
     ],
     ids=range(8),
 )
@@ -479,8 +486,8 @@ def test_matching_checks_types() -> None:
 def test_moments_of_another_optimizer_are_refused(
     edit: Callable[[Change], Path], small: Cli
 ) -> None:
-    last = edit(put({"momentum_buffer": None}, *MOMENTS))
-    message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
+    last = edit(set_value({"momentum_buffer": None}, *MOMENTS))
+    message = error_message(small(f"resume={last}", "trainer.max_epochs=3", status=1))
     assert "state of another optimizer (it holds momentum_buffer, and the configured" in message
 
 
@@ -513,7 +520,7 @@ def test_another_number_of_batches_per_epoch_is_refused(
         content["callbacks"]["CheckpointStates"]["batches_per_epoch"] = 6
 
     last = edit(change)
-    message = complaint(small(f"resume={last}", "trainer.max_epochs=3", status=1))
+    message = error_message(small(f"resume={last}", "trainer.max_epochs=3", status=1))
     assert "an epoch had 6 batches at the checkpoint, and has 5 now" in message
 
 

@@ -59,19 +59,19 @@ class SequentialFile:
         self.write = file.write
 
 
-def unreached(frame: Any) -> Any:
+def fail_on_frame(frame: Any) -> Any:
     """Fail, since the video must be refused before its first frame."""
     pytest.fail("a frame was restored")
 
 
-def film(
+def write_video(
     path: Path,
     codec: str = "libx264",
     sound: str | None = "aac",
     rate: Fraction = Fraction(25),
     times: Any = None,
     size: tuple[int, int] = (96, 64),
-    turn: int = 0,
+    rotation: int = 0,
     full: int = 0,
     extras: bool = False,
     live: bool = False,
@@ -99,8 +99,8 @@ def film(
         stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
         stream.metadata["language"] = "cym"
         container.metadata["title"] = "a cat"
-        if turn:
-            stream.set_display_rotation(turn)
+        if rotation:
+            stream.set_display_rotation(rotation)
         if sound:
             voice: Any = container.add_stream(sound, 48_000)
             voice.layout = "mono"
@@ -111,11 +111,11 @@ def film(
             add_sound(container, voice, "s16" if sound == "pcm_s16le" else "flt")
 
 
-def look(path: Path) -> tuple[dict[str, Any], Any]:
+def read_video(path: Path) -> tuple[dict[str, Any], Any]:
     """Return the properties and the frames (N, H, W, 3) of a video."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        facts: dict[str, Any] = {
+        properties: dict[str, Any] = {
             "rate": stream.average_rate,
             "size": (stream.width, stream.height),
             "shape": stream.sample_aspect_ratio,
@@ -124,11 +124,11 @@ def look(path: Path) -> tuple[dict[str, Any], Any]:
             "language": stream.language,
         }
         frames: list[Any] = list(container.decode(stream))
-        facts["times"] = [frame.pts * frame.time_base for frame in frames]
-        facts["rotation"] = frames[0].rotation
+        properties["times"] = [frame.pts * frame.time_base for frame in frames]
+        properties["rotation"] = frames[0].rotation
         pictures = np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
     with av.open(str(path)) as container:
         audio = container.streams.audio
         packets: Iterable[Any] = container.demux(audio) if audio else ()
-        facts["sound"] = [(p.pts * p.time_base, bytes(p)) for p in packets if p.size]
-    return facts, pictures
+        properties["sound"] = [(p.pts * p.time_base, bytes(p)) for p in packets if p.size]
+    return properties, pictures

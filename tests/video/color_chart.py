@@ -38,7 +38,7 @@ class Clip:
     size: tuple[int, int] = SD
 
 
-def chart(size: tuple[int, int]) -> Any:
+def color_chart(size: tuple[int, int]) -> Any:
     """Return blocks of 16 gray levels, the corners of the RGB cube and random colors."""
     width, height = size[0] // BLOCK, size[1] // BLOCK
     grays = np.repeat(np.linspace(0, 255, 16).round()[:, None], 3, 1)
@@ -62,7 +62,7 @@ def is_ycbcr(form: Any) -> Any:
     return not form.is_rgb and len(form.components) >= 3
 
 
-def scales(form: Any, color_range: int) -> tuple[Any, ...]:
+def value_ranges(form: Any, color_range: int) -> tuple[Any, ...]:
     """Return offset and range of luma, and range and center of chroma."""
     bits = form.components[0].bits
     gray = len(form.components) < 3
@@ -79,7 +79,7 @@ def frame_of(clip: Clip, rgb: NDArray[Any], tags: Any) -> Any:
         rgba = av.VideoFrame.from_ndarray(np.dstack((rgb, alpha)), format="rgba")
         frame = rgba.reformat(format=clip.pix_fmt)
     else:
-        offset, length, chroma, middle = scales(frame.format, tags[1])
+        offset, length, chroma, middle = value_ranges(frame.format, tags[1])
         red, blue = LUMA[default_matrix(clip.size) if tags[0] == 2 else tags[0]]
         r, g, b = np.moveaxis(rgb / 255, 2, 0)
         y = red * r + (1 - red - blue) * g + blue * b
@@ -96,7 +96,7 @@ def frame_of(clip: Clip, rgb: NDArray[Any], tags: Any) -> Any:
     return frame
 
 
-def tag(context: Any, tags: Any) -> None:
+def set_tags(context: Any, tags: Any) -> None:
     context.colorspace, context.color_range, context.color_primaries, context.color_trc = tags
 
 
@@ -106,9 +106,9 @@ def encode(path: Path, clip: Clip, frames: int = 2) -> None:
         stream.width, stream.height = clip.size
         stream.pix_fmt = clip.pix_fmt
         stream.codec_context.time_base = 1 / RATE
-        tag(stream.codec_context, clip.tags)
+        set_tags(stream.codec_context, clip.tags)
         for i in range(frames):
-            frame = frame_of(clip, chart(clip.size), clip.tags)
+            frame = frame_of(clip, color_chart(clip.size), clip.tags)
             frame.pts, frame.time_base = i, 1 / RATE
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -124,13 +124,13 @@ def decode(path: Path) -> tuple[Any, tuple[Any, Any, Any, Any]]:
             decoder.extradata = stream.codec_context.extradata
         frames = [f for packet in container.demux(stream) for f in decoder.decode(packet)]
         tags = (stream.colorspace, stream.color_range, stream.color_primaries, stream.color_trc)
-        return np.stack([shown(frame) for frame in frames]), tags
+        return np.stack([displayed_rgb(frame) for frame in frames]), tags
 
 
-def shown(frame: Any) -> Any:
+def displayed_rgb(frame: Any) -> Any:
     if frame.format.is_rgb:
         return frame.reformat(format="rgba").to_ndarray().astype(float)
-    offset, length, chroma, middle = scales(frame.format, frame.color_range)
+    offset, length, chroma, middle = value_ranges(frame.format, frame.color_range)
     top = 2 ** frame.format.components[0].bits - 1
     planes = []
     for plane in frame.planes:
@@ -150,7 +150,7 @@ def shown(frame: Any) -> Any:
     return np.dstack((r, g, b, alpha)).clip(0, 1) * 255
 
 
-def means(pictures: Any) -> Any:
+def block_means(pictures: Any) -> Any:
     """Return the mean color of the center of each block, away from blurred edges."""
     count, height, width, channels = pictures.shape
     shape = (count, height // BLOCK, BLOCK, width // BLOCK, BLOCK, channels)

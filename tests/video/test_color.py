@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.video.clips import unreached
+from tests.video.clips import fail_on_frame
 
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.video.restore import restore_video
@@ -19,14 +19,14 @@ from tests.video.color_chart import (
     Clip,
     alpha_ramp,
     as_format,
-    chart,
+    block_means,
+    color_chart,
     decode,
     default_matrix,
     encode,
     frame_of,
     is_ycbcr,
-    means,
-    tag,
+    set_tags,
 )
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
@@ -123,13 +123,15 @@ def test_pixel_values_and_tags_are_kept(
     form = av.VideoFormat(clip.pix_fmt)
     assert tags == expected_tags(clip, suffix, form)
 
-    truth = chart(clip.size)
+    truth = color_chart(clip.size)
     if len(form.components) == 1:
         truth = np.repeat((truth @ (0.299, 0.587, 0.114)).round()[..., None], 3, 2)
-    truth = means(truth[None])
-    assert np.abs(means(before)[:, :3] - truth).max() < 2  # checks the conversion of this test
-    assert np.abs(means(np.stack(seen)) - truth).max() < 2
-    error = means(after)[:, :3] - means(before)[:, :3]
+    truth = block_means(truth[None])
+    assert (
+        np.abs(block_means(before)[:, :3] - truth).max() < 2
+    )  # checks the conversion of this test
+    assert np.abs(block_means(np.stack(seen)) - truth).max() < 2
+    error = block_means(after)[:, :3] - block_means(before)[:, :3]
     assert np.abs(error).max() < 5
     assert np.abs(error.mean(0)).max() < 0.6
 
@@ -141,8 +143,8 @@ def test_pixel_values_and_tags_are_kept(
     if form.components[-1].is_alpha and len(form.components) > 3:
         kept = suffix in (".webm", ".mov")
         assert ("alpha channel" in note) is not kept
-        ramp = means(alpha_ramp(clip.size)[None, ..., None])[:, 0] if kept else 255
-        assert np.abs(means(after)[:, 3] - ramp).max() < 3
+        ramp = block_means(alpha_ramp(clip.size)[None, ..., None])[:, 0] if kept else 255
+        assert np.abs(block_means(after)[:, 3] - ramp).max() < 3
     else:
         assert "alpha" not in note
     assert ("bits (8 are written)" in note) == (max(c.bits for c in form.components) > 8)
@@ -156,18 +158,18 @@ def test_pixel_values_and_tags_are_kept(
 
 def test_matrix_change_midway_is_applied(tmp_path: Path) -> None:
     path = tmp_path / "changing.avi"
-    two_parts(path, (6, 1, 2, 2), (1, 2, 2, 2))
+    write_two_parts(path, (6, 1, 2, 2), (1, 2, 2, 2))
     restore_video(path, tmp_path / "out.mkv", lambda frame: frame)
     after, tags = decode(tmp_path / "out.mkv")
     assert tags == (6, 1, 2, 2)
-    truth = means(chart(SD)[None])
+    truth = block_means(color_chart(SD)[None])
     for part in after[:2], after[2:]:
-        assert np.abs(means(part)[:, :3] - truth).max() < 5
+        assert np.abs(block_means(part)[:, :3] - truth).max() < 5
 
 
 def test_transfer_change_midway_is_refused(tmp_path: Path) -> None:
     path, out = tmp_path / "changing.avi", tmp_path / "out.mkv"
-    two_parts(path, (9, 1, 9, 14), (9, 1, 9, 16))
+    write_two_parts(path, (9, 1, 9, 14), (9, 1, 9, 16))
     with pytest.raises(
         UserError, match=r"changing\.avi .*color tags change midway: split the file"
     ):
@@ -175,7 +177,7 @@ def test_transfer_change_midway_is_refused(tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def two_parts(path: Path, *parts: Any) -> None:
+def write_two_parts(path: Path, *parts: Any) -> None:
     """Write two frames of H.264 with each set of tags into an AVI."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", RATE, options=X264)
@@ -188,9 +190,9 @@ def two_parts(path: Path, *parts: Any) -> None:
                 encoder.width, encoder.height = SD
                 encoder.pix_fmt, encoder.options = "yuv420p", X264
             encoder.time_base = 1 / RATE
-            tag(encoder, tags)
+            set_tags(encoder, tags)
             clip = Clip("", "", "yuvj420p" if tags[1] == 2 else "yuv420p")
-            frames = [frame_of(clip, chart(SD), tags) for _ in range(2)]
+            frames = [frame_of(clip, color_chart(SD), tags) for _ in range(2)]
             for frame in (*frames, None):
                 if frame is not None:
                     frame = frame if tags[1] != 2 else as_format(frame, "yuv420p")
@@ -209,9 +211,9 @@ def test_unsupported_matrix_is_refused(tmp_path: Path) -> None:
         stream.width, stream.height = SD
         stream.pix_fmt = "yuv444p"
         stream.codec_context.colorspace = 8
-        frame = frame_of(clip, chart(SD), clip.tags)
+        frame = frame_of(clip, color_chart(SD), clip.tags)
         frame.pts, frame.time_base = 0, 1 / RATE
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with pytest.raises(UserError, match=r"ycgco\.mkv .*YCgCo is not supported: convert it"):
-        restore_video(path, tmp_path / "out.mkv", unreached)
+        restore_video(path, tmp_path / "out.mkv", fail_on_frame)

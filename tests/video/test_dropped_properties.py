@@ -10,7 +10,7 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.video.restore import restore_video
 
 av = pytest.importorskip("av")
-from tests.video.clips import FRAMES, UNEVEN, film, look, unreached
+from tests.video.clips import FRAMES, UNEVEN, fail_on_frame, read_video, write_video
 
 
 def identity(frame: Any) -> Any:
@@ -33,7 +33,7 @@ def test_dropped_properties_are_listed_first_and_others_kept(
     tmp_path: Path, suffix: str, sound: str | None, dropped: str
 ) -> None:
     path, out = tmp_path / "rich.mkv", tmp_path / f"out.{suffix}"
-    film(path, sound=sound, times=UNEVEN, turn=90, extras=True)
+    write_video(path, sound=sound, times=UNEVEN, rotation=90, extras=True)
     events = []
 
     def restore(frame: Any) -> Any:
@@ -43,7 +43,7 @@ def test_dropped_properties_are_listed_first_and_others_kept(
     assert restore_video(path, out, restore, notify=events.append) == FRAMES
     dropped += "1 cover image, 1 further video stream, 1 attachment"
     assert events == [f"{path}: the output drops {dropped}"] + ["frame"] * FRAMES
-    before, after = look(path)[0], look(out)[0]
+    before, after = read_video(path)[0], read_video(out)[0]
     differing = {name for name in before if before[name] != after[name]}
     assert (
         differing
@@ -58,7 +58,7 @@ def test_dropped_properties_are_listed_first_and_others_kept(
 
 
 def test_plain_video_has_no_dropped_properties(tmp_path: Path) -> None:
-    film(tmp_path / "cat.mp4")
+    write_video(tmp_path / "cat.mp4")
     restore_video(tmp_path / "cat.mp4", tmp_path / "out.mkv", identity, notify=pytest.fail)
 
 
@@ -78,9 +78,9 @@ def test_plain_video_has_no_dropped_properties(tmp_path: Path) -> None:
 def test_unsupported_output_is_refused_before_the_first_frame(
     tmp_path: Path, name: str, options: dict[str, Any], out: str, sentence: str
 ) -> None:
-    film(tmp_path / name, **options)
+    write_video(tmp_path / name, **options)
     with pytest.raises(UserError, match=sentence):
-        restore_video(tmp_path / name, tmp_path / out, unreached)
+        restore_video(tmp_path / name, tmp_path / out, fail_on_frame)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -96,16 +96,16 @@ def test_unsupported_output_is_refused_before_the_first_frame(
     ],
 )
 def test_avi_approximates_the_time_stamps(tmp_path: Path, rate: Fraction, times: Any) -> None:
-    film(tmp_path / "a.mkv", sound=None, rate=rate, times=times)
+    write_video(tmp_path / "a.mkv", sound=None, rate=rate, times=times)
     assert restore_video(tmp_path / "a.mkv", tmp_path / "a.avi", identity) == FRAMES
-    before, after = (look(tmp_path / name)[0]["times"] for name in ("a.mkv", "a.avi"))
+    before, after = (read_video(tmp_path / name)[0]["times"] for name in ("a.mkv", "a.avi"))
     late = [float(b - a) for a, b in zip(before, after, strict=True)]
     assert max(map(abs, late)) < (0.045 if times is UNEVEN else 0.002)
 
 
 def test_damaged_frame_is_refused(tmp_path: Path) -> None:
     path, out = tmp_path / "a.mov", tmp_path / "out.mov"
-    film(path, codec="png", sound=None)
+    write_video(path, codec="png", sound=None)
     data = bytearray(path.read_bytes())
     middle = data.index(b"IDAT", len(data) // 2)
     data[middle : middle + 2000] = bytes(2000)

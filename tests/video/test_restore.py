@@ -16,7 +16,7 @@ from mprnet_lit.video.restore import restore_video
 
 av = pytest.importorskip("av")
 
-from tests.video.clips import FRAMES, UNEVEN, add_sound, film, look
+from tests.video.clips import FRAMES, UNEVEN, add_sound, read_video, write_video
 
 
 def invert(frame: Any) -> Any:
@@ -30,7 +30,7 @@ def invert(frame: Any) -> Any:
         ("cinema.mp4", {"rate": Fraction(24_000, 1001), "full": 1}),
         ("uneven.mp4", {"times": UNEVEN}),
         ("uneven.mkv", {"times": UNEVEN, "sound": "pcm_s16le"}),
-        ("turned.mov", {"turn": 90}),
+        ("turned.mov", {"rotation": 90}),
         ("odd.mkv", {"size": (95, 63), "sound": None}),
         ("web.webm", {"codec": "libvpx-vp9", "sound": "libopus"}),
         ("old.avi", {"codec": "mpeg4", "sound": "pcm_s16le", "rate": Fraction(24_000, 1001)}),
@@ -39,18 +39,18 @@ def invert(frame: Any) -> Any:
 def test_everything_but_the_pixels_is_kept(
     tmp_path: Path, name: str, options: dict[str, Any]
 ) -> None:
-    film(tmp_path / name, **options)
+    write_video(tmp_path / name, **options)
     calls = []
     out = tmp_path / "new" / name
     count = restore_video(tmp_path / name, out, invert, lambda *numbers: calls.append(numbers))
     assert count == FRAMES
     assert len(read_timestamps(tmp_path / name)) == len(read_timestamps(out)) == FRAMES
     assert calls == [(i + 1, FRAMES) for i in range(FRAMES)]
-    before, pictures = look(tmp_path / name)
-    after, inverted = look(out)
+    before, pictures = read_video(tmp_path / name)
+    after, inverted = read_video(out)
     assert after == before
-    if options.get("turn"):
-        assert after["rotation"] == options["turn"]
+    if options.get("rotation"):
+        assert after["rotation"] == options["rotation"]
     if options.get("times"):
         assert after["times"] == [Fraction(time, 1000) for time in UNEVEN]
     error = np.square(invert(pictures).astype(float) - inverted).mean((1, 2, 3))
@@ -60,10 +60,10 @@ def test_everything_but_the_pixels_is_kept(
 
 def test_output_may_replace_the_source(tmp_path: Path) -> None:
     path = tmp_path / "cat.mp4"
-    film(path)
-    _, before = look(path)
+    write_video(path)
+    _, before = read_video(path)
     assert restore_video(path, path, invert) == FRAMES
-    assert np.abs(look(path)[1].astype(int) - invert(before)).mean() < 4
+    assert np.abs(read_video(path)[1].astype(int) - invert(before)).mean() < 4
 
 
 CONTAINERS: dict[str, dict[str, Any]] = {
@@ -84,7 +84,7 @@ def test_truncated_video_is_refused_before_the_first_frame(
     tmp_path: Path, name: str, share: float
 ) -> None:
     path, out = tmp_path / name, tmp_path / "new" / name
-    film(path, **CONTAINERS[name])
+    write_video(path, **CONTAINERS[name])
     complete = path.read_bytes()
     path.write_bytes(complete[: int(share * len(complete))])
     with pytest.raises(UserError, match=rf"{name} .*damaged.*(replace|repair) or remove it"):
@@ -95,7 +95,7 @@ def test_truncated_video_is_refused_before_the_first_frame(
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_trailing_bytes_are_ignored(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    film(path, **CONTAINERS[name])
+    write_video(path, **CONTAINERS[name])
     path.write_bytes(path.read_bytes() + b"\xff" * 100)
     assert restore_video(path, tmp_path / "out.mkv", invert) == FRAMES
 
@@ -112,13 +112,13 @@ def test_trailing_bytes_are_ignored(tmp_path: Path, name: str) -> None:
 def test_live_recording_without_declared_length_is_complete(
     tmp_path: Path, name: str, options: dict[str, Any]
 ) -> None:
-    film(tmp_path / name, live=True, **options)
+    write_video(tmp_path / name, live=True, **options)
     assert restore_video(tmp_path / name, tmp_path / "out.mkv", invert) == FRAMES
 
 
 def test_mp4_trimmed_by_an_edit_list_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    film(path, sound=None)
+    write_video(path, sound=None)
     content = bytearray(path.read_bytes())
     duration = content.index(b"elst") + 12  # in milliseconds: the movie's time scale is 1000
     assert struct.unpack_from(">I", content, duration) == (480,)
@@ -145,7 +145,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_unwritable_output_is_refused(tmp_path: Path) -> None:
-    film(tmp_path / "cat.mkv", sound="pcm_s16le")
+    write_video(tmp_path / "cat.mkv", sound="pcm_s16le")
     restore = partial(restore_video, tmp_path / "cat.mkv", restore=invert)
     with pytest.raises(UserError, match=r"cat\.webm.*audio.*pcm_s16le.*choose \.mkv"):
         restore(tmp_path / "cat.webm")
@@ -160,7 +160,7 @@ def test_unwritable_output_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
 def test_interrupted_run_keeps_the_previous_output(tmp_path: Path, stop: Any) -> None:
     path, out = tmp_path / "cat.mp4", tmp_path / "out.mp4"
-    film(path)
+    write_video(path)
     out.write_bytes(b"previous")
 
     def progress(done: Any, total: Any) -> None:

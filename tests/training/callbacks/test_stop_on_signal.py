@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.conftest import Forked, quick
+from tests.conftest import ForkedCommand, quick
 
 from mprnet_lit.__main__ import main
 from mprnet_lit.training.callbacks.stop_on_signal import StopOnSignal, Stopped, start_again
@@ -45,7 +45,7 @@ def fake_scontrol(
 
 
 @pytest.fixture(autouse=True)
-def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("SLURM_", "SUBMITIT_")):
             monkeypatch.delenv(name)
@@ -140,7 +140,9 @@ def test_sigusr1_outside_a_cluster_saves_without_requeue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = fake_scontrol(tmp_path, monkeypatch)
-    process = Forked(tmp_path, "data.val_crop_size=32", "trainer.max_epochs=500", "logger=none")
+    process = ForkedCommand(
+        tmp_path, "data.val_crop_size=32", "trainer.max_epochs=500", "logger=none"
+    )
     try:
         wait_for(lambda: "\nepoch 1/" in process.printed()[0])
         process.send_signal(signal.SIGUSR1)
@@ -189,7 +191,7 @@ def test_submitit_requeues_by_itself_after_our_save(
     try:
         wait_for(lambda: list(runs.glob("**/last.ckpt")))
         (task,) = psutil.Process(job._process.pid).children()
-        task.send_signal(signal.SIGUSR2)  # as SLURM sends for submitit
+        task.send_signal(signal.SIGUSR2)  # SLURM sends it for submitit
         wait_for(job.done)
         output = job.stdout() or ""
         assert job.exception() is None, output
