@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tests.conftest import PHOTOS
-from tests.images.test_photo import ORIENTATION
+from tests.images.test_photo import ORIENTATION, exif_block, exif_tags, icc_profile
 
 from mprnet_lit.images import formats
 from mprnet_lit.images.formats import IMAGE_SUFFIXES, supported_formats
