@@ -219,7 +219,7 @@ def test_every_link_outside_the_site_has_a_target() -> None:
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_every_source_or_test_that_a_page_names_exists():
+def test_every_source_or_test_that_a_page_names_exists() -> None:
     for page in PAGES:
         for code in INLINE.findall((ROOT / page).read_text()):
             for path in re.findall(r"^(?:src|tests|benchmarks|fuzz|tools)/[\w./]*", code):

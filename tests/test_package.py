@@ -100,7 +100,7 @@ def test_extras_in_install_hints_exist() -> None:
         used |= set(re.findall(r"install_hint\(\W(\w+)\W\)", text))
         used |= set(re.findall(r"extra `(\w+)`", text)) if name.startswith("conf/") else set()
     assert {"onnx", "video", "heic", "ray"} <= used <= extras
-    assert set(_EXTRAS["hydra/launcher"].values()) <= extras
+    assert set(_EXTRAS.values()) <= extras
     documents = texts("README.md", "SECURITY.md", "docs/**/*.md", "notebooks/*.ipynb")
     for name, text in documents.items():
         assert "pip install mprnet_lit" not in text and "pip install 'mprnet_lit" not in text, name

@@ -151,7 +151,9 @@ def test_settings_that_cannot_change_are_refused(
     ):
         config = compose(*quick([*SMALL, *new, f"resume={last}", *arguments]))
         with pytest.raises(RefusedError) as refused:
-            resuming.read(config, resuming.find_checkpoint(config, tmp_path / "there"), size)
+            found = resuming.find_checkpoint(config, tmp_path / "there")
+            assert found is not None
+            resuming.read(config, found, size)
         assert expected in str(refused.value)
     outcome = small(f"resume={last}", "hydra.run.dir=there", *arguments, status=1)
     assert expected in error_message(outcome)
@@ -277,13 +279,13 @@ def test_other_images_are_refused() -> None:
         data("a", "b", crops_per_image=2, cache_gb=1e-5).load_state_dict(saved)
 
 
-def test_best_score_is_read_from_best_ckpt(originals: Path, whole: Path) -> None:
-    summary = json.loads((whole / "summary.json").read_text())
-    assert best_of(whole) == summary
-    assert best_of(whole, images="another validation set") == {}
-    (whole / "checkpoints/best.ckpt").rename(whole / "checkpoints/elsewhere")
-    (whole / "checkpoints/best.ckpt").symlink_to("elsewhere")
-    assert best_of(whole) == {}
+def test_best_score_is_read_from_best_ckpt(originals: Path, complete_run: Path) -> None:
+    summary = json.loads((complete_run / "summary.json").read_text())
+    assert best_of(complete_run) == summary
+    assert best_of(complete_run, images="another validation set") == {}
+    (complete_run / "checkpoints/best.ckpt").rename(complete_run / "checkpoints/elsewhere")
+    (complete_run / "checkpoints/best.ckpt").symlink_to("elsewhere")
+    assert best_of(complete_run) == {}
 
 
 def test_sighup_is_handled_unless_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
