@@ -66,7 +66,7 @@ def test_training_on_a_read_only_machine(
     mounts += " && mount -o remount,ro /dev/shm"
     done = machine(mounts, *options, status=1)
     assert "Error: no folder for temporary files is writable (/tmp, " in done.stderr
-    assert "set TMPDIR to a folder that can be written" in done.stderr
+    assert "set TMPDIR to a writable folder" in done.stderr
 
 
 def test_all_batch_transfers_train_the_same_weights(

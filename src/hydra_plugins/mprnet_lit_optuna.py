@@ -1,7 +1,7 @@
 """Hydra sweeper of ``sweep=optuna``. Hydra finds plugins in this namespace package.
 
 The workers of a launcher import this module before they compose the configuration of a job.
-Importing it therefore registers the resolvers.
+Importing this module therefore registers the resolvers.
 """
 
 import json
@@ -88,7 +88,8 @@ class OptunaSweeper(Sweeper):
         space = parse_space(self._parse(arguments))
         if not space.searched:
             raise UserError(
-                "the sweep searches nothing: add, say, 'optimizer.lr=tag(log,interval(1e-5,1e-3))'"
+                "the search space is empty: add, for example, "
+                "'optimizer.lr=tag(log,interval(1e-5,1e-3))'"
             )
         for job in space.examples():  # report an invalid choice before any trial starts
             self.validate_batch_is_legal([job])
@@ -109,7 +110,7 @@ class OptunaSweeper(Sweeper):
             startup_trials=self.startup_trials,
         )
         console = Console()
-        done = f"{study.finished()} of {self.trials} trials done before"
+        done = f"{study.finished()} of {self.trials} trials are already complete"
         print_line(console, f"sweep {self.name}: {done}")
         while (left := self.trials - study.finished()) > 0:
             started = [study.ask(space.searched, folder) for _ in range(min(self.jobs, left))]
@@ -125,13 +126,13 @@ class OptunaSweeper(Sweeper):
             print_line(console, line)
 
     def _launch(self, space: "Space", started: list["StartedTrial"], folder: Path) -> list[Outcome]:
-        """Run trials and return their outcomes; all incomplete ones fail if the launcher fails."""
+        """Run trials and return their outcomes. If the launcher fails, incomplete trials fail."""
         jobs = [self._job(space, trial, folder) for trial in started]
         try:
             returned = self.launcher.launch(jobs, initial_job_idx=started[0].number)
         except Exception as error:
             signals.exit_if_signaled()
-            message = f"its launcher failed: {type(error).__name__}: {error}".strip()
+            message = f"the launcher failed: {type(error).__name__}: {error}".strip()
             return [_complete(trial.folder) or UserError(message) for trial in started]
         signals.exit_if_signaled()
         return [_outcome(job) for job in returned]
@@ -166,11 +167,11 @@ def _outcome(job: JobReturn) -> Outcome:
     if isinstance(value, Exception):
         return value
     if job.status != JobStatus.COMPLETED or not isinstance(value, list):
-        return UserError("it was not validated, or did not end")
+        return UserError("the trial ended early or without validation")
     return value
 
 
 def _complete(folder: Path) -> list[float] | None:
-    """Return the objective values of a trial that completed before the launcher failed, if any."""
+    """Return the objective values of a trial; ``None`` if the trial is not complete."""
     path = folder / runs.OBJECTIVES
     return list(json.loads(path.read_text()).values()) if path.is_file() else None

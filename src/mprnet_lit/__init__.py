@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["MPRNet", "Restorer", "__version__", "load_weights"]
 __version__ = "0.2.0"
 
-# By default, albumentations looks up its newest version when it is imported, Ray reports its use,
-# and onnxruntime does so from version 1.29 on.
+# By default, albumentations checks for updates on import, and Ray and onnxruntime (1.29 or newer)
+# send usage statistics.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

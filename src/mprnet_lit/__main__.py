@@ -66,19 +66,17 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:  # Hydra can't create the run folder
-        fail(
-            f"{explain_error(error, mode) or error}: set paths.runs to a folder that can be written"
-        )
+        fail(f"{explain_error(error, mode) or error}: set paths.runs to a writable folder")
 
 
 def _run(config: DictConfig) -> Any:
-    """Run the mode; on an error, print one sentence and exit."""
+    """Run the mode. On an error, print one sentence, then exit; in a sweep, raise UserError."""
     try:
         mask_hydras_records(HydraConfig.get())
         if HydraConfig.get().job.chdir:
             raise UserError(
-                "hydra.job.chdir=true is not supported: relative paths are read from the folder in "
-                "which the command was started; remove it"
+                "hydra.job.chdir=true is not supported: relative paths refer to the folder in "
+                "which the command was started; remove this setting"
             )
         mode = _mode(config)
         refuse_renamed(config, mode)

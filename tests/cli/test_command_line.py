@@ -135,7 +135,7 @@ def test_any_file_name_round_trips_through_the_parser(folder: Path) -> None:
         ("restore photo.jpg mode=train", "'restore' and 'mode=train' both set mode"),
         ("denoise photo.jpg task=derain", "'denoise' and 'task=derain' both set task"),
         ("restore photo.jpg w.pth", "type 'weights=w.pth'"),
-        ("serve photo.jpg", "mode=serve takes no file alone"),
+        ("serve photo.jpg", "mode=serve needs a key for the file"),
     ],
 )
 def test_unknown_arguments_raise_with_a_suggestion(

@@ -201,7 +201,7 @@ def test_two_processes_write_the_same_table_as_one(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "nothing to evaluate on"),
+        ((), "there are no images to evaluate"),
         (("input=blurry",), "evaluate.target=FOLDER"),
         (("benchmark=hide", "input=blurry", "evaluate.target=sharp"), "both set"),
         (("benchmark=hide",), "data/HIDE does not contain the test set hide"),

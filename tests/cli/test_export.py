@@ -77,7 +77,7 @@ def test_int8_file_with_excessive_psnr_loss_is_not_written(
 ) -> None:
     monkeypatch.setattr("mprnet_lit.cli.export._MAX_LOSS", -1.0)
     arguments = ("mode=export", "weights=w.safetensors", "output=i8.onnx", "export.int8=true")
-    assert "nothing was written" in error_message(cli(*arguments, status=1))
+    assert "no file was written" in error_message(cli(*arguments, status=1))
     assert not (folder / "i8.onnx").exists()
 
 
@@ -166,7 +166,7 @@ def test_int8_calibration_of_another_task_is_refused(cli: Cli, folder: Path, mod
     ("arguments", "sentence"),
     [
         (("output=a.bin",), "output=a.bin must end in .onnx"),
-        (("output=a.pt2", "export.int8=true"), "export.int8=true is for .onnx files"),
+        (("output=a.pt2", "export.int8=true"), "export.int8=true requires an .onnx file"),
         (("output=w.onnx",), "w.onnx already exists"),
         ((), "output is not set"),
     ],

@@ -119,7 +119,10 @@ def test_changed_and_new_images_are_prepared_again(cli: Cli, pairs: Path) -> Non
     cli(*PREPARE)
     Image.fromarray(np.zeros((80, 100, 3), np.uint8)).save(pairs / "in" / "0.png")
     os.utime(pairs / "in" / "0.png", (1, 1))
-    assert "changed since: " in cli("mode=prepare", "prepare.verify=true", "output=store").output
+    assert (
+        "has changed: run mode=prepare"
+        in cli("mode=prepare", "prepare.verify=true", "output=store").output
+    )
     assert "9 of 10 images are already prepared" in cli(*PREPARE).output
     samples = [s for split in ("train", "val") for s in Prepared("store", split).samples("raise")]
     black = next(s for s in samples if s.name == "0")
@@ -151,7 +154,7 @@ def test_images_removed_from_the_data_set_are_deleted(cli: Cli, pairs: Path) -> 
     (pairs / "store" / "train" / "mine.npy").write_bytes(b"not of the store")
     for side in ("in", "gt"):
         (pairs / side / "4.png").unlink()
-    assert "2 images deleted" in cli(*PREPARE).output
+    assert "deleted 2 images" in cli(*PREPARE).output
     left = {path.name for path in pairs.glob("store/*/*.npy")}
     assert len(left) == 9 and "mine.npy" in left
 

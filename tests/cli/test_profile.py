@@ -51,7 +51,7 @@ def test_batches_of_growing_size_are_measured(cli: Cli, tmp_path: Path) -> None:
 
 def test_insufficient_memory_for_one_patch_is_reported(cli: Cli) -> None:
     outcome = cli("mode=profile", "profile.memory_gb=0.001", "profile.steps=1", status=1)
-    assert "Error: not even one patch fits 0.001 GB: choose a smaller" in outcome.errors
+    assert "Error: not even one patch fits into 0.001 GB: choose a smaller" in outcome.errors
 
 
 def test_invalid_options_are_reported(cli: Cli) -> None:

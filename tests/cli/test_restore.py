@@ -200,14 +200,14 @@ def test_video_is_restored(cli: Cli, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("input=in", "task.name=dehaze"), "no weights for dehaze are in the package"),
+        (("input=in", "task.name=dehaze"), "the package has no weights for dehaze"),
         (("weights=w.safetensors",), "input is not set: add input=VALUE"),
         (("weights=w.safetensors", "input=none.png"), "there is no file or folder none.png"),
-        (("weights=w.safetensors", "input='in/*.gif'"), "nothing matches in/*.gif"),
+        (("weights=w.safetensors", "input='in/*.gif'"), "no image or video matches in/*.gif"),
         (("weights=w.safetensors", "input=w.safetensors"), "is not an image or a video"),
         (
             ("weights=w.safetensors", "input=in", "output=in"),
-            "would be overwritten, but is among the input",
+            "would be overwritten, but is an input file",
         ),
         (("weights=none.pth", "input=in"), "there is no weights file none.pth"),
         (("weights=w.safetensors", "input=in", "inference.tile=100"), "inference.tile=100 must be"),

@@ -127,10 +127,8 @@ def test_results_without_a_record_are_not_overwritten(tmp_path: Path) -> None:
     write_file(tmp_path / "out" / "a.png")
     write_file(tmp_path / "out" / "report.html")
     jobs = find_jobs(str(tmp_path / "in"), str(tmp_path / "out"))
-    sentence = (
-        r"a\.png lies in a folder without a record of results \(earlier versions wrote none\)"
-    )
+    sentence = r"a\.png is in a folder without a record of results \(earlier versions wrote none\)"
     with pytest.raises(UserError, match=rf"{sentence}, and the result of .*in/a\.png would"):
         make_plan(jobs, "recipe", Records(), overwrite=False)
-    with pytest.raises(UserError, match=r"report\.html lies in a folder without a record"):
+    with pytest.raises(UserError, match=r"report\.html is in a folder without a record"):
         check_report(tmp_path / "out" / "report.html", Records(), overwrite=False)

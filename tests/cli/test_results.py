@@ -148,7 +148,9 @@ def test_result_of_another_photo_is_not_overwritten(cli: Cli, restore: Cli, fold
     restore(*RUN)
     before = (folder / "out" / "cat.png").read_bytes()
     photo(folder / "in2" / "cat.png", left=200)
-    sentence = "out/cat.png is the result of in/cat.png, and that of in2/cat.png would overwrite it"
+    sentence = (
+        "out/cat.png is the result of in/cat.png, and the result of in2/cat.png would overwrite it"
+    )
     assert sentence in error_message(cli("mode=restore", *RUN, "input=in2", status=1))
     (folder / "in").rename(folder / "gone")
     assert sentence in error_message(restore(*RUN, "input=in2/cat.png", status=1))

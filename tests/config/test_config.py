@@ -166,7 +166,7 @@ def test_task_without_a_recipe_is_reported(tmp_path: Path) -> None:
     sentence = explain(error.value, "train")
     assert sentence is not None
     assert sentence.startswith(
-        "there is no recipe 'cpu_own': choose one by recipe=NAME (cpu_deblur"
+        "there is no recipe 'cpu_own': choose one with recipe=NAME (cpu_deblur"
     )
     assert sentence.endswith("or add recipe/cpu_own.yaml to the configuration")
     assert compose(path, "task=own", "recipe=cpu_deblur").task.name == "own"
@@ -177,11 +177,11 @@ def test_task_without_a_recipe_is_reported(tmp_path: Path) -> None:
     [
         (
             "model.size=tiny",
-            "there is no key 'model.size' any more: choose the network with model=",
+            "the key 'model.size' was removed: choose the network with model=",
         ),
-        ("task.paper.epochs=3", "there is no key 'task.paper.epochs' any more: the numbers of"),
+        ("task.paper.epochs=3", "the key 'task.paper.epochs' was removed: the hyperparameters"),
         ("module.warmup_epochs=1", "this key is now schedule.warmup_epochs"),
-        ("trainer.auto_batch=true", "any more: set a larger trainer.accumulate_grad_batches"),
+        ("trainer.auto_batch=true", "was removed: set a larger trainer.accumulate_grad_batches"),
     ],
 )
 def test_old_keys_name_the_new_ones(override: str, expected: str) -> None:

@@ -123,7 +123,7 @@ def test_killed_worker_fails_its_trial_and_the_sweep_continues(
     _, errors = process.communicate(timeout=60)
     record = json.loads((tmp_path / "runs/sweeps/denoise/sweep.json").read_text())
     assert [t["state"] for t in record["trials"]] == ["failed", "failed"]
-    assert all("its launcher failed" in t["error"] for t in record["trials"])
+    assert all("the launcher failed" in t["error"] for t in record["trials"])
     assert process.returncode == 1 and "none of the 2 trials succeeded" in errors
     assert "Traceback" not in errors
 

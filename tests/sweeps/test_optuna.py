@@ -240,14 +240,14 @@ def test_search_space_is_read_from_a_file(cli: Cli, tmp_path: Path) -> None:
 
 def test_user_errors_are_one_sentence(cli: Cli) -> None:
     for arguments, sentence in (
-        (("sweep=optuna", "seed=1"), "the sweep searches nothing"),
+        (("sweep=optuna", "seed=1"), "the search space is empty"),
         ((*SWEEP, "sweep.objectives=[psnr,beauty]"), "sweep.objectives names beauty: choose of"),
         (("sweep=optuna", "seed=interval(2,1)"), "seed=interval(2,1)"),
         (("sweep=optuna", "model=tiny,smal"), "'smal' is not an option of model"),
         ((*SWEEP, "sweep.jobs=0"), "sweep.jobs=0 must be a whole number, 1 or more"),
         ((*SWEEP, "sweep.storage=nonsense"), "sweep.storage=nonsense can't be used"),
         ((*SWEEP, "'sweep.name=\"a?b\"'".strip("'")), "choose a name without '?'"),
-        (("-m", "hydra/sweeper=optuna", "seed=1,2"), "use that"),
+        (("-m", "hydra/sweeper=optuna", "seed=1,2"), "use sweep=optuna instead"),
     ):
         outcome = cli(*arguments, status=1)
         assert sentence in outcome.errors and "Traceback" not in outcome.errors

@@ -1,1 +1,1 @@
-"""Command line: one module per mode, each with ``run(config)``, and its helpers."""
+"""Command line: one module per mode, each with ``run(config)``, and helper modules."""

@@ -32,9 +32,9 @@ _POSITIONS = {
     "convert": ("weights", "output"),
     "export": ("weights", "output"),
 }
-"""Keys set by arguments without ``=``, by mode; in ``mode=restore`` all of them are the input."""
+"""Keys of arguments without ``=``, by mode. In ``mode=restore``, all such arguments are inputs."""
 _ALIASES = {"benchmark": "profile"}
-"""New names of the modes of release 0.1 that were renamed."""
+"""New name of each renamed mode of release 0.1."""
 _WEIGHTS = (".pth", ".ckpt", ".safetensors", ".onnx")
 _KEY = re.compile(r"(~|\+{0,2})[\w$@:./-]+")
 _MODE = re.compile(r"^\+{0,2}mode=")
@@ -162,7 +162,7 @@ def _is_path(word: str) -> bool:
 
 
 def _place(command: _Command, mode: str) -> None:
-    """Replace the words by the corresponding overrides of a mode."""
+    """Add the overrides that the words stand for in a mode."""
     words, keys = command.words, _POSITIONS.get(mode, ())
     for number, word in enumerate(words):
         if not _is_path(word) or (mode != "restore" and not keys):
@@ -212,7 +212,8 @@ def _unknown_word(word: str, following: Sequence[str], mode: str) -> str:
     if options:
         return f"'{word}' is an option: type {' or '.join(repr(o) for o in options)}"
     if _is_path(word):
-        return f"mode={mode} takes no file alone: type KEY={word} (see 'mprnet_lit {mode} --help')"
+        command = f"mprnet_lit {mode} --help"
+        return f"mode={mode} needs a key for the file: type KEY={word} (see '{command}')"
     known = [*modes(), *groups()["task"], *valid_keys()]
     near = difflib.get_close_matches(word, known, 1, 0.7)
     if near:

@@ -1,4 +1,4 @@
-"""Configuration values that several modes use."""
+"""Functions that read the configuration values of several modes."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def weights_file(config: DictConfig) -> str:
     task = str(config.task.name if benchmark is None else benchmark.task)
     if task not in SHIPPED:
         raise UserError(
-            f"weights is not set, and no weights for {task} are in the package, only for "
+            f"weights is not set, and the package has no weights for {task}, only for "
             f"{', '.join(SHIPPED)}: add weights=FILE (.ckpt, .pth, .safetensors or .onnx)"
         )
     return str(shipped(task))

@@ -26,7 +26,7 @@ def explain_error(error: Exception, mode: str) -> str | None:
         if isinstance(link, UserError):
             return str(link).rpartition("UserError: ")[2].strip()  # workers add a traceback
         if clause := temp_folder.temp_folder_problem(link):
-            return f"{clause}: make room there, or set TMPDIR to a folder that can be written"
+            return f"{clause}: make room there, or set TMPDIR to a writable folder"
         if isinstance(link, OSError) and link.filename is not None:
             return f"can't use {link.filename}: {link.strerror}"
         if isinstance(link, OSError) and link.errno in _DISK_FULL:

@@ -24,7 +24,7 @@ from mprnet_lit.utils.console import print_line, print_table, silence_lightning
 from mprnet_lit.utils.errors import UserError
 
 _MEMORY_SHARE = 0.9
-"""Share of the free memory for an image; high because tiles would change the score."""
+"""Fraction of the free memory for tile=auto; high because tiles change the scores."""
 
 
 def run(config: DictConfig) -> float | None:
@@ -64,8 +64,8 @@ def _protocol(config: DictConfig) -> str:
     benchmark, own = config.get("benchmark"), config.evaluate.protocol
     if benchmark is not None and own is not None:
         raise UserError(
-            f"evaluate.protocol={own} is for your own pairs, but benchmark={benchmark.name} is "
-            "scored by its own: remove one of them"
+            f"evaluate.protocol={own} is for your own pairs, but benchmark={benchmark.name} "
+            "defines its own protocol: remove one of the two settings"
         )
     key = "evaluate.protocol" if benchmark is None else "benchmark.protocol"
     protocol = (own or "rgb") if benchmark is None else benchmark.protocol
@@ -102,8 +102,8 @@ def _sets(config: DictConfig) -> list[TestSet]:
         ]
     if config.input is None or options.target is None:
         raise UserError(
-            "there is nothing to evaluate on: add benchmark=NAME, or input=FOLDER and "
-            "evaluate.target=FOLDER (without targets use mode=restore)"
+            "there are no images to evaluate: add benchmark=NAME, or input=FOLDER and "
+            "evaluate.target=FOLDER (without targets, use mode=restore)"
         )
     folders = PairedFolders(
         arguments.place(config, "input"),

@@ -23,7 +23,7 @@ from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
 
 _BATCHES = 16
-"""Number of batches of four crops that calibrate int8."""
+"""Number of calibration batches (of four crops) for int8."""
 _MAX_LOSS = 1.0
 """Largest acceptable PSNR loss of int8 quantization, in dB."""
 
@@ -34,11 +34,11 @@ def run(config: DictConfig) -> None:
     if output.suffix not in (".onnx", ".pt2"):
         raise UserError(f"output={output} must end in .onnx, or in .pt2 for a torch.export program")
     if config.export.int8 and output.suffix != ".onnx":
-        raise UserError(f"export.int8=true is for .onnx files: change output={output}")
+        raise UserError(f"export.int8=true requires an .onnx file: change output={output}")
     console = Console()
     read = weights.read(path)
     task = read.info.task
-    # The calibration images must be of the task of the weights.
+    # The task of the calibration images must be that of the weights.
     if config.export.int8 and task and task != config.task.name:
         raise UserError(
             f"{path} was trained to {task}, but export.int8=true is calibrated for "
@@ -98,7 +98,7 @@ def _int8(
     print_line(console, f"int8     {rounded:.2f} dB, {size}: {loss:+.3f} dB lost")
     if not loss < _MAX_LOSS:
         raise UserError(
-            f"int8 loses {loss:.2f} dB, more than {_MAX_LOSS:g}: nothing was written; check that "
-            "data.degradation is the degradation that the weights were trained for"
+            f"int8 loses {loss:.2f} dB (limit: {_MAX_LOSS:g} dB), so no file was written: check "
+            "that data.degradation is the degradation that the weights were trained for"
         )
     return quantized

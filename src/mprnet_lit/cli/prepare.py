@@ -51,7 +51,7 @@ def run(config: DictConfig) -> None:
     if config.prepare.verify:
         _verify(folder, console)
         return
-    # The store does not depend on the patch and batch size, which mode=prepare has no recipe for.
+    # mode=prepare has no recipe for these sizes, and the store does not depend on them.
     patches = {"patch_size": 8, "batch_size": 1, "val_crop_size": None}
     data: RestorationDataModule = instantiate(config.data, **patches)
     data.setup()
@@ -100,7 +100,7 @@ def _prepare(
 
     index = {split: [entry(split, s) for s in samples[split]] for split in SPLITS}
     if deleted := write_index(folder, index):
-        print_line(console, f"{deleted} images deleted that are no longer in the data set")
+        print_line(console, f"deleted {deleted} images that are no longer in the data set")
     return done
 
 
@@ -112,7 +112,7 @@ def _check_room(folder: Path, todo: dict[str, Source]) -> None:
     if needed > free:
         raise UserError(
             f"{folder} needs {needed / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB free: "
-            "choose another output or make room"
+            "choose another output or free disk space"
         )
 
 
@@ -175,6 +175,6 @@ def _verify(folder: Path, console: Console) -> None:
     for image in stored:
         if not image.is_current(folder):
             print_line(
-                console, f"changed since: {image.source}; run mode=prepare again to update it"
+                console, f"{image.source} has changed: run mode=prepare again to update the store"
             )
     print_line(console, f"all {len(stored)} files of {folder} are intact")

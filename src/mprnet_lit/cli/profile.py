@@ -19,14 +19,14 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import training_device
 
 _MEMORY_SHARE = 0.9
-"""Share of the free memory that training may use."""
+"""Fraction of the free memory that training may use."""
 
 
 def run(config: DictConfig) -> None:
     """Measure training steps by batch size, without and with gradient checkpointing."""
     if config.trainer.precision not in AUTOCAST:
         raise UserError(
-            f"trainer.precision={config.trainer.precision} can't be measured: mode=profile runs "
+            f"trainer.precision={config.trainer.precision} can't be measured: set it to one of "
             + ", ".join(AUTOCAST)
         )
     output = None if config.output is None else new_file(config)
@@ -45,7 +45,7 @@ def run(config: DictConfig) -> None:
     print_table(console, facts)
     trials: list[Trial] = []
     for checkpointing in (False, True):
-        # the default argument binds the current value of checkpointing
+        # The default argument binds the current value of checkpointing.
         def attempt(batch: int, checkpointing: bool = checkpointing) -> Trial | None:
             print_line(console, f"trying {batch} patches{_suffix(checkpointing)}")
             return run_trial(config, batch, checkpointing, limit)
@@ -53,8 +53,8 @@ def run(config: DictConfig) -> None:
         trials += search(attempt, int(config.profile.largest_batch), limit)
     if not trials:
         raise UserError(
-            f"not even one patch fits {limit / 1e9:.3g} GB: choose a smaller data.patch_size, a "
-            "smaller model, or a larger profile.memory_gb"
+            f"not even one patch fits into {limit / 1e9:.3g} GB: choose a smaller data.patch_size, "
+            "a smaller model, or a larger profile.memory_gb"
         )
     console.print(_table(trials))
     for line in _advice(trials, config):
@@ -65,10 +65,15 @@ def run(config: DictConfig) -> None:
 
 
 def search(attempt: Callable[[int], Trial | None], largest: int, limit: float) -> list[Trial]:
-    """Return trials up to the largest batch that fits: double the batch, then bisect to an eighth.
+    """Search for the largest batch size that fits, and return the trials of all sizes that fit.
 
-    ``attempt`` runs a batch, and returns ``None`` if the batch does not fit. A batch whose
-    estimated memory exceeds ``limit`` bytes is not tried.
+    The search doubles the batch size, then bisects until the interval is at most an eighth of the
+    largest size that fits.
+
+    Args:
+        attempt: function that runs a batch size; it returns ``None`` if the size does not fit.
+        largest: largest batch size to try.
+        limit: memory limit in bytes. A size with a larger estimated memory is not tried.
     """
     fitted: list[Trial] = []
     fits, too_large = 0, largest + 1

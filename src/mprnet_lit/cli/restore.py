@@ -36,9 +36,9 @@ from mprnet_lit.weights import SHIPPED
 T = TypeVar("T")
 
 _PICTURES = 20
-"""Largest number of photos in a report."""
+"""Maximum number of photos in a report."""
 _LARGEST = 1024
-"""Longest side of a picture in the report, in pixels; larger photos are cropped to the center."""
+"""Maximum side of a picture in the report, in pixels; larger photos are cropped to the center."""
 
 
 def run(config: DictConfig) -> None:
@@ -56,7 +56,9 @@ def run(config: DictConfig) -> None:
     print_table(console, restorer.settings)
     if config.weights is None:
         others = " or ".join(name for name in SHIPPED if name != config.task.name)
-        print_line(console, f"Small weights that come with the package; for others: task={others}")
+        print_line(
+            console, f"Using the small weights in the package; for another task, add task={others}"
+        )
     if options.stages and str(config.weights).endswith(".onnx"):
         raise UserError(
             "restore.stages=true is not available for exported networks, which return their last "
@@ -125,7 +127,7 @@ class _Outputs:
 
     @property
     def report_has_room(self) -> bool:
-        """Whether the report shows another photo."""
+        """Whether the report has room for another photo."""
         return self.report and len(self.entries) < _PICTURES
 
     def show(self, job: Job, before: Pixels, stages: Sequence[Pixels], after: Pixels) -> None:
@@ -138,7 +140,7 @@ class _Outputs:
             self.entries.append(entry)
 
     def show_done(self, job: Job) -> None:
-        """Count a photo that an earlier call restored, and add it without its stages."""
+        """Count a photo that an earlier call restored, and add it to the report without stages."""
         if self.report_has_room and not job.is_video:
             self.show(job, read_photo(job.source).pixels, (), read_photo(job.destination).pixels)
         elif not job.is_video:

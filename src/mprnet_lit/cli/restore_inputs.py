@@ -24,7 +24,7 @@ from mprnet_lit.video.restore import VIDEO_SUFFIXES
 
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 _LONGEST_NAME = 255
-"""Largest length of a file name on common file systems, in bytes."""
+"""Maximum length of a file name on common file systems, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def find_jobs(
     beside: Sequence[str] = (),
     note: Callable[[str], None] = lambda line: None,
 ) -> list[Job]:
-    """Find the files to restore; skip results of earlier calls whose sources are found too.
+    """Find the files to restore; skip results of earlier calls if their sources are found too.
 
     Args:
         source: file, folder (searched recursively) or glob such as ``in/**/*.jpg``, or a list.
@@ -88,7 +88,9 @@ def find_jobs(
         raise UserError("input is empty: name a photo, a video, a folder or a glob")
     target, jobs = Path(output), list[Job]()
     if len(sources) > 1 and target.suffix.lower() in SUFFIXES and not target.is_dir():
-        raise UserError(f"output={output} is one file, but input names several: name a folder")
+        raise UserError(
+            f"output={output} is one file, but input has several: set output to a folder"
+        )
     for each in sources:
         jobs += _find(each, target, len(sources) == 1, tuple(beside), note)
     return _checked(jobs)
@@ -122,9 +124,7 @@ def _find(
     if not files:
         others = f", only {count_suffixes(found.unread)}" if found.unread else ""
         others = ", only results of earlier calls" if found.files else others
-        raise UserError(
-            f"nothing matches {source} that is an image or a video{others}: check input"
-        )
+        raise UserError(f"no image or video matches {source}{others}: check input")
     names = [file.relative_to(root).as_posix() for file in files]
     return [Job(root / name, name, target / name, beside) for name in names]
 
@@ -149,7 +149,7 @@ def _checked(jobs: list[Job]) -> list[Job]:
         for file in keys.values():
             if real(file) in sources:
                 raise UserError(
-                    f"{file} would be overwritten, but is among the input: "
+                    f"{file} would be overwritten, but is an input file: "
                     "set output to another folder"
                 )
         kept |= dict.fromkeys(keys, job)
@@ -185,13 +185,15 @@ def _without_results(files: list[Path], root: Path, output: Path | None) -> list
 def _matches(pattern: Path) -> tuple[Path, Listing]:
     """Return the folder above the first wildcard of a glob, and the matching files.
 
-    Matches like a shell. ``**`` follows links to folders and enters each real folder once.
+    The syntax is that of a shell. ``**`` follows links to folders and enters each real folder once.
     """
     parts = pattern.parts
     count = next((n for n, part in enumerate(parts) if has_magic(part)), len(parts) - 1)
     root, rest = Path(*parts[:count]), list(parts[count:])
     if ".." in rest:
-        raise UserError(f"input={pattern} has '..' after a wildcard: name the folder before it")
+        raise UserError(
+            f"input={pattern} has '..' after a wildcard: use '..' only before the first wildcard"
+        )
     rest = [part for n, part in enumerate(rest) if rest[n : n + 2] != ["**", "**"]]
     if rest[-1] == "**":  # a trailing ** would match folders only
         rest.append("*")

@@ -11,13 +11,13 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState
 
 _SHOWN = 10
-"""Largest number of files in an error message."""
-_NO_RECORD = "lies in a folder without a record of results (earlier versions wrote none)"
+"""Maximum number of files in an error message."""
+_NO_RECORD = "is in a folder without a record of results (earlier versions wrote none)"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs with up-to-date results, jobs to run, and the number of results that these replace."""
+    """Jobs with up-to-date results, jobs to run, and the number of results to replace."""
 
     done: list[Job]
     todo: list[Job]
@@ -78,7 +78,7 @@ def _is_done(job: Job, recipe: str, result: Result) -> bool:
 
 
 def _refreshed(job: Job, source: str, result: Result) -> Result | None:
-    """Return a result with its current paths and times; ``None`` if these are unchanged."""
+    """Return a result with the current paths and times; ``None`` if all are unchanged."""
     if (
         result.source == source
         and result.photo is not None
@@ -103,7 +103,7 @@ def _conflicts(files: Sequence[Path], origin: Path, source: str, record: Record)
             yield f"{path} {what}, and the result of {origin} would overwrite it"
         elif result.source != source and not (result.photo and result.photo.matches(origin)):
             other = _shown(record.path_of(result))
-            yield f"{path} is the result of {other}, and that of {origin} would overwrite it"
+            yield f"{path} is the result of {other}, and the result of {origin} would overwrite it"
 
 
 def _shown(path: Path) -> Path:
@@ -112,7 +112,7 @@ def _shown(path: Path) -> Path:
 
 
 def _refuse(conflicts: Sequence[str]) -> None:
-    """Raise an error about the files that would be overwritten."""
+    """Raise UserError if there are any conflicts."""
     advice = "set another output, or add overwrite=true to replace"
     if len(conflicts) == 1:
         raise UserError(f"{conflicts[0]}: {advice} it")

@@ -31,7 +31,7 @@ except ImportError:  # Windows
 RECORD = ".mprnet_lit.jsonl"
 _MAX_BYTES = 2e9
 _SPARE = 1000
-"""Largest number of superseded lines before the file is rewritten."""
+"""Maximum number of superseded lines before the file is rewritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Result:
     files: Mapping[str, FileState]
 
     def line(self) -> bytes:
-        """Return the line of the record, after a newline: the last line may be truncated."""
+        """Return the line after a newline, because the last line of the file may be truncated."""
         values = {
             "source": self.source,
             "photo": self.photo and astuple(self.photo),
@@ -112,7 +112,7 @@ class Record:
             self._compact(content)
 
     def find(self, name: str) -> Result | None:
-        """Return the result that a file belongs to; ``None`` for other and for changed files."""
+        """Return the result that a file belongs to; ``None`` if not recorded or changed since."""
         for result in reversed(self._results.get(name, [])):
             if result.files[name].matches(self.folder / name):
                 return result
@@ -158,7 +158,7 @@ class Record:
             if not os.path.samestat(os.fstat(descriptor), self.path.lstat()):
                 return False
             if os.write(descriptor, content) < len(content):
-                raise OSError("only a part could be written")
+                raise OSError("the write was incomplete")
             os.fsync(descriptor)
             return True
         except FileNotFoundError:
@@ -212,7 +212,7 @@ class Records:
     ) -> None:
         """Record a result and move its files from a temporary folder into the output folder.
 
-        ``photo`` is the state of ``source`` when it was read; a report has neither.
+        ``photo`` is the state of ``source`` when it was read. Both are ``None`` for a report.
         """
         with write_errors(folder, "into"):
             folder.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,8 @@ def run(config: DictConfig) -> None:
     host = str(options.host)
     if not is_loopback(host):
         print_line(
-            console, f"Warning: serve.host={host}: any client that reaches it can use the page"
+            console,
+            f"Warning: serve.host={host}: any client that can reach this address can use the page",
         )
     restorer = PhotoRestorer(
         _weights(config), lambda file, tlc: arguments.restorer(config, file, tlc=tlc)
@@ -65,7 +66,7 @@ def _weights(config: DictConfig) -> dict[str, str]:
     if OmegaConf.is_dict(config.weights):
         named = OmegaConf.to_container(config.weights, resolve=True)
         if not isinstance(named, Mapping) or not named or None in named.values():
-            raise UserError("weights must name a file for each of its entries: {NAME: FILE}")
+            raise UserError("each entry of weights must name a file: {NAME: FILE}")
         return {str(name): str(file) for name, file in named.items()}
     file = str(config.weights)
     return {Path(file).name or file: file}  # the page does not show the folder

@@ -37,7 +37,7 @@ def run(config: DictConfig) -> float | list[float] | None:
 
 @rank_zero_only
 def _measure_objectives(config: DictConfig, folder: Path, model: MPRNet | None) -> None:
-    """Write the objectives of an Optuna sweep; ``None`` builds a model of the same size."""
+    """Write the objective values of a trial; without ``model``, build one of the same size."""
     summary = folder / SUMMARY
     if OmegaConf.select(config, "sweep.objectives") and summary.is_file():
         model = model or build_model(config).model

@@ -69,7 +69,7 @@ mprnet_lit {version}: train, evaluate and run MPRNet to deblur, denoise or derai
 
   mprnet_lit restore photo.jpg              write restored/photo.jpg
   mprnet_lit deblur shots output=sharp      restore a folder for another task
-  mprnet_lit evaluate noisy clean           score restorations of one folder against another
+  mprnet_lit evaluate noisy clean           restore the images in noisy, score them against clean
   mprnet_lit train task=derain data=clean data.train.folder=photos
   mprnet_lit -m model=tiny,small            a sweep: train once with each value
 

@@ -18,7 +18,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Setting(NamedTuple):
-    """Key relative to its file, value as YAML on one line, and comment of a setting."""
+    """Setting in a configuration file: key within the file, one-line YAML value, comment."""
 
     key: str
     value: str
@@ -37,7 +37,7 @@ def modes() -> list[str]:
 
 @cache
 def groups() -> dict[str, list[str]]:
-    """Return the options of each group, without private options such as ``_base``."""
+    """Return the options of each group, without Hydra's groups and private options (``_base``)."""
     found: dict[str, list[str]] = {}
     for path in sorted(CONFIG_DIR.glob("*/**/[!_]*.yaml")):
         group = path.parent.relative_to(CONFIG_DIR).as_posix()
@@ -64,7 +64,7 @@ def mode_groups(mode: str) -> dict[str, str | None]:
 
 @cache
 def mode_keys(mode: str) -> frozenset[str]:
-    """Return the dotted keys that a mode accepts, with any options of its groups."""
+    """Return the dotted keys that a mode accepts with at least one choice of group options."""
     files = [
         f"{group}/{option}"
         for group in mode_groups(mode).keys() - set(PRESETS)
@@ -93,8 +93,8 @@ def owners(key: str, mode: str) -> dict[str, list[str]]:
     """Return the modes, or the options within ``mode``, that define a key.
 
     Returns:
-        Names by group, or by ``mode``; empty if no mode defines the key, or if every command of
-        ``mode`` accepts it.
+        Option names by group, or mode names under the key ``mode``. The mapping is empty if no
+        mode defines the key, or if every command of ``mode`` accepts the key.
     """
     accepting = [name for name in modes() if key in mode_keys(name)]
     if mode not in accepting:
@@ -125,7 +125,7 @@ def file_keys(name: str) -> frozenset[str]:
             option, _, place = default.partition("@")
             base = posixpath.join(posixpath.dirname(name), option).lstrip("/")
             inherited = file_keys(base)
-            if place:  # rain100h@sets.rain100h: one level below this option's own keys
+            if place:  # rain100h@sets.rain100h: keys below "sets.rain100h"
                 inner = package(CONFIG_DIR / f"{base}.yaml")
                 inherited = frozenset(
                     f"{prefix}{place}.{key.removeprefix(inner)}"
@@ -137,7 +137,7 @@ def file_keys(name: str) -> frozenset[str]:
 
 
 def package(path: Path) -> str:
-    """Return the prefix of the keys of a file on the command line: ``data.``, or empty."""
+    """Return the command-line prefix of the keys of a file, such as ``data.``; may be empty."""
     first = path.read_text().partition("\n")[0]
     if path.parent == CONFIG_DIR or first.strip() == "# @package _global_":
         return ""
@@ -145,14 +145,14 @@ def package(path: Path) -> str:
 
 
 def file_settings(path: Path) -> list[Setting]:
-    """Return the keys of a file in file order, including the defaults list."""
+    """Return the settings of a file in file order, including the defaults list."""
     text = path.read_text()
     root = yaml.compose(text)
     return [] if root is None else list(_settings(root, text.splitlines(), ()))
 
 
 def about(path: Path) -> list[str]:
-    """Return the lines of the comment at the top of a file."""
+    """Return the lines of the header comment of a file."""
     lines = takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
     return [line.strip("# ") for line in lines if "@package" not in line]
 
@@ -183,7 +183,7 @@ def _settings(node: yaml.Node, lines: list[str], path: tuple[str, ...]) -> Itera
 
 
 def _comment(lines: list[str], line: int) -> str:
-    """Return the comment above a line, without the comment of the file, and the one on the line."""
+    """Return the comments above and on a line, without the header comment of the file."""
     above = list(takewhile(lambda text: text.lstrip().startswith("#"), reversed(lines[:line])))
     if len(above) == line:
         above = []

@@ -22,7 +22,7 @@ def instantiate(config: DictConfig, **kwargs: Any) -> Any:
 
     Raises:
         UserError: a target can't be imported, or a class raises a UserError.
-        InstantiationException: a class raises any other exception.
+        InstantiationException: a class raises another exception.
     """
     try:
         return hydra.utils.instantiate(config, _convert_="all", **kwargs)
@@ -58,9 +58,12 @@ def _origin(error: BaseException) -> str:
 
 
 def _with_key(sentence: str, key: str, targets: Iterable[str]) -> str:
-    """Return a class's error message with the key of the failed node, unless it contains the key.
+    """Return an error message with the key of the failed node, unless the message contains it.
 
-    The key is that of Hydra's error, which lacks the dots before list indices.
+    Args:
+        sentence: error message of the class.
+        key: key in Hydra's error message, which omits the dots before list indices.
+        targets: keys of all ``_target_`` settings.
     """
     for target in targets:
         node = target.removesuffix("._target_")

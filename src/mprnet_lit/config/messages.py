@@ -22,11 +22,11 @@ _EXTRAS = {
     "hydra/launcher/submitit_local": "slurm",
     "hydra/launcher/submitit_slurm": "slurm",
 }
-"""Extra of the package that an option requires."""
+"""Extra that an option requires, by option."""
 
 
 def quoted(value: str) -> str:
-    """Return a quoted text that Hydra and OmegaConf parse to the original text."""
+    """Quote a text so that Hydra and OmegaConf parse it to the original text."""
     literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # not an interpolation
     escaped = re.sub(r'(\\*)"', r'\1\1\\"', literal)
     last = escaped[len(escaped.rstrip("\\")) :]  # Hydra unescapes backslashes before a quote
@@ -34,16 +34,16 @@ def quoted(value: str) -> str:
 
 
 def check_choices(arguments: Sequence[str]) -> None:
-    """Raise UserError unless the overrides of groups (``task=deblur``) contain names of options.
+    """Raise UserError if the value of a group (``task=deblur``) can't be the name of an option.
 
-    Hydra's own error is unclear.
+    Hydra's own error message is unclear.
     """
     parser = OverridesParser.create()
     for argument in arguments:
         try:
             override = parser.parse_override(argument)
         except HydraException:
-            continue  # a flag, or a syntax error that Hydra reports later
+            continue  # a flag, or a syntax error, which Hydra reports later
         group, choice = override.key_or_group, override.value()
         if not ("/" in group or (CONFIG_DIR / group).is_dir()):
             continue
@@ -63,12 +63,12 @@ def explain(error: Exception, mode: str = "train") -> str | None:
     if isinstance(error, ValueError) and "integer string conversion" in text:
         return "a number in the command has thousands of digits: use a smaller one"
     if isinstance(error, ValueError) and "No config source registered for schema" in text:
-        return f"hydra.searchpath takes folders, or addresses of pkg:// and file://: {text}"
+        return f"hydra.searchpath must list folders, or URLs with pkg:// or file://: {text}"
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
         return (
-            f"can't read '{error.override}': a value with spaces, brackets, commas or the like "
-            f"needs double quotes inside the shell's single ones: '{key}={quoted(value)}'"
+            f"can't read '{error.override}': a value with special characters, such as spaces "
+            f"and brackets, needs double quotes inside single quotes: '{key}={quoted(value)}'"
         )
     if found := re.search(r"Ambiguous value for argument '(.+?)=(.*)'\n", text):
         return (
@@ -83,7 +83,7 @@ def explain(error: Exception, mode: str = "train") -> str | None:
     if "Error resolving interpolation '${mprnet.machine" in text:
         return "task and trainer each take the name of one option, not a list"
     if "Interpolation key 'sweep." in text:
-        return "hydra/sweeper=optuna needs the settings of sweep=optuna: use that"
+        return "hydra/sweeper=optuna lacks the settings of the sweep: use sweep=optuna instead"
     if found := re.search(r"raised while resolving interpolation: (.+)", text):
         return found[1]
     if isinstance(error, InstantiationException):
@@ -97,7 +97,7 @@ def explain(error: Exception, mode: str = "train") -> str | None:
 
 
 def _wrong_type(error: ValidationError | ConfigTypeError, text: str) -> str:
-    """Return the error message for a value of the wrong type; Hydra's text names its file."""
+    """Return the error message for a value of the wrong type; Hydra's ``text`` names the file."""
     key = str(error.full_key)
     if known := KEYS.get(key.partition("[")[0]):
         file = re.match("In '(.+?)'", text)
@@ -108,7 +108,7 @@ def _wrong_type(error: ValidationError | ConfigTypeError, text: str) -> str:
 
 
 def _no_such_option(name: str, options: Sequence[str]) -> str:
-    """Return the error message for a missing option; a group without options is missing too."""
+    """Return the error message for a missing option, or without ``options`` a missing group."""
     group, _, option = name.rpartition("/")
     if name in _EXTRAS:
         hint = install_hint(_EXTRAS[name])
@@ -118,7 +118,7 @@ def _no_such_option(name: str, options: Sequence[str]) -> str:
         return f"there is no configuration group '{group}'{_did_you_mean(group, valid_keys())}"
     if group == "recipe":
         return (
-            f"there is no recipe '{option}': choose one by recipe=NAME "
+            f"there is no recipe '{option}': choose one with recipe=NAME "
             f"({', '.join(options)}), or add recipe/{option}.yaml to the configuration"
         )
     return (
@@ -137,7 +137,7 @@ def _no_such_key(key: str, value: str, mode: str) -> str:
         return f"the key '{key}' exists only with {' or '.join(options)}: add one of them"
     for removed, instead in REMOVED.items():
         if f"{key}.".startswith(f"{removed}."):
-            return f"there is no key '{key}' any more: {instead}"
+            return f"the key '{key}' was removed: {instead}"
     near = _did_you_mean(key, mode_keys(mode) - {key}) or _did_you_mean(key, valid_keys() - {key})
     return f"there is no key '{key}' in the configuration of mode={mode}{near}"
 
@@ -149,8 +149,8 @@ def failed_key(error: InstantiationException) -> str:
 
 
 def with_keys(message: str, config: DictConfig) -> str:
-    """Replace the parameter names in a message by keys: ``tile=96`` by ``inference.tile=96``."""
-    for node in ("data", "inference"):  # their keys are parameters of a class
+    """Replace parameter names in a message with keys: ``tile=96`` with ``inference.tile=96``."""
+    for node in ("data", "inference"):  # whose keys are parameters of a class
         settings = config.get(node)
         names = [str(n) for n in settings if n not in config] if OmegaConf.is_dict(settings) else []
         if names:

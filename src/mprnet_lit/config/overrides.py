@@ -43,7 +43,7 @@ def sweeps(flags: Sequence[str], overrides: Sequence[str]) -> bool:
 
 
 def quote_files(override: str, *, sweep: bool) -> str:
-    """Quote the file name in an override if Hydra would not parse it as such.
+    """Quote the file name in an override unless Hydra parses the name unchanged.
 
     Comma-separated inputs become a list, except in a sweep. Other overrides are returned unchanged.
     """

@@ -44,20 +44,25 @@ RENAMED_IN_MODE = {
 
 REMOVED = {
     "model.size": "choose the network with model=tiny, model=small, model=base or model=large",
-    "task.paper": "the numbers of a task are in its recipe (conf/recipe)",
+    "task.paper": "the hyperparameters of a task are in its recipe (conf/recipe)",
     "trainer.auto_batch": "set a larger trainer.accumulate_grad_batches for smaller micro-batches",
 }
-"""Advice by removed key."""
+"""Remedy by removed key."""
 
 
 def new_name(key: str, mode: str) -> str | None:
-    """Return the new name of a key of release 0.1; ``None`` if it was not renamed in a mode."""
+    """Return the new name of a key of release 0.1; ``None`` if ``mode`` did not rename the key."""
     new = (RENAMED | RENAMED_IN_MODE.get(mode, {})).get(key)
     return new if new in valid_keys() and key not in mode_keys(mode) else None
 
 
 def upgraded(settings: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    """Return the settings of release 0.1 with the known keys and class names of this release."""
+    """Replace the renamed keys and class names in settings of release 0.1.
+
+    Args:
+        settings: values by dotted key.
+        known: keys of this release. A key is replaced only if the new key is known.
+    """
     found = {}
     for key, value in settings.items():
         new = RENAMED.get(key, key)

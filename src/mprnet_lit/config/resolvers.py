@@ -43,7 +43,10 @@ def gpus(accelerator: str) -> int:
 
 
 def required(*, _node_: Node) -> NoReturn:
-    """Raise UserError, unlike ``???``, which would not replace a value of an earlier file."""
+    """Raise UserError because a mandatory key is not set.
+
+    The value ``???`` does not suffice, because it does not override a value of an earlier file.
+    """
     key = full_key(_node_)
     raise UserError(f"{key} is not set: add {key}=VALUE to the command")
 

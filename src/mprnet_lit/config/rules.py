@@ -10,7 +10,7 @@ from typing import Any
 MOST_WHOLE = 2**31 - 1
 """Default upper bound of whole numbers."""
 MOST = 1e30
-"""Default upper bound of numbers."""
+"""Largest magnitude of a number."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Rule:
     type: Any = Any
 
     def __or__(self, other: "Rule") -> "Rule":
-        """Return the rule that accepts the values of both rules."""
+        """Return the rule that accepts a value if at least one of the two rules accepts it."""
         return Rule(
             f"{self.words}, or {other.words}",
             lambda value: self.accepts(value) or other.accepts(value),
@@ -41,12 +41,12 @@ FLAG = Rule("true or false", lambda value: isinstance(value, bool), bool)
 
 
 def same(rule: Rule, keys: str) -> dict[str, Rule]:
-    """Return the same rule for several keys, separated by spaces."""
+    """Return the same rule for several space-separated keys."""
     return dict.fromkeys(keys.split(), rule)
 
 
 def whole(low: int, high: int = MOST_WHOLE, multiple: int = 1) -> Rule:
-    """Return the rule for whole numbers from ``low`` to ``high``, multiples of ``multiple``."""
+    """Return the rule for multiples of ``multiple`` from ``low`` to ``high``."""
     if multiple > 1:
         words = f"a positive multiple of {multiple}"
     else:
@@ -83,7 +83,7 @@ def one_of(*names: str) -> Rule:
 
 
 def text(pattern: str, words: str) -> Rule:
-    """Return the rule for texts that match a regular expression completely."""
+    """Return the rule for strings that match a regular expression completely."""
     return Rule(words, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None, str)
 
 
@@ -119,7 +119,7 @@ def is_whole(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number of magnitude at most ``MOST``."""
+    """Return whether a value is a number from ``-MOST`` to ``MOST``."""
     return (is_whole(value) or isinstance(value, float)) and -MOST <= value <= MOST
 
 

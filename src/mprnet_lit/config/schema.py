@@ -1,8 +1,8 @@
-"""Types and rules of the configuration's own keys, and rules for other classes' arguments.
+"""Types and rules of the keys of this project, and rules for arguments of other classes.
 
 OmegaConf checks types at composition: the defaults list of a configuration file includes the
-schemas of its nodes. ``config/values.py`` checks the rules, including those for resolved values,
-before a mode or a sweep starts.
+schemas of its nodes. ``config/values.py`` checks the rules on the resolved values before a mode or
+a sweep starts.
 """
 
 from dataclasses import make_dataclass, replace
@@ -120,7 +120,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "warmup_epochs": whole(0),
     },
 }
-"""Rule, or only the type, of each key by node. The key of the root is empty."""
+"""Rule or type of each key, by node. The root node has an empty name."""
 
 _CLASSES = {
     "module": "mprnet_lit.training.module.RestorationModule",
@@ -133,15 +133,15 @@ _CLASSES = {
     "callbacks.log_run": "mprnet_lit.training.callbacks.LogRun",
     "callbacks.pruner": "mprnet_lit.sweeps.pruner.Pruner",
 }
-"""Default ``_target_`` of a node. The rules of the node apply to this class only."""
+"""Default ``_target_`` by node. The rules of the node apply to this class only."""
 
 _NOT_ZERO = Rule("a whole number other than 0", lambda v: whole(-999).accepts(v) and v != 0)
 _BATCHES = Rule(
-    "a whole number of batches, 0 or more, or a share of them from 0.0 to 1.0",
+    "a whole number of batches, 0 or more, or a fraction from 0.0 to 1.0",
     lambda v: whole(0).accepts(v) or (isinstance(v, float) and 0 <= v <= 1),
 )
 _DEVICES = Rule(
-    "a number of devices, 1 or more, or a list of the devices' indices, or -1 or auto for all",
+    "a number of devices, 1 or more, or a list of device indices, or -1 or auto for all devices",
     lambda v: (
         (whole(-1, CORES).accepts(v) and v != 0)
         or listed(whole(0), least=1).accepts(v)
@@ -149,7 +149,7 @@ _DEVICES = Rule(
     ),
 )
 _DURATION = text(r"\d+:\d{1,2}:\d{1,2}:\d{1,2}", "a duration DAYS:HOURS:MINUTES:SECONDS") | Rule(
-    "a mapping of days, hours, minutes or seconds to numbers",
+    "a mapping of weeks, days, hours, minutes or seconds to numbers",
     lambda v: (
         isinstance(v, dict)
         and len(v) > 0
@@ -160,7 +160,7 @@ _DURATION = text(r"\d+:\d{1,2}:\d{1,2}:\d{1,2}", "a duration DAYS:HOURS:MINUTES:
 _STRATEGY = text(
     "auto|single_device|(ddp|fsdp|deepspeed|xla)(_[a-z0-9_]+)?",
     "one of auto, ddp, ddp_spawn, ddp_fork, fsdp, fsdp_cpu_offload, single_device, deepspeed or "
-    "another that lightning registers",
+    "another registered strategy of Lightning",
 )
 FOREIGN: dict[str, dict[str, Rule]] = {
     "trainer": {
@@ -278,8 +278,8 @@ def register_schema() -> None:
     """Register the schemas, which the files of ``conf/`` include as ``/schema/NAME``.
 
     NAME is the last part of the key of a node. A schema with the name of a mode contains the root
-    keys and the node of the mode. Schemas are stored as plain nodes, because a dataclass would
-    reject additional keys in custom configuration files.
+    keys in the file of the mode, and the node of the mode. Schemas are stored as plain nodes,
+    because a dataclass would reject additional keys in custom configuration files.
     """
     nodes: dict[str, Any] = {}
     for node, keys in SCHEMA.items():

@@ -32,8 +32,8 @@ def check_value(key: str, value: Any, rule: Rule) -> None:
 def settings(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[str, Any, Rule]]:
     """Yield the key, the value and the rule of each setting that has a rule.
 
-    Skips mandatory settings without a value and references to other nodes, whose settings are
-    yielded under their own keys.
+    Mandatory settings without a value are skipped. References to other nodes are skipped too,
+    because the settings of those nodes are yielded under their own keys.
     """
     target = node.get("_target_") if isinstance(node, DictConfig) else None
     rules = section_rules(path, str(target or "")) if isinstance(node, DictConfig) else {}
@@ -56,11 +56,11 @@ def settings(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[st
 class CheckBeforeSweep(Callback):
     """Hydra callback that checks the configuration of a sweep before the first job starts.
 
-    Hydra calls it before it creates the launcher and the sweeper; their settings are checked too.
+    Hydra calls it before creating the launcher and the sweeper, whose settings are checked too.
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Exit if a value violates its rule. Hydra turns other exceptions into warnings."""
+        """Exit if a value violates its rule. Hydra would turn an ``Exception`` into a warning."""
         try:
             check_values(config)
         except UserError as error:
@@ -69,7 +69,12 @@ class CheckBeforeSweep(Callback):
 
 
 def section_rules(path: str, target: str) -> dict[str, Rule]:
-    """Return the rules of a node, which has a dotted key and may have a ``_target_``, by key."""
+    """Return the rules of a node by key.
+
+    Args:
+        path: dotted key of the node.
+        target: ``_target_`` of the node; empty for a node without one.
+    """
     found: dict[str, Rule] = {}
     for section, rules in TABLE.items():
         if fnmatchcase(path, section) or (target and fnmatchcase(target, section)):
@@ -90,7 +95,7 @@ def _bound(value: Any, rule: Rule) -> str:
         return ""
     if rule.accepts(MOST):
         return f", finite and at most {MOST:g}"
-    too_large = MOST_WHOLE + 1  # a multiple of 8, because some rules require one
+    too_large = MOST_WHOLE + 1  # a multiple of 8, as some rules require
     if rule.accepts(too_large - 8) and not rule.accepts(too_large):
         return f", and less than {too_large}"
     return ""

@@ -1,1 +1,1 @@
-"""Helpers with no knowledge of image restoration: errors, atomic writes, hardware, console."""
+"""Helpers that are independent of image restoration: errors, atomic writes, hardware, console."""

@@ -73,9 +73,10 @@ def atomic_writer(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator
     """Yield a temporary file that replaces ``path`` at the end of the block.
 
     The temporary file (its path is ``file.name``) is in the same folder and has a unique, hidden
-    name of 33 characters, so that concurrent writers do not conflict. It is deleted if the block
-    raises an exception. If the process is killed, the next process that writes to the folder
-    deletes it. The new file has the permissions of the previous file.
+    name of 33 characters, so that concurrent writers do not conflict. An exception in the block
+    deletes the temporary file. If the process is killed, the next process that writes to the folder
+    deletes the temporary file (not on Windows). The new file has the permissions of the previous
+    file.
 
     Args:
         path: path of the file. Missing parent folders are created. A symbolic link is replaced,
@@ -102,7 +103,7 @@ def atomic_writer(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator
                 file.close()
             temporary.replace(path)
     finally:
-        with suppress(OSError):  # a full disk raises again
+        with suppress(OSError):  # on a full disk, closing raises the error again
             file.close()
         with suppress(OSError):  # missing after a successful rename
             temporary.unlink()
@@ -114,7 +115,8 @@ def staging(folder: Path) -> Iterator[Path]:
 
     The hidden folder is in ``folder``, or in its nearest existing parent, so that files can be
     renamed from it into ``folder``. Error messages name ``folder`` instead of the hidden folder. If
-    the process is killed, the next process that writes to the parent deletes the hidden folder.
+    the process is killed, the next process that writes to the parent deletes the hidden folder
+    (not on Windows).
 
     Raises:
         UserError: the hidden folder can't be created.
@@ -155,7 +157,7 @@ def _require_replaceable(path: Path) -> None:
 
 
 def _temporary(folder: Path) -> BinaryIO:
-    """Create an empty file with a lock, so that other processes do not delete it while open."""
+    """Create an empty, locked file; the lock prevents other processes from deleting the file."""
     while True:
         file = (folder / f".mprnet_lit-{secrets.token_hex(8)}.part").open("xb")
         if fcntl is not None:
@@ -167,7 +169,7 @@ def _temporary(folder: Path) -> BinaryIO:
 
 
 def _temporary_folder(folder: Path) -> tuple[Path, int | None]:
-    """Create an empty folder with a lock; return it and the descriptor of the lock."""
+    """Create an empty, locked folder; return the folder and the file descriptor of the lock."""
     while True:
         hidden = folder / f".mprnet_lit-{secrets.token_hex(8)}.parts"
         hidden.mkdir()
@@ -186,14 +188,14 @@ _cleaning = threading.Lock()
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of killed processes (without a lock), once for each folder."""
+    """Delete the unlocked temporary files, which killed processes left, once per folder."""
     folder = folder.absolute()
     if fcntl is None or _TEMPORARY.fullmatch(folder.name):
         return
     with _cleaning:
         if folder in _cleaned:
             return
-        with suppress(OSError):  # writable, but not readable
+        with suppress(OSError):  # the folder is writable, but not readable
             for path in folder.iterdir():
                 if _TEMPORARY.fullmatch(path.name) and not path.is_symlink():
                     _remove_unlocked(path)

@@ -1,6 +1,6 @@
 """Wrappers of private names of Lightning, torch, Hydra, OmegaConf, Optuna and wandb.
 
-No public names have the same function. All other modules use public names only.
+The private names have no public equivalents. All other modules use public names only.
 ``tests/utils/test_compat.py`` detects changes of the private names. Libraries are imported inside
 the functions, because commands that do not train use this module too.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def starts_subprocesses(trainer: "Trainer") -> bool:
-    """Return whether the trainer starts more processes with the command line of this one."""
+    """Return whether the trainer starts more processes with the command line of this process."""
     from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
     launcher = trainer.strategy.launcher
@@ -32,7 +32,7 @@ def starts_subprocesses(trainer: "Trainer") -> bool:
 
 
 def trains_in_child_processes(trainer: "Trainer") -> bool:
-    """Return whether all training processes are children of this one (``ddp_spawn``)."""
+    """Return whether all training processes are children of this process (``ddp_spawn``)."""
     from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
     return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
@@ -100,7 +100,7 @@ def full_key(node: "Container | Node", key: Any = None) -> str:
 def typed_nodes(schema: type) -> "dict[str, Node]":
     """Return the fields of a dataclass as OmegaConf nodes, which accept values of their type only.
 
-    Unlike a node of the dataclass itself, a mapping of them accepts additional keys.
+    Unlike a node of the dataclass, a mapping of these nodes accepts additional keys.
     """
     from omegaconf import OmegaConf
 
@@ -109,7 +109,7 @@ def typed_nodes(schema: type) -> "dict[str, Node]":
 
 
 def job_result(job: "JobReturn") -> Any:
-    """Return the value of a Hydra job, or its exception, which the public property raises."""
+    """Return the value or exception of a Hydra job; the public property raises the exception."""
     return job._return_value
 
 

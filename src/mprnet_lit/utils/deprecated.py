@@ -1,6 +1,6 @@
 """Deprecated module names of release 0.1, which will be removed in release 0.3.
 
-Scripts and configurations (``_target_``) may still use them. Importing one raises a
+Scripts and configurations (``_target_``) may still use these names. Importing an old name raises a
 ``DeprecationWarning`` with the name of the new module.
 """
 

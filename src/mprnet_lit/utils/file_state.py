@@ -8,7 +8,7 @@ from typing import Self
 
 
 def file_digest(path: Path) -> str:
-    """Return a digest of the content of a file: 32 hexadecimal digits of its SHA-256."""
+    """Return a digest of the content of a file: the first 32 hexadecimal digits of SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
@@ -32,13 +32,13 @@ class FileState:
 
     @classmethod
     def of(cls, path: Path, *, with_changed: bool = False) -> Self:
-        """Return the current state of a file, on request with its status change time."""
+        """Return the current state of a file; ``with_changed`` adds the status change time."""
         status = path.stat()  # before reading, so that a change during reading is detected later
         changed = status.st_ctime_ns if with_changed else 0
         return cls(status.st_size, status.st_mtime_ns, changed, file_digest(path))
 
     def is_untouched(self, path: Path) -> bool:
-        """Return whether size and times are equal, without reading the file."""
+        """Return whether the size and the times are unchanged, without reading the file."""
         try:
             status = path.stat()
         except OSError:
@@ -47,7 +47,7 @@ class FileState:
         return (status.st_size, *times) == (self.size, self.modified, self.changed)
 
     def matches(self, path: Path) -> bool:
-        """Return whether the content is equal. The file is read only if its times differ."""
+        """Return whether the content is unchanged. The file is read only if its times differ."""
         if self.is_untouched(path):
             return True
         try:
@@ -59,7 +59,8 @@ class FileState:
 class RealPathCache:
     """Resolves symbolic links in paths, with a cache of the folders.
 
-    Broken links are kept. The cache stores strings, which is fast enough for 100,000 paths.
+    A broken link is resolved to its missing target. The cache contains strings, because ``Path``
+    objects would be slow for 100,000 paths.
     """
 
     def __init__(self) -> None:
@@ -68,7 +69,7 @@ class RealPathCache:
     def __call__(self, path: Path) -> str:
         """Return the path without symbolic links."""
         folder, _, name = str(path).rpartition(os.sep)
-        if path.name != name or name == "..":  # a root, or the parent of the working directory
+        if path.name != name or name == "..":  # ``.``, or a path that ends in ``..``
             return os.path.realpath(path)
         if folder not in self._folders:
             self._folders[folder] = os.path.realpath(folder or (os.sep if path.root else "."))

@@ -6,7 +6,7 @@ from typing import Any
 from mprnet_lit.utils.errors import UserError
 
 FORMAT = 2
-"""Format that this version writes, and newest format that it reads. Release 0.1 wrote no number."""
+"""Format of new files and newest readable format. Release 0.1 wrote no format number."""
 
 
 def check_format(path: Any, record: Any) -> None:

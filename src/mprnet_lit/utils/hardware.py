@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-_MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # of glibc's mallopt
+_MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # parameters of glibc's mallopt
 
 
 def training_device(accelerator: str) -> torch.device:
@@ -30,7 +30,7 @@ def cores() -> int:
 def fast_precision(device: torch.device) -> tuple[str, str]:
     """Return the fast training precision of a device (``bf16-mixed`` or ``32-true``) and a reason.
 
-    float16 is never chosen, as it needs loss scaling and overflows.
+    float16 is never chosen, because it overflows easily and requires loss scaling.
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -49,8 +49,8 @@ def keep_freed_memory() -> bool:
     """Make glibc reuse the freed memory of CPU tensors, and return whether that is supported.
 
     By default, glibc returns blocks over 32 MB to the system, which zeroes each page on the next
-    allocation. This can take half of a training step. Reuse increases fragmentation and thus the
-    peak memory. Only Linux with glibc is supported.
+    allocation. The zeroing can take half of a training step. Reuse increases fragmentation and thus
+    the peak memory. Only Linux with glibc is supported.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -12,7 +12,7 @@ _ENDINGS = (
     *("accesskey", "authorization", "authorisation", "credential", "credentials"),
 )
 _PARTS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
-# All patterns have bounded repeats and start at a word boundary, so that the time is linear.
+# _URI and _NAME have bounded repeats and start at a word boundary, so that a search is linear.
 _URI = re.compile(r"""(?<![\w+.-])([A-Za-z][\w+.-]{0,30}://)(?:[^\s/'"]{1,2000}|[^\s/:@'"]{1,100}:
     (?!\d{1,5}(?:/|$))[^\s'"]{1,2000})@""", re.VERBOSE)  # fmt: skip
 _NAME = re.compile(r"""(?<![\w.-])([\w.-]{1,200})(["']?)\s?([=:])\s?""")
@@ -72,7 +72,7 @@ def find_secrets(value: Any, key: str = "") -> Iterator[str]:
 
 
 def mask_home_folders(text: str) -> str:
-    """Replace the home folders of all users by ``~``."""
+    """Replace the home folders of all users with ``~``."""
     own = os.path.expanduser("~")  # noqa: PTH111  # Path.home() raises for a user without a home folder
     if len(own) > 1:
         text = re.sub(rf"{re.escape(own)}(?![\w.-])", "~", text)

@@ -14,7 +14,7 @@ _END = object()
 def prefetch(items: Iterable[T]) -> Iterator[T]:
     """Yield the items of an iterable, and compute the next item in a background thread.
 
-    One item is prefetched. An error of the iterable is raised after the items before it.
+    One item is prefetched. An error of the iterable is raised after all earlier items are yielded.
     """
     source = iter(items)
     with ThreadPoolExecutor(1, "prefetch") as pool:

@@ -1,6 +1,7 @@
 """Handling of signals (SIGTERM, SIGHUP, Ctrl-C) and forwarding to child processes.
 
-During training, :class:`~mprnet_lit.training.callbacks.stop_on_signal.StopOnSignal` handles them.
+During training, :class:`~mprnet_lit.training.callbacks.stop_on_signal.StopOnSignal` handles the
+signals.
 """
 
 import os
@@ -21,7 +22,8 @@ _received: list[int] = []
 def forward_signals() -> Iterator[None]:
     """Forward signals to the child processes during the block.
 
-    Outside the main thread, which alone may set signal handlers, this does nothing.
+    The function has no effect outside the main thread, because Python allows only the main thread
+    to set signal handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -37,7 +39,7 @@ def forward_signals() -> Iterator[None]:
 
 
 def hangup_signals() -> list[signal.Signals]:
-    """Return SIGHUP, or nothing on Windows or if the process ignores it (``nohup``)."""
+    """Return ``[SIGHUP]``; an empty list on Windows and if the signal is ignored (``nohup``)."""
     number = getattr(signal, "SIGHUP", None)
     ignored = number is None or signal.getsignal(number) == signal.SIG_IGN
     return [] if ignored else [signal.SIGHUP]
@@ -77,7 +79,7 @@ def exit_sweep_if_signaled() -> None:
     """Raise SystemExit after a completed job if a signal was received during the job."""
     if number := received_signal():
         name = signal.Signals(number).name
-        print(f"Stopped by {name} after a complete job: add resume=auto to resume the sweep")
+        print(f"Stopped by {name} after a completed job: add resume=auto to resume the sweep")
     exit_if_signaled()
 
 
@@ -96,9 +98,9 @@ def _receive(number: int, _: Any) -> None:
             raise KeyboardInterrupt
         print(f"Stopped by {signal.Signals(number).name}")
         raise SystemExit(128 + number)
-    # The jobs save a checkpoint first. Their exit status ends this process.
+    # The jobs save a checkpoint and exit; exit_if_signaled() then ends this process.
 
 
 def _in_sweep() -> bool:
-    """Return whether the command is a sweep, or not yet parsed by Hydra."""
+    """Return whether the command is a sweep; also True before Hydra has parsed the command."""
     return not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN

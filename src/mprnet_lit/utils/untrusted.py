@@ -21,7 +21,7 @@ _MAX_DEPTH = 32
 _MAX_NODES = 10_000
 """Maximum number of values in a YAML file. PyYAML needs about 0.1 ms per value."""
 _MAX_DIGITS = 18
-"""Maximum digits of an integer, which then fits in 64 bits. A longer one becomes float or str."""
+"""Maximum digits of an integer, to fit in 64 bits. A longer integer becomes float or str."""
 _DEFAULT_MAX_BYTES = 2**18
 _FLAGS = (
     os.O_RDONLY
@@ -36,7 +36,7 @@ class NotReadableError(Exception):
 
 
 def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) -> int:
-    """Open a regular file, whose path has no symbolic links, in a folder; return its descriptor.
+    """Open a regular file in a folder, without following symbolic links; return its descriptor.
 
     Raises:
         NotReadableError: the file is missing, a symbolic link, a folder, a pipe or a device, is
@@ -86,7 +86,7 @@ def read_json(
 
     Raises:
         NotReadableError: as in :func:`open_inside`; the content is not a JSON object or is nested
-            too deep.
+            too deeply.
     """
     try:
         values = json.loads(read_bytes(folder, name, max_bytes), parse_int=_integer)
@@ -106,7 +106,7 @@ def read_yaml(folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTE
 
     Raises:
         NotReadableError: as in :func:`open_inside`; the content is not in this subset or is nested
-            too deep.
+            too deeply.
     """
     try:
         return yaml.load(read_bytes(folder, name, max_bytes), _Loader)
@@ -145,7 +145,7 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML loader of plain values with limits and without aliases, which may expand a file."""
+    """YAML loader of plain values, with limits. Aliases, which may expand a file, are rejected."""
 
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)
@@ -157,7 +157,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         self.depth += 1
         self.nodes += 1
         if self.depth > _MAX_DEPTH or self.nodes > _MAX_NODES:
-            raise yaml.YAMLError("nested too deep, or too many values")
+            raise yaml.YAMLError("nested too deeply, or too many values")
         try:
             return super().compose_node(parent, index)
         finally:
@@ -193,7 +193,7 @@ def _integer(text: str) -> int | float:
 
 def _check_depth(node: Any, depth: int = 0) -> None:
     if depth > _MAX_DEPTH:
-        raise NotReadableError("is nested too deep, and is not read")
+        raise NotReadableError("is nested too deeply, and is not read")
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     for child in children:
         _check_depth(child, depth + 1)
