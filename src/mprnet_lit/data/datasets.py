@@ -1,4 +1,4 @@
-"""Dataset of crops, in which each item is a pure function of the seed and its key."""
+"""Dataset of crops. Each item is a pure function of the seed and the key of the item."""
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -29,7 +29,7 @@ class ImageCache:
         """Cached images, least recently used first."""
 
     def read(self, path: Path) -> Pixels:
-        """Return an image (H, W, 3) from the cache or the file; memory-map one of a store."""
+        """Return an image (H, W, 3) from the cache or the file; memory-map a stored image."""
         if path.suffix == SUFFIX:
             return open_pixels(path)
         if path in self._images:
@@ -45,7 +45,7 @@ class ImageCache:
 
 
 def crop(image: NDArray[Any], top: int, left: int, height: int, width: int) -> NDArray[Any]:
-    """Crop an array (H, W, C), with reflection padding outside of its borders."""
+    """Crop an array (H, W, C). A crop beyond the borders is padded by reflection."""
     bottom, right = top + height, left + width
     padding = (
         (max(-top, 0), max(bottom - image.shape[0], 0)),
@@ -60,21 +60,22 @@ def crop(image: NDArray[Any], top: int, left: int, height: int, width: int) -> N
 class CropDataset(Dataset[dict[str, Any]]):
     """Dataset of crops of image pairs, or of clean images that are degraded on the fly.
 
-    An item has ``degraded`` and ``target``, (3, h, w) float32 in [0, 1] each (additive noise may
-    exceed that range), ``name`` and ``weight``. The seed and the key of the item determine all
-    random numbers, so that an item is the same in any worker, on any device and in a resumed run.
+    An item is a dictionary with the float32 tensors ``degraded`` (3, h, w), ``target`` (3, h, w)
+    and ``weight`` (a scalar), and with the string ``name``. Images are in [0, 1]; additive noise
+    may exceed this range. The seed and the key of the item determine all random numbers, so that an
+    item is the same in any worker, on any device and in a resumed run.
 
     Args:
         samples: image pairs or clean images.
-        crop_size: side of the square crops in pixels. Smaller images are padded by reflection in
-            training, and not padded in validation. ``None`` for whole images.
+        crop_size: side of the square crops in pixels; ``None`` for whole images. Smaller images
+            are padded by reflection in training, and not padded in validation.
         training: ``True`` for random crops with augmentation that differ in each epoch; ``False``
             for center crops with the same degradation in each epoch.
         degradation: degradation that is applied to samples without a degraded image.
         augmentation: data augmentation in training.
         crops_per_image: number of items per image and epoch.
         seed: random seed.
-        cache_bytes: maximum size of the cached decoded images in bytes, per process.
+        cache_bytes: maximum size of the cache of decoded images in bytes, per process.
     """
 
     samples: Sequence[Sample]
@@ -123,7 +124,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         try:
             image = self.cache.read(path)
         except UserError as error:
-            if path.exists() or path.suffix == SUFFIX:  # the message of a store has its own remedy
+            if path.exists() or path.suffix == SUFFIX:  # store errors state a remedy
                 raise
             raise UserError(
                 f"{path} was deleted while it was in use: restore the file and resume, or start "

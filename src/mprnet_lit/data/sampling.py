@@ -1,4 +1,4 @@
-"""Order of the items of each process: a pure function of the seed, the epoch and the position."""
+"""Resumable distributed sampler, and a DataLoader that starts its workers at the first batch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
@@ -10,19 +10,19 @@ from torch.utils.data import DataLoader, Sampler, default_convert
 
 
 class ItemKey(NamedTuple):
-    """Index into a dataset. With the seed of the dataset, it determines all random draws."""
+    """Key of a dataset item. The key and the dataset's seed determine all random numbers."""
 
     epoch: int
     item: int
     weight: float = 1.0
-    """0 for a repeated item that pads the share of a process and is excluded from the metrics."""
+    """0 for an item that is repeated as padding and excluded from the metrics."""
 
 
 @dataclass(eq=False, repr=False)
 class EpochSampler(Sampler[ItemKey]):
-    """Distributed sampler with an exact position for resuming.
+    """Distributed sampler that resumes at an exact position.
 
-    The k-th batches of all processes together equal the k-th batch that a single process would
+    Together, the k-th batches of all processes equal the k-th batch that a single process would
     read at the total batch size. All processes get the same number of items: if the length is not a
     multiple of ``world_size``, the first items of the epoch are repeated with weight 0.
 

@@ -24,14 +24,14 @@ _PHOTOS = {
 
 
 class Source(Protocol):
-    """Interface of a list of samples."""
+    """Interface of a source of samples."""
 
     def samples(self, on_error: OnError) -> list[Sample]:
         """Return the samples in an order that depends only on their names.
 
         Args:
-            on_error: ``raise`` to list all problems in one error, or ``skip`` to skip faulty files
-                with a warning.
+            on_error: ``raise`` to report all problems in one error, or ``skip`` to skip faulty
+                files with a warning.
 
         Raises:
             UserError: a folder is missing or has no images, or a file is faulty.
@@ -40,7 +40,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Photos:
-    """Color photographs that are part of scikit-image's wheel and need no download.
+    """Color photographs that scikit-image includes, so that no download is needed.
 
     Args:
         split: ``train`` (5 photographs) or ``val`` (3 photographs of other scenes).
@@ -67,7 +67,7 @@ class CleanFolder:
 
     Args:
         folder: folder that is searched recursively; ``None`` for no images.
-        pattern: glob relative to the folder, without the suffix of the file.
+        pattern: glob of the images, relative to ``folder`` and without the file name suffix.
     """
 
     folder: str | Path | None
@@ -94,10 +94,11 @@ class PairedFolders:
 
     Args:
         degraded: folder of the degraded images; ``None`` for no images.
-        target: folder of the targets, possibly the same folder; ``None`` for no images.
-        degraded_pattern: glob of the degraded images, relative to their folder and without the
-            suffix of the file.
-        target_pattern: glob of the targets, relative to their folder and without the suffix.
+        target: folder of the targets, possibly the same as ``degraded``; ``None`` for no images.
+        degraded_pattern: glob of the degraded images, relative to ``degraded`` and without the
+            file name suffix.
+        target_pattern: glob of the targets, relative to ``target`` and without the file name
+            suffix.
     """
 
     degraded: str | Path | None

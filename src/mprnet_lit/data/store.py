@@ -1,6 +1,6 @@
-"""Prepared store: decoded images as ``.npy`` files that are memory-mapped.
+"""Prepared store: decoded images in memory-mapped ``.npy`` files.
 
-A crop then reads only its own pixels and decodes nothing. A store is a folder with one file per
+Only the pixels of a crop are read, and no file is decoded. A store is a folder with one file per
 image and an ``index.json`` that lists the files, their source images and their checksums. The
 index is written last: a folder without an index is incomplete, and ``progress.jsonl`` lists its
 complete files.
@@ -36,7 +36,7 @@ _AGAIN = "run mode=prepare again"
 
 @dataclass(frozen=True)
 class StoredImage:
-    """A file of the store and its source image.
+    """Record of a file in a store and of its source image.
 
     ``file`` is relative to the store. Sizes are in bytes, ``source_mtime`` is in nanoseconds.
     """
@@ -90,7 +90,7 @@ Index = dict[Split, list[Entry]]
 
 
 def file_name(split: Split, source: Path) -> str:
-    """Return the file of an image, relative to the store: a digest of the path of the image."""
+    """Return the path of a stored image relative to the store: a digest of its source path."""
     digest = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()
     return f"{split}/{digest[:24]}{SUFFIX}"
 
@@ -100,7 +100,8 @@ def store_image(
 ) -> StoredImage:
     """Write the pixels of an image into ``folder / file`` atomically, and return its record.
 
-    ``status`` is that of the source image before it was read, so that a later change is detected.
+    ``status`` is the result of ``stat`` for the source image before the image was read, so that a
+    later change is detected.
     """
     buffer = io.BytesIO()
     np.save(buffer, pixels, allow_pickle=False)
@@ -135,21 +136,21 @@ def open_pixels(path: Path) -> Pixels:
 
 
 def start_progress(folder: Path, complete: Iterable[StoredImage]) -> None:
-    """List the complete files in the progress file, and remove the index of the store."""
+    """Write a progress file that lists the complete files, and delete the index."""
     lines = "".join(json.dumps(asdict(stored)) + "\n" for stored in complete)
     write_atomic(folder / PROGRESS, lines.encode())
     (folder / INDEX).unlink(missing_ok=True)
 
 
 def append_progress(stored: StoredImage, folder: Path) -> None:
-    """Append a complete file to the progress file."""
+    """Append the record of a complete file to the progress file."""
     path = folder / PROGRESS
     with write_errors(path), path.open("a") as progress:
         progress.write(json.dumps(asdict(stored)) + "\n")
 
 
 def write_index(folder: Path, index: Index) -> int:
-    """Write the index atomically, delete the images that it does not list, return their number."""
+    """Write the index atomically, delete unlisted images, and return the number of deletions."""
     entries = {split: [asdict(entry) for entry in index[split]] for split in SPLITS}
     content = json.dumps({"format": FORMAT} | entries, indent=1) + "\n"
     write_atomic(folder / INDEX, content.encode())
@@ -211,7 +212,7 @@ def stored_images(index: Index) -> Iterator[StoredImage]:
 
 
 def completed_images(folder: Path) -> dict[str, StoredImage]:
-    """Return the images of an earlier run whose sources are unchanged, by their path in the store.
+    """Return the completed images with unchanged sources, by their path in the store.
 
     Raises:
         UserError: the index is damaged, or a folder of the store is a symbolic link (files
@@ -229,14 +230,14 @@ def completed_images(folder: Path) -> dict[str, StoredImage]:
         for line in (folder / PROGRESS).read_text(errors="replace").splitlines():
             try:
                 found.append(StoredImage(**json.loads(line)))
-            except (ValueError, TypeError, RecursionError):  # the last line of a killed process
+            except (ValueError, TypeError, RecursionError):  # line cut off by a killed process
                 continue
     return {stored.file: stored for stored in found if stored.is_current(folder)}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Split of a store that ``mode=prepare`` wrote.
+    """Split of a prepared store, which ``mode=prepare`` writes.
 
     Args:
         folder: folder of the store.

@@ -30,10 +30,10 @@ class TestSet:
 
     Attributes:
         name: name of the test set.
-        images: images in the folder of the test set.
-        published: published scores: ``psnr`` in dB, ``ssim``, ``weights`` (their name) and ``tlc``
-            (whether TLC was on).
-        expected: number of images of the published scores; ``None`` for custom image pairs.
+        images: image pairs of the test set.
+        published: published scores, each with the keys ``psnr`` (in dB), ``ssim``, ``weights``
+            (name of the weights) and ``tlc`` (whether TLC was on).
+        expected: number of images in the published evaluation; ``None`` for custom image pairs.
     """
 
     name: str
@@ -48,10 +48,10 @@ class Row:
 
     Attributes:
         image: image pair.
-        set_name: name of its test set.
+        set_name: name of the test set.
         scores: metrics of the restored image (``psnr`` in dB, ``ssim``) and of the degraded image
             (``psnr_degraded``, ``ssim_degraded``).
-        tiles: number of tiles of the restoration; 1 for the whole image.
+        tiles: number of tiles of the restoration; 1 if the image was not tiled.
     """
 
     image: EvaluationImage
@@ -64,7 +64,7 @@ class Evaluation(LightningModule):
     """LightningModule for ``Trainer.test`` that scores every image of test sets.
 
     The images are distributed over all devices. Afterwards, ``rows`` has the scores of all images
-    on every process. The metrics ``measures`` are applied to the restored and to the degraded
+    on every process. Each metric in ``measures`` is applied to the restored and to the degraded
     images.
     """
 
@@ -109,15 +109,15 @@ class Evaluation(LightningModule):
             self.rows.append(Row(image, set_name, scores, round(tiles[index]["tiles"])))
 
     def transfer_batch_to_device(self, batch: Any, *_: Any) -> Any:
-        """Keep the batch on the CPU, because the Restorer transfers one tile after another."""
+        """Keep the batch on the CPU, because the Restorer transfers one tile at a time."""
         return batch
 
 
 class Submission(LightningModule):
-    """LightningModule for ``Trainer.test`` that writes a submission to the DND server.
+    """LightningModule for ``Trainer.test`` that writes a submission for the DND server.
 
-    ``folder`` receives one file per image. Afterwards, ``tiles`` has the maximum number of tiles
-    per crop of every image, on every process.
+    One file per image is written to ``folder``. Afterwards, ``tiles`` has the maximum number of
+    tiles of a crop, for every image and on every process.
     """
 
     def __init__(self, restorer: Restorer, images: Sequence[DndImage], folder: Path) -> None:
@@ -133,7 +133,7 @@ class Submission(LightningModule):
         return _loader(self, self.images, _read_crops)
 
     def test_step(self, batch: tuple[int, list[NDArray[np.float32]]], _: int) -> None:
-        """Restore the crops of one image separately."""
+        """Restore each crop of one image, and write the submission file of the image."""
         index, crops = batch
         tiles: list[int] = []
         restored = [self.restorer(crop, lambda _, count: tiles.append(count)) for crop in crops]

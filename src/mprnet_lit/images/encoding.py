@@ -20,7 +20,7 @@ from mprnet_lit.images.exif import TEXT_TAGS, add_directories
 
 _METERS_PER_INCH = 0.0254
 _X265_PRESET = "ultrafast"
-"""Six times as fast as the default "slow", for files that are 1/7 larger."""
+"""Encoding is six times as fast as with the default "slow", and files are 1/7 larger."""
 _BMP_DENSITY = 38
 """Offset of the resolution in a BMP file."""
 
@@ -97,8 +97,8 @@ def encode_heic(
 ) -> bytes:
     """Encode a HEIC with 8 bits, or with 10 bits for uint16 pixels. Requires pillow-heif.
 
-    ``cicp``, the color primaries and transfer function (ITU-T H.273), is used without a profile.
-    ``quality`` is from 0 to 100.
+    Without an ICC profile, the color primaries and the transfer function ``cicp`` (ITU-T H.273) are
+    written. ``quality`` is from 0 to 100.
     """
     import pillow_heif
 

@@ -1,7 +1,7 @@
-"""EXIF blocks: in-place edits of the orientation, size and thumbnail.
+"""EXIF blocks: edits of the orientation, size and thumbnail that preserve all offsets.
 
 A block is a small TIFF file: a header, and directories of 12-byte entries (EXIF 2.32, section
-4.6.2). Maker notes contain offsets into the block, which a rewritten block would break.
+4.6.2). Maker notes contain offsets into the block, which rewriting the block would invalidate.
 """
 
 import struct
@@ -22,7 +22,7 @@ def make_upright(block: bytes, width: int, height: int) -> bytes:
     """Return a copy of an EXIF block or TIFF with orientation 1, a new size and no thumbnail.
 
     The thumbnail shows the image before restoration. The copy has no link to the directory of the
-    thumbnail, but still contains its bytes.
+    thumbnail, but still contains the bytes of the thumbnail.
 
     Raises:
         ValueError: the block is damaged.
@@ -99,7 +99,7 @@ def _entries(block: bytes, order: str, start: int) -> Iterator[tuple[int, int]]:
 
 
 def _set(block: bytearray, order: str, offset: int, value: int) -> None:
-    """Set the value of an entry, if it is a single integer."""
+    """Set the value of an entry that has a single integer. Other entries are unchanged."""
     kind, count = struct.unpack_from(order + "HI", block, offset + 2)
     if count == 1 and kind in (_SHORT, _LONG):
         struct.pack_into(order + ("H" if kind == _SHORT else "I"), block, offset + 8, value)

@@ -54,7 +54,7 @@ def _has_all_strips(image: TiffImageFile, size: int) -> bool:
     starts = tags.get(Tag.StripOffsets) or tags.get(Tag.TileOffsets) or ()
     lengths = tags.get(Tag.StripByteCounts) or tags.get(Tag.TileByteCounts) or (0,) * len(starts)
     ends = [start + length for start, length in zip(starts, lengths, strict=False)]
-    # Pillow ignores a truncated directory, and then has not read the offset of the next one.
+    # Pillow ignores a truncated directory; ``next`` is then still the offset of this directory.
     return bool(ends) and max(ends) <= size and tags.next != tags.offset
 
 
@@ -94,7 +94,7 @@ def _jpeg_ends(path: Path, size: int) -> bool:
         assert file is not None
         pixels = file.tell()
         if image.info.get("progressive") or not _has_all_channels(file, image.layers, pixels):
-            file.seek(pixels)  # a comment may contain an end marker, so search the whole file
+            file.seek(pixels)  # search the whole file: a comment may contain an end marker
             if file.read().count(_JPEG_SCAN) > _MAX_SCANS:
                 raise ValueError(f"over {_MAX_SCANS} scans, which would take hours to decode")
         for start in (max(pixels, size - 4096), pixels):

@@ -37,7 +37,7 @@ def ssim(prediction: Tensor, target: Tensor) -> Tensor:
 
     Definition of Wang et al. (2004): 11x11 Gaussian window of sigma 1.5 without padding, K1 = 0.01,
     K2 = 0.03, mean over the channels. The prediction is clamped to [0, 1]. The result is NaN for
-    images of under 11 pixels, which are smaller than the window.
+    images with a side of under 11 pixels, which are smaller than the window.
     """
     require_pair("prediction", prediction, "target", target)
     require_batch("prediction", prediction)
@@ -61,7 +61,7 @@ def ssim_volume(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """Convert RGB to BT.601 luma as MATLAB's ``rgb2ycbcr``: (B, 3, H, W) -> (B, 1, H, W).
+    """Convert RGB to BT.601 luma like MATLAB's ``rgb2ycbcr``: (B, 3, H, W) -> (B, 1, H, W).
 
     RGB in [0, 1] is rounded to 8 bits. Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255 is rounded
     half up, as by MATLAB for uint8 input, in exact integer arithmetic. The result is Y / 255 in

@@ -78,7 +78,7 @@ class Down(nn.Module):
 class Up(nn.Module):
     """Bilinear x2 and a 1x1 convolution: (B, C', H, W) -> (B, C, 2H, 2W).
 
-    The two are linear and commute, so the convolution runs first, on a quarter of the pixels.
+    Both operations are linear and commute. The convolution runs first, on a quarter of the pixels.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

@@ -36,7 +36,7 @@ def _trains_on_cpu(x: Tensor) -> bool:
 
 
 class _PReLU(torch.autograd.Function):
-    """PReLU with a vectorized backward pass; that of torch takes as long as a 3x3 convolution."""
+    """PReLU with a vectorized backward pass; torch's takes as long as a 3x3 convolution."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class _PReLU(torch.autograd.Function):
 
 
 class _GlobalAverage(torch.autograd.Function):
-    """Global average whose gradient keeps the channels_last memory format, unlike that of torch."""
+    """Global average whose gradient keeps the channels_last memory format, unlike in torch."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from mprnet_lit.utils.compat import allow_recompilations
 from mprnet_lit.utils.errors import UserError
 
 SIZE_MULTIPLE = 8
-"""Divisor of height and width: 2 for the quadrants times 4 for the two Downs of the U-Net."""
+"""Required divisor of height and width: 2 for the quadrants times 4 for two ``Down`` layers."""
 
 
 def split(x: Tensor, dim: int) -> Tensor:
-    """Split ``x`` into halves along ``dim`` and concatenate them: (B, ...) -> (2B, ...)."""
+    """Split ``x`` into halves along ``dim``, concatenated as a batch: (B, ...) -> (2B, ...)."""
     return torch.cat(_halves(x, dim))
 
 
@@ -112,7 +112,7 @@ class MPRNet(nn.Module):
     def start_from_identity(self) -> None:
         """Initialize the output convolutions to zero, so that every stage returns its input.
 
-        This is not in the paper. It saves the first steps of a short training.
+        The paper does not use this initialization, which saves the first steps of a short training.
         """
         for layer in (self.sam1.to_image, self.sam2.to_image, self.tail):
             nn.init.zeros_(layer.weight)
@@ -124,10 +124,10 @@ class MPRNet(nn.Module):
                 module.checkpointing = enabled
 
     def compile_blocks(self) -> None:
-        """Compile the CABs, which take most of the time, in place.
+        """Compile the CABs, the layers that take most of the time, in place.
 
-        The CABs share their code, which is compiled once for each number of channels, with dynamic
-        shapes. This takes seconds instead of minutes.
+        All CABs run the same code, which is compiled once for each number of channels, with dynamic
+        shapes, in seconds instead of minutes.
         """
         allow_recompilations(32)
         for module in self.modules():

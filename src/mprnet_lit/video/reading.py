@@ -25,7 +25,7 @@ _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 _UNKNOWN_AVI_FRAMES = 1 << 30
 """Number of frames that FFmpeg writes into the AVI header of a live recording."""
 _TOLERANCE = Fraction(1, 10)
-"""Missing seconds that still count as complete, as declared durations are rounded."""
+"""Seconds that a complete video may lack at its end, because declared durations are rounded."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Source:
 
 @contextmanager
 def open_source(path: Path) -> Iterator[Source]:
-    """Open a complete video. The whole file is read, but only the first frame is decoded.
+    """Open a video, and check that it is complete.
+
+    The whole file is read, but only the first frame is decoded.
 
     Raises:
         UserError: PyAV is not installed; the file is missing, damaged, truncated or not a video.
@@ -99,7 +101,7 @@ def video_stream(path: Path, container: "InputContainer") -> "VideoStream":
 def create_decoder(stream: "VideoStream") -> "VideoCodecContext":
     """Return the decoder of a stream.
 
-    VP8 and VP9 with an alpha channel need libvpx, as FFmpeg's own decoders drop the alpha channel.
+    VP8 and VP9 with an alpha channel need libvpx, because FFmpeg's own decoders drop alpha.
     """
     import av
     from av.codec.codec import UnknownCodecError
@@ -120,7 +122,7 @@ def create_decoder(stream: "VideoStream") -> "VideoCodecContext":
 def read_timestamps(path: Path) -> list[int]:
     """Return the sorted time stamps of all frames, in units of the stream's time base.
 
-    Frames without a time stamp count as 0. The whole file is read, but not decoded.
+    A missing time stamp is replaced by 0. The whole file is read, but not decoded.
 
     Raises:
         UserError: PyAV is not installed; the file is missing, damaged, truncated or not a video.
@@ -182,7 +184,7 @@ def _read_first_frame(path: Path) -> "VideoFrame":
 
 
 def demux(path: Path, container: "InputContainer", *streams: "Stream") -> "Iterator[Packet[Any]]":
-    """Yield the packets of some streams; convert errors of reading to a UserError."""
+    """Yield the packets of the given streams; convert read errors to a UserError."""
     packets = container.demux(*streams)
     while True:
         with read_errors(path):
@@ -193,12 +195,12 @@ def demux(path: Path, container: "InputContainer", *streams: "Stream") -> "Itera
 
 
 def read_errors(path: Path) -> AbstractContextManager[None]:
-    """Convert an error of reading a video to a UserError."""
+    """Convert an error in reading a video to a UserError."""
     return _av_errors(f"{path} is not a readable video, or is damaged", "replace or remove it")
 
 
 def write_errors(path: Path) -> AbstractContextManager[None]:
-    """Convert an error of writing a video to a UserError."""
+    """Convert an error in writing a video to a UserError."""
     return _av_errors(
         f"can't write the video {path}", "free disk space, or choose another folder or format"
     )

@@ -11,7 +11,7 @@ from mprnet_lit.utils.errors import UserError
 
 Image = NDArray[np.float32]
 Range = float | Sequence[float]
-"""Pair (low, high) of a uniform distribution, or a constant."""
+"""Bounds (low, high) of a uniform distribution, or a constant."""
 
 
 class Degradation(ABC):
@@ -41,7 +41,7 @@ class Degradation(ABC):
 
 
 class RandomChoice(Degradation):
-    """Applies one degradation that is drawn for each image.
+    """Applies one randomly chosen degradation to each image.
 
     Args:
         choices: degradations to draw from.
@@ -111,7 +111,7 @@ def checked_range(
     """Convert a range to (low, high).
 
     Args:
-        owner: degradation, whose class the message of the error names.
+        owner: degradation whose class name appears in the error message.
         name: name of the parameter.
         value: number, or pair of numbers in ascending order.
         low: smallest valid number.

@@ -23,8 +23,8 @@ class Jpeg(Degradation):
     border are padded.
 
     Args:
-        quality: quality factor of libjpeg, 1 to 100, or the range of a uniform distribution, which
-            is rounded.
+        quality: quality factor of libjpeg, 1 to 100, or bounds of a uniform distribution. The
+            drawn number is rounded.
         subsampling: chroma subsampling "4:4:4", "4:2:2" or "4:2:0", or a list to draw from. These
             strings need quotes in YAML.
 

@@ -18,10 +18,10 @@ _SPACING = 0.5
 def camera_path(rng: np.random.Generator, shake: float) -> NDArray[np.complex128]:
     """Draw the path of a shaking camera during an exposure.
 
-    The path is the random motion of a particle with inertia, which is pulled back towards its
-    start and sometimes jerked, after Boracchi and Foi, "Modeling the Performance of Image
-    Restoration from Motion Blur" (IEEE TIP 2012). Unlike in their model, the speed varies, so that
-    the kernel is brighter where the camera is slow.
+    The path is the random motion of a particle with inertia. The particle is pulled back toward its
+    start and sometimes jerked. The model follows Boracchi and Foi, "Modeling the Performance of
+    Image Restoration from Motion Blur" (IEEE TIP 2012). Unlike in the paper, the speed varies, so
+    that the kernel is brighter where the camera is slow.
 
     Args:
         rng: random generator.
@@ -90,11 +90,11 @@ class MotionBlur(Degradation):
     Args:
         length: diameter of the camera path in pixels, at most 255.
         shake: irregularity of the path, from 0 (straight) to 1.
-        noise: variance of the shot noise at full intensity; determines the read noise, see
-            :func:`typical_read_noise`.
+        noise: variance of the shot noise at full intensity. :func:`typical_read_noise` draws the
+            matching read noise.
 
     Raises:
-        UserError: a range is not in ascending order or out of bounds.
+        UserError: a range is descending or out of bounds.
     """
 
     def __init__(

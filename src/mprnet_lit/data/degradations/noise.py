@@ -16,7 +16,7 @@ class GaussianNoise(Degradation):
         clip: whether to clip the result to [0, 1]; benchmarks of Gaussian denoising do not.
 
     Raises:
-        UserError: the range of ``sigma`` is not in ascending order or below 0.
+        UserError: the range of ``sigma`` is descending or begins below 0.
     """
 
     def __init__(self, sigma: Range = (0, 50), clip: bool = False) -> None:
@@ -39,7 +39,7 @@ def add_sensor_noise(light: Image, shot: float, read: float, rng: np.random.Gene
 
     The noise is normal with variance ``shot * light + read**2``: signal-dependent shot noise and
     constant read noise (Foi et al., IEEE TIP 2008). The normal distribution approximates the
-    Poisson distribution of the photons.
+    Poisson distribution of the photon count.
 
     Args:
         light: linear light, (H, W, 3) float32 in [0, 1].
@@ -65,10 +65,11 @@ def add_sensor_noise(light: Image, shot: float, read: float, rng: np.random.Gene
 
 
 def typical_read_noise(shot: float, rng: np.random.Generator) -> float:
-    """Draw the standard deviation of the read noise for a variance of the shot noise.
+    """Draw a typical standard deviation of the read noise for a variance of the shot noise.
 
-    For the cameras of the Darmstadt data set, the logarithms of both variances follow a line with a
-    normal deviation of 0.26 (Brooks et al., CVPR 2019, section 3.1).
+    For the cameras of the Darmstadt data set, the logarithms of both variances are linearly
+    related, with normal residuals of standard deviation 0.26 (Brooks et al., CVPR 2019, section
+    3.1).
 
     Args:
         shot: variance of the shot noise at full intensity, at least 0.
@@ -87,16 +88,16 @@ class CameraNoise(Degradation):
     """Poisson-Gaussian sensor noise, added in linear light before the white balance.
 
     The noise levels (section 3.1) and the white balance gains (section 3.4) follow Brooks et al.,
-    "Unprocessing Images for Learned Raw Denoising" (CVPR 2019), which measured them on the
-    Darmstadt data set. Demosaicing and the denoising of the camera are not simulated.
+    "Unprocessing Images for Learned Raw Denoising" (CVPR 2019), who measured them on the
+    Darmstadt data set. Demosaicing and in-camera denoising are not simulated.
 
     Args:
-        shot: variance of the shot noise at full intensity, in (0, 1]; log-uniform in its range.
+        shot: variance of the shot noise at full intensity, 1e-9 to 1, drawn log-uniformly.
         read: standard deviation of the read noise relative to full intensity, in [0, 1]; ``None``
             to derive it from the shot noise with :func:`typical_read_noise`.
 
     Raises:
-        UserError: a range is not in ascending order or out of bounds.
+        UserError: a range is descending or out of bounds.
     """
 
     def __init__(self, shot: Range = (1e-4, 1.2e-2), read: Range | None = None) -> None:

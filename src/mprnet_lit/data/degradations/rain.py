@@ -34,7 +34,7 @@ class RainStreaks(Degradation):
             Rain13K.
 
     Raises:
-        UserError: a range is not in ascending order or out of bounds.
+        UserError: a range is descending or out of bounds.
     """
 
     def __init__(
@@ -94,7 +94,8 @@ def _layer(
     ``density`` is in streaks per megapixel, ``wind`` is the mean angle in degrees, and the other
     arguments are in pixels.
     """
-    reach = 0.6 * length + 2 * width  # maximum distance of a visible streak from the image
+    # Maximum distance of the center of a visible streak from the image.
+    reach = 0.6 * length + 2 * width
     size = np.array(shape[::-1]) + 2 * reach
     count = rng.poisson(density * size.prod() / 1e6)
     middle = rng.random((count, 2)) * size - reach
