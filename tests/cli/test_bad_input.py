@@ -41,7 +41,7 @@ def test_missing_folder(cli: Cli, pairs: Path) -> None:
 def test_empty_folder(cli: Cli, pairs: Path) -> None:
     for path in (pairs / "in").iterdir():
         path.unlink()
-    assert "the folder in holds no image (.avif .bmp" in error_message(cli(*PAIRED, status=1))
+    assert "the folder in contains no images (.avif .bmp" in error_message(cli(*PAIRED, status=1))
 
 
 def test_folder_not_given(cli: Cli) -> None:

@@ -168,7 +168,7 @@ def test_unsupported_pixel_format_is_refused_with_a_conversion_command(
 
 def test_extra_pages_other_than_thumbnails_are_refused(tmp_path: Path) -> None:
     pages((RGB, {}), (TINY, THUMBNAIL), (RGB, {}))(tmp_path / "scan.tif")
-    with pytest.raises(UserError, match=r"scan\.tif has 2 frames or pages.*file of its own"):
+    with pytest.raises(UserError, match=r"scan\.tif has 2 frames or pages.*in its own file"):
         read_photo(tmp_path / "scan.tif")
 
 

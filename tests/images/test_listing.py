@@ -36,7 +36,7 @@ def test_listing_follows_links_and_counts_unsupported_files(tmp_path: Path) -> N
         with pytest.raises(UserError, match=message):
             list_images(path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"holds no image.*\.png"):
+    with pytest.raises(UserError, match=r"contains no images.*\.png"):
         list_images(tmp_path / "empty")
 
 
@@ -58,13 +58,13 @@ def test_linked_folders_are_listed_once(tmp_path: Path) -> None:
 def test_unsupported_formats_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.CR2", "sub/c.cr2", "sub/d.Gif", ".e.gif", "notes.txt", "f.m4v")
     (line,) = skip_messages(list_images(tmp_path))
-    assert line == ("Skipped 4 files that are not images that can be read: 2 .cr2, 1 .gif, 1 .m4v")
+    assert line == "Skipped 4 files that are not supported images: 2 .cr2, 1 .gif, 1 .m4v"
     listing = list_images(tmp_path, IMAGE_SUFFIXES | {".gif", ".m4v"})
     assert names(tmp_path, listing) == ["a.png", "f.m4v", "sub/d.Gif"]
     (line,) = skip_messages(listing, "images or videos")
-    assert line == "Skipped 2 files that are not images or videos that can be read: 2 .cr2"
+    assert line == "Skipped 2 files that are not supported images or videos: 2 .cr2"
     (tmp_path / "a.png").unlink()
-    with pytest.raises(UserError, match=r"holds no image .*, only 2 \.cr2, 1 \.gif, 1 \.m4v"):
+    with pytest.raises(UserError, match=r"contains no images .*, only 2 \.cr2, 1 \.gif, 1 \.m4v"):
         list_images(tmp_path)
 
 
@@ -77,10 +77,10 @@ def test_training_sources_report_skipped_files(
     with caplog.at_level(logging.WARNING):
         assert len(CleanFolder(tmp_path).samples("raise")) == 4
         where = f"(in {tmp_path})"
-        counted = "Skipped 3 files that are not images that can be read: 2 .gif, 1 .dng"
+        counted = "Skipped 3 files that are not supported images: 2 .gif, 1 .dng"
         assert caplog.messages == [f"{counted} {where}"]
         caplog.clear()
         pairs = PairedFolders(tmp_path, tmp_path, "*_noisy", "*_clean")
         assert len(pairs.samples("raise")) == 2
-    one = "Skipped 1 file that is not one of the images that can be read: 1 .gif"
+    one = "Skipped 1 file that is not one of the supported images: 1 .gif"
     assert caplog.messages == [f"{one} {where}"], "one warning, about files that match a pattern"

@@ -242,7 +242,7 @@ def test_files_with_several_frames_are_refused(
 def test_photo_that_the_format_cannot_store_is_refused(tmp_path: Path, cat: NDArray[Any]) -> None:
     clear = Photo(cat, alpha=np.zeros(cat.shape[:2], np.uint8))
     for suffix in (".jpg", ".jfif"):
-        with pytest.raises(UserError, match=rf"out\{suffix} .*no transparency.*\.png"):
+        with pytest.raises(UserError, match=rf"out\{suffix} .*not support transparency.*\.png"):
             write_photo(tmp_path / f"out{suffix}", clear)
         write_photo(tmp_path / f"ok{suffix}", Photo(cat, alpha=np.full_like(cat[..., 0], 255)))
     long = Photo(np.zeros((1, 70_000, 3), np.uint8))

@@ -267,7 +267,7 @@ def test_other_images_are_refused() -> None:
     data("a", "b", validation="w").load_state_dict(saved)  # takes effect
     data("a", "b").load_state_dict({})  # of an earlier version
     for other, expected in (
-        (data("a", "b", "c"), "differ from those of the checkpoint (2 images then, 3 now)"),
+        (data("a", "b", "c"), "(2 images in the checkpoint, 3 now)"),
         (data("a", "z"), "(2 images with other names or sizes)"),
         (data("a", "b", crops_per_image=2), "differ from those of the checkpoint"),
     ):

@@ -41,7 +41,7 @@ def test_dropped_properties_are_listed_first_and_others_kept(
         return frame
 
     assert restore_video(path, out, restore, notify=events.append) == FRAMES
-    dropped += "1 cover image, 1 further video stream, 1 attachment"
+    dropped += "1 cover image, 1 additional video stream, 1 attachment"
     assert events == [f"{path}: the output drops {dropped}"] + ["frame"] * FRAMES
     before, after = read_video(path)[0], read_video(out)[0]
     differing = {name for name in before if before[name] != after[name]}

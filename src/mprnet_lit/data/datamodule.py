@@ -30,13 +30,14 @@ _BYTES_PER_PIXEL = 2 * 3 * 4
 class RestorationDataModule(LightningDataModule):
     """Random patches for training and center crops for validation.
 
-    A batch has ``degraded`` and ``target``, (B, 3, H, W) float32 in [0, 1] each (additive noise
-    may exceed that range), ``name``, a list of B strings, and ``weight``, (B,).
+    A batch is a dictionary with the float32 tensors ``degraded`` (B, 3, H, W), ``target``
+    (B, 3, H, W) and ``weight`` (B,), and with ``name``, a list of B strings. Images are in [0, 1];
+    additive noise may exceed this range.
 
     Args:
         train: source of the training images.
-        val: source of the validation images. If it has none, a share of the training images is
-            held out.
+        val: source of the validation images. If ``val`` has no images, a fraction of the training
+            images is held out for validation.
         degradation: degradation that is applied to images without a degraded version.
         augmentation: data augmentation of the training patches.
         patch_size: side of the training patches in pixels, a multiple of 8.
@@ -44,19 +45,20 @@ class RestorationDataModule(LightningDataModule):
         batch_size: total number of patches per optimizer step, over all devices and accumulated
             batches.
         crops_per_image: number of training patches per image and epoch. If the decoded images do
-            not fit in ``cache_gb``, the crops of a group of images that fits are shuffled
-            together.
-        holdout: share of the training images that is held out if ``val`` has none, in (0, 1).
-        on_error: ``raise`` to list all faulty files in one error (no partner, unreadable, or
-            different sizes), or ``skip`` to skip them.
-        num_workers: number of worker processes per device; ``None`` to choose by the number of
-            cores.
-        cache_gb: maximum size of the cached decoded images in GB, per process.
+            not fit in ``cache_gb``, patches are only shuffled within groups of images that fit.
+        holdout: fraction of the training images that is held out for validation if ``val`` has no
+            images, in (0, 1).
+        on_error: ``raise`` to report all faulty files in one error, or ``skip`` to skip faulty
+            files with a warning. A file is faulty if it is unreadable or ambiguous, has no
+            partner, or differs in size from its partner.
+        num_workers: number of worker processes per device; ``None`` for a default based on the
+            number of CPU cores.
+        cache_gb: maximum size of the cache of decoded images in GB, per process.
         seed: random seed of the order, the crops, the augmentation and the degradation.
 
     Raises:
-        UserError: a source is not a source, or ``patch_size``, ``batch_size`` or
-            ``crops_per_image`` is out of range.
+        UserError: ``train`` or ``val`` has no method ``samples``, or ``patch_size``,
+            ``batch_size`` or ``crops_per_image`` is out of range.
     """
 
     def __init__(
@@ -101,11 +103,11 @@ class RestorationDataModule(LightningDataModule):
         self._transfer: Transfer | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """List and check the images. Further calls have no effect.
+        """List and check the images. Repeated calls have no effect.
 
         Raises:
-            UserError: there are no training images, a file is faulty, the images can't be split, or
-                ``patch_size`` is larger than every training image.
+            UserError: there are no training images, a file is faulty, no validation images can be
+                held out, or ``patch_size`` is larger than every training image.
         """
         if self.train_samples:
             return
@@ -124,7 +126,7 @@ class RestorationDataModule(LightningDataModule):
         self.train_samples, self.val_samples = train, val
 
     def state_dict(self) -> dict[str, Any]:
-        """Return digests of the images, by which a resumed run detects a changed data set."""
+        """Return counts and digests with which a resumed run detects a changed data set."""
         return {
             "images": len(self.train_samples),
             "patches": len(self.train_samples) * self.crops_per_image,
@@ -137,15 +139,15 @@ class RestorationDataModule(LightningDataModule):
         """Compare the training images with those of a checkpoint.
 
         Raises:
-            RefusedError: the images or their order differ, so that the position in the epoch would
-                be wrong.
+            RefusedError: the training images or their order differ from those of the checkpoint,
+                so that the position in the epoch would be wrong.
         """
         own = self.state_dict()
         differ = [key for key in own if state_dict.get(key, own[key]) != own[key]]
         if "training" in differ or "patches" in differ:
             before, now = state_dict.get("images"), own["images"]
             names = f"{now} images with other names or sizes"
-            change = f"{before} images then, {now} now" if before != now else names
+            change = f"{before} images in the checkpoint, {now} now" if before != now else names
             raise RefusedError(
                 "can't resume: the training images differ from those of the checkpoint "
                 f"({change}). Restore the images, or start a new run from the weights of the "
@@ -154,8 +156,8 @@ class RestorationDataModule(LightningDataModule):
         if "window" in differ:
             raise RefusedError(
                 f"can't resume with cache_gb={self.cache_bytes / 1e9:g}, because the order of the "
-                "patches depends on it. Use the value of the checkpoint, or start a new run from "
-                "its weights"
+                "patches depends on cache_gb. Use the value of the checkpoint, or start a new run "
+                "from the weights of the checkpoint"
             )
 
     def train_dataloader(self) -> LazyLoader:
@@ -167,7 +169,7 @@ class RestorationDataModule(LightningDataModule):
         return self._loader(training=False)
 
     def device_batch_size(self) -> int:
-        """Return the batch size per device and forward pass.
+        """Return the micro-batch size: the batch size per device and forward pass.
 
         Raises:
             UserError: ``batch_size`` is not divisible by the number of devices times the number of
@@ -227,7 +229,7 @@ class RestorationDataModule(LightningDataModule):
         )
 
     def _choose_transfer(self) -> Transfer:
-        """Return how workers transfer batches; warn once if shared memory can't be used."""
+        """Return the transfer method of the workers; warn once if it is not the default."""
         if self._transfer is None:
             trainer = self.trainer
             devices, processes = (trainer.num_devices, trainer.world_size) if trainer else (1, 1)
@@ -244,7 +246,7 @@ class RestorationDataModule(LightningDataModule):
         return self._transfer
 
     def _shuffle_window(self) -> int | None:
-        """Return the number of training images that fit in the cache; ``None`` if all do."""
+        """Return the number of images to shuffle together; ``None`` to shuffle all."""
 
         def decoded_bytes(sample: Sample) -> int:
             suffixes = [p.suffix.lower() for p in (sample.target, sample.degraded) if p is not None]
@@ -267,7 +269,7 @@ class RestorationDataModule(LightningDataModule):
 
 
 def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
-    """Split samples into training samples and an evenly spaced share of validation samples.
+    """Split samples into training samples and an evenly spaced fraction for validation.
 
     Raises:
         UserError: there are fewer than two samples, or ``share`` is not in (0, 1).
@@ -288,10 +290,10 @@ def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sa
 
 
 def _digest(samples: Sequence[Sample], *options: Any) -> str:
-    """Return a digest of the names, sizes and order of images."""
+    """Return a digest of ``options`` and of the names, sizes and order of images."""
     lines = [f"{s.name!r} {s.width} {s.height}" for s in samples]
     return hashlib.sha256("\n".join([*lines, repr(options)]).encode()).hexdigest()
 
 
 def _start_worker(worker: int, **_: Any) -> None:
-    cv2.setNumThreads(0)  # the workers run in parallel
+    cv2.setNumThreads(0)  # the workers already run in parallel

@@ -19,7 +19,7 @@ from mprnet_lit.utils.text import printable
 log = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
-"""``raise`` to list all problems in one error, or ``skip`` to skip faulty files with a warning."""
+"""``raise`` to report all problems in one error; ``skip`` to skip faulty files with a warning."""
 Key = tuple[str, ...]
 """Text that each wildcard of a pattern matches."""
 _MAX_LISTED = 10
@@ -29,11 +29,11 @@ _MAX_WILDCARDS = 50
 
 @dataclass(frozen=True)
 class Sample:
-    """A target image and, unless it is degraded on the fly, its degraded image of the same size.
+    """Target image, and its degraded image of the same size, if any.
 
     Attributes:
-        name: path of the degraded image or else of the target, relative to its folder and without
-            the suffix.
+        name: path of the degraded image (of the target if ``degraded`` is ``None``), relative to
+            its folder and without the file name suffix.
         target: path of the target.
         degraded: path of the degraded image; ``None`` to degrade the target on the fly.
         height: height in pixels.
@@ -57,9 +57,10 @@ def find_pairs(
     """Find image pairs in two folders, or in one folder by two patterns.
 
     Two files are a pair if the wildcards of their patterns match the same text. Patterns are globs
-    relative to the folder, without the suffix of the file, so that a ``.png`` may pair with a
+    relative to the folder, without the file name suffix, so that a ``.png`` may pair with a
     ``.jpg``. ``*`` matches any text without a slash, ``?`` one character, ``**/`` any number of
-    folders, and ``**`` any text. Matching is case-sensitive. The pairs are sorted by that text.
+    folders, and ``**`` any text. Matching is case-sensitive. The pairs are sorted by the text that
+    the wildcards match.
 
     Raises:
         UserError: a folder is missing, or no file in it matches the pattern; with ``raise``, a
@@ -86,7 +87,9 @@ def find_pairs(
     for image, partner in candidates:
         size, target_size = sizes.get(image), sizes.get(partner)
         if image == partner:
-            problems.append(f"{image}: both patterns match it, so it would be its own target")
+            problems.append(
+                f"{image}: both patterns match this file, which would be its own target"
+            )
         elif size and target_size and size != target_size:
             problems.append(
                 f"{image}: {size[1]}x{size[0]}, but its target {partner} is "
@@ -99,7 +102,7 @@ def find_pairs(
 
 
 def find_images(folder: Path, pattern: str = "**/*", on_error: OnError = "raise") -> list[Sample]:
-    """Find images without a degraded version by a pattern as in :func:`find_pairs`.
+    """Find clean images by a pattern; see :func:`find_pairs` for the syntax.
 
     Raises:
         UserError: the folder is missing, or no file in it matches the pattern; with ``raise``, a
@@ -117,8 +120,8 @@ def find_images(folder: Path, pattern: str = "**/*", on_error: OnError = "raise"
 class _Matches:
     """Files in a folder that match a pattern.
 
-    ``files`` has the paths for each text that the wildcards match (several paths are ambiguous),
-    and ``skipped`` one message per type of file that is not read.
+    ``files`` maps the text that the wildcards match to the paths with this text; several paths are
+    ambiguous. ``skipped`` has the messages about skipped files and folders.
     """
 
     def __init__(self, folder: Path, pattern: str) -> None:
@@ -142,11 +145,11 @@ class _Matches:
         self.skipped = skip_messages(Listing([], unread, listing.closed), folder=folder)
 
     def faults(self, key: Key, other: "_Matches | None" = None) -> list[str]:
-        """Return the problem with the files of a key: at most one message."""
+        """Return a list of at most one message about the files of a key."""
         paths = self.files.get(key, [])
         if len(paths) > 1:
             names = ", ".join(map(str, paths))
-            return [f"{names}: ambiguous, because {self.pattern} matches them as the same image"]
+            return [f"{names}: ambiguous, because the names differ only in the suffix"]
         partners = 1 if other is None else len(other.files.get(key, []))
         if not paths or partners == 1:
             return []
@@ -167,7 +170,7 @@ def _split_pattern(pattern: str) -> list[str]:
 def _match(parts: Sequence[str], name: str) -> Key | None:
     """Return the text that each wildcard matches (greedily), or ``None`` without a match.
 
-    The cache bounds the time; ``re`` would take exponential time for many wildcards.
+    The cache keeps the time polynomial; ``re`` would take exponential time for many wildcards.
     """
 
     @cache
@@ -229,6 +232,6 @@ def _report(
             listed.append(f"  and {len(problems) - _MAX_LISTED} more")
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise UserError("\n".join([f"{count} with the {what}s: {advice}", *listed]))
-    # Two patterns in the same folder skip the same files.
+    # Two patterns in the same folder give the same messages about skipped files.
     for line in (*(f"Skipped: {problem}" for problem in problems), *dict.fromkeys(skipped)):
         log.warning("%s", printable(line))

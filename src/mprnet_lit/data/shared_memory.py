@@ -1,4 +1,4 @@
-"""Choose how DataLoader workers transfer batches to the training process."""
+"""Transfer of batches from DataLoader workers to the training process."""
 
 import mmap
 import multiprocessing
@@ -15,11 +15,11 @@ import torch
 
 SHARED_MEMORY = Path("/dev/shm")
 """Mount point of shared memory and semaphores on Linux; absent on other systems."""
-_ADVICE = "docker run --shm-size=2g increases it in a container"
+_ADVICE = "give a container more shared memory with docker run --shm-size=2g"
 _SEMAPHORES = 8
 """Semaphores per worker in the queues of both loaders; each takes one page of memory."""
 _RESERVED = 2**20
-"""Bytes of shared memory for semaphores and the padding of pages, in addition to the batches."""
+"""Bytes of shared memory for semaphores and page padding, in addition to the batches."""
 _MAX_FOLDER_LENGTH = 70
 """Maximum length of the path of the temporary folder; a socket path has at most 107 characters."""
 
@@ -35,7 +35,7 @@ class Transfer(Enum):
 def choose_transfer(
     needed: int, workers: int, folder: Path = SHARED_MEMORY
 ) -> tuple[Transfer, str | None]:
-    """Choose how workers transfer batches on this machine.
+    """Choose the transfer of batches that works on this machine.
 
     Args:
         needed: size in bytes of all batches that are in memory at the same time.
@@ -43,7 +43,7 @@ def choose_transfer(
         folder: mount point of the shared memory.
 
     Returns:
-        The way that works, and a warning for the user if it is not the default of torch.
+        Transfer, and a warning for the user unless the transfer is the default of torch.
     """
     free, problem = _free(folder), None
     if free is not None and free < _SEMAPHORES * (workers + 4) * mmap.PAGESIZE:
@@ -56,15 +56,15 @@ def choose_transfer(
         return (
             Transfer.NONE,
             f"can't start DataLoader workers, because {folder} is not usable ({problem}): the "
-            f"training process reads the images itself, which is slower; {_ADVICE}, and "
-            "num_workers=0 avoids this message",
+            f"training process reads the images itself, which is slower; {_ADVICE}, or "
+            "set num_workers=0 to avoid this message",
         )
     if free is not None and free < _RESERVED + 1.5 * needed:
         return (
             Transfer.PIPE,
             f"{folder} has {_mb(free)} free, but the batches of the DataLoader workers may take "
-            f"{_mb(needed)}: batches are sent through pipes, which is slower; {_ADVICE}, and a "
-            "smaller num_workers needs less",
+            f"{_mb(needed)}: batches are sent through pipes, which is slower; {_ADVICE}, or "
+            "set a smaller num_workers",
         )
     if not _sockets_work():
         return (
@@ -76,7 +76,7 @@ def choose_transfer(
 
 
 def as_arrays(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Collate items into a batch of arrays, which pass through a pipe without shared memory."""
+    """Collate items into a batch of arrays, which a pipe transfers without shared memory."""
     return {
         name: np.stack([item[name].numpy() for item in items])
         if isinstance(value, torch.Tensor)

@@ -16,8 +16,8 @@ from mprnet_lit.utils.atomic import require_regular_file, write_atomic
 from mprnet_lit.utils.errors import UserError
 
 EVAL_VERSION = "1.0"
-_MOST_NUMBERS = 2**28
-"""Maximum elements of an array; the photographs of DND have at most 3 x 20 million."""
+_MAX_ELEMENTS = 2**28
+"""Maximum number of elements of an array. Photographs of DND have at most 3 x 20 million."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class DndImage:
 
 
 def find_dnd_images(info_file: Path, folder: Path) -> list[DndImage]:
-    """Return the images in a folder that ``info.mat`` lists."""
+    """Return the images that ``info_file`` lists, with their files in ``folder``."""
     images = []
     with _opened(info_file) as file:
         references = _numbers(file, info_file, "info/boundingboxes")
         for number, reference in enumerate(np.asarray(references).ravel(), 1):
             boxes = np.asarray(_numbers(file, info_file, reference)).T.astype(int)
             if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.min(initial=1) < 1:
-                raise ValueError(f"the boxes of image {number} must have four sides")
+                raise ValueError(f"each box of image {number} must have four positive coordinates")
             path = folder / f"{number:04d}.mat"
             if not path.is_file():
                 raise UserError(f"there is no file {path}: unpack the complete data set")
@@ -93,7 +93,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _numbers(file: Any, path: Path, name: Any) -> Any:
-    """Return the array of a name or reference; it must be stored in the file itself."""
+    """Return the array of a name or reference, which must be stored in the file itself."""
     found = file if isinstance(name, str) else file[name]
     is_link = False  # a link may point to any file
     for part in name.split("/") if isinstance(name, str) else ():
@@ -106,6 +106,6 @@ def _numbers(file: Any, path: Path, name: Any) -> Any:
         found = found[part]
     if is_link or found.external or found.is_virtual:
         raise UserError(f"{path} stores {name} in another file: download it again")
-    if found.size > _MOST_NUMBERS:
+    if found.size > _MAX_ELEMENTS:
         raise ValueError(f"{found.size} elements are too many")
     return found

@@ -25,7 +25,7 @@ from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.text import printable
 
 _SHOWN = 3
-"""Number of images with the worst, and with the best, PSNR that get pictures."""
+"""Number of images for which pictures are written, at each end of the PSNR ranking."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Result:
     Attributes:
         name: name of the benchmark.
         protocol: name of the protocol of the metrics.
-        sets: test sets, whose mean scores are averaged.
+        sets: test sets of the benchmark.
         published: published scores of the whole benchmark; see :class:`TestSet`.
         rows: scores of each image.
         settings: active options by name, as text.
@@ -180,7 +180,7 @@ def _table(result: Result) -> Table:
 def _remarks(result: Result) -> list[str]:
     """Return remarks on the comparability with published scores, and perceptual scores."""
     remarks = [
-        f"{s.name}: {len(s.images)} images, but the published scores are of {s.expected} images"
+        f"{s.name}: {len(s.images)} images, but the published scores are for {s.expected} images"
         for s in result.sets
         if s.expected is not None and s.expected != len(s.images)
     ]
@@ -190,7 +190,7 @@ def _remarks(result: Result) -> list[str]:
         if result.published and result.settings[name] != "off"
     ]
     if (note := _tiling_note(result.rows)) and not result.published:
-        remarks.append(f"Tiling changes the scores{note}: compare only scores of the same tiling")
+        remarks.append(f"Tiling changes the scores{note}: compare only scores with the same tiling")
     for name in ("lpips", "dists"):
         if name in result.mean:
             restored, degraded = result.mean[name], result.mean[f"{name}_degraded"]
@@ -201,7 +201,7 @@ def _remarks(result: Result) -> list[str]:
 
 
 def _pictures(result: Result, folder: Path, restorer: Restorer) -> list[Entry]:
-    """Write the pictures, and return one report entry per image, with pictures first."""
+    """Write the pictures, and return a report entry for each image: first those with pictures."""
     order = sorted(result.rows, key=lambda row: row.scores["psnr"])
     worst = order[:_SHOWN]
     best = order[: len(worst) - 1 : -1][:_SHOWN]

@@ -20,9 +20,9 @@ from mprnet_lit.utils.errors import UserError
 Layout = Mapping[str, str]
 """Folder layout of a test set; ``docs/evaluation.md`` describes the keys."""
 
-_MOST_NUMBERS = 2**32
-"""Maximum elements of an array; a MATLAB file up to version 7 has at most this number of bytes."""
-_NUMBERS = {
+_MAX_ELEMENTS = 2**32
+"""Maximum number of elements of an array: the maximum size of a MATLAB 7 file in bytes."""
+_NUMERIC_TYPES = {
     *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("single", "double", "logical"),
 }
@@ -68,7 +68,7 @@ EvaluationImage = ImageFiles | Block
 def find_test_images(
     name: str, root: Path, layouts: Sequence[Layout], on_error: OnError = "raise"
 ) -> list[EvaluationImage]:
-    """Find the images of a test set in the first layout that matches its folder.
+    """Find the images of a test set with the first layout that matches the folder.
 
     ``on_error="skip"`` skips files without a partner (layouts with globs only).
     """
@@ -123,7 +123,7 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
 def _check_declaration(path: Path, variable: str) -> None:
     """Check the type and the size of a variable before it is read."""
     for name, shape, kind in scipy.io.whosmat(path):
-        if name == variable and (kind not in _NUMBERS or prod(shape) > _MOST_NUMBERS):
+        if name == variable and (kind not in _NUMERIC_TYPES or prod(shape) > _MAX_ELEMENTS):
             raise UserError(
                 f"{path} declares {variable} as {kind} of {'x'.join(map(str, shape))}, which can't "
                 "be a set of images: download it again"

@@ -29,7 +29,7 @@ class Format:
     opaque: bool = False
 
 
-# Pillow runs external programs for some of the formats that are not listed.
+# Other formats are not opened, because Pillow runs external programs for some of them.
 FORMATS = (
     Format("PNG", "PNG", (".png",), deep=True),
     Format("JPEG", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), opaque=True),
@@ -42,7 +42,7 @@ FORMATS = (
 BY_SUFFIX = {suffix: form for form in FORMATS for suffix in form.suffixes}
 IMAGE_SUFFIXES = frozenset(BY_SUFFIX)
 HIGH_BIT_DEPTH_SUFFIXES = frozenset(suffix for suffix, form in BY_SUFFIX.items() if form.deep)
-"""Suffixes of the formats with more than 8 bits per channel."""
+"""Suffixes of the formats that support more than 8 bits per channel."""
 
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1"}
@@ -111,7 +111,7 @@ def unreadable_reason(path: Path) -> str:
             return f"{path} is {name}, which can't be read: {convert_hint(path)}"
     if head.startswith(_TIFF_SIGNATURES):
         return (
-            f"{path} is a TIFF that is damaged, or whose pixels are stored in an unsupported way: "
+            f"{path} is a TIFF that is damaged or has an unsupported pixel format: "
             f"replace or remove it, or {convert_hint(path)}"
         )
     titles = ", ".join(form.title for form in FORMATS)
@@ -131,5 +131,5 @@ def _head(path: Path) -> bytes:
 
 def _missing(name: str) -> str:
     if name == "AVIF":
-        return "the installed Pillow was built without AVIF; install its wheel"
+        return "the installed Pillow was built without AVIF; install the wheel of Pillow"
     return f"HEIC needs pillow-heif, which is not installed: {install_hint('heic')}"

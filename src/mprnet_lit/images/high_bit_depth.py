@@ -1,6 +1,6 @@
-"""Decoding with OpenCV: images with more than 8 bits per channel, and some TIFFs.
+"""Decoding without Pillow: images with more than 8 bits per channel, and TIFFs in YCbCr.
 
-Pillow reduces the former to 8 bits, and decodes the latter incorrectly.
+Pillow reduces high bit depths to 8 bits, and decodes some TIFFs in YCbCr incorrectly.
 """
 
 from pathlib import Path
@@ -54,7 +54,7 @@ def _is_high_bit_depth_tiff(path: Path, image: TiffImageFile) -> bool:
     ):
         fault = "its colors are stored in an unsupported way"
     elif tags.get(Tag.NewSubfileType, 0) & 1 or tags.get(Tag.SubfileType) == 2:
-        fault = "its first page is a thumbnail of the picture"
+        fault = "its first page is a thumbnail of the image"
     if fault:
         raise UserError(f"{path} can't be read ({fault}): {convert_hint(path)}")
     return deep

@@ -36,8 +36,8 @@ class Listing:
 def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Listing:
     """List the image files in a folder and its subfolders.
 
-    Hidden files and folders are skipped. Symbolic links to folders are followed. Each real folder
-    is listed once.
+    Hidden files and folders are skipped. Symbolic links to folders are followed, but no folder is
+    listed twice.
 
     Raises:
         UserError: ``folder`` does not exist, is not a folder, or contains no images.
@@ -51,7 +51,7 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> List
     if not found.files:
         others = f", only {count_suffixes(found.unread)}" if found.unread else ""
         raise UserError(
-            f"the folder {folder} holds no image ({' '.join(sorted(suffixes))}){others}: "
+            f"the folder {folder} contains no images ({' '.join(sorted(suffixes))}){others}: "
             "check the path"
         )
     return found
@@ -76,8 +76,8 @@ def walk(
 ) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder and the names of its files.
 
-    Links to folders are followed last, so that each file has its shortest path. Each real folder is
-    visited once, so that cycles of links end.
+    Symbolic links to folders are followed last, so that each file has its shortest path. No folder
+    is visited twice, even if links form a cycle.
 
     Args:
         root: top folder of the tree.
@@ -116,9 +116,7 @@ def skip_messages(listing: Listing, what: str = "images", folder: Path | None = 
     if listing.unread:
         count = len(listing.unread)
         files = "1 file that is not one of the" if count == 1 else f"{count} files that are not"
-        lines.append(
-            f"Skipped {files} {what} that can be read: {count_suffixes(listing.unread)}{where}"
-        )
+        lines.append(f"Skipped {files} supported {what}: {count_suffixes(listing.unread)}{where}")
     if listing.closed:
         names = ", ".join(map(str, listing.closed[:3])) + (", ..." if listing.closed[3:] else "")
         lines.append(f"Skipped folders that can't be opened: {names}")

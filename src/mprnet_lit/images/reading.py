@@ -1,4 +1,4 @@
-"""Reading and writing of image files with 8 or 16 bits, gray or RGB, and EXIF orientation."""
+"""Reading of image files as upright RGB with 8 or 16 bits, and writing of PNG files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ _MAX_PIXELS = 2**29
 """Maximum number of pixels, large enough for panoramas. Decoding needs up to 4 GB."""
 _MAX_BYTES = 8 * _MAX_PIXELS + 2**26
 """Maximum file size: uncompressed pixels of four 16-bit channels, and 64 MB of other data."""
-# Pillow warns above this number (default: 89 megapixels), and raises an error above twice it.
+# Pillow warns above this number (default: 89 megapixels) and fails above twice this number.
 Image.MAX_IMAGE_PIXELS = _MAX_PIXELS // 2
 
 
@@ -49,10 +49,10 @@ def read_image(path: Path) -> Pixels:
 
 
 def probe_image(path: Path) -> tuple[int, int]:
-    """Return the height and width of an upright image without decoding its pixels.
+    """Return the height and width of an upright image, in most cases without decoding it.
 
-    Truncated files are detected from checksums (PNG), the end marker (JPEG) or lengths. Only BMP
-    files are decoded.
+    Truncated files are detected from checksums (PNG), the end marker (JPEG) or lengths. Only
+    BMP files, and PNG files with EXIF after the pixels, are decoded.
 
     Raises:
         UserError: the file is missing, truncated, not an image, or has an unsupported format.
@@ -86,9 +86,9 @@ def write_png(path: Path, image: Pixels) -> None:
 
 @contextmanager
 def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
-    """Open an image, and yield it and whether it has more than 8 bits per channel.
+    """Open an image; yield the image and whether it has more than 8 bits per channel.
 
-    Every error inside the context is converted to a UserError with the path.
+    Every error in the block is converted to a UserError with the path of the image.
 
     Raises:
         UserError: the file is missing, damaged, too large, or has an unsupported format.
@@ -97,7 +97,7 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
         require_regular_file(path, _MAX_BYTES)
         # Given a path, Pillow would map some TIFFs into memory, and rotate them incorrectly.
         with path.open("rb") as file, Image.open(file, formats=supported_formats()) as image:
-            if image.format in ("AVIF", "HEIF"):  # only the container rotates these
+            if image.format in ("AVIF", "HEIF"):  # the orientation in XMP does not apply
                 image.info.pop("xmp", None)
             deep = is_high_bit_depth(path, image)
             check_complete(path, image)
@@ -107,13 +107,13 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
     except FileNotFoundError as error:
         raise UserError(f"there is no image {path}: check the path") from error
     except PermissionError as error:
-        raise UserError(f"{path} can't be read (permission denied): allow it") from error
+        raise UserError(f"{path} can't be read (permission denied): allow reading") from error
     except UnidentifiedImageError as error:
         raise UserError(unreadable_reason(path)) from error
     except Image.DecompressionBombError as error:
         raise UserError(
-            f"{path} declares over {_MAX_PIXELS / 1e6:.0f} megapixels, which is too many: "
-            "split it, or remove it if it is a decompression bomb"
+            f"{path} declares more than the limit of {_MAX_PIXELS / 1e6:.0f} megapixels: "
+            "split the image, or remove the file if it is a decompression bomb"
         ) from error
     except Exception as error:  # a decoder may raise any error for a damaged file
         message = getattr(error, "strerror", None) or str(error)

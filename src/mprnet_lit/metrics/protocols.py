@@ -25,7 +25,7 @@ Scores = dict[int, dict[str, float]]
 
 
 class PerImageMetric(Metric):
-    """Base class of metrics with separate values for each image, gathered from all processes."""
+    """Base class of metrics with separate scores for each image, gathered from all processes."""
 
     full_state_update = False
     columns: tuple[str, ...]
@@ -38,12 +38,12 @@ class PerImageMetric(Metric):
         self.add_state("scores", [], dist_reduce_fx="cat")
 
     def record(self, index: Tensor | int, scores: Tensor) -> None:
-        """Add the values (B, columns) of the images with the indices (B,)."""
+        """Add the scores (B, columns) of the images with the indices (B,)."""
         self.index.append(torch.as_tensor(index).reshape(-1).to(self.device))
         self.scores.append(scores.to(self.device))
 
     def compute(self) -> Scores:
-        """Return the values of each image in all processes."""
+        """Return the scores of the images of all processes."""
         index, scores = dim_zero_cat(self.index), dim_zero_cat(self.scores)
         table = dict(zip(index.tolist(), scores.tolist(), strict=True))
         return {i: dict(zip(self.columns, table[i], strict=True)) for i in sorted(table)}
@@ -62,8 +62,8 @@ class TileCounts(PerImageMetric):
 class Protocol(PerImageMetric):
     """PSNR and SSIM of each image.
 
-    Subclasses define the measurement of a batch. Images are rounded to 8 bits, because published
-    evaluations read 8-bit files.
+    Subclasses define the measurement of a batch. By default, images are rounded to 8 bits, because
+    published evaluations read 8-bit files.
     """
 
     higher_is_better = True
@@ -86,16 +86,16 @@ class Protocol(PerImageMetric):
         self.record(index, self.measure(*images).float())
 
     def levels(self, target: Tensor) -> int | None:
-        """Return the integer value of white to which images are rounded; ``None`` to not round."""
+        """Return the integer value of white for rounding; ``None`` for no rounding."""
         return 255
 
     @abstractmethod
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Return (B, columns) of two batches in [0, 1]."""
+        """Return the scores (B, columns) of two batches in [0, 1]."""
 
 
 class RgbProtocol(Protocol):
-    """PSNR and SSIM (Wang et al., mean over the color channels) in the bit depth of the target.
+    """PSNR and SSIM (Wang et al., mean over the color channels) at the bit depth of the target.
 
     The restored image is rounded to the levels of a uint8 or uint16 target, and not rounded for a
     floating-point target.
@@ -106,7 +106,7 @@ class RgbProtocol(Protocol):
         return _white(target)
 
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Return (B, columns) of two batches in [0, 1]."""
+        """Return the scores (B, columns) of two batches in [0, 1]."""
         return torch.stack((psnr(restored, target), ssim(restored, target)), 1)
 
 
@@ -114,7 +114,7 @@ class DeblurProtocol(Protocol):
     """GoPro and HIDE: 8-bit RGB, SSIM as in MATLAB on H x W x 3 arrays."""
 
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Return (B, columns) of two batches in [0, 1]."""
+        """Return the scores (B, columns) of two batches in [0, 1]."""
         return torch.stack((psnr(restored, target), ssim_volume(restored, target)), 1)
 
 
@@ -122,7 +122,7 @@ class DerainProtocol(Protocol):
     """Rain100H/L, Test100, Test1200 and Test2800: PSNR and SSIM of the luma of 8-bit images."""
 
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Return (B, columns) of two batches in [0, 1]."""
+        """Return the scores (B, columns) of two batches in [0, 1]."""
         return torch.stack([score(luma(restored), luma(target)) for score in (psnr, ssim)], 1)
 
 
@@ -135,10 +135,10 @@ class SiddProtocol(DeblurProtocol):
 
 
 class RealBlurProtocol(Protocol):
-    """RealBlur: 8-bit RGB after alignment with the target. It is computed on the CPU."""
+    """RealBlur: 8-bit RGB after alignment with the target, computed on the CPU."""
 
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Return (B, columns) of two batches in [0, 1]."""
+        """Return the scores (B, columns) of two batches in [0, 1]."""
         arrays = (i.cpu().permute(0, 2, 3, 1).numpy() for i in (restored, target))
         return torch.tensor([realblur_scores(*pair) for pair in zip(*arrays, strict=True)])
 
@@ -176,14 +176,14 @@ class PerceptualScores(Protocol):
         self.dists = image.DeepImageStructureAndTextureSimilarity()
 
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Return (B, columns) of two batches in [0, 1]."""
+        """Return the scores (B, columns) of two batches in [0, 1]."""
         pairs = zip(restored[:, None], target[:, None], strict=True)
         return torch.stack([torch.stack((self.lpips(*p), self.dists(*p))) for p in pairs])
 
 
 def mean_scores(rows: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each column, without NaN (SSIM of images under 11 pixels)."""
-    require("rows", rows, Iterable, "the scores of some images")
+    """Return the mean of each column, ignoring NaN (SSIM of images under 11 pixels)."""
+    require("rows", rows, Iterable, "an iterable of scores")
     rows = list(rows)
     if not rows:
         raise UserError("rows must have the scores of at least one image")

@@ -29,7 +29,9 @@ def align(restored: Image, target: Image) -> tuple[Image, NDArray[np.bool_]]:
     require_image(restored)
     require_image(target)
     if restored.shape != target.shape:
-        raise UserError(f"restored {restored.shape} and target {target.shape} must be one size")
+        raise UserError(
+            f"restored {restored.shape} and target {target.shape} must have the same shape"
+        )
     energy = np.square(restored, dtype=np.float64).sum()
     gain = np.multiply(restored, target, dtype=np.float64).sum() / energy if energy else 1.0
     matched = restored * np.float32(gain)
@@ -47,7 +49,7 @@ def realblur_scores(restored: Image, target: Image) -> tuple[float, float]:
     """Return the PSNR in dB and the SSIM of images (H, W, 3) in [0, 1] over their overlap.
 
     Both images are set to black outside the overlap. The PSNR is over the pixels of the overlap.
-    The SSIM (11x11 Gaussian windows of sigma 1.5) is the mean over the windows with their center in
+    The SSIM (11x11 Gaussian windows of sigma 1.5) is the mean over the windows that are centered in
     the overlap. Centers are at least 5 pixels from the edge.
     """
     aligned, inside = align(restored, target)

@@ -37,13 +37,13 @@ class Size:
         if self.reduction > self.width:
             raise UserError(
                 f"model.reduction={self.reduction} must be at most model.width={self.width}: "
-                "the attention's channels are width / reduction"
+                "channel attention has width / reduction channels"
             )
 
 
 SIZES: dict[SizeName, Size] = {
-    "large": Size(width=96, unet_step=48, orsnet_step=32, cabs_per_orb=8),  # paper's deblurring
-    "base": Size(width=80, unet_step=48, orsnet_step=32, cabs_per_orb=8),  # paper's denoising
-    "small": Size(width=40, unet_step=20, orsnet_step=16, cabs_per_orb=8),  # paper's deraining
-    "tiny": Size(width=16, unet_step=8, orsnet_step=8, cabs_per_orb=2),  # for a laptop's CPU
+    "large": Size(width=96, unet_step=48, orsnet_step=32, cabs_per_orb=8),  # paper: deblurring
+    "base": Size(width=80, unet_step=48, orsnet_step=32, cabs_per_orb=8),  # paper: denoising
+    "small": Size(width=40, unet_step=20, orsnet_step=16, cabs_per_orb=8),  # paper: deraining
+    "tiny": Size(width=16, unet_step=8, orsnet_step=8, cabs_per_orb=2),  # for laptop CPUs
 }

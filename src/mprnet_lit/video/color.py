@@ -1,7 +1,7 @@
 """Conversion between video frames and RGB arrays.
 
-The color tags (matrix, range, primaries, transfer) are numbers of ITU-T H.273, as in FFmpeg;
-2 means unspecified.
+The color tags are numbers of FFmpeg. Matrix, primaries and transfer are as in ITU-T H.273, where 2
+means unspecified. The range is 0 (unknown), 1 (limited) or 2 (full).
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def frame_color(frame: "VideoFrame") -> Color:
         matrix = UNSPECIFIED
     if matrix != UNSPECIFIED and matrix not in _SCALER_MATRIX:
         name = _UNSUPPORTED.get(matrix, f"number {matrix}")
-        raise UserError(f"its color matrix {name} is not supported: convert it to BT.709")
+        raise UserError(f"its color matrix {name} is not supported: convert the video to BT.709")
     return Color(
         matrix,
         FULL if frame.format.name.startswith("yuvj") else frame.color_range,
@@ -141,7 +141,7 @@ def set_color(tagged: Any, color: Color) -> None:
 
 
 def _scaler_flags() -> int:
-    """Return the flags of libswscale. The last three avoid a darkening of 4:2:0 by one level."""
+    """Return the flags of libswscale. The last three prevent 4:2:0 from darkening by one level."""
     from av.video.reformatter import Interpolation as Flag
 
     return Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT | Flag.FULL_CHR_H_INP

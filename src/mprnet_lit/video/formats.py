@@ -88,8 +88,8 @@ _H264 = Encoding(
 _VP9 = Encoding(
     "libvpx-vp9", {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
 )
-# AVI has no time stamps, so its decoders return H.264 one frame late. FFmpeg's quality scale has
-# 118 units per quantizer step.
+# MPEG-4 instead of H.264: without time stamps, which AVI lacks, decoders return H.264 one frame
+# late. FFmpeg's quality scale has 118 units per quantizer step.
 _MPEG4 = Encoding(
     "mpeg4",
     {"flags": "+qscale", "global_quality": str(2 * 118)},
@@ -128,8 +128,9 @@ def encoding_for(container_format: str, alpha: bool) -> Encoding:
 def frame_rate(source: Source, container_format: str) -> Fraction:
     """Return the frame rate to write, in frames per second.
 
-    AVI has a constant frame rate instead of time stamps. For a source with a variable rate, this is
-    the most frequent rate, or the mean rate if that is higher, so that no frame is shown late.
+    AVI has a constant frame rate instead of time stamps. For a source with a variable rate, AVI
+    gets the most frequent rate or the mean rate, whichever is higher, so that no frame is shown
+    late.
     """
     stream, timestamps = source.stream, source.timestamps
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -150,7 +151,7 @@ def _is_constant_rate(timestamps: Sequence[int]) -> bool:
 
 
 def dropped_properties(source: Source, container_format: str) -> list[str]:
-    """Return the names of the properties and streams of a video that the output does not keep."""
+    """Return the names of the properties and streams of a video that the output drops."""
     from av.video.format import VideoFormat
 
     container, stream, first = source.container, source.stream, source.first
@@ -194,11 +195,11 @@ def _dropped_streams(source: Source) -> list[str]:
 
     container, streams = source.container, source.container.streams
     covers = sum(bool(s.disposition & Disposition.attached_pic) for s in streams.video)
-    # MP4 stores chapters as a data stream too.
+    # MP4 also stores chapters as a data stream.
     chapters = bool(container.chapters()) and "mp4" in container.format.name
     counts = {
         "cover image": covers,
-        "further video stream": len(streams.video) - covers - 1,
+        "additional video stream": len(streams.video) - covers - 1,
         "attachment": len(streams.attachments),
         "data stream": len(streams.data) - chapters,
     }

@@ -50,20 +50,20 @@ def restore_video(
 
     The output keeps the frame size, time stamps, color range, color tags, pixel aspect ratio,
     rotation, chapters, names and languages as far as its container supports them. RGB becomes YCbCr
-    of limited range. Sound and subtitles are copied without re-encoding. Further video streams,
+    of limited range. Sound and subtitles are copied without re-encoding. Additional video streams,
     cover images, attachments and data streams are dropped. Interlaced video is restored as if it
-    were progressive. Memory use does not depend on the length, except for the time stamps.
+    were progressive. Memory use does not depend on the duration, except for the time stamps.
 
     Args:
         source: path of the video. Its first video stream is restored.
         destination: path of the output, which is written atomically. Missing parent folders are
-            created. It may equal ``source``.
-        restore: function from a frame, RGB of shape (H, W, 3) and range 0 to 255 before rotation,
-            to a restored frame of the same shape.
-        progress: callback with the number of restored frames and the number of all frames, called
+            created. ``destination`` may equal ``source``.
+        restore: function that maps a frame, uint8 RGB (H, W, 3) before rotation, to a restored
+            frame of the same shape.
+        progress: callback for the number of restored frames and the total number of frames, called
             after each frame.
-        notify: callback with one line that lists the properties and streams that the output does
-            not keep, called before the first frame is restored unless the list is empty.
+        notify: callback for one line that lists the dropped properties and streams, called before
+            the first frame is restored if any are dropped.
 
     Returns:
         Number of restored frames.
@@ -138,7 +138,7 @@ class _Job:
                 frames = decoder.decode(packet)
             for frame in frames:
                 restored = self._restore(frame, restore)
-                # The encoder requires increasing time stamps; some damaged files repeat one.
+                # The encoder needs increasing time stamps; some damaged files repeat a time stamp.
                 ticks = (frame.time_base or base) / base
                 pts = last + 1 if frame.pts is None else round(frame.pts * ticks)
                 pts = max(pts, last + 1) if count else pts
@@ -161,9 +161,9 @@ class _Job:
             if frame.is_corrupt:
                 raise UserError("a frame is damaged: replace or remove the file")
             if (frame.width, frame.height) != size:
-                raise UserError("the frame size changes midway: split the file there")
+                raise UserError("the frame size changes midway: split the file at the change")
             if not frame_color(frame).matches_gamut(frame_color(first)):
-                raise UserError("the color tags change midway: split the file there")
+                raise UserError("the color tags change midway: split the file at the change")
             pixels = to_rgb(frame, self.encoding.alpha)
         restored = restore(np.ascontiguousarray(pixels[..., :3]))
         pixels = np.dstack((restored, pixels[..., 3:]))

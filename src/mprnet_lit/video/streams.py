@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
-# Metadata that describes the source container, and is wrong in another container.
+# Metadata of the source container, which does not apply to another container.
 _CONTAINER_METADATA = {"major_brand", "minor_version", "compatible_brands", "encoder", "alpha_mode"}
 
 
@@ -64,7 +64,7 @@ def add_encoder(
 def add_copies(
     output: "OutputContainer", source: Source, destination: Path
 ) -> "dict[Stream, Stream]":
-    """Return the new output stream of each audio and subtitle stream of the source.
+    """Add a copy of each audio and subtitle stream; return the copies by source stream.
 
     Raises:
         UserError: the codec of a stream is unknown, or not supported by the output container.
@@ -73,8 +73,8 @@ def add_copies(
     for stream in (*source.container.streams.audio, *source.container.streams.subtitles):
         if stream.codec_context is None:
             raise UserError(
-                f"{source.path} has {stream.type} of an unknown codec or is damaged: "
-                "repair or remove it"
+                f"{source.path} has a stream ({stream.type}) with an unknown codec, or is damaged: "
+                "repair or remove the file"
             )
         try:
             copy = output.add_stream_from_template(stream)
