@@ -10,7 +10,7 @@ data.summary.forEach((cells, row) => {
 });
 if (data.omitted) {
   $("omitted").hidden = false;
-  $("omitted").textContent = `${data.omitted} more images are not on this page.`;
+  $("omitted").textContent = `${data.omitted} more images are not shown.`;
 }
 
 // Scores, with the same number of digits in a column
@@ -29,11 +29,11 @@ function scale() {
   const fit = Math.min($("frame").clientWidth / width, innerHeight * 0.78 / height, 4);
   return fit > 1 ? Math.floor(fit) : fit;  // integer factors keep all pixels the same size
 }
-function visible() {  // left and right end of the visible part of the stage
+function visible() {  // left and right edge of the visible part of the stage
   const box = stage.getBoundingClientRect(), left = view.getBoundingClientRect().left;
   return [Math.max(box.left, left), Math.min(box.right, left + view.clientWidth)];
 }
-function place() {  // the line, and the left image up to it
+function place() {  // moves the line, and clips the left image at the line
   const [from, to] = visible(), box = stage.getBoundingClientRect();
   const x = from + (to - from) * $("slider").value / 100;
   line.style.left = `${x - $("frame").getBoundingClientRect().left}px`;
@@ -109,7 +109,7 @@ $("next").onclick = () => step(1);
 addEventListener("resize", () => zoomTo(zoom));
 addEventListener("keydown", event => {
   if (event.ctrlKey || event.altKey || event.metaKey) return;  // shortcuts of the browser
-  if (current === null || /INPUT|SELECT/.test(event.target.tagName)) return;  // they use the arrow keys
+  if (current === null || /INPUT|SELECT/.test(event.target.tagName)) return;  // needs arrow keys
   const action = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), "+": () => zoomBy(1),
     "-": () => zoomBy(-1), 0: () => zoomTo("fit") }[event.key];
   if (action) { event.preventDefault(); action(); }

@@ -8,8 +8,9 @@ const make = (tag, parent, text) => {
 };
 const names = new Intl.Collator(undefined, { numeric: true });
 
-// Table with one row per item, which a click on a heading sorts. Each column has a name, a function
-// "of" that returns the value of an item, and optionally the flag "down" and a title.
+// Table with one row per item. A click on a heading sorts the rows. Each column has a name, a
+// function "of" that returns the value of an item, and optionally the flag "down" (descending
+// first) and a title.
 function sortable(table, items, columns, fill) {
   const order = items.map((_, k) => k), head = make("tr", table.tHead);
   let sorted = {};

@@ -19,7 +19,7 @@ function draw(id) {
   const layout = { height: 380, margin: { l: 10, r: 10, t: 26, b: 10 }, ...figure.layout, template };
   if (touch) layout.dragmode = false;
   Plotly.react(id, figure.data, layout, { responsive: true, displaylogo: false, displayModeBar: touch ? false : "hover",
-    toImageButtonOptions: { format: "svg", filename: id },  // PNG would need blob: URLs
+    toImageButtonOptions: { format: "svg", filename: id },  // PNG needs blob: URLs
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
 }
 function add(id, figure) {
@@ -28,7 +28,7 @@ function add(id, figure) {
 }
 matchMedia("(prefers-color-scheme: dark)").onchange = () => [...figures.keys()].forEach(draw);
 
-// The picked run and the selected runs, in all figures and in the table
+// Highlighted run and selected runs, in all figures and in the table
 const shared = { picked: null, selected: null };
 const isShown = k => (shared.selected?.has(k) ?? true) && k === (shared.picked ?? k);
 function mark() {
@@ -100,11 +100,11 @@ if (metrics.length) {
 } else $("plot").textContent = "No curves were logged.";
 if (data.thinned) {
   $("thinned").hidden = false;
-  $("thinned").textContent = `Thinned to ${data.thinned} points a curve; peaks are preserved.`;
+  $("thinned").textContent = `Thinned to ${data.thinned} points per curve; peaks are preserved.`;
 }
 
 // Parallel coordinates, importance, slices
-function wide(parent, id, width, figure, layout) {  // scrolls sideways on a narrow screen
+function wide(parent, id, width, figure, layout) {  // scrolls horizontally on a narrow screen
   const box = make("div", parent);
   box.id = id;
   box.style.minWidth = `${width}px`;
@@ -121,7 +121,7 @@ if (data.parallel) {
   $("axes").on("plotly_click", event => pick(event.points[0].data.meta));
 }
 $("reading").textContent = data.parallel
-  ? "Each line is a run; warm colors are the best." + (touch ? "" : " Drag a box over an axis to "
+  ? "Each line is a run; warm colors mark the best runs." + (touch ? "" : " Drag a box over an axis to "
     + "select the runs that pass through it; double-click to select all.")
   : data.keys.length ? "Fewer than two runs have a PSNR." : "No setting differs between the runs.";
 $("why").textContent = data.importance.note;
@@ -145,7 +145,7 @@ function panel() {
   const trial = trials.find(t => t.name === shown.trial), curve = trial.curves["val/psnr"];
   const found = curve ? curve[1].lastIndexOf(epoch) : -1;
   const psnr = found >= 0 ? `, val/psnr ${curve[2][found].toFixed(2)} dB` : "";
-  const best = trial.epoch === epoch ? " (the best)" : "";
+  const best = trial.epoch === epoch ? " (best epoch)" : "";
   const few = shown.panels.length < shown.of
     ? `; ${shown.panels.length} of ${shown.of} epochs are on this page` : "";
   $("panel").src = picture;
@@ -205,7 +205,7 @@ const table = sortable($("trials"), trials, columns, (row, k) => {
       swatch.style.setProperty("--own", trial.color);
       make("button", cell, value);
       if (trial.error) make("p", cell, trial.error).className = "error";
-      if (trial.state === "unfinished") make("p", cell, "running or killed: the run has not ended");
+      if (trial.state === "unfinished") make("p", cell, "running or killed: the run has no summary");
       for (const note of trial.notes) make("p", cell, note);
     } else if (column.name === "state") {
       make("span", cell, value).className = `state ${trial.state.replace(/\W/g, "")}`;
@@ -251,9 +251,9 @@ function facts(parent, title, pairs) {
   for (const [name, value] of pairs) { make("dt", list, name); make("dd", list, format(value)); }
 }
 differences($("config"), data.config.differ, "The configurations of all runs are the same.");
-facts($("config"), "The whole configuration", data.config.whole);
+facts($("config"), "Full configuration", data.config.whole);
 differences($("environment"), data.environment.differ,
-  "All runs with a record of it ran on the same machine with the same versions.");
+  "All runs with a recorded environment have the same machine and versions.");
 facts($("environment"), single ? "All values" : "Values that all runs share", data.environment.same);
 for (const id of ["config", "environment"])
   if ($(id).children.length === 1) make("p", $(id), "Not recorded.").className = "note";
