@@ -136,7 +136,7 @@ def test_batch_size_not_a_multiple_of_accumulation_is_refused(cli: Cli) -> None:
         ("optimizer._target_=torch.optim.Adamm", "torch.optim.Adamm can't be imported"),
         ("optimizer.lr=fast", "optimizer.lr=fast must be a number above 0"),
         ("task.degradation.choices.0.sigma=[50,0]", "task.degradation.choices.0.sigma=[50, 0]"),
-        ("weights=gone.pth", "there is no weights file gone.pth"),
+        ("weights=gone.pth", "the weights file gone.pth does not exist"),
         ("resume=gone.ckpt", "the checkpoint gone.ckpt does not exist"),
     ],
 )
@@ -149,7 +149,7 @@ def test_checkpoint_and_weights_of_another_size_are_refused(cli: Cli) -> None:
     last = first.file("last.ckpt")
     for use in ("resume", "weights"):
         message = error_message(cli(f"{use}={last}", "model.width=24", status=1))
-        assert "holds a network of another size (width=16" in message
+        assert "contains a network of another size (width=16" in message
         assert "model (width=24" in message
 
 

@@ -204,7 +204,7 @@ def test_suggestion_differs_from_the_input() -> None:
         ("hydra.job.chdir=true mode=report input=x", "hydra.job.chdir=true is not supported"),
         ("mode=report input=[a,b]", "input=['a', 'b'] must name one file or folder"),
         ("mode=restore output=[a,b] input=x", "output=['a', 'b'] must be text, or null"),
-        ("restore weights=typo photo.jpg", "there is no weights file typo"),
+        ("restore weights=typo photo.jpg", "the weights file typo does not exist"),
     ],
 )
 def test_errors_that_depend_on_the_configuration(

@@ -131,7 +131,7 @@ def test_arguments_are_checked_before_results_are_skipped(
     restore(*RUN)
     before = (folder / "out" / "cat.png").read_bytes()
     for argument, sentence in (
-        ("weights=none.pth", "there is no weights file none.pth"),
+        ("weights=none.pth", "the weights file none.pth does not exist"),
         ("inference.tile=100", "inference.tile=100 must be"),
         ("inference.overlap=-1", "inference.overlap=-1 must be"),
         ("inference.device=cuda:99", "inference.device=cuda:99 can't be used here"),

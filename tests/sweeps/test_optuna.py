@@ -69,7 +69,7 @@ def test_trials_are_recorded_and_the_best_is_reported(cli: Cli, tmp_path: Path) 
     rates = {trial["params"]["optimizer.lr"] for trial in found["trials"]}
     assert len(rates) == 3 and all(1e-5 <= rate <= 1e-2 for rate in rates)
     again = cli(*SWEEP, "sweep.trials=3", "sweep.name=lr", status=1)
-    assert "the sweep 'lr' is there already: add resume=auto" in again.errors
+    assert "the sweep 'lr' already exists: add resume=auto" in again.errors
     cli(*SWEEP, "sweep.trials=4", "sweep.name=lr", "resume=auto")
     resumed = record(tmp_path, "lr")["trials"]
     assert len(resumed) == 4 and resumed[:3] == found["trials"]
@@ -159,7 +159,7 @@ def test_equal_killed_trials_resume_each_in_its_own_folder(tmp_path: Path) -> No
     assert trials[5]["error"] == "killed 3 times"
     with pytest.raises(UserError, match="has other objectives"):
         study(True, ("ssim",))
-    with pytest.raises(UserError, match="the search space is not what this sweep began with"):
+    with pytest.raises(UserError, match="the search space differs from that of earlier trials"):
         third.ask({"a": CategoricalDistribution(["1", "2"])}, tmp_path)
 
 
@@ -241,7 +241,7 @@ def test_search_space_is_read_from_a_file(cli: Cli, tmp_path: Path) -> None:
 def test_user_errors_are_one_sentence(cli: Cli) -> None:
     for arguments, sentence in (
         (("sweep=optuna", "seed=1"), "the search space is empty"),
-        ((*SWEEP, "sweep.objectives=[psnr,beauty]"), "sweep.objectives names beauty: choose of"),
+        ((*SWEEP, "sweep.objectives=[psnr,beauty]"), "objectives contains beauty: choose from"),
         (("sweep=optuna", "seed=interval(2,1)"), "seed=interval(2,1)"),
         (("sweep=optuna", "model=tiny,smal"), "'smal' is not an option of model"),
         ((*SWEEP, "sweep.jobs=0"), "sweep.jobs=0 must be a whole number, 1 or more"),

@@ -227,9 +227,7 @@ def test_out_of_memory_in_the_validation_suggests_smaller_crops(
 
     monkeypatch.setattr(RestorationModule, "validation_step", validation_step)
     message = error_message(cli(*TINY, "logger=none", status=1))
-    assert "out of memory in the validation (no memory): set a smaller data.val_crop_size" in (
-        message
-    )
+    assert "out of memory in validation (no memory): set a smaller data.val_crop_size" in message
 
 
 @pytest.fixture

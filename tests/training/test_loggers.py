@@ -259,7 +259,7 @@ def test_failing_logger_is_disabled_with_one_warning(
     monkeypatch.setattr("lightning.pytorch.loggers.csv_logs.CSVLogger.save", full)
     outcome = cli("trainer.max_steps=2", "data.val_crop_size=32", "trainer.log_every_n_steps=1")
     assert outcome.json("summary.json")["step"] == 2
-    assert outcome.errors.count("Warning: CSV can't record any more") == 1
+    assert outcome.errors.count("Warning: CSV failed and is disabled") == 1
     assert "No space left on device" in outcome.errors
     assert outcome.file("events.out.tfevents*")
 
@@ -272,7 +272,7 @@ def test_logger_that_cannot_be_opened_ends_the_command_before_the_training(
 
     monkeypatch.setattr("wandb.init", refuse)
     outcome = cli("logger=wandb", "logger.wandb.offline=false", status=1)
-    assert "Error: Wandb can't record (No API key configured." in outcome.errors
+    assert "Error: Wandb can't be opened (No API key configured." in outcome.errors
     assert "Traceback" not in outcome.errors and "Training MPRNet" not in outcome.output
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", False)
     outcome = cli("logger=wandb", status=1)

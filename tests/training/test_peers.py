@@ -143,7 +143,7 @@ def test_killed_node_stops_the_other_and_both_resume_from_the_checkpoint(
     killed = time.monotonic()
     assert nodes[1].wait(60) not in (0, None)
     assert time.monotonic() - killed < 30
-    assert nodes[1].output.count("Error: another process of this training ended") == 1
+    assert nodes[1].output.count("Error: another process of this run ended") == 1
     assert "mprnet_lit/cli/train.py" not in nodes[1].output  # no traceback of this package
     saved = checkpoint(tmp_path)["global_step"]
     assert saved in (15, 30)

@@ -144,9 +144,9 @@ def test_settings_that_cannot_change_are_refused(
         (["data.patch_size=16", "seed=3"], "with seed=3, data.patch_size=16: it was trained with "),
         (["task=derain"], "it was trained with task.name=denoise"),
         (["optimizer._target_=torch.optim.AdamW"], "optimizer._target_=torch.optim.Adam."),
-        (["trainer.max_steps=9"], "trainer.max_steps=9: it has 10 already"),
-        (["trainer.max_epochs=1"], "trainer.max_epochs=1: it has 2 already"),
-        (["weights=denoise"], "weights=denoise would have no effect beside resume="),
+        (["trainer.max_steps=9"], "trainer.max_steps=9: the checkpoint is already at 10"),
+        (["trainer.max_epochs=1"], "trainer.max_epochs=1: the checkpoint is already at 2"),
+        (["weights=denoise"], "weights=denoise would have no effect with resume="),
         (["data.batch_size=4"], "it was trained with data.batch_size=2"),
     ):
         config = compose(*quick([*SMALL, *new, f"resume={last}", *arguments]))
@@ -167,7 +167,7 @@ def test_resuming_a_complete_run_changes_nothing(complete_run: Path, small: Cli)
     for resume in ("auto", complete_run / runs.LAST):
         output = small(*same, f"resume={resume}").output
         assert f"Already complete: {complete_run / runs.LAST}" in output
-        for line in ("best weights", "last state", "everything"):
+        for line in ("best weights", "last checkpoint", "run folder"):
             (path,) = (x.split()[-1] for x in output.splitlines() if x.strip().startswith(line))
             assert Path(path).exists()
         assert "panel" not in output
@@ -189,7 +189,7 @@ def test_complete_checkpoint_outside_a_run_shows_no_folder(
     moved = resuming.Resumed(Path("/moved.ckpt"), "epoch 2, step 10", [], True, {})
     resuming.announce(compose(), tmp_path, moved)
     output = capsys.readouterr().out
-    assert "Already complete: /moved.ckpt" in output and "everything" not in output
+    assert "Already complete: /moved.ckpt" in output and "run folder" not in output
 
 
 def test_folder_of_another_run_is_refused(
@@ -208,7 +208,8 @@ def test_folder_of_another_run_is_refused(
     ):
         message = error_message(command(*arguments, status=1))
         assert (
-            f"{complete_run} holds a run, which this command would overwrite: add resume" in message
+            f"{complete_run} contains a run, which this command would overwrite: add resume"
+            in message
         )
     assert {p: c for p, c in contents(complete_run).items() if p in before} == before
     assert {p.suffix for p in contents(complete_run).keys() - before.keys()} <= {".log"}
@@ -252,7 +253,7 @@ def test_resume_of_a_folder_without_checkpoint_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty is not the folder of one run with a checkpoint"):
+    with pytest.raises(UserError, match="empty does not contain checkpoints"):
         resuming.find_checkpoint(compose("resume=empty"), tmp_path / "new")
 
 
@@ -490,7 +491,7 @@ def test_moments_of_another_optimizer_are_refused(
 ) -> None:
     last = edit(set_value({"momentum_buffer": None}, *MOMENTS))
     message = error_message(small(f"resume={last}", "trainer.max_epochs=3", status=1))
-    assert "state of another optimizer (it holds momentum_buffer, and the configured" in message
+    assert "state of another optimizer (with momentum_buffer, but the configured" in message
 
 
 @pytest.mark.parametrize("name", ["Adam", "SGD", "Adafactor", "RMSprop", "NAdam", "Rprop"])

@@ -17,7 +17,7 @@ _PEAKS = {torch.uint8: 255, torch.uint16: 65535}
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _TYPES = "uint8, uint16 or floating point in [0, 1]"
 _MAX_ABSOLUTE = 4.0
-"""Maximum absolute value of a float image: above noisy images, far below the range [0, 255]."""
+"""Maximum absolute value of a float image: noisy images stay below, images in [0, 255] do not."""
 _MODES = {"1": "L", "P": "RGB", "YCbCr": "RGB", "RGBX": "RGB"}
 """Pillow modes that are converted to another mode first."""
 _SUPPORTED_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "F")
@@ -28,7 +28,8 @@ NetworkInput = tuple[Tensor, Callable[[Tensor], Any]]
 """Batch and converter of an image.
 
 The batch is (B, 3, H, W) float32 in [0, 1]. Gray images have three equal channels. The converter
-maps a restored batch of the same shape to the type of the image. It may change its argument.
+maps a restored batch of the same shape to the type of the image. The converter may modify the
+restored batch in place.
 """
 
 
@@ -66,7 +67,7 @@ def _from_pillow(image: Image.Image) -> NetworkInput:
     try:
         array = np.asarray(image if image.mode == mode else image.convert(mode))
     except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"the image can't be decoded ({error}): open it again") from error
+        raise UserError(f"the image can't be decoded ({error}): open the image again") from error
     batch, to_array = _from_array(array)
 
     def convert(restored: Tensor) -> Image.Image:
@@ -109,7 +110,7 @@ def _from_tensor(image: Tensor) -> NetworkInput:
     if peak is None:
         _check_range(colors)
     else:
-        colors.div_(peak)  # a copy, because its dtype changed
+        colors.div_(peak)  # in place, because .to() has made a copy
     gray = colors.shape[1] == 1
     alpha = pixels[:, -1:] if pixels.shape[1] % 2 == 0 else None
 

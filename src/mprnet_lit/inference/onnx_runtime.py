@@ -23,7 +23,7 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class OnnxNetwork:
-    """Exported network with the interface of :class:`MPRNet`, which returns the last stage only.
+    """Exported network that is called like :class:`MPRNet` and returns only the last stage.
 
     Attributes:
         runtime: name of the runtime.
@@ -44,7 +44,7 @@ class OnnxNetwork:
         name = "the exported network" if isinstance(source, bytes) else str(source)
         if not isinstance(source, bytes):
             if not Path(source).is_file():
-                raise UserError(f"there is no file {name}: check the path")
+                raise UserError(f"the file {name} does not exist: check the path")
             source = Path(source).read_bytes()
         self.runtime, start = _runtime(name, torch.device(device), bf16)
         try:

@@ -13,7 +13,7 @@ from mprnet_lit.utils.untrusted import NotReadableError, open_inside
 
 _MAX_LINE = 100_000
 _MAX_BYTES = 2**25
-"""Largest total size of the files of a run in bytes."""
+"""Maximum total size of the files of a run in bytes."""
 _MAX_FILES = 1000
 _MAX_COLUMNS = 500
 _MAX_STEP = 2**53
@@ -100,7 +100,7 @@ def _read(folder: Path, name: str, max_bytes: int) -> tuple[dict[str, Curve], st
     lines = io.StringIO(content.decode(errors="replace"), newline="")
     header = _cells(next(lines, ""))
     if not {"step", "epoch"} <= set(header):
-        return {}, "is empty or was not written by the CSV logger", len(content)
+        return {}, "the file is empty, or the CSV logger did not write it", len(content)
     if len(header) > _MAX_COLUMNS:
         return {}, f"more than {_MAX_COLUMNS} columns", len(content)
     curves: dict[str, Curve] = {}
@@ -126,7 +126,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _points(row: dict[str, str]) -> dict[str, Point]:
-    """Return the points of a row by name; too large values become infinite."""
+    """Return the points of a row by name; values beyond 1e300 become infinite."""
     step, epoch = (int(float(row.pop(name))) + 1 for name in ("step", "epoch"))
     if not (0 < step <= _MAX_STEP and 0 < epoch <= _MAX_STEP):
         raise ValueError("not a step")

@@ -24,7 +24,7 @@ _Column = tuple[list[Any], Any]
 
 
 def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
-    """Return Optuna's figures of the importance and of each setting, and a note.
+    """Return Optuna's figures of the importance of all settings and of each setting, and a note.
 
     PED-ANOVA compares the settings of the best runs with those of all runs.
 
@@ -70,8 +70,8 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     bars.update_layout(yaxis_title=None)
     slices.update_xaxes(dtick=1, selector={"type": "log"})
     slices.update_traces(marker={"colorscale": RAMP, "colorbar": {"title": {"text": "run"}}})
-    note = f"Settings that set the best {best:.0%} of {len(done)} complete runs apart from all"
-    note += " (with so few runs, a hint at most)." if len(done) < 10 * len(shares) else "."
+    note = f"Settings that distinguish the best {best:.0%} from all {len(done)} complete runs"
+    note += " (uncertain: few runs)." if len(done) < 10 * len(shares) else "."
     return [plain(bars), plain(slices)], note
 
 

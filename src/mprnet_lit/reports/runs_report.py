@@ -102,7 +102,7 @@ def headline(trials: Sequence[Trial]) -> list[list[str]]:
         psnr, best = max(measured, key=lambda pair: pair[0])
         facts = [["best PSNR", f"{psnr:.2f} dB"]]
         if "ssim" in best.best:
-            facts.append(["its SSIM", f"{best.best['ssim']:.4f}"])
+            facts.append(["SSIM", f"{best.best['ssim']:.4f}"])
         if "psnr_degraded" in best.best:
             facts.append(["gain over the input", f"{psnr - best.best['psnr_degraded']:+.2f} dB"])
         if len(trials) > 1:

@@ -34,7 +34,7 @@ _IGNORED = (
     "callbacks.stop_on_signal",
     "callbacks.skip_nonfinite.max_consecutive",
 )
-"""Keys of callbacks that do not change the result of a training."""
+"""Keys of callbacks that do not change the result of a training run."""
 Upgrade = Callable[[Mapping[str, Any], Container[str]], dict[str, Any]]
 """Function that renames settings of release 0.1, given the keys of this release."""
 
@@ -52,7 +52,7 @@ class Nearest(NamedTuple):
 
 
 def settings(config: DictConfig) -> dict[str, Any]:
-    """Return the settings that determine the result of a training.
+    """Return the settings that determine the result of a training run.
 
     Interpolations are resolved, unless they use an environment variable or an excluded setting. A
     run can therefore be resumed with other folders and on another number of machines.
@@ -68,14 +68,14 @@ def settings(config: DictConfig) -> dict[str, Any]:
 
 
 def fingerprint(config: DictConfig) -> str:
-    """Return a digest of the settings that determine the result of a training."""
+    """Return a digest of the settings that determine the result of a training run."""
     return _digest(settings(config))
 
 
 def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> None:
-    """Write the file by which ``resume=auto`` finds a run, and remove an earlier error message.
+    """Write the record by which ``resume=auto`` finds a run, and remove an earlier error message.
 
-    The file contains the position of the run in the order of starts, because clocks may change.
+    The record numbers the runs in the order of their starts, because clocks may change.
 
     Args:
         config: configuration of the command.
@@ -100,7 +100,7 @@ def record(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> 
 
 
 def resumed_from(folder: Path) -> str | None:
-    """Return the checkpoint in another folder that a run started from; ``None`` without one."""
+    """Return the checkpoint in another folder that a run resumed from; ``None`` if none."""
     found = _content(folder / RECORD).get("resumed_from")
     return found if isinstance(found, str) else None
 
@@ -125,7 +125,7 @@ def note_failure(folder: Path, sentence: str, replace: bool = True) -> None:
     Args:
         folder: directory of the run.
         sentence: error message.
-        replace: whether to replace the message of another process of the run.
+        replace: whether to replace an existing message, such as that of another process.
     """
     if replace or not (folder / ERROR).exists():
         with suppress(UserError):
@@ -146,8 +146,8 @@ def refuse_existing(folder: Path, resume: Any) -> None:
             return
     if any((folder / LAST.parent).glob("*.ckpt")) or (folder / SUMMARY).is_file():
         raise RefusedError(
-            f"{folder} holds a run, which this command would overwrite: add resume=auto to resume "
-            "it, or choose another folder (hydra.run.dir)"
+            f"{folder} contains a run, which this command would overwrite: add resume=auto to "
+            "resume it, or choose another folder (hydra.run.dir)"
         )
 
 
@@ -216,7 +216,7 @@ def _is_same_training(config: DictConfig, folder: Path, upgrade: Upgrade) -> boo
 
 
 def nearest(config: DictConfig) -> Nearest | None:
-    """Return the run whose settings differ least from those of the command; newer runs first."""
+    """Return the newest run whose settings differ least from those of the command."""
     values = settings(config)
     asked = flatten(masked(values, values))
     written = flatten(OmegaConf.to_container(config, resolve=False))
@@ -270,7 +270,7 @@ def restarted() -> bool:
 
 
 def run_stamp() -> str:
-    """Return the name of the folder of a new run, the same in all processes of a training."""
+    """Return the name of the folder of a new run, the same in all processes of the run."""
     env = os.environ
     if env.get("SLURM_JOB_ID") and int(env.get("SLURM_NTASKS", 1)) > 1:
         return f"slurm-{env['SLURM_JOB_ID']}"

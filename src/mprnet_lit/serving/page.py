@@ -115,7 +115,7 @@ def _page(
                 mean = gr.Checkbox(
                     self_ensemble,
                     label="Self-ensemble",
-                    info="Mean of 8 orientations, 8 times as long",
+                    info="Mean over 8 orientations, takes 8 times as long",
                 )
                 button = gr.Button("Restore", variant="primary", elem_id="restore")
             with gr.Column(scale=2, min_width=280):

@@ -42,7 +42,7 @@ def check(objectives: Sequence[str]) -> None:
     unknown = [name for name in objectives if name not in DIRECTIONS]
     if unknown or not objectives:
         said = ", ".join(unknown) or "nothing"
-        raise UserError(f"sweep.objectives names {said}: choose of {', '.join(DIRECTIONS)}")
+        raise UserError(f"sweep.objectives contains {said}: choose from {', '.join(DIRECTIONS)}")
 
 
 def measure(

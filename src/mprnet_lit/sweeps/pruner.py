@@ -11,13 +11,13 @@ from mprnet_lit.utils.console import print_line
 
 
 class Pruner(Callback):
-    """Callback that reports the validation PSNR to the study and stops a pruned trial.
+    """Reports the validation PSNR to the study, and stops training when the trial is pruned.
 
-    A pruned training run ends regularly, with its checkpoints and its summary. Optuna does not
-    support pruning with several objectives, for which the callback has no effect.
+    A pruned training run ends normally, with its checkpoints and its summary. With several
+    objectives, the callback has no effect, because Optuna does not support pruning then.
 
     Args:
-        storage: Optuna URL of the study.
+        storage: Optuna storage URL of the study.
         study: name of the study.
         trial: number of the trial; ``None`` outside of a sweep.
         startup_trials: number of trials before pruning starts.
@@ -62,5 +62,7 @@ class Pruner(Callback):
         if self._trial is not None:
             self._trial.set_user_attr(PRUNED, True)
             print_line(
-                Console(), f"pruned after epoch {trainer.current_epoch + 1}: others were better"
+                Console(),
+                f"pruned after epoch {trainer.current_epoch + 1}: the PSNR is below the median of "
+                "earlier trials",
             )

@@ -48,7 +48,7 @@ class Study:
     """Trials of a sweep in a database.
 
     Args:
-        storage: Optuna URL of the study, such as ``sqlite:///runs/sweeps/denoise/study.db``.
+        storage: Optuna storage URL of the study, such as ``sqlite:///runs/sweeps/denoise/study.db``.
         name: name of the study.
         objectives: names of the objectives, which are keys of ``DIRECTIONS``.
         resume: whether to resume an existing study.
@@ -81,7 +81,7 @@ class Study:
             )
         except optuna.exceptions.DuplicatedStudyError as error:
             raise UserError(
-                f"the sweep '{name}' is there already: add resume=auto to continue it, or choose "
+                f"the sweep '{name}' already exists: add resume=auto to continue it, or choose "
                 "another sweep.name"
             ) from error
         except Exception as error:  # SQLAlchemy and the database drivers raise many types
@@ -137,7 +137,7 @@ class Study:
             trial = self.study.ask(dict(searched))
         except ValueError as error:
             raise UserError(
-                f"the search space is not what this sweep began with ({error}): choose another "
+                f"the search space differs from that of earlier trials ({error}): choose another "
                 "sweep.name"
             ) from error
         before = trial.user_attrs.get("folder")
@@ -151,7 +151,7 @@ class Study:
 
         trial = self.study.trials[number]
         if not isinstance(values, Exception) and not all(map(math.isfinite, values)):
-            values = UserError(f"its {'/'.join(self.objectives)} is not finite: {values}")
+            values = UserError(f"the value of {'/'.join(self.objectives)} is not finite: {values}")
         if isinstance(values, Exception):
             self._set_attribute(trial, ERROR, mask_text(str(values)))
             self.study.tell(number, state=TrialState.FAIL)

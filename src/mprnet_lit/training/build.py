@@ -50,7 +50,12 @@ def build_module(config: DictConfig, model: MPRNet, **options: Any) -> Restorati
 
 
 def build_info(config: DictConfig, source: weights.Info) -> weights.Info:
-    """Return the metadata of a training that starts from weights with the metadata ``source``."""
+    """Return the metadata for the checkpoints of a training run.
+
+    Args:
+        config: configuration of the command.
+        source: metadata of the initial weights, whose license also applies to the result.
+    """
     return weights.Info(
         task=config.task.name,
         crop=config.data.patch_size,
@@ -65,7 +70,7 @@ def build_callbacks(config: DictConfig) -> list[Callback]:
 
 
 def configured(group: DictConfig) -> dict[str, DictConfig]:
-    """Return the settings with a ``_target_`` in a group, without the keys that are null."""
+    """Return the entries of a config group that have a ``_target_``; null entries are skipped."""
     return {
         str(name): node
         for name, node in group.items()
@@ -100,8 +105,8 @@ def check_size(path: str | Path, found: Size, wanted: Size) -> None:
     """
     if found != wanted:
         raise UserError(
-            f"{path} holds a network of another size ({_text(found)}) than model "
-            f"({_text(wanted)}): choose the model that the network was trained with"
+            f"{path} contains a network of another size ({_text(found)}) than model "
+            f"({_text(wanted)}): set model to the size of the network in the file"
         )
 
 

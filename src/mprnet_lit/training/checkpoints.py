@@ -57,7 +57,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"can't write the checkpoint {path}: {path.parent if linked else path} is a link "
                 "or a special file: remove it, or set paths.runs to the folder that it points to"
             )
-        content = BytesIO()  # torch.save to a path hides the reason of a failure
+        content = BytesIO()  # torch.save to a path hides the reason for a failure
         states = _without_folders(checkpoint.get("callbacks", {}))
         torch.save(checkpoint | {"callbacks": states}, content)
         write_atomic(
@@ -81,7 +81,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _without_folders(state: Any) -> Any:
-    """Replace the absolute paths in states of callbacks by file names.
+    """Replace the absolute paths in the states of callbacks with file names.
 
     Checkpoints are shared as weights, so they must not contain paths of this machine.
     """
@@ -158,7 +158,7 @@ def matching(template: Any, value: Any) -> Any:
 
 
 def _checked(content: Any) -> dict[str, Any]:
-    """Check the types of all values that Lightning restores or that several modes read."""
+    """Check the types of all values that are read later, and convert those of release 0.1."""
     Size(**content[RECORD]["size"])
     Info.of(content[RECORD])
     if Version(content["pytorch-lightning_version"]) < Version("2.0"):
@@ -166,7 +166,7 @@ def _checked(content: Any) -> dict[str, Any]:
     for key in ("state_dict", AVERAGED, "averaging_state"):
         for name, tensor in content.get(key, {}).items():
             if not (isinstance(name, str) and isinstance(tensor, Tensor) and is_plain(tensor)):
-                raise TypeError(f"{key} does not hold weights")
+                raise TypeError(f"{key} does not contain weights")
     counts = (content["epoch"], content["global_step"], epochs_done(content))
     if not all(type(count) is int and 0 <= count <= _MAX_COUNT for count in counts):
         raise ValueError("impossible counts")
@@ -199,7 +199,7 @@ def _reopen_epoch(content: dict[str, Any]) -> None:
 
 
 def epochs_done(content: Mapping[str, Any]) -> int:
-    """Return the number of epochs that a checkpoint has completed."""
+    """Return the number of completed epochs in a checkpoint."""
     progress = content["loops"]["fit_loop"]["epoch_progress"]
     done: int = progress["current"]["processed"]
     return done

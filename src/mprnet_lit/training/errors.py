@@ -14,7 +14,7 @@ from mprnet_lit.utils.errors import UserError
 
 @contextmanager
 def explained(trainer: Trainer, folder: Path) -> Iterator[None]:
-    """Convert errors of a training with a known cause to a UserError with a remedy.
+    """Convert training errors of known cause to a UserError with a remedy.
 
     Raises:
         UserError: the cause of the error is known.
@@ -51,12 +51,12 @@ def _of_worker(text: str, folder: Path) -> str:
 
 
 def _of_checkpoint(error: Exception, trainer: Trainer) -> str:
-    """Return a message if the restoring of a checkpoint failed, or an empty string."""
+    """Return a message if restoring a checkpoint failed, or an empty string."""
     if not is_restoring(trainer) or isinstance(error, UserError | OSError):
         return ""
     first_line = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     return (
         f"{trainer.ckpt_path} can't be resumed: it does not fit this configuration, or it is "
-        f"damaged ({first_line}); to start from its weights use weights={trainer.ckpt_path} and no "
-        "resume"
+        f"damaged ({first_line}); to start from its weights use weights={trainer.ckpt_path} "
+        "without resume"
     )

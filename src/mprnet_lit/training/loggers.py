@@ -31,9 +31,9 @@ QUIET = {
     "WANDB_DISABLE_GIT": "true",
     "WANDB_ERROR_REPORTING": "false",
     "WANDB_SILENT": "true",
-    "WANDB__DISABLE_META": "true",  # the unmasked command line, user, host and paths
+    "WANDB__DISABLE_META": "true",  # meta: unmasked command line, user, host and paths
 }
-"""Default environment variables, which disable git, telemetry and output of the libraries."""
+"""Default environment variables that disable git, telemetry and console output of loggers."""
 
 
 def build_loggers(config: DictConfig) -> list[Logger]:
@@ -49,7 +49,7 @@ def build_loggers(config: DictConfig) -> list[Logger]:
 
 @contextmanager
 def opened(trainer: Trainer, config: DictConfig) -> Iterator[None]:
-    """Open the loggers at the start of the context, and close them at its end.
+    """Open the loggers at the start of the context, and finish the wandb run at its end.
 
     With ``ddp_spawn``, the child processes open the loggers instead.
 
@@ -63,7 +63,7 @@ def opened(trainer: Trainer, config: DictConfig) -> Iterator[None]:
                     _ = logger.experiment  # type: ignore[attr-defined]
             except Exception as error:  # each library has its own exceptions
                 raise UserError(
-                    f"{title(logger)} can't record ({reason(error)}): fix the cause, or choose "
+                    f"{title(logger)} can't be opened ({reason(error)}): fix the cause, or choose "
                     "another logger="
                 ) from error
     failed = True
@@ -104,7 +104,7 @@ def _build(name: str, settings: DictConfig, config: DictConfig) -> Logger:
 
 
 def _lock(config: DictConfig) -> BaseFileLock:
-    """Return a lock of the storage that runs share, such as the MLflow database."""
+    """Return the lock of the storage that all runs share, such as the MLflow database."""
     folder = Path(config.paths.runs)
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / ".loggers.lock")

@@ -1,7 +1,7 @@
 """Logging of scalars, images, settings and weights for all types of loggers.
 
 Call these functions with :func:`attempt`: if a logger fails, for example because the disk is full,
-it is disabled with a warning, and the training continues.
+it is disabled with a warning, and training continues.
 """
 
 import math
@@ -99,8 +99,8 @@ def attempt(logger: Logger, action: Callable[..., Any], *args: Any, **kwargs: An
     except Exception as error:  # each library has its own exceptions
         _FAILED.add(logger)
         print(
-            f"Warning: {title(logger)} can't record any more ({reason(error)}): the training "
-            "continues without it",
+            f"Warning: {title(logger)} failed and is disabled ({reason(error)}): training "
+            "continues",
             file=sys.stderr,
         )
 

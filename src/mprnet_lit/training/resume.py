@@ -35,7 +35,7 @@ _FIXED = (
 """Keys that must not change, as they determine the batches, their order or the optimizer state."""
 _FREE = (
     "data.augmentation",
-    "data.cache_gb",  # RestorationDataModule checks the order of the batches
+    "data.cache_gb",  # RestorationDataModule checks its effect on the order of patches
     "data.num_workers",
     "data.on_error",
     "data.val",  # with other validation images, the best score is reset
@@ -50,7 +50,7 @@ _REPORTED = ("optimizer", "schedule", "module", "trainer", "task.loss", "data.au
 
 @dataclass(frozen=True)
 class Resumed:
-    """A checkpoint that a training resumes from.
+    """Checkpoint that a training run resumes from.
 
     Attributes:
         path: file of the checkpoint.
@@ -73,6 +73,7 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
     Raises:
         RefusedError: ``resume`` is a folder without a checkpoint, or both ``weights`` and a path in
             ``resume`` are set.
+        UserError: a newer release wrote the run.
     """
     own = folder / runs.LAST
     runs.check_version(folder)
@@ -84,16 +85,16 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
     if path.is_dir():
         if not (path / runs.LAST).is_file():
             raise RefusedError(
-                f"{path} is not the folder of one run with a checkpoint ({runs.LAST}): set resume "
-                "to such a folder or to a checkpoint"
+                f"{path} does not contain {runs.LAST}: set resume to the folder of one run, or to "
+                "a checkpoint"
             )
         runs.check_version(path)
         path /= runs.LAST
     if config.weights is not None:
         raise RefusedError(
-            f"weights={config.weights} would have no effect beside resume={config.resume}, as "
+            f"weights={config.weights} would have no effect with resume={config.resume}, as "
             "training resumes with the weights of the checkpoint: set weights=null, or remove "
-            "resume to start a new training from the weights"
+            "resume to start a new run from the weights"
         )
     return path
 
@@ -112,8 +113,8 @@ def read(config: DictConfig, path: Path, size: Size) -> Resumed:
     for key, limit in limits.items():
         if done[key] > limit:
             raise RefusedError(
-                f"can't resume {path} with trainer.{key}={limit}: it has {done[key]} already. Set "
-                f"trainer.{key} to more than {done[key]}"
+                f"can't resume {path} with trainer.{key}={limit}: the checkpoint is already at "
+                f"{done[key]}. Set trainer.{key} to more than {done[key]}"
             )
     is_complete = any(done[key] == limit for key, limit in limits.items())
     position = f"epoch {done['max_epochs']}, step {done['max_steps']}"
@@ -138,8 +139,8 @@ def _check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, 
         there = ", ".join(f"{key}={_text(trained[key])}" for key in shown)
         raise RefusedError(
             f"can't resume {checkpoint} with {here}: it was trained with {there}. Use the same "
-            f"values, or start a new training from its weights with weights={checkpoint} and no "
-            "resume"
+            f"values, or start a new run from its weights with weights={checkpoint} and "
+            "without resume"
         )
     if config.callbacks.get("checkpoint_states") is None:
         raise RefusedError(
@@ -149,15 +150,15 @@ def _check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, 
     if AVERAGED in content and "ema" not in config.callbacks:
         raise RefusedError(
             f"can't resume {checkpoint} without callbacks=ema: it was trained with averaged "
-            "weights. Add callbacks=ema, or start a new training from the averaged weights with "
-            f"weights={checkpoint} and no resume"
+            "weights. Add callbacks=ema, or start a new run from the averaged weights with "
+            f"weights={checkpoint} and without resume"
         )
     reported = [k for k in differ if _within(k, _REPORTED) and k != "trainer.default_root_dir"]
     return [f"{key} {_text(trained[key])} -> {_text(asked[key])}" for key in reported]
 
 
 def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
-    """Print the checkpoint that the training resumes, or the result of a complete training.
+    """Print the checkpoint that the run resumes from, or the result of a complete run.
 
     Args:
         config: configuration of the command.
@@ -176,7 +177,7 @@ def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
         return
     print_line(
         console,
-        f"Already complete: {resumed.path} is at the end of this training ({resumed.position}). To "
+        f"Already complete: {resumed.path} is at the end of this run ({resumed.position}). To "
         "train longer, set a larger trainer.max_epochs or trainer.max_steps"
         + (f". These changes have no effect: {changes}" if changes else ""),
     )
@@ -185,7 +186,7 @@ def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:
         return
     best = best_of(owner)
     if owner == folder and best and not (folder / runs.SUMMARY).is_file():
-        write_summary(folder, best)  # the training was killed before writing the file
+        write_summary(folder, best)  # the run was killed before writing the file
     show(owner, best, console)
 
 

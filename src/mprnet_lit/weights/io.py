@@ -51,7 +51,7 @@ def load_weights(path: str | Path) -> MPRNet:
         path: weights file, folder of runs, or name of the shipped weights; see :func:`read`.
 
     Raises:
-        UserError: the file is missing, damaged, or not the weights of an MPRNet.
+        UserError: the file is missing or damaged, or is not a weights file of an MPRNet.
     """
     return read(path).model
 
@@ -73,8 +73,8 @@ def read(path: str | Path) -> Weights:
               folder has this name.
 
     Raises:
-        UserError: the file is missing or damaged, is not the weights of an MPRNet, or has values
-            that are not finite.
+        UserError: the file is missing or damaged, is not a weights file of an MPRNet, or has
+            values that are not finite.
     """
     require("path", path, (str, Path), "the path of a weights file")
     path = shipped(str(path)) if str(path) in SHIPPED and not Path(path).exists() else Path(path)
@@ -88,7 +88,7 @@ def read(path: str | Path) -> Weights:
     try:
         state, record = _read_safetensors(path) if path.suffix == ".safetensors" else _read(path)
     except FileNotFoundError as error:
-        raise UserError(f"there is no weights file {path}: check the path") from error
+        raise UserError(f"the weights file {path} does not exist: check the path") from error
     except UserError:
         raise
     except Exception as error:  # the readers raise many types for damaged files
@@ -105,7 +105,7 @@ def read(path: str | Path) -> Weights:
         return Weights(model, Info.of(record), path)
     except Exception as error:  # tensors of other networks fail in many ways
         reason = " ".join(str(error).split())[:400]
-        raise UserError(f"{path} is not the weights of an MPRNet: {reason}") from error
+        raise UserError(f"{path} does not contain the weights of an MPRNet: {reason}") from error
 
 
 def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
@@ -131,7 +131,7 @@ def save(model: MPRNet, path: str | Path, info: Info | None = None) -> None:
         once = {name: t for name, t in state.items() if not name.endswith(ACTIVATION)}
         once[ACTIVATION] = next(t for name, t in state.items() if name.endswith(ACTIVATION))
         metadata = {name: json.dumps(value) for name, value in record.items()}
-        metadata |= {RECORD: json.dumps({"format": FORMAT}), "format": "pt"}  # safetensors' own key
+        metadata |= {RECORD: json.dumps({"format": FORMAT}), "format": "pt"}  # key of safetensors
         write_atomic(path, safetensors.torch.save(once, metadata))
     elif path.suffix in SUFFIXES:
         if path.suffix == ".pth":
@@ -163,7 +163,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     check_format(path, record)
     if not all(isinstance(tensor, Tensor) and is_plain(tensor) for tensor in state.values()):
         raise TypeError("not a state dict")
-    if record and not is_official(state):  # drop the tensors of losses and metrics
+    if record and not is_official(state):  # skip the tensors of losses and metrics
         state = {n.removeprefix(_PREFIX): t for n, t in state.items() if n.startswith(_PREFIX)}
     return state, dict(record)
 

@@ -1,4 +1,4 @@
-"""Validation of a checkpoint's training states: only counts, moments and weights are restored."""
+"""Validation of the training states in a checkpoint before Lightning restores them."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +22,7 @@ from mprnet_lit.utils.errors import UserError
 
 
 class CheckpointStates(Callback):
-    """Restores only counts, moments and weights from a checkpoint, and checks their types.
+    """Restores only counts, optimizer moments and weights from a checkpoint; checks their types.
 
     The configuration sets the hyperparameters of the optimizer, the schedule and all paths. The
     best checkpoints are those in the folder of this run, ranked by the scores in the files.
@@ -49,7 +49,7 @@ class CheckpointStates(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Check the states before Lightning restores them, and drop the configured values."""
+        """Check the states before Lightning restores them; drop values set by the configuration."""
         loops, states = checkpoint["loops"], checkpoint["callbacks"]
         loops["fit_loop"] = matching(trainer.fit_loop.state_dict(), loops["fit_loop"])
         images = trainer.datamodule.state_dict()["validation"]  # type: ignore[attr-defined]
@@ -68,11 +68,11 @@ class CheckpointStates(Callback):
         if scaler is not None:
             name = type(trainer.precision_plugin).__qualname__
             checkpoint[name] = matching(scaler.state_dict(), checkpoint.get(name, {}))
-        checkpoint["lr_schedulers"] = []  # on_train_start sets the configured ones
+        checkpoint["lr_schedulers"] = []  # on_train_start sets the configured schedule
         self._optimizer_states = checkpoint["optimizer_states"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Store the configured hyperparameters, and check the state of the optimizer."""
+        """Store the configured hyperparameters, and check the optimizer states to restore."""
         optimizers = trainer.optimizers
         self._groups = [
             [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
@@ -83,7 +83,7 @@ class CheckpointStates(Callback):
             return
         assert isinstance(pl_module, RestorationModule)
         if len(states) != len(optimizers):
-            raise ValueError("it has another number of optimizers")
+            raise ValueError("the checkpoint has another number of optimizers")
         for state, optimizer, groups in zip(states, optimizers, self._groups, strict=True):
             check_moments(state["state"], optimizer, pl_module.make_optimizer)
             pairs = zip(groups, state["param_groups"], strict=True)
@@ -103,7 +103,7 @@ class CheckpointStates(Callback):
                 f"can't resume: an epoch had {self._restored_batches} batches at the checkpoint, "
                 f"and has {self._batches} now. Use the same training images, data.batch_size, "
                 "trainer.accumulate_grad_batches and trainer.limit_train_batches, or start a new "
-                "training from its weights with weights=PATH and no resume"
+                "run from the weights of the checkpoint with weights=PATH and without resume"
             )
         for optimizer, groups in zip(trainer.optimizers, self._groups, strict=True):
             for group, configured in zip(optimizer.param_groups, groups, strict=True):
@@ -116,13 +116,13 @@ class CheckpointStates(Callback):
 
 
 def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, images: Any) -> None:
-    """Register the checkpoints in ``folder`` with a callback, and ignore the paths in its state.
+    """Register the checkpoints in ``folder`` with a ``ModelCheckpoint``.
 
     Args:
         callback: new callback without a restored state.
         state: state of the callback in a checkpoint, of which only the file names are used.
         folder: directory of the run's checkpoints.
-        images: digest of this training's validation images; scores on other images are ignored.
+        images: digest of the validation images of this run; scores on other images are ignored.
     """
     listed = state.get("best_k_models")
     names = [*(listed if isinstance(listed, dict) else ()), state.get("best_model_path")]
@@ -152,7 +152,9 @@ def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, ima
 
 
 def best_of(folder: Path, images: Any = None) -> dict[str, float]:
-    """Return metrics, epoch and step of ``best.ckpt``, or an empty dictionary without the file.
+    """Return metrics, epoch and step of ``best.ckpt``.
+
+    The result is empty if the file is missing, lacks metrics, or was validated on other images.
 
     Args:
         folder: directory of the run.
@@ -171,7 +173,7 @@ def best_of(folder: Path, images: Any = None) -> dict[str, float]:
 
 
 def _is_comparable(content: Mapping[str, Any], images: Any) -> bool:
-    """Return whether the validation images of a checkpoint are the same, or not recorded."""
+    """Return whether a checkpoint was validated on ``images``; True if either is unknown."""
     recorded = content["RestorationDataModule"].get("validation", images)
     return images is None or bool(recorded == images)
 
@@ -190,8 +192,8 @@ def check_moments(
 
     Args:
         states: states by parameter index.
-        optimizer: the configured optimizer.
-        make: function that builds such an optimizer for parameters.
+        optimizer: configured optimizer.
+        make: function that builds the same optimizer for given parameters.
 
     Raises:
         UserError: the states belong to another type of optimizer.
@@ -210,9 +212,9 @@ def check_moments(
         expected = dict(usual.state[trial[parameters[index].shape]])
         if set(values) != set(expected):
             raise UserError(
-                "the checkpoint has the state of another optimizer (it holds "
-                f"{', '.join(sorted(map(str, values)))}, and the configured one needs "
+                "the checkpoint has the state of another optimizer (with "
+                f"{', '.join(sorted(map(str, values)))}, but the configured optimizer needs "
                 f"{', '.join(sorted(expected))}): use the optimizer that the checkpoint was "
-                "trained with, or start a new training from its weights with weights=PATH"
+                "trained with, or start a new run from its weights with weights=PATH"
             )
         matching(expected, values)

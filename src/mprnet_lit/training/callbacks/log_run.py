@@ -50,8 +50,8 @@ class LogRun(Callback):
         size = path.stat().st_size / 1e6
         if size > self.max_weights_mb:
             print(
-                f"{path.name} is not logged: it has {size:.0f} MB, and tracking.max_weights_mb is "
-                f"{self.max_weights_mb}"
+                f"{path.name} is not logged: its size of {size:.0f} MB exceeds "
+                f"tracking.max_weights_mb={self.max_weights_mb}"
             )
             return
         for logger in trainer.loggers:

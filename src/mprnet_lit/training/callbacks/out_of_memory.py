@@ -17,13 +17,13 @@ class OutOfMemoryAdvice(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Set the message while the trainer is still in the stage in which the error occurred."""
+        """Set ``advice``, which differs between training and validation."""
         if not is_out_of_memory(exception):
             return
         reason = (str(exception).strip() or type(exception).__name__).splitlines()[0]
         if not trainer.training:
             self.advice = (
-                f"out of memory in the validation ({reason}): set a smaller data.val_crop_size"
+                f"out of memory in validation ({reason}): set a smaller data.val_crop_size"
             )
             return
         batch = trainer.datamodule.device_batch_size()  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from mprnet_lit.utils.errors import UserError
 
 
 class PeerCheck(Callback):
-    """Checks that all processes train the same run, and reports the loss of a process.
+    """Checks that all processes train the same run, and reports a lost process.
 
     Args:
         folder: directory of the run.
@@ -38,8 +38,8 @@ class PeerCheck(Callback):
         if (folder, checkpoint) != found:
             raise UserError(
                 f"process {trainer.global_rank} would train in {found[0]} from checkpoint "
-                f"{found[1]}, but the first one in {folder} from {checkpoint}: all machines need "
-                "the same command and a shared disk under paths.runs"
+                f"{found[1]}, but the first process in {folder} from {checkpoint}: all machines "
+                "need the same command and a shared disk under paths.runs"
             )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: Any) -> None:
@@ -51,9 +51,9 @@ class PeerCheck(Callback):
         text = str(exception).partition("\n")[0].partition(". This is typically")[0]
         if isinstance(exception, torch.distributed.DistError) or "/gloo/" in text:
             self.lost = (
-                "another process of this training ended or can't be reached; its own output may "
-                "say why. Run the same command with resume=auto to resume from the last checkpoint "
-                f"in {self.folder} (the message of the connection: {text})"
+                "another process of this run ended or can't be reached; the output of that "
+                "process may state the cause. Run the same command with resume=auto to resume from "
+                f"the last checkpoint in {self.folder} (the message of the connection: {text})"
             )
             print(f"Error: {self.lost}", file=sys.stderr, flush=True)
             note_failure(self.folder, self.lost, replace=False)

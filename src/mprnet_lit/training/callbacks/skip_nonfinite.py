@@ -23,15 +23,16 @@ class SkipNonFinite(Callback):
     """Skips the optimizer steps with a non-finite loss or gradient on any device.
 
     A skipped step does not change the weights, the optimizer state or the averaged weights. It
-    counts as a step for the schedule and for the position in the data.
+    counts as a step for the schedule and for the position in the data. Gradient overflows in
+    16-mixed precision are skipped too, but not counted.
 
     Args:
         folder: directory of the run, for messages.
         max_consecutive: number of consecutive skipped steps after which training stops.
 
     Attributes:
-        total: number of skipped steps so far.
-        consecutive: number of skipped steps since the last step that was not skipped.
+        total: number of skipped steps.
+        consecutive: current number of consecutive skipped steps.
     """
 
     def __init__(self, folder: str | Path, max_consecutive: int = 10) -> None:
@@ -66,7 +67,7 @@ class SkipNonFinite(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """Remove the gradients if they or the losses are not finite.
+        """Skip the step if a loss or a gradient is not finite on any device.
 
         Raises:
             UserError: the last ``max_consecutive`` steps were skipped.
@@ -79,13 +80,13 @@ class SkipNonFinite(Callback):
         else:
             _skip(trainer, optimizer)
             scaler = getattr(trainer.precision_plugin, "scaler", None)
-            # A GradScaler with a scale above 1 expects overflows, and then reduces its scale.
+            # Overflows are normal if the scale of a GradScaler is above 1; they reduce the scale.
             if bad_loss or scaler is None or scaler.get_scale() <= 1:
                 self._report(trainer, "loss" if bad_loss else "gradient", names, losses)
         pl_module.log("train/skipped_steps", float(self.total))
 
     def _agreed(self, trainer: Trainer, gradients: list[Tensor]) -> tuple[bool, bool]:
-        """Return whether any process has a non-finite loss, and a non-finite gradient."""
+        """Return two flags: any process has a non-finite loss, any has a non-finite gradient."""
         losses = torch.stack(self._losses)
         largest = torch.nn.utils.get_total_norm(gradients, math.inf).to(losses.device)
         bad = torch.stack([~losses.isfinite().all(), ~largest.isfinite()]).float()
@@ -104,9 +105,9 @@ class SkipNonFinite(Callback):
         if self.consecutive >= self.max_consecutive:
             raise UserError(
                 f"{self.consecutive} consecutive steps were skipped because their loss or gradient "
-                f"was not finite, the last one step {step} (images: {images}): lower optimizer.lr, "
-                "set trainer.gradient_clip_val=1 or trainer.precision=32-true, and check these "
-                f"images; the checkpoints in {self.folder} are from before"
+                f"was not finite, most recently step {step} (images: {images}): lower "
+                "optimizer.lr, set trainer.gradient_clip_val=1 or trainer.precision=32-true, and "
+                f"check these images; the checkpoints in {self.folder} are not affected"
             )
         if trainer.is_global_zero:
             print(
@@ -120,19 +121,19 @@ def _skip(trainer: Trainer, optimizer: Optimizer) -> None:
     """Skip the update of the weights and of the weight average in this step."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is not None and unscales_by_itself(optimizer):
-        for group in optimizer.param_groups:  # the scaler detects NaN later
+        for group in optimizer.param_groups:  # the scaler detects NaN and skips the step
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.fill_(math.nan)
     else:
-        optimizer.zero_grad()  # optimizers of torch skip parameters without a gradient
+        optimizer.zero_grad()  # torch optimizers skip parameters without a gradient
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, WeightAveraging):
             skip_next_average(callback, trainer.global_step + 1)
 
 
 def _suspects(trainer: Trainer, names: list[list[str]], losses: list[Tensor]) -> str:
-    """Return the names of the images in batches with a non-finite loss, or else of all images."""
+    """Return the images of the batches with a non-finite loss; all images if there is none."""
     finite = [bool(loss.isfinite()) for loss in losses]
     own = [(name, f) for batch, f in zip(names, finite, strict=False) for name in batch]
     gathered: list[Any] = [own]

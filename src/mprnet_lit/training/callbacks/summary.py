@@ -21,14 +21,14 @@ _ROWS = dict(zip(RESTORATIONS, ("degraded input", "stage 1", "stage 2", "stage 3
 
 
 class Summary(Callback):
-    """Prints the plan of the training and its best validation, and writes ``summary.json``.
+    """Prints the training plan and the best validation, and writes ``summary.json``.
 
     Args:
         folder: directory of the run.
 
     Attributes:
-        best: metrics, epoch and step of the best validation. A resumed training sets them to those
-            of ``best.ckpt``.
+        best: metrics, epoch and step of the best validation. A resumed training starts with the
+            values of ``best.ckpt``.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -44,7 +44,7 @@ class Summary(Callback):
                 print_line(self.console, line)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Store the metrics if they are the best so far."""
+        """Store the metrics if their PSNR is the best so far."""
         metrics = {
             name.removeprefix("val/"): value.item()
             for name, value in trainer.callback_metrics.items()
@@ -77,9 +77,9 @@ def show(folder: Path, best: dict[str, float], console: Console) -> None:
         console.print(table(best))
     places = {
         "best weights": folder / "checkpoints" / "best.ckpt",
-        "last state": folder / "checkpoints" / "last.ckpt",
+        "last checkpoint": folder / "checkpoints" / "last.ckpt",
         "panel": folder / "panels" / "latest.png",
-        "everything": folder,
+        "run folder": folder,
     }
     facts: dict[str, Any] = {name: path for name, path in places.items() if path.exists()}
     if checkpoint := runs.resumed_from(folder):
@@ -88,7 +88,7 @@ def show(folder: Path, best: dict[str, float], console: Console) -> None:
 
 
 def plan(trainer: Trainer) -> list[str]:
-    """Return lines that describe the training: network, device, precision, data, length."""
+    """Return lines that describe the training run: network, device, precision, data, length."""
     module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
     assert isinstance(module, RestorationModule) and isinstance(data, RestorationDataModule)
     size = module.model.size
@@ -103,7 +103,7 @@ def plan(trainer: Trainer) -> list[str]:
     choice, why = fast_precision(trainer.strategy.root_device)
     reason = why if trainer.precision == choice else f"{why}: consider trainer.precision={choice}"
     memory_format = "channels_last" if module.memory_format == torch.channels_last else "NCHW"
-    compiled = "not compiled (module.compile=true pays off in long trainings)"
+    compiled = "not compiled (module.compile=true pays off in long runs)"
     compiled = "compiled" if module.compiled else compiled
     optimizer = trainer.optimizers[0]
     fused = "fused " if optimizer.defaults.get("fused") else ""
