@@ -36,7 +36,7 @@ class FinalStage(nn.Module):
 
 
 def trace(model: MPRNet) -> ExportedProgram:
-    """Trace a network for any batch size up to 64 and any multiples of 8 as height and width.
+    """Trace a network for up to 64 images with sides of 16 to 16384 pixels (multiples of 8).
 
     Args:
         model: network, of which the program returns the last stage.

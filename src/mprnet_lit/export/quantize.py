@@ -40,7 +40,7 @@ def to_int8(exported: bytes, crops: Sequence[Crops]) -> bytes:
             activation_type=QuantType.QUInt8,  # OpenVINO gives wrong results for QInt8
             nodes_to_exclude=_float_convolutions(model),
             calibrate_method=CalibrationMethod.MinMax,
-            # The next operation reads float32, so that outputs need no rounding.
+            # Outputs are not quantized, because the next operation reads float32.
             extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"]},
         )
         return target.read_bytes()

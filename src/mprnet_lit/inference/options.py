@@ -26,7 +26,7 @@ def smallest_tile(overlap: int) -> int:
 
 
 def check_options(memory_gb: Any, tlc_crop: Any, **switches: Any) -> None:
-    """Check the types and ranges of the arguments that are not about tiling."""
+    """Check the types and ranges of the arguments other than those of tiling."""
     for name, value in (("memory_gb", memory_gb), ("tlc_crop", tlc_crop)):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (number and 0 < value < float("inf")):

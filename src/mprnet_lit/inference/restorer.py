@@ -35,7 +35,7 @@ class Restorer:
         tile: side of the tiles in pixels, a multiple of 8 that is at least 8 larger than
             ``overlap``; ``"auto"`` for the whole image if it fits in memory and otherwise the
             largest tile that fits; ``None`` for the whole image.
-        overlap: minimum overlap of adjacent tiles in pixels, which are blended there.
+        overlap: minimum overlap of adjacent tiles in pixels; tiles are blended in the overlap.
         tlc: whether to use the test-time local converter (TLC, arXiv 2112.04491): local instead of
             global averages in channel attention.
         self_ensemble: whether to average over the eight flips and rotations of the image, which
@@ -119,7 +119,7 @@ class Restorer:
         self.network, self.info, self.size = exported, exported.info, exported.size
         self.runtime = exported.runtime
         self.crop = None
-        if exported.on_cpu:  # tiles must fit in its memory
+        if exported.on_cpu:  # tiles must fit in the memory of the CPU
             self.device = torch.device("cpu")
 
     @property
@@ -208,8 +208,8 @@ class Restorer:
             progress: callback with the number of finished tiles and the total number.
 
         Returns:
-            Outputs of the stages, of which the last one is the restored batch: (B, 3, H, W) float32
-            each, on the CPU, not clamped.
+            Output of each stage, (B, 3, H, W) float32 on the CPU, not clamped. The last output is
+            the restored batch.
 
         Raises:
             UserError: ``x`` has another type, dtype or shape, or the GPU is out of memory.
@@ -245,7 +245,7 @@ class Restorer:
             raise UserError(f"out of GPU memory with tile={self.tile}: set {remedy}") from error
 
     def _tile(self, height: int, width: int, images: int = 1) -> int:
-        """Return the side of the tiles of a padded image; the longer side if it fits in memory."""
+        """Return the side of the tiles of a padded image; its longer side for a single tile."""
         if isinstance(self.tile, int):
             return self.tile
         if self.tile == "auto":

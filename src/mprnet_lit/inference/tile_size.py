@@ -7,14 +7,14 @@ import torch
 
 from mprnet_lit.models import SIZE_MULTIPLE, Size
 
-# Memory of a forward pass in full-size feature maps with width + orsnet_step channels, including
-# the workspace of the convolutions and the running sums of TLC. Measured as the growth of the
-# resident set size on a CPU, from tiny to large: 16 to 23 without TLC, 20 to 27 with TLC.
+# Memory of a forward pass, in units of full-size feature maps with width + orsnet_step channels,
+# including convolution workspaces and the running sums of TLC. The measured growth of the
+# resident set size on a CPU, from tiny to large, is 16 to 23 without TLC and 20 to 27 with TLC.
 _MAPS, _MAPS_WITH_TLC = 24, 30
 _SHARE = 0.5
 """Share of the free memory that tiles may use."""
 _CPU_LIMIT = 1.5e9
-"""Maximum bytes of tiles on a CPU, where larger tiles are not faster."""
+"""Maximum memory of a tile on a CPU in bytes; larger tiles are not faster there."""
 _MIN_SIDE = 64
 """Minimum side of a tile in pixels."""
 

@@ -1,10 +1,10 @@
-"""Tiled inference, whose memory does not depend on the image size.
+"""Tiled inference: the memory of a forward pass does not depend on the image size.
 
 Adjacent tiles overlap. The outer quarter of the overlap on each side is discarded because of
-border effects, and the tiles are blended in the middle half. The result equals that of the whole
-image if the radius of the receptive field is at most a quarter of the overlap.
+border effects, and the tiles are blended in the middle half. The result equals the result for the
+whole image if the radius of the receptive field is at most a quarter of the overlap.
 
-The side of an image and of the tiles is a multiple of 8 pixels. A tile is larger than the overlap.
+The sides of images and tiles are multiples of 8 pixels. A tile is larger than the overlap.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def blending(length: int, tile: int, overlap: int) -> list[Tensor]:
-    """Return the blending weights of each tile in one direction, (min(tile, length),).
+    """Return the blending weights of each tile in one direction, each (min(tile, length),).
 
     The weights are in [0, 1] and sum to 1 at every pixel.
     """
@@ -69,7 +69,7 @@ def run_tiled(
             size of the image.
         overlap: minimum overlap of adjacent tiles in pixels.
         batch_size: number of tiles per forward pass; each has B images.
-        progress: callback after each forward pass.
+        progress: callback that is called after each forward pass.
 
     Returns:
         Blended outputs of the network, (B, C', H, W) each.

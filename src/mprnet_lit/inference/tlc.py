@@ -24,8 +24,8 @@ WINDOW = 1.5
 def window_mean(x: Tensor, height: int, width: int) -> Tensor:
     """Return the mean of each window that lies inside the image.
 
-    The means come from cumulative sums along one dimension after the other. The cost does not
-    depend on the window, and the rounding errors of float32 stay small.
+    The means are computed from cumulative sums, one dimension at a time. The cost does not depend
+    on the window, and the rounding errors of float32 stay small.
 
     Args:
         x: feature map (B, C, H, W).
@@ -57,7 +57,7 @@ class LocalChannelAttention(ChannelAttention):
     """Channel attention with averages over a sliding window, replicated at the borders.
 
     Args:
-        attention: global channel attention that shares its weights.
+        attention: global channel attention, whose weights are shared.
         window: height and width of the window in pixels of the feature map.
     """
 

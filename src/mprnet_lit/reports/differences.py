@@ -17,8 +17,8 @@ Differences = dict[str, list[tuple[str, list[str]]]]
 def varying(trials: Sequence[Trial]) -> list[str]:
     """Return the keys of the settings that differ between the runs.
 
-    Uses the recorded overrides. If a run has none, keys of the configuration are added; of several
-    keys that vary together, only the shortest.
+    The keys come from the recorded overrides. If a run has no overrides, keys of the configurations
+    are added. Among keys that vary together, only the shortest is added.
     """
     known = [t for t in trials if t.overrides or t.config]
     keys = list(dict.fromkeys(key for trial in known for key in trial.overrides))

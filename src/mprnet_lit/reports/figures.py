@@ -78,8 +78,8 @@ def psnr_colors(trials: Sequence[Trial]) -> list[str]:
 def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[str, Any] | None:
     """Return parallel coordinates of the settings and the PSNR of the runs, the best run on top.
 
-    Draws at most 12 settings and the 300 best runs, in SVG: plotly's ``parcoords`` requires WebGL
-    and has no hover text.
+    The figure has at most 12 settings and the 300 best runs. It is drawn in SVG, because plotly's
+    ``parcoords`` requires WebGL and has no hover text.
 
     Returns:
         The figure, or ``None`` if no setting differs or fewer than two runs have a PSNR.
@@ -122,7 +122,7 @@ def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[s
         yaxis={"range": _wider(0, 1), "visible": False},
         showlegend=False,
     )
-    figure.update_xaxes(zeroline=False, fixedrange=True)  # dragging selects, and moves no axis
+    figure.update_xaxes(zeroline=False, fixedrange=True)  # dragging selects runs
     figure.update_yaxes(zeroline=False, fixedrange=True)
     return plain(figure)
 

@@ -65,7 +65,7 @@ def write_report(
         settings: active options by name, as text.
         summary: rows of a small table, the header first.
         entries: images in their initial order.
-        omitted: number of images without embedded pixels.
+        omitted: number of images that the page does not show.
 
     Raises:
         UserError: ``path`` can't be written.

@@ -27,7 +27,7 @@ def fill(report: str, title: str, data: Any, library: str = "") -> bytes:
         report: name of the files in the folder ``web``, without suffix.
         title: title of the page.
         data: plain values to embed as JSON.
-        library: JavaScript that runs before that of the report.
+        library: JavaScript that runs before the script of the report.
     """
 
     def read(*names: str) -> str:

@@ -48,7 +48,7 @@ class Trial:
 
     Attributes:
         name: folder of the run, relative to the folder of the report.
-        state: complete, pruned, failed, killed, running or waiting; "unfinished" if unknown.
+        state: complete, pruned, failed, killed, running or waiting; "unfinished" if not recorded.
         folder: folder of the run.
         error: message of a failed run.
         overrides: settings of the command line or of the sweep.
@@ -98,7 +98,7 @@ def find_trials(root: Path) -> tuple[Path, list[Trial]]:
     """
     root = root.resolve()
     folders, sweeps = _search(root)
-    if folders == [root] and not sweeps:  # one trial: the record of its sweep may contain its state
+    if folders == [root] and not sweeps:  # the record of its sweep may contain the state
         content, _ = read_json(root.parent / SWEEP, _MAX_SWEEP_BYTES)
         entries = [e for e in _entries(content) if _folder_of(e, root.parent) == root]
         if entries:
@@ -189,7 +189,7 @@ def _of_entry(entry: dict[str, Any], sweep: Path, folder: Path | None, root: Pat
 
 
 def _folder_of(entry: dict[str, Any], sweep: Path) -> Path | None:
-    """Return the folder of a trial inside the folder of its sweep, which may have moved."""
+    """Return the folder of a trial in the folder ``sweep``, which may have moved."""
     return _inside(sweep, re.split(r"[\\/]", str(entry.get("folder") or "").rstrip("\\/"))[-1])
 
 
@@ -215,7 +215,7 @@ def _read(folder: Path, root: Path) -> Trial:
     config, config_damage = read_yaml(folder, "config.yaml")
     if summary_damage != MISSING:  # a run has no summary before it ends
         trial.note(SUMMARY, summary_damage)
-    if started is not None or failed is None:  # otherwise the run failed before it wrote them
+    if started is not None or failed is None:  # otherwise the run failed before writing these files
         trial.note("environment.json", environment_damage)
         trial.note("config.yaml", config_damage)
     trial.best = {key: float(v) for key, v in summary.items() if is_number(v)}

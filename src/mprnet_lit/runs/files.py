@@ -61,7 +61,7 @@ def overrides(content: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Parse a text like Hydra: as a number, a boolean, ``None`` or a text."""
+    """Convert a text to the type that Hydra gives it: a number, a boolean, ``None`` or a text."""
     if not isinstance(value, str):
         return value
     words: dict[str, Any] = {"true": True, "false": False, "null": None}

@@ -1,4 +1,4 @@
-"""Revision of the running code, read without git: its settings can start other programs."""
+"""Revision of the running code, read without git, whose settings can start other programs."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ _MAX_BYTES = 2**24
 def git_revision(package: Path = _PACKAGE) -> str | None:
     """Return the commit of the checkout that contains the package; ``None`` outside a checkout.
 
-    Starts no program, and reads only references and commit hashes from the repository.
+    No program is started. Only ``pyproject.toml``, references and commit hashes are read.
 
     Args:
         package: directory of the package.

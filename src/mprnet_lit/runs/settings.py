@@ -16,7 +16,7 @@ from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.masking import HIDDEN, find_secrets, mask, mask_text, may_contain_secrets
 
 NOT_THE_RUN = ("hydra", "paths", "resume", "logger", "tracking", "sweep")
-"""Top-level keys that do not change the result of a training."""
+"""Top-level keys that do not change the result of a training run."""
 _HYDRA = ("config.yaml", "overrides.yaml", "hydra.yaml")
 _MAX_TAG = 64
 """Maximum length of a wandb tag in characters."""
@@ -70,7 +70,7 @@ def mask_hydras_records(config: HydraConf) -> None:
 
 def overrides_as_written() -> list[str]:
     """Return the overrides of this command with unresolved interpolations."""
-    # The type of HydraConfig().cfg is that of its child "hydra".
+    # HydraConfig().cfg is annotated with the type of its child "hydra".
     hydra: Any = HydraConfig.instance().cfg
     written: Any = OmegaConf.to_container(hydra.hydra.overrides.task, resolve=False)
     return [str(override) for override in written]
@@ -117,11 +117,11 @@ def resolved_apart(config: DictConfig, apart: Sequence[str]) -> dict[str, Any]:
 
 
 def _marked(node: Any, apart: bool) -> Any:
-    """Return a node whose interpolations of Hydra's settings are recorded when resolved.
+    """Return a node whose interpolations of Hydra's settings call the resolver ``mprnet.apart``.
 
     Args:
         node: unresolved node.
-        apart: whether to record the use of every leaf of the node.
+        apart: whether to replace every leaf of the node with a call of the resolver.
     """
     if isinstance(node, dict):
         return {key: _marked(child, apart) for key, child in node.items()}

@@ -24,7 +24,7 @@ class RequestError(Exception):
 
 
 class AllowedHosts:
-    """Host names under which the page is served, against DNS rebinding.
+    """Allowed host names of the page, as a protection against DNS rebinding.
 
     In DNS rebinding, the host name of another site resolves to this machine. Such a name is neither
     ``localhost`` nor an IP address.
@@ -45,7 +45,7 @@ class AllowedHosts:
         """Check the headers ``Host`` and ``Origin`` of a request.
 
         Raises:
-            RequestError: ``Host`` is not a name of this server, or ``Origin`` is another page.
+            RequestError: ``Host`` is not a name of this server, or ``Origin`` is another site.
         """
         (host, *more) = headers.get("host", [""])
         name = _name_of(host)

@@ -68,7 +68,7 @@ def check_photo(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
             f"{path.name} has too many pixels: the limit of this page is {limits.megapixels:g} "
             "megapixels"
         ) from error
-    except Exception:  # read_photo reports the reason or reads the file
+    except Exception:  # read_photo reads the file or reports the reason
         return 0
     if pixels > limits.megapixels * 1e6:
         raise UserError(

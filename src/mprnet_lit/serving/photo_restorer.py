@@ -45,7 +45,9 @@ def _label(name: str, task: str | None) -> str:
 
 
 class PhotoRestorer:
-    """Restores photos with one of several networks, which are all loaded at the start.
+    """Restores photos with one of several networks.
+
+    The networks are loaded at the start. Their variants with TLC are built at the first use.
 
     Args:
         weights: weights files by name.

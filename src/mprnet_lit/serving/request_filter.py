@@ -1,4 +1,4 @@
-"""ASGI middleware before Gradio that forwards only the requests that the page needs.
+"""ASGI middleware in front of Gradio that forwards only the requests that the page needs.
 
 Other web pages in the same browser, and all clients that reach the address, can send requests.
 Gradio answers many requests that this page does not need.
@@ -27,15 +27,15 @@ _PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robo
 }
 _PREFIXES = ("/assets/", "/static/", "/svelte/", f"{_API}heartbeat/")
 _FOLDER = re.compile(r"[0-9a-f]{64}")
-"""Folder of one file: SHA-256 digest of an upload, or random digits for a result."""
+"""Name of a folder with one file: SHA-256 digest of an upload, or random digits for a result."""
 _SESSION = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """Session hash of Gradio's script. An empty session hash would stop Gradio's queue."""
 _MAX_CALL = 16384
-"""Maximum bytes of a call."""
+"""Maximum size of a call in bytes."""
 _MAX_FORM = 16384
-"""Maximum bytes of an upload form besides the file."""
+"""Maximum size of an upload form without the file in bytes."""
 _HEADERS = {
-    # The browser blocks requests to other servers.
+    # With this policy, the browser blocks requests to other servers.
     "content-security-policy": (
         "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; "
         "frame-ancestors 'none'"
@@ -51,7 +51,7 @@ _FILE_HEADERS = {
 
 
 class RequestFilter:
-    """ASGI middleware before Gradio.
+    """ASGI middleware in front of Gradio.
 
     Args:
         app: ASGI application of Gradio.

@@ -9,7 +9,7 @@ from pathlib import Path
 from mprnet_lit.utils.errors import UserError
 
 _LEAST = 65536
-"""Minimum bytes that a file counts for, which also limits the number of files."""
+"""Smaller files count as this number of bytes, which also limits the number of files."""
 
 
 class Uploads:

@@ -27,10 +27,10 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
         folder: directory of the run.
 
     Returns:
-        Trained network; ``None`` if the run was already complete, or trained as another command.
+        Trained network; ``None`` if the run was already complete or ran as a separate command.
 
     Raises:
-        UserError: a setting is invalid, or the training can't be resumed.
+        UserError: a setting is invalid, or the run can't be resumed.
     """
     seed_everything(config.seed, workers=True, verbose=False)
     checkpoint = resume.find_checkpoint(config, folder)
@@ -72,7 +72,7 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
 def _recorded(
     trainer: Trainer, config: DictConfig, folder: Path, checkpoint: Path | None
 ) -> Iterator[None]:
-    """Lock the run folder and write the run record, in the first process only.
+    """Lock the run folder and write the files that describe the run, in the first process only.
 
     Raises:
         RefusedError: another process holds the lock on ``folder``.

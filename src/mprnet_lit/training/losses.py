@@ -22,7 +22,7 @@ class CharbonnierLoss(nn.Module):
         self.eps = eps
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of two tensors of the same shape, a scalar.
+        """Return the scalar loss of two tensors of the same shape.
 
         Raises:
             UserError: the shapes differ.
@@ -55,7 +55,7 @@ class EdgeLoss(nn.Module):
         self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of two images (B, C, H, W), a scalar.
+        """Return the scalar loss of two batches (B, C, H, W).
 
         Raises:
             UserError: the shapes differ, or are not (B, C, H, W).
@@ -105,7 +105,7 @@ class MultiStageLoss(nn.Module):
         return self.parts(stages, target)[0]
 
     def parts(self, stages: Sequence[Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, and the loss of each stage (S,) without gradients.
+        """Return the total loss, and the detached loss of each stage, (S,).
 
         Raises:
             UserError: ``stages`` is empty or not a tuple or list, or the shapes of a stage and the

@@ -55,7 +55,7 @@ class RestorationModule(LightningModule):
         channels_last: whether to use the channels_last memory format.
         compile: whether to compile the blocks of the network.
         gradient_checkpointing: whether to use gradient checkpointing.
-        seed: random seed of MixUp. Its random numbers depend on the seed, the step and the rank.
+        seed: random seed of MixUp. The random numbers also depend on the step and the rank.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class RestorationModule(LightningModule):
         """Return the optimizer and the warm-up cosine schedule.
 
         Raises:
-            UserError: the optimizer settings are invalid, or the training has no limit.
+            UserError: the optimizer settings are invalid, or no epoch or step limit is set.
         """
         try:
             optimizer = self.make_optimizer(self.model.parameters())
@@ -187,7 +187,7 @@ class RestorationModule(LightningModule):
         return cast(MeanMetric, self.quality[name])
 
     def _mixup(self, degraded: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Blend each pair of the batch with another pair, with one weight for both images."""
+        """Blend each pair with another pair of the batch; input and target get the same weight."""
         if not self.mixup_alpha or self.current_epoch < self.mixup_after_epoch:
             return degraded, target
         rng = np.random.default_rng(
@@ -203,7 +203,7 @@ class RestorationModule(LightningModule):
 
 
 def logs_this_step(trainer: Trainer, done: bool = False) -> bool:
-    """Return whether the scalars of the current step are logged; the same on all devices.
+    """Return whether the scalars of the current step are logged. All devices get the same result.
 
     Every ``trainer.log_every_n_steps``-th step and the last step are logged.
 

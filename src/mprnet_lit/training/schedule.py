@@ -13,10 +13,10 @@ def warmup_cosine(progress: float, warmup: float, period: float, final_ratio: fl
     """Return the learning rate at ``progress`` as a fraction of the peak.
 
     Args:
-        progress: number of completed epochs, which may be fractional.
-        warmup: number of epochs of linear warm-up. The rate after k epochs is (k + 1) / warmup, so
-            it is above 0 in the first epoch.
-        period: number of epochs of the cosine decay from the peak to ``final_ratio``.
+        progress: number of completed epochs (or steps), which may be fractional.
+        warmup: length of the linear warm-up, in the unit of ``progress``. The learning rate after k
+            units is (k + 1) / warmup of the peak, so it starts above 0.
+        period: length of the cosine decay from the peak to ``final_ratio``, in the same unit.
         final_ratio: ratio of the final learning rate to the peak.
 
     Raises:
@@ -35,8 +35,8 @@ class WarmupCosine:
     """Builder of a schedule with linear warm-up and cosine decay.
 
     Args:
-        warmup_epochs: number of warm-up epochs, limited to half of the training.
-        extra_period: number of epochs added to the period of the cosine, so that the training ends
+        warmup_epochs: number of warm-up epochs, limited to half of the training length.
+        extra_period: number of epochs added to the period of the cosine, so that training ends
             above ``final_lr`` (40 for denoising in the paper).
         final_lr: learning rate at the end of the cosine.
         per_step: whether the learning rate changes after every step instead of every epoch.
@@ -65,7 +65,7 @@ class WarmupCosine:
 
         Args:
             optimizer: optimizer whose current learning rate is the peak.
-            epochs: length of the training in epochs.
+            epochs: training length in epochs.
             steps_per_epoch: number of optimizer steps in an epoch.
 
         Raises:

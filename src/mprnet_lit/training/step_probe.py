@@ -31,7 +31,7 @@ class Trial:
         batch: number of patches.
         checkpointing: whether gradient checkpointing was enabled.
         seconds: duration of each timed step in seconds.
-        peak: peak memory of the training in bytes.
+        peak: peak memory of the training steps in bytes.
     """
 
     batch: int
@@ -59,7 +59,7 @@ def run_trial(config: DictConfig, batch: int, checkpointing: bool, limit: float)
     theirs.close()
     try:
         outcome = ours.recv()
-        if isinstance(outcome, int):  # memory before the training, on a CPU
+        if isinstance(outcome, int):  # memory before training, on a CPU
             trial = psutil.Process(process.pid)
             while not ours.poll(_INTERVAL):
                 if resident_bytes(trial) - outcome > limit:
@@ -74,7 +74,7 @@ def run_trial(config: DictConfig, batch: int, checkpointing: bool, limit: float)
 
 
 def _serve(end: Connection, *arguments: Any) -> None:
-    """Send the trial; ``None`` if it ran out of memory, or the message of another error."""
+    """Send the trial, ``None`` after an out-of-memory error, or the message of another error."""
     register_resolvers()
     try:
         end.send(_trial(end, *arguments))

@@ -44,7 +44,7 @@ def build_trainer(
     plugins: list[Any] = [AtomicCheckpointIO(Path(config.paths.run).resolve() / LAST.parent)]
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # StopOnSignal requeues
-    # By default, Lightning adds its own callbacks.
+    # By default, Lightning adds its own checkpoint and progress bar callbacks.
     options = {
         "enable_checkpointing": any(isinstance(c, Checkpoint) for c in callbacks),
         "enable_progress_bar": any(isinstance(c, ProgressBar) for c in callbacks),
@@ -53,7 +53,7 @@ def build_trainer(
     }
     interval = settings.check_val_every_n_epoch
     if settings.max_epochs > 0:
-        interval = min(interval, settings.max_epochs)  # validate a short training at its end
+        interval = min(interval, settings.max_epochs)  # validate a short run at its end
     try:
         trainer: Trainer = instantiate(
             settings,
@@ -68,7 +68,7 @@ def build_trainer(
             f"the settings under trainer can't be used: {error.__cause__ or error}"
         ) from error
     for callback in callbacks:
-        if isinstance(callback, PeerCheck):  # Lightning connects before it calls callbacks
+        if isinstance(callback, PeerCheck):  # the process group exists before the first hook
             set_process_group_timeout(trainer.strategy, callback.timeout)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()

@@ -25,7 +25,7 @@ class Info:
     Attributes:
         task: name of the task, such as ``deblur``; empty if unknown.
         crop: side of the training patches in pixels, at least 8; the test-time local converter
-            derives its window from it.
+            derives its window from this value.
         license: license of the weights; empty if unknown.
         metrics: validation metrics, such as ``{"val/psnr": 31.1}``.
         config: training configuration, without paths; see ``training_settings``.

@@ -13,7 +13,7 @@ ACTIVATION = "activation.weight"
 _SHOWN = 3
 """Maximum number of parameters that an error lists per problem."""
 _MAX_CABS = 64
-"""Maximum channel attention blocks per original-resolution block; published networks have 8."""
+"""Maximum number of channel attention blocks per original-resolution block; 8 in the paper."""
 
 
 def size_of(state: Mapping[str, Tensor]) -> Size:

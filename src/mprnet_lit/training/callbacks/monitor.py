@@ -1,4 +1,4 @@
-"""Speed, memory use and gradient norm of a training."""
+"""Speed, memory use and gradient norm during training."""
 
 import time
 from contextlib import suppress
@@ -19,7 +19,7 @@ from mprnet_lit.utils.compat import logged_step, unscales_by_itself
 class Monitor(Callback):
     """Logs ``train/grad_norm`` and ``perf/*`` every ``trainer.log_every_n_steps`` steps.
 
-    Time spent in validation does not count.
+    Time spent in validation is excluded.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Monitor(Callback):
         if not trainer.is_global_zero:
             return
         values = {
-            "epoch": float(trainer.current_epoch),  # Lightning logs it with its own scalars too
+            "epoch": float(trainer.current_epoch),  # Lightning also adds the epoch to other scalars
             "perf/patches_per_second": speed,
             "perf/data_wait": waited / trainer.world_size,
             **self._machine(trainer.strategy.root_device),
@@ -96,7 +96,7 @@ class Monitor(Callback):
             if self.has_utilization:
                 try:
                     values["perf/gpu_percent"] = float(torch.cuda.utilization(device))
-                except Exception:  # needs nvidia-ml-py and a driver that reports it
+                except Exception:  # needs nvidia-ml-py and support by the driver
                     self.has_utilization = False
         return values
 
@@ -105,7 +105,7 @@ class Monitor(Callback):
         self.patches = 0
         self.seconds = self.waited = 0.0
         self.mark = time.perf_counter()
-        """Time when the last step, validation or start of an epoch ended."""
+        """Time of the latest end of a step, end of a validation, or start of an epoch."""
 
 
 def gradient_norm(trainer: Trainer, optimizer: Optimizer) -> Tensor:
@@ -115,7 +115,7 @@ def gradient_norm(trainer: Trainer, optimizer: Optimizer) -> Tensor:
     if isinstance(trainer.strategy, FSDPStrategy):  # each process holds a shard
         norm = trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
     scaler = getattr(trainer.precision_plugin, "scaler", None)
-    # With 16-mixed, gradients are still scaled for fused optimizers, and unscaled for others.
+    # With 16-mixed, the gradients of fused optimizers are still scaled, those of others are not.
     if scaler is not None and unscales_by_itself(optimizer):
         norm = norm / scaler.get_scale()
     return norm

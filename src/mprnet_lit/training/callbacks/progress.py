@@ -1,4 +1,4 @@
-"""Progress bar of a training: loss, PSNR and remaining time."""
+"""Training progress bar: loss, PSNR and remaining time."""
 
 from typing import Any
 

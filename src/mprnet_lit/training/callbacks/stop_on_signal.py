@@ -1,4 +1,4 @@
-"""Stopping of a training on a signal, with a checkpoint and requeueing of the job."""
+"""Callback that stops training on a signal, and function that requeues the job."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from mprnet_lit.runs.folder import LAST
 from mprnet_lit.utils import signals
 
 _ECHO = 3.0
-"""Seconds in which a second signal is ignored as a copy, as sent by torchrun or process groups."""
+"""Seconds during which a repeated signal is ignored: torchrun and process groups send copies."""
 
 
 class Stopped(SystemExit):
@@ -44,8 +44,8 @@ class StopOnSignal(Checkpoint):
     """Saves a checkpoint after the current batch on SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C, and exits.
 
     The exit status is 128 plus the signal number. All processes stop at the same step, even if only
-    one of them received the signal. A second SIGTERM or Ctrl-C stops the training immediately. This
-    callback is a ``Checkpoint``, so that it runs after all callbacks that change weights.
+    one of them received the signal. A second SIGTERM or Ctrl-C stops training immediately. This
+    callback is a ``Checkpoint``, so that Lightning runs it after all callbacks that change weights.
 
     Args:
         folder: directory of the run.
@@ -59,14 +59,15 @@ class StopOnSignal(Checkpoint):
         self.since = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Install the signal handlers, which Lightning removes when the training ends.
+        """Install the signal handlers, which Lightning removes when training ends.
 
-        They replace the handler of Lightning, which may communicate during a collective operation.
+        The handlers replace that of Lightning, which may start a collective operation within
+        another one.
         """
         if threading.current_thread() is threading.main_thread():
             for number in _signals():
                 signal.signal(number, self._receive)
-        self.received = signals.received_signal()  # received during the setup
+        self.received = signals.received_signal()  # during the setup
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop if any process has received a signal.
@@ -85,8 +86,8 @@ class StopOnSignal(Checkpoint):
             name = signal.Signals(number).name
             print(f"Stopped by {name} and saved {self.checkpoint}: add resume=auto to resume")
         elif not TorchElasticEnvironment.detect():
-            # The first process sets the exit status of the job. srun or Lightning would kill it if
-            # this process failed. torchrun would treat 0 as the end of training, and keep waiting.
+            # The first process sets the exit status of the job. srun or Lightning would kill the
+            # first process if this process failed. torchrun would keep waiting after a status of 0.
             status = 0
         raise Stopped(number, status, self.requeue and trainer.is_global_zero)
 
@@ -116,8 +117,8 @@ class StopOnSignal(Checkpoint):
 def start_again(number: int, requeue: bool) -> None:
     """Requeue this job after a signal has stopped it.
 
-    submitit requeues its jobs by itself. Other SLURM jobs are requeued, except after Ctrl-C and
-    if the job is not running anymore (canceled, or already requeued by SLURM).
+    submitit requeues its own jobs. Other SLURM jobs are requeued unless the signal was Ctrl-C, or
+    the job no longer runs (canceled, or already requeued by SLURM).
 
     Args:
         number: number of the signal.
@@ -145,7 +146,7 @@ def _scontrol(*arguments: str) -> str:
 
 
 def _signals() -> list[int]:
-    """Return the signals that stop a training."""
+    """Return the signals that stop training."""
     found: list[int] = [signal.SIGTERM, signal.SIGINT, *signals.hangup_signals()]
     if hasattr(signal, "SIGUSR1"):  # not on Windows
         found.append(signal.SIGUSR1)
