@@ -23,9 +23,8 @@ key. `mprnet_lit MODE --help` lists the keys of a mode. The flag `--cfg job` pri
 configuration of a command.
 
 A key without a type belongs to a class of another library. A default `${...}` refers to another key
-or calls a resolver. A key with the default `???` has no default: another option of the command sets
-it, or the command must. A value of the wrong type, or outside the listed values, is refused before
-the mode starts.
+or calls a resolver. A key with the default `???` must be set, by another option or on the command
+line. A value of the wrong type, or outside the listed values, is refused before the mode starts.
 """
 
 
@@ -36,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Replace links to files outside the docs, which would be broken, with the file names."""
+    """Replace each link to a file outside the docs, which would be broken, with its text."""
     folder = posixpath.dirname(page.file.src_uri)
 
     def shown(link: re.Match[str]) -> str:
