@@ -1,8 +1,8 @@
 """Measure speed and memory against the baseline, and write docs/performance.*.
 
-python -m benchmarks                    all sections except the time to quality (15 minutes)
+python -m benchmarks                    all sections except time to quality; takes 15 minutes
 python -m benchmarks --only training --rounds 15
-python -m benchmarks --quality 10       also the time to quality, with 10 minutes per training
+python -m benchmarks --quality 10       also time to quality, with 10 minutes per variant
 python -m benchmarks --device cuda --size base --batch 16 --patch 256 --side 720
 """
 

@@ -1,8 +1,9 @@
 """Baseline of the benchmarks: a direct implementation of MPRNet without optimizations.
 
-It loops over the patches in Python and runs eagerly in NCHW and float32. It upsamples before the
-1x1 convolution and fuses no operations. Its state dict has the same keys as that of
-``mprnet_lit.models.MPRNet``. tests/test_benchmarks.py compares both with the golden data.
+The baseline loops over quadrants and halves in Python, and runs eagerly in NCHW and float32. It
+upsamples before the 1x1 convolution and fuses no operations. Its state dict has the same keys as
+that of ``mprnet_lit.models.MPRNet``. tests/test_benchmarks.py compares both networks with the
+golden data.
 """
 
 from collections.abc import Sequence
@@ -151,7 +152,10 @@ class ORSNet(nn.Module):
 
 
 class PlainMPRNet(nn.Module):
-    """Return the outputs of the three stages for (B, 3, H, W) in [0, 1]; 8 must divide H and W."""
+    """MPRNet without optimizations, with the outputs of its three stages.
+
+    The input is (B, 3, H, W) in [0, 1], with H and W multiples of 8.
+    """
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -196,7 +200,10 @@ class PlainMPRNet(nn.Module):
 
 
 def plain_loss(stages: tuple[Tensor, ...], target: Tensor, edge_weight: float = 0.05) -> Tensor:
-    """Return the sum of the losses of all stages, clamped if ``edge_weight`` is 0."""
+    """Return the sum of the losses of all stages.
+
+    If ``edge_weight`` is 0, the stages are clamped to [0, 1] and the loss has no edge term.
+    """
 
     def charbonnier(a: Tensor, b: Tensor) -> Tensor:
         return torch.sqrt((a - b) ** 2 + EPS**2).mean()
@@ -208,9 +215,9 @@ def plain_loss(stages: tuple[Tensor, ...], target: Tensor, edge_weight: float = 
         return F.conv2d(F.pad(image, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)
 
     def laplacian(image: Tensor) -> Tensor:
-        every = torch.zeros_like(image)
-        every[:, :, ::2, ::2] = blur(image)[:, :, ::2, ::2] * 4
-        return image - blur(every)
+        upsampled = torch.zeros_like(image)
+        upsampled[:, :, ::2, ::2] = blur(image)[:, :, ::2, ::2] * 4
+        return image - blur(upsampled)
 
     total = target.new_zeros(())
     for stage in stages:

@@ -1,8 +1,8 @@
-"""Classical restoration methods that the shipped weights are compared with.
+"""Classical restoration methods, for comparison with the shipped weights.
 
-Each method receives the true noise level (for camera noise, an estimate) or the true blur kernel,
-which users rarely have. Its arguments are the degraded image, a strength and :class:`Known`. Images
-are (H, W, 3), float64 and sRGB in [0, 1].
+The arguments of each method are the degraded image, a strength and :class:`Known`. The methods for
+noise and blur use the true noise level (for camera noise, an estimate) or the true blur kernel,
+which users rarely know. Images are (H, W, 3), float64 and sRGB in [0, 1].
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Method:
-    """Method and the strengths to try. The benchmark reports the best one of each case."""
+    """Method and the strengths to try. The benchmark reports the best strength for each case."""
 
     run: Callable[[Image, float, Known], Image]
     strengths: Sequence[float]

@@ -1,9 +1,9 @@
-"""Count FLOPs, bytes moved and bytes saved for backward of a training step, without running it.
+"""Count the FLOPs, the memory traffic and the saved activations of a training step.
 
 python -m benchmarks.counts
 
-The step runs on the meta device. The counts assume eager mode: each operation reads its inputs and
-writes its outputs once.
+The step runs on the meta device, without data. The counts assume eager mode: each operation reads
+its inputs and writes its outputs once.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ H100_FLOPS, H100_BYTES = 989e12, 3.35e12
 
 
 class BytesMoved(TorchDispatchMode):
-    """Sums the bytes that operations read and write. Views count as zero."""
+    """Dispatch mode that sums the bytes that operations read and write. Views count as zero."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -46,7 +46,7 @@ class BytesMoved(TorchDispatchMode):
 
 
 def count(size: SizeName, patch: int, batch: int, checkpointing: bool = False) -> dict[str, float]:
-    """Return the FLOPs, bytes moved and bytes saved for backward of a step in bfloat16."""
+    """Return the FLOPs, the bytes moved and the bytes saved for the backward pass, in bfloat16."""
     with torch.device("meta"):
         model = MPRNet.from_size(size).to(torch.bfloat16)
         target = torch.rand(batch, 3, patch, patch, dtype=torch.bfloat16)

@@ -2,10 +2,10 @@
 
 python -m benchmarks.quality --minutes 15 --json quality.json
 
-All variants train with the same photographs, crops, seed and Gaussian noise of sigma 25. Each one
-trains in a separate process, and they alternate every 30 seconds. Only the time of training counts,
-without validation. The learning rate follows a warm-up and a cosine decay over this time, so that
-every variant completes its schedule and only the speed differs.
+All variants train with the same photographs, crops, seed and Gaussian noise of sigma 25. Each
+variant trains in a separate process, and the variants alternate every 30 seconds. Validation time
+does not count. The learning rate follows a warm-up and a cosine decay over the training time, so
+every variant completes its schedule.
 """
 
 import argparse
@@ -150,7 +150,7 @@ def measure(minutes: float, size: SizeName, batch: int, patch: int) -> list[Vari
 
 
 def time_to(curve: list[dict[str, float]], wanted: float) -> float | None:
-    """Return the interpolated seconds at which a curve reaches a PSNR, or ``None``."""
+    """Return the interpolated seconds until a curve reaches a PSNR, or ``None`` if it does not."""
     before = {"seconds": 0.0, "psnr": -math.inf}
     for point in curve:
         if point["psnr"] >= wanted:
@@ -190,7 +190,7 @@ def main() -> None:
     options = parser.parse_args()
     out = figures(measure(options.minutes, options.size, options.batch, options.patch))
     for variant in out["variants"]:
-        print(variant["name"], "times as fast to (dB):", variant["times_as_fast_to"])
+        print(variant["name"], "speedup to reach (dB):", variant["times_as_fast_to"])
     if options.json:
         options.json.write_text(json.dumps(out, indent=1) + "\n")
 

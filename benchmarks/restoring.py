@@ -1,4 +1,4 @@
-"""Measure restoration: time of TLC, tiles against whole images, and memory for a large photo.
+"""Measure restoration: time of TLC, accuracy of tiles, and memory for a large photo.
 
 python -m benchmarks.restoring                      TLC and tiles (minutes)
 python -m benchmarks.restoring --megapixels 24      the memory of mode=restore (up to an hour)

@@ -4,7 +4,7 @@ python -m benchmarks.shipped build/photographs/held_out          (make quality; 
 python -m benchmarks.shipped build/photographs/held_out --ours   (new weights: minutes)
 
 Writes docs/quality.json, the tables of docs/quality.md, the plot and the pictures. Each classical
-method is scored with the strength that is best on these same photographs.
+method is scored with the strength that is best on these photographs.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def measure(
     """Score every method on one degradation and create the pictures.
 
     With an earlier record, only the shipped weights are scored, and the scores of the classical
-    methods are copied. The best classical method then runs only on the images of the pictures.
+    methods are copied. The best classical method then runs only on the photographs in the pictures.
     """
     case = CASES[key]
     cases = list(examples(key, photos))

@@ -2,10 +2,10 @@
 
     python examples/custom_degradation.py
 
-The class Banding below is all that a new degradation needs. The script fine-tunes the shipped
-denoiser to remove it and writes banding.png (from the left: clean, degraded, restored) to the
-current directory. A configuration names the class by its import path in `_target_`: see "Add a
-task" in CONTRIBUTING.md.
+A new degradation is one class, such as Banding below. The script fine-tunes the shipped denoiser to
+remove banding, and writes banding.png (left to right: clean, degraded, restored) to the current
+directory. A configuration refers to the class by its import path in `_target_`: see "Add a task" in
+CONTRIBUTING.md.
 """
 
 from functools import partial
@@ -41,7 +41,7 @@ class Banding(Degradation):
 
 
 def main() -> None:
-    """Train for 15 steps on embedded photographs and restore one that was held out."""
+    """Train for 15 steps on embedded photographs and restore a held-out photograph."""
     torch.manual_seed(0)
     banding = Compose([Banding(), GaussianNoise(sigma=5)])
     data = RestorationDataModule(

@@ -1,11 +1,11 @@
 """Compare PSNR and SSIM of the shipped denoiser with and without its test-time options.
 
     python examples/evaluate_and_compare.py          # denoise, with Gaussian noise
-    python examples/evaluate_and_compare.py derain   # or deblur, each with its own degradation
+    python examples/evaluate_and_compare.py derain   # or deblur; each task has its own degradation
 
 The three photographs are embedded and were not used in training. The script prints the mean scores
 as a table and writes scores.csv to the current directory. Self-ensemble lowers the scores of
-"derain": it rotates the image, and the training had no horizontal rain.
+"derain": the ensemble rotates the image, and the network was not trained on horizontal rain.
 """
 
 import csv

@@ -1,11 +1,12 @@
-r"""Fine-tune the denoising weights of the package on images that they restore badly.
+r"""Fine-tune the shipped denoising weights on images with strong JPEG compression.
 
     python examples/finetune_shipped.py          # embedded photographs
     python examples/finetune_shipped.py photos/  # a directory with your own clean images
 
-Noise and then JPEG compression with quality 15 degrade the images. The training of the shipped
-weights used qualities from 70 to 100. The script prints the PSNR before and after, and writes
-finetuned.safetensors to the current directory. The command line fine-tunes on pairs:
+The images are degraded with noise and then with JPEG compression of quality 15. The shipped weights
+were trained with qualities from 70 to 100 and restore such images poorly. The script prints the
+PSNR before and after fine-tuning, and writes finetuned.safetensors to the current directory. On the
+command line, fine-tune on pairs with:
 
     mprnet_lit train experiment=finetune weights=denoise model=tiny \
         data.train.degraded=noisy data.train.target=clean
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> None:
     folder = arguments[0] if arguments else None
     data = RestorationDataModule(
         train=CleanFolder(folder) if folder else Photos("train"),
-        val=CleanFolder(None) if folder else Photos("val"),  # none: hold out training images
+        val=CleanFolder(None) if folder else Photos("val"),  # None: hold out training images
         degradation=Compose([GaussianNoise(sigma=25), Jpeg(quality=15)]),
         patch_size=48,
         val_crop_size=96,

@@ -23,11 +23,11 @@ def write_noisy_photo(path: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Restore the photograph that the first argument names."""
+    """Restore the photograph at the given path, or a noisy embedded photograph."""
     path = arguments[0] if arguments else "noisy.png"
     if not arguments:
         write_noisy_photo(path)
-    restorer = Restorer("denoise", tile="auto")  # or "deblur", "derain", a weights file, a run
+    restorer = Restorer("denoise", tile="auto")  # or "deblur", "derain", a file, a run folder
     with Image.open(path) as photo:
         restorer(photo).save("restored.png")
     print(f"{path} -> restored.png")

@@ -4,8 +4,9 @@
     python examples/train_on_own_pairs.py noisy/ clean/  # directories with your own pairs
 
 Two files are a pair if they have the same name. A tenth of the pairs, at least one, is held out
-for validation. The script writes trained.safetensors to the current directory. Its 16 steps show
-the API; the command line (`mprnet_lit train data=paired`) trains for longer and writes checkpoints.
+for validation. The script trains for 16 steps, to show the API, and writes trained.safetensors to
+the current directory. The command line (`mprnet_lit train data=paired`) trains for longer and
+writes checkpoints.
 """
 
 import sys
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> None:
     torch.manual_seed(0)
     data = RestorationDataModule(
         train=PairedFolders(degraded, target),
-        val=PairedFolders(None, None),  # none: hold out training pairs
+        val=PairedFolders(None, None),  # None: hold out training pairs
         patch_size=32,
         batch_size=4,
         crops_per_image=32,
