@@ -1,5 +1,6 @@
 """Loggers: all record the same scalars, images, settings and weights without network access."""
 
+import json
 import os
 import socket
 import threading
@@ -23,6 +24,7 @@ from tests.reports.page_reading import history, read_csv, read_wandb
 from torch.utils.data import DataLoader
 from wandb.errors import UsageError
 
+from mprnet_lit.training.callbacks.log_run import run_settings
 from mprnet_lit.training.callbacks.monitor import Monitor, gradient_norm
 from mprnet_lit.training.loggers import QUIET
 from mprnet_lit.utils.errors import install_hint
@@ -285,3 +287,18 @@ def test_weights_above_the_size_limit_are_not_logged(cli: Cli) -> None:
                   "tracking.max_weights_mb=1")  # fmt: skip
     assert "tracking.max_weights_mb is 1" in outcome.output
     assert not any(r.HasField("artifact") for r in read_wandb(outcome.file("*.wandb")))
+
+
+def test_home_folders_in_lists_are_masked(tmp_path: Path) -> None:
+    config = {
+        "data": {"roots": ["/home/ann/a", {"path": "/home/ann/b"}]},
+        "seed": 1,
+        "resume": None,
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    environment = {"code": {"revision": "1"}, "python": "3.11", "packages": {}, "machine": {}}
+    (tmp_path / "environment.json").write_text(json.dumps(environment))
+    (tmp_path / "run.json").write_text(json.dumps({"group": "g", "tags": ["a"]}))
+    found = run_settings(tmp_path)
+    assert found["data.roots.0"] == "~/a" and found["data.roots.1.path"] == "~/b"
+    assert found["seed"] == 1 and found["resume"] == "null"
