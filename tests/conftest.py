@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import importlib
-import io
 import json
 import multiprocessing
 import os
@@ -127,13 +126,12 @@ def convert_once(shared: Callable[[str, Callable[[], bytes]], bytes]) -> Iterato
         state = safetensors.torch.save({k: v.clone() for k, v in model.state_dict().items()})
         return hashlib.sha256(state + repr(model.size).encode()).hexdigest()
 
-    def traced(model: MPRNet) -> Any:
-        def save() -> bytes:
-            file = io.BytesIO()
-            torch.export.save(trace(model), file)
-            return file.getvalue()
+    programs: dict[str, Any] = {}
 
-        return torch.export.load(io.BytesIO(shared(f"{name(model)}.pt2", save)))
+    def traced(model: MPRNet) -> Any:  # a program that was saved and loaded can't be converted
+        if name(model) not in programs:
+            programs[name(model)] = trace(model)
+        return programs[name(model)]
 
     def converted(model: MPRNet) -> Any:
         content = shared(f"{name(model)}.onnx", lambda: convert(model).SerializeToString())

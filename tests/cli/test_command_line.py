@@ -265,7 +265,9 @@ def test_help_of_a_mode_lists_all_of_its_settings(mode: Any) -> None:
         assert re.search(r"^  task=denoise +of deblur, denoise, derain$", text, re.M)
         assert "trainer" not in text
     if mode == "train":
-        assert re.search(r"^  data.holdout=0.1 +Share of the training images held out", text, re.M)
+        assert re.search(
+            r"^  data.holdout=0.1 +Fraction of the training images held out", text, re.M
+        )
         assert {f"paths.{p}" for p in ("runs", "gopro", "dnd")} <= keys and "model" in keys
 
 

@@ -142,7 +142,7 @@ def test_decisive_setting_is_most_important() -> None:
     (bars, slices), note = importance(runs, ["optimizer.lr", "seed"])
     (shares,) = bars["data"]
     assert shares["y"][-1] == "optimizer.lr" and shares["x"][-1] > 0.8
-    assert "25% of 48 complete runs" in note
+    assert "best 25% from all 48 complete runs" in note
     assert len(slices["data"]) == 2
     assert max(slices["data"][0]["marker"]["color"]) == 48  # the number of the last run
 
