@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import importlib
+import io
 import json
 import multiprocessing
 import os
@@ -128,10 +129,18 @@ def convert_once(shared: Callable[[str, Callable[[], bytes]], bytes]) -> Iterato
 
     programs: dict[str, Any] = {}
 
-    def traced(model: MPRNet) -> Any:  # a program that was saved and loaded can't be converted
-        if name(model) not in programs:
-            programs[name(model)] = trace(model)
-        return programs[name(model)]
+    def save(model: MPRNet) -> bytes:
+        programs[name(model)] = trace(model)
+        torch.export.save(programs[name(model)], file := io.BytesIO())
+        return file.getvalue()
+
+    def saved(model: MPRNet) -> Any:
+        content = shared(f"{name(model)}.pt2", lambda: save(model))
+        return programs.get(name(model)) or torch.export.load(io.BytesIO(content))
+
+    def original(model: MPRNet) -> Any:  # a program that was saved and loaded can't be converted
+        saved(model)
+        return programs.get(name(model)) or trace(model)
 
     def converted(model: MPRNet) -> Any:
         content = shared(f"{name(model)}.onnx", lambda: convert(model).SerializeToString())
@@ -139,8 +148,8 @@ def convert_once(shared: Callable[[str, Callable[[], bytes]], bytes]) -> Iterato
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_convert", converted)
-        for user in (module, importlib.import_module("mprnet_lit.cli.export")):
-            patch.setattr(user, "trace", traced)
+        patch.setattr(module, "trace", original)
+        patch.setattr(importlib.import_module("mprnet_lit.cli.export"), "trace", saved)
         yield
 
 

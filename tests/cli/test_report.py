@@ -13,13 +13,12 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
-from tests.conftest import Cli, ForkedCommand
+from tests.conftest import SMALLEST, Cli, ForkedCommand
 from tests.reports.page_reading import embedded_data
 
 HOSTILE = "<img src=x onerror=alert(1)>{{data}}"
 SCRIPT = "</script><script>document.title='hacked'</script>"
-TINY = ("model.width=8", "trainer.max_epochs=2", "trainer.log_every_n_steps=1",
-        "logger=csv")  # fmt: skip
+TINY = (*SMALLEST, "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "logger=csv")
 
 
 @pytest.fixture(scope="session")

@@ -212,7 +212,7 @@ def test_video_is_restored(cli: Cli, folder: Path) -> None:
         (("weights=none.pth", "input=in"), "the weights file none.pth does not exist"),
         (("weights=w.safetensors", "input=in", "inference.tile=100"), "inference.tile=100 must be"),
         (("weights=w.safetensors", "input=IMG (1).png"), "there is no file or folder IMG (1).png"),
-        (("weights=w (1).pth", "task.name=a (1)"), """single ones: 'task.name="a (1)"'"""),
+        (("weights=w (1).pth", "task.name=a (1)"), """single quotes: 'task.name="a (1)"'"""),
         (("weights=w.safetensors", "input=2024"), "there is no file or folder 2024"),
         (("weights=2024", "input=in"), "the weights file 2024 does not exist"),
         (("weights=w.safetensors", "inptu=in"), "did you mean 'input'?"),

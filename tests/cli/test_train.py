@@ -122,7 +122,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return torch.load(next(folder.glob("runs/**/last.ckpt")), weights_only=True)
 
 
-TWO_DEVICES = ("trainer.devices=2", "data.crops_per_image=8",
+TWO_DEVICES = ("trainer.devices=2", "data.crops_per_image=4",
                "data.val_crop_size=32", "logger=csv", *SMALLEST)  # fmt: skip
 
 
@@ -321,8 +321,8 @@ def test_weights_depend_on_the_seed(cli: Cli, tmp_path: Path) -> None:
 def test_quickstart_learns(tmp_path: Path) -> None:
     """A tenth of the steps of ``make demo`` improves the PSNR of held-out photographs."""
     process = start_cli(
-        tmp_path, "experiment=quickstart", "trainer.max_epochs=1", "data.patch_size=64",
-        "data.batch_size=4", "data.crops_per_image=64", "data.val_crop_size=128",
+        tmp_path, "experiment=quickstart", "trainer.max_epochs=1", "data.patch_size=48",
+        "data.batch_size=4", "data.crops_per_image=64", "data.val_crop_size=96",
     )  # fmt: skip
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, output + errors

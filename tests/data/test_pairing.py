@@ -132,7 +132,9 @@ def test_no_remaining_pair_is_an_error_even_with_skip(tmp_path: Path) -> None:
 
 def test_image_cannot_be_its_own_target(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"a\.png: both patterns match it"):
+    with pytest.raises(
+        UserError, match=r"a\.png: both patterns match this file, which would be its own target"
+    ):
         find_pairs(tmp_path, tmp_path)
 
 

@@ -77,12 +77,13 @@ def sweep(tmp_path: Path) -> Iterator[Callable[[str, int], subprocess.Popen[str]
 
 
 def alive(group: int) -> list[int]:
-    """Return the processes of a group."""
+    """Return the processes of a group, except trackers of resources, which exit last."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            is_tracker = "resource_tracker" in " ".join(process.cmdline())
             if process.status() != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == group:
-                found.append(process.pid)
+                found += [] if is_tracker else [process.pid]
     return found
 
 

@@ -22,7 +22,7 @@ from mprnet_lit.training.checkpoints import AtomicCheckpointIO
 from mprnet_lit.utils.errors import UserError, install_hint
 
 SMALL = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "data.val_crop_size=32",
-         "logger=none")  # fmt: skip
+         "data.crops_per_image=1", "trainer.limit_val_batches=1", "logger=none")  # fmt: skip
 SWEEP = ("sweep=optuna", "optimizer.lr=tag(log,interval(1e-5,1e-2))", "trainer.max_epochs=1",
          *SMALL)  # fmt: skip
 
@@ -125,7 +125,8 @@ def test_grid_continues_after_a_failed_job_and_exits_with_an_error(
 def test_slow_trials_are_pruned(cli: Cli, tmp_path: Path) -> None:
     cli(*SWEEP, "sweep.trials=4", "sweep.startup_trials=1", "callbacks.pruner.warmup_epochs=0",
         "optimizer.lr=choice(1e-3,1e-9)", "trainer.max_epochs=6", "schedule.warmup_epochs=0",
-        "model.start_from_identity=true", "seed=3")  # fmt: skip
+        "model.start_from_identity=true", "seed=3", "data.crops_per_image=2",
+        "trainer.limit_val_batches=1.0")  # fmt: skip
     study = optuna.load_study(
         study_name="denoise", storage=f"sqlite:///{tmp_path}/runs/sweeps/denoise/study.db"
     )

@@ -285,7 +285,7 @@ def test_logger_that_cannot_be_opened_ends_the_command_before_the_training(
 def test_weights_above_the_size_limit_are_not_logged(cli: Cli) -> None:
     outcome = cli("logger=wandb", "trainer.max_steps=1", "data.val_crop_size=32",
                   "tracking.max_weights_mb=1")  # fmt: skip
-    assert "tracking.max_weights_mb is 1" in outcome.output
+    assert "exceeds tracking.max_weights_mb=1" in outcome.output
     assert not any(r.HasField("artifact") for r in read_wandb(outcome.file("*.wandb")))
 
 

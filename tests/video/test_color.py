@@ -215,5 +215,5 @@ def test_unsupported_matrix_is_refused(tmp_path: Path) -> None:
         frame.pts, frame.time_base = 0, 1 / RATE
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(UserError, match=r"ycgco\.mkv .*YCgCo is not supported: convert it"):
+    with pytest.raises(UserError, match=r"ycgco\.mkv .*YCgCo is not supported: convert the video"):
         restore_video(path, tmp_path / "out.mkv", fail_on_frame)

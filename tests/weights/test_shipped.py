@@ -53,7 +53,7 @@ def test_restore_uses_the_shipped_weights_by_default(
     noisy = CameraNoise(shot=6e-3)(target.astype(np.float32), np.random.default_rng(0))
     Image.fromarray((noisy * 255).round().astype(np.uint8)).save(tmp_path / name, **options)
     outcome = cli("mode=restore", "task=denoise", f"input={name}", "output=restored")
-    assert "come with the package; for others: task=deblur or derain" in outcome.output
+    assert "weights in the package; for another task, add task=deblur or derain" in outcome.output
     before, after = (
         np.asarray(Image.open(tmp_path / path)) / 255 for path in (name, f"restored/{name}")
     )

@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.conftest import ForkedCommand, quick
+from tests.conftest import SMALLEST, ForkedCommand, quick
+from tests.warm import warm_python
 
 from mprnet_lit.__main__ import main
 from mprnet_lit.training.callbacks.stop_on_signal import StopOnSignal, Stopped, start_again
@@ -180,14 +181,17 @@ def test_submitit_requeues_by_itself_after_our_save(
     executor = submitit.AutoExecutor(tmp_path / "jobs", cluster="local")
     executor.update_parameters(timeout_min=600)
     runs = tmp_path / "runs"
-    options = ("data.val_crop_size=32", "trainer.max_epochs=4", "data.crops_per_image=6")
+    options = (
+        *SMALLEST, "data.val_crop_size=32", "trainer.max_epochs=4", "data.crops_per_image=6"
+    )  # fmt: skip
     settings = (
         "callbacks.stop_on_signal.requeue=true",
         "resume=auto",
         "logger=none",
         f"paths.runs={runs}",
     )
-    job = executor.submit(Job(quick([*options, *settings])))
+    with warm_python():
+        job = executor.submit(Job(quick([*options, *settings])))
     try:
         wait_for(lambda: list(runs.glob("**/last.ckpt")))
         (task,) = psutil.Process(job._process.pid).children()
