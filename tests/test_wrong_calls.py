@@ -237,12 +237,13 @@ CALLS: dict[str, list[Callable[[], object]]] = {
 WITHOUT_INVALID_CALLS = {
     *("Degradation", "Source", "PerImageMetric", "Protocol"),  # base classes
     *("Sample", "Weights", "UserError", "RefusedError", "Monitor", "Progress"),  # accept anything
+    "clamp_unit",  # accepts any tensor
     *("LocalChannelAttention", "TileCounts"),  # created by with_tlc and by the evaluation
     "PerceptualScores",  # tested in tests/metrics/test_protocols.py
     "install_hint",  # tested in tests/test_package.py
     # Built from the configuration, whose values tests/config/test_values.py checks.
-    *("CheckpointStates", "LogRun", "OutOfMemoryAdvice", "PeerCheck", "SkipNonFinite"),
-    "StopOnSignal",
+    *("CheckpointStates", "CollapseWarning", "LogRun", "OutOfMemoryAdvice", "PeerCheck"),
+    *("SkipNonFinite", "StopOnSignal"),
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.conftest import Golden
 
-from mprnet_lit.training.losses import CharbonnierLoss, EdgeLoss, MultiStageLoss
+from mprnet_lit.training.losses import CharbonnierLoss, EdgeLoss, MultiStageLoss, clamp_unit
 
 
 @pytest.fixture
@@ -53,3 +53,48 @@ def test_shares_of_the_stages_sum_to_the_loss(
     assert parts.sum().item() == pytest.approx(total.item(), rel=1e-6)
     for part, stage in zip(parts, stages, strict=True):
         assert part.item() == pytest.approx(loss([stage], target).item(), rel=1e-6)
+
+
+def test_clamp_equals_that_of_torch_inside_the_range() -> None:
+    inside = torch.cat([torch.linspace(0, 1, 101), torch.tensor([1e-30, 1 - 6e-8])])
+    weight = torch.linspace(-1, 1, len(inside))
+    ours, theirs = (inside.clone().requires_grad_() for _ in range(2))
+    (clamp_unit(ours) * weight).sum().backward()
+    (theirs.clamp(0, 1) * weight).sum().backward()
+    assert torch.equal(clamp_unit(ours), theirs.clamp(0, 1))
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_gradient_outside_the_range_leads_back() -> None:
+    x = torch.tensor([-1.0, -1.0, 2.0, 2.0], requires_grad=True)
+    gradient = torch.tensor([-1.0, 1.0, 1.0, -1.0])  # a step moves against the gradient
+    clamped = clamp_unit(x)
+    clamped.backward(gradient)
+    assert clamped.tolist() == [0, 0, 1, 1]
+    assert x.grad.tolist() == [-1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("outside", [-1.0, 2.0])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_stage_outside_the_range_recovers(
+    golden: Golden, stages: list[torch.Tensor], stage: int, outside: float, dtype: torch.dtype
+) -> None:
+    loss, target = MultiStageLoss(edge_weight=0, clamp=True), golden.tensor("target")
+    bias = torch.nn.Parameter(torch.full((3, 1, 1), outside))  # of the last layer of the stage
+    optimizer = torch.optim.Adam([bias], lr=0.1)
+
+    def outputs() -> list[torch.Tensor]:
+        out = [s.clamp(0, 1).to(dtype) for s in stages]
+        out[stage] = out[stage] * 0.1 + bias.to(dtype)
+        return out
+
+    def share_outside() -> torch.Tensor:
+        return ((outputs()[stage] < 0) | (outputs()[stage] > 1)).float().mean()
+
+    assert share_outside() == 1
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss(outputs(), target).backward()
+        optimizer.step()
+    assert share_outside() < 0.05

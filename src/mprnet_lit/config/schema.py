@@ -81,7 +81,8 @@ SCHEMA: dict[str, dict[str, Any]] = {
     | same(whole(0, 4096), "unet_step orsnet_step"),
     "module": {"mixup_alpha": NOT_NEGATIVE, "mixup_after_epoch": whole(0), "seed": SEED}
     | same(FLAG, "channels_last compile gradient_checkpointing"),
-    "schedule": {"per_step": FLAG} | same(NOT_NEGATIVE, "warmup_epochs extra_period final_lr"),
+    "schedule": {"per_step": FLAG, "min_warmup_steps": whole(0)}
+    | same(NOT_NEGATIVE, "warmup_epochs extra_period final_lr"),
     "data": {
         "patch_size": SIDE,
         "val_crop_size": COUNT | NULL,
@@ -107,6 +108,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "trial": whole(0) | NULL,
     }
     | same(COUNT, "trials jobs startup_trials"),
+    "callbacks.collapse_warning": {"after_steps": whole(0)},
     "callbacks.panels": {"count": whole(0)},
     "callbacks.peer_check": {"timeout": number(above=0, high=31_536_000)},
     "callbacks.skip_nonfinite": {"max_consecutive": COUNT},
@@ -126,6 +128,7 @@ _CLASSES = {
     "module": "mprnet_lit.training.module.RestorationModule",
     "schedule": "mprnet_lit.training.schedule.WarmupCosine",
     "data": "mprnet_lit.data.RestorationDataModule",
+    "callbacks.collapse_warning": "mprnet_lit.training.callbacks.CollapseWarning",
     "callbacks.panels": "mprnet_lit.training.callbacks.Panels",
     "callbacks.peer_check": "mprnet_lit.training.callbacks.PeerCheck",
     "callbacks.skip_nonfinite": "mprnet_lit.training.callbacks.SkipNonFinite",

@@ -28,6 +28,7 @@ OBJECTIVES = "objectives.json"
 ERROR = "error.txt"
 """File with the error message of a run that failed."""
 _IGNORED = (
+    "callbacks.collapse_warning",
     "callbacks.log_run",
     "callbacks.out_of_memory",
     "callbacks.peer_check",

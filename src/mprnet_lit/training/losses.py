@@ -1,6 +1,7 @@
 """Training losses of MPRNet (arXiv 2102.02808, equations 2 and 3)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +82,35 @@ class EdgeLoss(nn.Module):
         return F.conv2d(padded, kernel, stride=stride, groups=channels)
 
 
+class _ClampUnit(torch.autograd.Function):
+    """Clamp to [0, 1] that drops a gradient only if its descent step leads further out."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        outward = ((x < 0) & (gradient > 0)) | ((x > 1) & (gradient < 0))
+        return gradient.masked_fill(outward, 0)
+
+
+def clamp_unit(x: Tensor) -> Tensor:
+    """Clamp a tensor of any shape to [0, 1] with a gradient that leads back into the range.
+
+    The values and the gradients inside [0, 1] are those of ``torch.clamp``. Outside,
+    ``torch.clamp`` has no gradient, so a stage that leaves the range everywhere would never return.
+    Here, the gradient passes if a descent step moves the value towards [0, 1], and is 0 otherwise.
+    """
+    out: Tensor = _ClampUnit.apply(x)  # type: ignore[no-untyped-call]
+    return out
+
+
 class MultiStageLoss(nn.Module):
     """Sum over the stages of Charbonnier + ``edge_weight`` * Edge (equation 2).
 
@@ -88,7 +118,8 @@ class MultiStageLoss(nn.Module):
 
     Args:
         edge_weight: weight of the edge loss: 0.05 for deblurring and deraining, 0 for denoising.
-        clamp: whether to clamp the predictions to [0, 1] first, as for denoising.
+        clamp: whether to clamp the predictions to [0, 1] first, as for denoising (see
+            :func:`clamp_unit`).
         eps: epsilon of the Charbonnier loss.
     """
 
@@ -119,7 +150,7 @@ class MultiStageLoss(nn.Module):
             require_pair("a stage", stage, "target", target)
         target = target.float()
         with torch.autocast(target.device.type, enabled=False):
-            predictions = (s.float().clamp(0, 1) if self.clamp else s.float() for s in stages)
+            predictions = (clamp_unit(s.float()) if self.clamp else s.float() for s in stages)
             # Concatenated on the batch axis: the total mean is the mean of the stages' means.
             differences = torch.cat([prediction - target for prediction in predictions])
             pixels = self.charbonnier.each(differences)

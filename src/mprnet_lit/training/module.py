@@ -97,6 +97,7 @@ class RestorationModule(LightningModule):
                 for metric in ("psnr", "ssim")
                 for name in RESTORATIONS
             }
+            | {f"saturated_{name}": MeanMetric() for name in RESTORATIONS[1:]}
         )
 
     def forward(self, degraded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,6 +139,8 @@ class RestorationModule(LightningModule):
         for name, image in restored.items():
             self._mean(f"psnr_{name}").update(psnr(image, target), weight)
             self._mean(f"ssim_{name}").update(ssim(image, target), weight)
+            if name != "degraded":
+                self._mean(f"saturated_{name}").update(_saturated(image, target), weight)
         return restored
 
     def on_validation_epoch_end(self) -> None:
@@ -168,10 +171,9 @@ class RestorationModule(LightningModule):
         schedule = self.schedule.build(
             optimizer, epochs=steps / per_epoch, steps_per_epoch=int(per_epoch)
         )
-        interval = "step" if self.schedule.per_step else "epoch"
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": interval},
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -200,6 +202,13 @@ class RestorationModule(LightningModule):
             own * degraded + (1 - own) * degraded[other],
             own * target + (1 - own) * target[other],
         )
+
+
+def _saturated(image: Tensor, target: Tensor) -> Tensor:
+    """Return the share of values of each image outside [0, 1] that are wrong by more than 0.1."""
+    clamped = image.clamp(0, 1)
+    wrong = (clamped != image) & ((clamped - target).abs() > 0.1)
+    return wrong.flatten(1).float().mean(1)
 
 
 def logs_this_step(trainer: Trainer, done: bool = False) -> bool:

@@ -34,12 +34,18 @@ def warmup_cosine(progress: float, warmup: float, period: float, final_ratio: fl
 class WarmupCosine:
     """Builder of a schedule with linear warm-up and cosine decay.
 
+    A training is short if ``warmup_epochs`` is more than half of it, or has fewer steps than both
+    ``min_warmup_steps`` and a tenth of the training. In a short training, the learning rate changes
+    after every step. Its warm-up has ``min_warmup_steps`` or a tenth of the training, whichever is
+    longer, but at most half of the training.
+
     Args:
-        warmup_epochs: number of warm-up epochs, limited to half of the training length.
-        extra_period: number of epochs added to the period of the cosine, so that training ends
+        warmup_epochs: number of warm-up epochs; 0 disables the warm-up.
+        extra_period: number of epochs added to the period of the cosine, so that the training ends
             above ``final_lr`` (40 for denoising in the paper).
         final_lr: learning rate at the end of the cosine.
         per_step: whether the learning rate changes after every step instead of every epoch.
+        min_warmup_steps: minimum number of warm-up steps of a short training.
 
     Raises:
         UserError: a number is negative or not finite.
@@ -51,17 +57,20 @@ class WarmupCosine:
         extra_period: float = 0,
         final_lr: float = 1e-6,
         per_step: bool = False,
+        min_warmup_steps: int = 300,
     ) -> None:
         require_number("warmup_epochs", warmup_epochs, low=0)
         require_number("extra_period", extra_period, low=0)
         require_number("final_lr", final_lr, low=0)
+        require_number("min_warmup_steps", min_warmup_steps, low=0)
         self.warmup_epochs = warmup_epochs
         self.extra_period = extra_period
         self.final_lr = final_lr
         self.per_step = per_step
+        self.min_warmup_steps = min_warmup_steps
 
     def build(self, optimizer: Optimizer, *, epochs: float, steps_per_epoch: int) -> LambdaLR:
-        """Return the schedule in units of optimizer steps if ``per_step`` is set, else epochs.
+        """Return the schedule in units of optimizer steps.
 
         Args:
             optimizer: optimizer whose current learning rate is the peak.
@@ -76,13 +85,20 @@ class WarmupCosine:
         require_number("steps_per_epoch", steps_per_epoch, low=1)
         peak = optimizer.param_groups[0]["lr"]
         require_number("the optimizer's lr", peak, low=1e-30)
+        steps, warmup = epochs * steps_per_epoch, self.warmup_epochs * steps_per_epoch
+        is_short = warmup > 0 and (
+            warmup > steps / 2 or warmup < min(self.min_warmup_steps, steps / 10)
+        )
+        if is_short:
+            warmup = max(min(self.min_warmup_steps, steps / 2), steps / 10)
+        period = steps - warmup + self.extra_period * steps_per_epoch
         # The first of n warm-up units has 1/n of the peak learning rate.
-        unit = steps_per_epoch if self.per_step else 1
-        warmup = min(self.warmup_epochs, epochs / 2)
-        period = epochs - warmup + self.extra_period
+        unit = 1 if self.per_step or is_short else steps_per_epoch
         return LambdaLR(
             optimizer,
-            lambda done: warmup_cosine(done, warmup * unit, period * unit, self.final_lr / peak),
+            lambda step: warmup_cosine(
+                step // unit, warmup / unit, period / unit, self.final_lr / peak
+            ),
         )
 
 

@@ -6,6 +6,7 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from mprnet_lit.training.callbacks.checkpoint_states import CheckpointStates
+    from mprnet_lit.training.callbacks.collapse_warning import CollapseWarning
     from mprnet_lit.training.callbacks.log_run import LogRun
     from mprnet_lit.training.callbacks.monitor import Monitor
     from mprnet_lit.training.callbacks.out_of_memory import OutOfMemoryAdvice
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointStates",
+    "CollapseWarning",
     "LogRun",
     "Monitor",
     "OutOfMemoryAdvice",
@@ -33,6 +35,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checkpoint_states": ["CheckpointStates"],
+        "collapse_warning": ["CollapseWarning"],
         "log_run": ["LogRun"],
         "monitor": ["Monitor"],
         "out_of_memory": ["OutOfMemoryAdvice"],

@@ -1,0 +1,33 @@
+"""Detection of collapsed stages in the metrics of a validation."""
+
+from collections.abc import Mapping
+
+PSNR_DROP = 6.0
+"""Difference in dB to the degraded input, below which a stage counts as collapsed."""
+
+FIRST_STEP = 100
+"""Step of the first check: a network that is trained from scratch starts far below the input."""
+
+SATURATION = 0.25
+"""Share of saturated values above which a stage counts as collapsed."""
+
+
+def find_collapse(metrics: Mapping[str, float]) -> str | None:
+    """Return a clause that names the first collapsed stage; ``None`` if no stage has collapsed.
+
+    Args:
+        metrics: metrics of a validation without the prefix ``val/``: ``psnr_*`` in dB and
+            ``saturated_*`` in [0, 1]. Missing metrics are not checked.
+    """
+    for k in (1, 2, 3):
+        psnr = metrics.get(f"psnr_stage{k}")
+        saturated = metrics.get(f"saturated_stage{k}", 0.0)
+        drop = 0.0 if psnr is None else metrics.get("psnr_degraded", psnr) - psnr
+        facts = []
+        if drop > PSNR_DROP:
+            facts.append(f"has {psnr:.1f} dB, {drop:.1f} dB less than the degraded input")
+        if saturated > SATURATION:
+            facts.append(f"has {saturated:.0%} of its values wrongly outside [0, 1]")
+        if facts:
+            return f"stage {k} {' and '.join(facts)}"
+    return None

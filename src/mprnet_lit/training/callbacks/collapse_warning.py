@@ -1,0 +1,39 @@
+"""Warning about stages that have collapsed."""
+
+import sys
+
+from lightning import Callback, LightningModule, Trainer
+
+from mprnet_lit.runs.collapse import FIRST_STEP, find_collapse
+from mprnet_lit.utils.checks import require_number
+
+
+class CollapseWarning(Callback):
+    """Prints a warning with advice after a validation in which a stage has collapsed.
+
+    A stage has collapsed if its PSNR is far below that of the degraded input, or if many of its
+    values are wrongly outside [0, 1] (see :func:`mprnet_lit.runs.collapse.find_collapse`).
+
+    Args:
+        after_steps: number of steps before the first warning, because a network that is trained
+            from scratch starts far below the degraded input.
+    """
+
+    def __init__(self, after_steps: int = FIRST_STEP) -> None:
+        require_number("after_steps", after_steps, low=0)
+        self.after_steps = after_steps
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the warning."""
+        if not trainer.is_global_zero or trainer.global_step < self.after_steps:
+            return
+        metrics = trainer.callback_metrics.items()
+        found = find_collapse({name.removeprefix("val/"): value.item() for name, value in metrics})
+        if found:
+            print(
+                f"Warning: after step {trainer.global_step}, {found}: if the next validation is no "
+                "better, stop and start again with a lower optimizer.lr, a longer "
+                "schedule.min_warmup_steps or trainer.gradient_clip_val=1",
+                file=sys.stderr,
+                flush=True,
+            )
