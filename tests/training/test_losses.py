@@ -62,6 +62,7 @@ def test_clamp_equals_that_of_torch_inside_the_range() -> None:
     (clamp_unit(ours) * weight).sum().backward()
     (theirs.clamp(0, 1) * weight).sum().backward()
     assert torch.equal(clamp_unit(ours), theirs.clamp(0, 1))
+    assert ours.grad is not None and theirs.grad is not None
     assert torch.equal(ours.grad, theirs.grad)
 
 
@@ -71,7 +72,7 @@ def test_gradient_outside_the_range_leads_back() -> None:
     clamped = clamp_unit(x)
     clamped.backward(gradient)
     assert clamped.tolist() == [0, 0, 1, 1]
-    assert x.grad.tolist() == [-1, 0, 1, 0]
+    assert x.grad is not None and x.grad.tolist() == [-1, 0, 1, 0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

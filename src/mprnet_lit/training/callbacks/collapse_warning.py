@@ -32,7 +32,7 @@ class CollapseWarning(Callback):
         if found:
             print(
                 f"Warning: after step {trainer.global_step}, {found}: if the next validation is no "
-                "better, stop and start again with a lower optimizer.lr, a longer "
+                "better, stop and start again with a lower optimizer.lr, a larger "
                 "schedule.min_warmup_steps or trainer.gradient_clip_val=1",
                 file=sys.stderr,
                 flush=True,
