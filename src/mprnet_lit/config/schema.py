@@ -161,9 +161,9 @@ _DURATION = text(r"\d+:\d{1,2}:\d{1,2}:\d{1,2}", "a duration DAYS:HOURS:MINUTES:
     ),
 )
 _STRATEGY = text(
-    "auto|single_device|(ddp|fsdp|deepspeed|xla)(_[a-z0-9_]+)?",
-    "one of auto, ddp, ddp_spawn, ddp_fork, fsdp, fsdp_cpu_offload, single_device, deepspeed or "
-    "another registered strategy of Lightning",
+    "auto|single_device|fsdp|(ddp|deepspeed|xla)(_[a-z0-9_]+)?",
+    "one of auto, ddp, ddp_spawn, ddp_fork, fsdp, single_device, deepspeed or another registered "
+    "strategy of Lightning",
 )
 FOREIGN: dict[str, dict[str, Rule]] = {
     "trainer": {

@@ -16,6 +16,7 @@ from mprnet_lit.training import launch, resume
 from mprnet_lit.training.build import build_callbacks, build_info, build_model, build_module
 from mprnet_lit.training.errors import explained
 from mprnet_lit.training.loggers import build_loggers, opened
+from mprnet_lit.training.sharding import ShardedStrategy
 from mprnet_lit.training.trainer import build_trainer
 
 
@@ -27,7 +28,8 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
         folder: directory of the run.
 
     Returns:
-        Trained network; ``None`` if the run was already complete or ran as a separate command.
+        Trained network; ``None`` if the run was already complete, ran as a separate command, or
+        sharded the network over several devices.
 
     Raises:
         UserError: a setting is invalid, or the run can't be resumed.
@@ -65,7 +67,7 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
         explained(trainer, folder),
     ):
         trainer.fit(module, data, weights_only=True)
-    return weights.model
+    return None if isinstance(trainer.strategy, ShardedStrategy) else weights.model
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.runs.folder import LAST
 from mprnet_lit.training.callbacks.peer_check import PeerCheck
 from mprnet_lit.training.checkpoints import AtomicCheckpointIO
+from mprnet_lit.training.sharding import ShardedStrategy
 from mprnet_lit.utils.compat import set_process_group_timeout
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import keep_freed_memory, training_device
@@ -51,6 +52,9 @@ def build_trainer(
         **{key: settings[key] for key in settings if str(key).startswith("enable_")},
         **options,
     }
+    if settings.strategy == "fsdp":
+        # Sharded weights that are gathered in inference mode can't be trained afterwards.
+        options = {"strategy": ShardedStrategy(), "inference_mode": False} | options
     interval = settings.check_val_every_n_epoch
     if settings.max_epochs > 0:
         interval = min(interval, settings.max_epochs)  # validate a short run at its end
@@ -85,7 +89,7 @@ def _check_devices(settings: DictConfig) -> None:
             "add trainer.accelerator=cpu, or for two processes on the CPU trainer=cpu "
             "trainer.strategy=ddp trainer.devices=2"
         )
-    if found.type == "cpu" and str(settings.strategy).startswith(("fsdp", "deepspeed")):
+    if found.type == "cpu" and str(settings.strategy).startswith("deepspeed"):
         raise UserError(
             f"trainer.strategy={settings.strategy} needs GPUs: use trainer.strategy=ddp on a CPU"
         )

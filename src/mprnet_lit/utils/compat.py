@@ -59,6 +59,12 @@ def skip_next_average(callback: "WeightAveraging", step: int) -> None:
     callback._latest_update_step = step
 
 
+def averaged_module(callback: "WeightAveraging") -> Any:
+    """Return the module with the averaged weights, which exists from ``setup()`` on."""
+    assert callback._average_model is not None
+    return callback._average_model.module
+
+
 def unscales_by_itself(optimizer: "Optimizer") -> bool:
     """Return whether the optimizer unscales the gradients of a GradScaler by itself."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
-from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -79,7 +78,7 @@ class CheckpointStates(Callback):
             for optimizer in optimizers
         ]
         states, self._optimizer_states = self._optimizer_states, None
-        if states is None or isinstance(trainer.strategy, FSDPStrategy):
+        if states is None:
             return
         assert isinstance(pl_module, RestorationModule)
         if len(states) != len(optimizers):
@@ -201,7 +200,7 @@ def check_moments(
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     # One step of a new optimizer shows the expected state of a parameter of each shape.
-    trial = {p.shape: nn.Parameter(torch.zeros_like(p)) for p in parameters}
+    trial = {p.shape: nn.Parameter(torch.zeros(p.shape, device=p.device)) for p in parameters}
     for parameter in trial.values():
         parameter.grad = torch.zeros_like(parameter)
     usual = make(trial.values())

@@ -7,12 +7,12 @@ from typing import Any
 import psutil
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from mprnet_lit.training.module import Batch, logs_this_step
+from mprnet_lit.training.sharding import gathered
 from mprnet_lit.utils.compat import logged_step, unscales_by_itself
 
 
@@ -111,9 +111,7 @@ class Monitor(Callback):
 def gradient_norm(trainer: Trainer, optimizer: Optimizer) -> Tensor:
     """Return the L2 norm of all gradients before clipping."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
-    norm = get_total_norm([gradient for gradient in gradients if gradient is not None])
-    if isinstance(trainer.strategy, FSDPStrategy):  # each process holds a shard
-        norm = trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
+    norm = gathered(get_total_norm([gradient for gradient in gradients if gradient is not None]))
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     # With 16-mixed, the gradients of fused optimizers are still scaled, those of others are not.
     if scaler is not None and unscales_by_itself(optimizer):

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mprnet_lit.training.sharding import local
 from mprnet_lit.utils.checks import require_number
 from mprnet_lit.utils.compat import skip_next_average, unscales_by_itself
 from mprnet_lit.utils.errors import UserError
@@ -73,7 +74,9 @@ class SkipNonFinite(Callback):
             UserError: the last ``max_consecutive`` steps were skipped.
         """
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
-        bad_loss, bad_gradients = self._agreed(trainer, [g for g in gradients if g is not None])
+        bad_loss, bad_gradients = self._agreed(
+            trainer, [local(gradient) for gradient in gradients if gradient is not None]
+        )
         names, losses, self._names, self._losses = self._names, self._losses, [], []
         if not (bad_loss or bad_gradients):
             self.consecutive = 0
@@ -88,7 +91,8 @@ class SkipNonFinite(Callback):
     def _agreed(self, trainer: Trainer, gradients: list[Tensor]) -> tuple[bool, bool]:
         """Return two flags: any process has a non-finite loss, any has a non-finite gradient."""
         losses = torch.stack(self._losses)
-        largest = torch.nn.utils.get_total_norm(gradients, math.inf).to(losses.device)
+        parts = [gradient for gradient in gradients if gradient.numel()]  # of a sharded network
+        largest = torch.nn.utils.get_total_norm(parts, math.inf).to(losses.device)
         bad = torch.stack([~losses.isfinite().all(), ~largest.isfinite()]).float()
         if trainer.world_size > 1:
             bad = trainer.strategy.reduce(bad, reduce_op="max")
