@@ -86,6 +86,4 @@ def _sharded_as(parameter: Tensor, value: Any) -> Any:
         return value
     value = value.to(parameter.device).contiguous()
     # Each process takes its part of the file that all have read.
-    return distribute_tensor(
-        value, parameter.device_mesh, parameter.placements, src_data_rank=None
-    )
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)

@@ -85,6 +85,7 @@ class CheckpointStates(Callback):
             raise ValueError("the checkpoint has another number of optimizers")
         for state, optimizer, groups in zip(states, optimizers, self._groups, strict=True):
             check_moments(state["state"], optimizer, pl_module.make_optimizer)
+            _match_strides(state["state"], optimizer)
             pairs = zip(groups, state["param_groups"], strict=True)
             state["param_groups"] = [group | {"params": s["params"]} for group, s in pairs]
 
@@ -217,3 +218,14 @@ def check_moments(
                 "trained with, or start a new run from its weights with weights=PATH"
             )
         matching(expected, values)
+
+
+def _match_strides(states: Mapping[int, dict[str, Any]], optimizer: Optimizer) -> None:
+    """Give moments the memory format of their parameters, which fused optimizers require."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, values in states.items():
+        parameter = parameters[index]
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                empty = torch.empty_strided(value.shape, parameter.stride(), dtype=value.dtype)
+                values[name] = empty.copy_(value)
