@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LOWEST := $(VENV)-lowest
 
-.PHONY: help demo test test-lowest chromium lint audit wheel bench bench-gpu faults fuzz photographs quality docs docs-serve clean
+.PHONY: help demo test test-gpu test-lowest chromium lint audit wheel bench bench-gpu faults fuzz photographs quality docs docs-serve clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -24,6 +24,10 @@ demo: $(INSTALLED)  ## train a tiny denoiser on photographs and show the result 
 # Three workers keep two cores busy, because some tests wait for other processes.
 test: $(INSTALLED) chromium  ## run all tests with the newest versions that pyproject.toml allows
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+# The tests run one after another, because some limit or measure the memory of the GPU.
+test-gpu: $(INSTALLED)  ## run the tests of the GPU (minutes); without one, all are skipped
+	$(BIN)/python -m pytest tests/gpu --durations 10
 
 # Only `make test` runs the tests of the extras, the long tests, and the tests with two processes.
 test-lowest: $(LOWEST)/.installed  ## run the tests of each dependency with its lowest version

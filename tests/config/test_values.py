@@ -281,7 +281,8 @@ def test_accepted_values_can_be_built_or_are_refused_with_the_key() -> None:
         (["trainer.max_epochs=-1"], "set trainer.max_epochs or trainer.max_steps"),
         (["trainer.devices=0"], "trainer.devices=0 must be a number of devices, 1 or more"),
         (["trainer.devices=-1"], "trainer.devices=-1 must be a number of processes, 1 or more"),
-        (["trainer.strategy=fsdp"], "trainer.strategy=fsdp needs GPUs"),
+        (["trainer.strategy=deepspeed"], "trainer.strategy=deepspeed needs GPUs"),
+        (["trainer.strategy=fsdp_cpu_offload"], "fsdp_cpu_offload must be one of auto, ddp, ddp_"),
         (["mode=evaluate", "inference.tlc=perhaps"], "inference.tlc=perhaps must be true or false"),
         (["task=derain", "task.degradation.length=0.5"], "data.degradation: RainStreaks length="),
         (

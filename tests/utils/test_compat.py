@@ -16,12 +16,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 from omegaconf.errors import ValidationError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard.summary import scalar
 
@@ -71,12 +72,11 @@ def test_launcher_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not compat.starts_subprocesses(trainer(**two)), "torchrun starts all processes"
 
 
-@pytest.mark.parametrize("strategy", [DDPStrategy, FSDPStrategy])
-def test_process_group_timeout(strategy: type[DDPStrategy | FSDPStrategy]) -> None:
-    found = strategy()
+def test_process_group_timeout() -> None:
+    found = DDPStrategy()
     before = found._timeout
     compat.set_process_group_timeout(found, 7)
-    assert before != found._timeout == timedelta(seconds=7), f"{strategy.__name__}._timeout"
+    assert before != found._timeout == timedelta(seconds=7), "DDPStrategy._timeout"
     compat.set_process_group_timeout(trainer().strategy, 7)
 
 
@@ -121,6 +121,14 @@ def test_averaged_weights_are_not_updated() -> None:
     trainer(Skip(), average, max_epochs=1).fit(module, BATCHES)
     # Lightning copies the average to the module at the end.
     assert module.layer.weight.item() == before, "WeightAveraging._latest_update_step"
+
+
+def test_averaged_model() -> None:
+    average, module = EMAWeightAveraging(decay=0.5), Line()
+    trainer(average, max_epochs=1).fit(module, BATCHES)
+    found = compat.averaged_model(average)
+    assert isinstance(found, AveragedModel), "WeightAveraging._average_model"
+    assert torch.equal(found.module.layer.weight, module.layer.weight)
 
 
 def test_optimizers_that_unscale_gradients() -> None:

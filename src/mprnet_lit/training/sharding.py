@@ -7,13 +7,13 @@ import torch
 from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mprnet_lit.training.module import RestorationModule
-from mprnet_lit.utils.compat import averaged_module
+from mprnet_lit.utils.compat import averaged_model
 
 
 class ShardedStrategy(DDPStrategy):
@@ -27,11 +27,10 @@ class ShardedStrategy(DDPStrategy):
     def configure_ddp(self) -> None:
         """Shard the network and its average instead of wrapping them for DDP."""
         module = self.lightning_module
-        assert isinstance(module, RestorationModule)
         self._shard_network(module)
         for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, WeightAveraging):
-                self._shard_network(averaged_module(callback))
+                self._shard_network(averaged_model(callback).module)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
@@ -58,8 +57,9 @@ class ShardedStrategy(DDPStrategy):
         self.accelerator.teardown()
         self.checkpoint_io.teardown()
 
-    def _shard_network(self, module: RestorationModule) -> None:
+    def _shard_network(self, module: nn.Module) -> None:
         """Shard a network in place, as one unit: weights take little memory beside activations."""
+        assert isinstance(module, RestorationModule)
         module.to(self.root_device)
         # FSDP supports contiguous parameters only. The activations stay channels_last.
         module.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

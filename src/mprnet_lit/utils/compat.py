@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
+    from torch.optim.swa_utils import AveragedModel
 
 
 def starts_subprocesses(trainer: "Trainer") -> bool:
@@ -59,10 +60,10 @@ def skip_next_average(callback: "WeightAveraging", step: int) -> None:
     callback._latest_update_step = step
 
 
-def averaged_module(callback: "WeightAveraging") -> Any:
-    """Return the module with the averaged weights, which exists from ``setup()`` on."""
+def averaged_model(callback: "WeightAveraging") -> "AveragedModel":
+    """Return the averaged model of a callback, which exists from ``setup()`` on."""
     assert callback._average_model is not None
-    return callback._average_model.module
+    return callback._average_model
 
 
 def unscales_by_itself(optimizer: "Optimizer") -> bool:
