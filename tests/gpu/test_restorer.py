@@ -97,7 +97,7 @@ def test_auto_tiles_respect_the_memory_limit(device: torch.device, limited_memor
         assert torch.cuda.max_memory_allocated(device) - before <= gigabytes * 1e9
     side = restorer._tile(640, 904)
     assert side < 640
-    assert np.array_equal(found, Restorer(network, tile=side, device=str(device))(image))
+    assert levels(found, Restorer(network, tile=side, device=str(device))(image)) <= 1
 
 
 def test_exported_network_agrees_with_the_cpu(

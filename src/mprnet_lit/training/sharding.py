@@ -1,14 +1,14 @@
 """Sharded data parallelism: training on several devices with FSDP2 of torch."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -27,10 +27,13 @@ class ShardedStrategy(DDPStrategy):
     def configure_ddp(self) -> None:
         """Shard the network and its average instead of wrapping them for DDP."""
         module = self.lightning_module
-        self._shard_network(module)
+        assert isinstance(module, RestorationModule)
+        mesh = init_device_mesh(self.root_device.type, (self.world_size,))
+        _shard_network(module, mesh)
         for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, WeightAveraging):
-                self._shard_network(averaged_model(callback).module)
+                average = averaged_model(callback).to(self.root_device)
+                _shard_network(cast(RestorationModule, average.module), mesh)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
@@ -57,16 +60,6 @@ class ShardedStrategy(DDPStrategy):
         self.accelerator.teardown()
         self.checkpoint_io.teardown()
 
-    def _shard_network(self, module: nn.Module) -> None:
-        """Shard a network in place, as one unit: weights take little memory beside activations."""
-        assert isinstance(module, RestorationModule)
-        module.to(self.root_device)
-        # FSDP supports contiguous parameters only. The activations stay channels_last.
-        module.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        mesh = init_device_mesh(self.root_device.type, (self.world_size,))
-        # Without resharding, parameters() would return whole tensors after a validation.
-        fully_shard(module.model, mesh=mesh, reshard_after_forward=True)
-
 
 def gathered(tensor: Tensor) -> Tensor:
     """Return the whole of a sharded tensor, which all processes must request, or another tensor."""
@@ -78,6 +71,14 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def _shard_network(module: RestorationModule, mesh: DeviceMesh) -> None:
+    """Shard a network in place, as one unit: weights take little memory beside activations."""
+    # FSDP supports contiguous parameters only. The activations stay channels_last.
+    module.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    # Without resharding, parameters() would return whole tensors after a validation.
+    fully_shard(module.model, mesh=mesh, reshard_after_forward=True)
+
+
 def _sharded_as(parameter: Tensor, value: Any) -> Any:
     """Shard a moment as its parameter is; return other values unchanged."""
     if not (isinstance(parameter, DTensor) and isinstance(value, Tensor)):
@@ -85,5 +86,5 @@ def _sharded_as(parameter: Tensor, value: Any) -> Any:
     if value.shape != parameter.shape:  # the number of steps
         return value
     value = value.to(parameter.device).contiguous()
-    # Each process takes its part of the file that all have read.
+    # All processes have read the same file, so each takes its part without communication.
     return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
