@@ -128,7 +128,8 @@ def test_averaged_model() -> None:
     trainer(average, max_epochs=1).fit(module, BATCHES)
     found = compat.averaged_model(average)
     assert isinstance(found, AveragedModel), "WeightAveraging._average_model"
-    assert torch.equal(found.module.layer.weight, module.layer.weight)
+    for averaged, weight in zip(found.module.parameters(), module.parameters(), strict=True):
+        assert torch.equal(averaged, weight)
 
 
 def test_optimizers_that_unscale_gradients() -> None:

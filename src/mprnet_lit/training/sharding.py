@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -39,8 +38,7 @@ class ShardedStrategy(DDPStrategy):
         self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
     ) -> None:
         """Gather the tensors of a checkpoint from all processes and save them to one file."""
-        checkpoint = apply_to_collection(checkpoint, DTensor, gathered)
-        super().save_checkpoint(checkpoint, filepath, storage_options)
+        super().save_checkpoint(gathered(checkpoint), filepath, storage_options)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Shard the optimizer states of a checkpoint as the parameters are."""
@@ -61,9 +59,16 @@ class ShardedStrategy(DDPStrategy):
         self.checkpoint_io.teardown()
 
 
-def gathered(tensor: Tensor) -> Tensor:
-    """Return the whole of a sharded tensor, which all processes must request, or another tensor."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+def gathered(value: Any) -> Any:
+    """Return a value with whole tensors instead of sharded ones, also in dictionaries and lists.
+
+    All processes must call the function with the same structure.
+    """
+    if isinstance(value, dict):
+        return {key: gathered(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [gathered(child) for child in value]
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def local(tensor: Tensor) -> Tensor:

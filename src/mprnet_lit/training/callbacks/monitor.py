@@ -111,7 +111,9 @@ class Monitor(Callback):
 def gradient_norm(trainer: Trainer, optimizer: Optimizer) -> Tensor:
     """Return the L2 norm of all gradients before clipping."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
-    norm = gathered(get_total_norm([gradient for gradient in gradients if gradient is not None]))
+    norm: Tensor = gathered(
+        get_total_norm([gradient for gradient in gradients if gradient is not None])
+    )
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     # With 16-mixed, the gradients of fused optimizers are still scaled, those of others are not.
     if scaler is not None and unscales_by_itself(optimizer):
