@@ -77,7 +77,12 @@ def _int8(
     from mprnet_lit.export.quantize import to_int8
 
     data: RestorationDataModule = instantiate(
-        config.data, patch_size=128, batch_size=4, num_workers=0, val_crop_size=256
+        config.data,
+        patch_size=128,
+        batch_size=4,
+        num_workers=0,
+        val_crop_size=256,
+        degrade_on="cpu",
     )
     data.setup()
     batches = islice(data.train_dataloader(), _BATCHES)

@@ -93,6 +93,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "num_workers": whole(0, CORES) | NULL,
         "cache_gb": number(0, 1e6),
         "seed": SEED,
+        "degrade_on": one_of("auto", "cpu", "device"),
     },
     "tracking": {
         "group": str | None,

@@ -1,22 +1,21 @@
 """LightningDataModule of image pairs: splits, batch sizes and data loaders."""
 
-import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
-import cv2
+import torch
 from lightning import LightningDataModule
 
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.degradations import Degradation
-from mprnet_lit.data.pairing import OnError, Sample
-from mprnet_lit.data.sampling import EpochSampler, LazyLoader
+from mprnet_lit.data.degrade_on import DegradeOn, check_choice, degrade_batch, on_device
+from mprnet_lit.data.pairing import OnError, Sample, digest
+from mprnet_lit.data.sampling import EpochSampler, LazyLoader, start_worker
 from mprnet_lit.data.shared_memory import Transfer, as_arrays, choose_transfer
 from mprnet_lit.data.sources import Source
 from mprnet_lit.data.store import SUFFIX
-from mprnet_lit.images.formats import HIGH_BIT_DEPTH_SUFFIXES
 from mprnet_lit.utils.checks import require_function
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.hardware import cores
@@ -55,10 +54,14 @@ class RestorationDataModule(LightningDataModule):
             number of CPU cores.
         cache_gb: maximum size of the cache of decoded images in GB, per process.
         seed: random seed of the order, the crops, the augmentation and the degradation.
+        degrade_on: where training patches are degraded: ``cpu`` in the workers, ``device`` in
+            batches on the device of the Trainer, and ``auto`` on the device if it is an accelerator
+            and the degradation supports it.
 
     Raises:
-        UserError: ``train`` or ``val`` has no method ``samples``, or ``patch_size``,
-            ``batch_size`` or ``crops_per_image`` is out of range.
+        UserError: ``train`` or ``val`` has no method ``samples``, ``patch_size``, ``batch_size`` or
+            ``crops_per_image`` is out of range, ``degrade_on`` is unknown, or the degradation does
+            not support it.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class RestorationDataModule(LightningDataModule):
         num_workers: int | None = None,
         cache_gb: float = 1.0,
         seed: int = 0,
+        degrade_on: DegradeOn = "auto",
     ) -> None:
         super().__init__()
         for name, source in (("train", train), ("val", val)):
@@ -85,6 +89,7 @@ class RestorationDataModule(LightningDataModule):
         for name, count in (("batch_size", batch_size), ("crops_per_image", crops_per_image)):
             if count <= 0:
                 raise UserError(f"{name}={count} must be at least 1")
+        check_choice(degrade_on, degradation)
         self.train_source = train
         self.val_source = val
         self.degradation = degradation
@@ -98,6 +103,7 @@ class RestorationDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.cache_bytes = int(cache_gb * 1e9)
         self.seed = seed
+        self.degrade_on = degrade_on
         self.train_samples: list[Sample] = []
         self.val_samples: list[Sample] = []
         self._transfer: Transfer | None = None
@@ -130,9 +136,9 @@ class RestorationDataModule(LightningDataModule):
         return {
             "images": len(self.train_samples),
             "patches": len(self.train_samples) * self.crops_per_image,
-            "training": _digest(self.train_samples),
+            "training": digest(self.train_samples),
             "window": self._shuffle_window(),
-            "validation": _digest(self.val_samples, self.val_crop_size),
+            "validation": digest(self.val_samples, self.val_crop_size),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -168,6 +174,17 @@ class RestorationDataModule(LightningDataModule):
         """Return the loader of the validation images of this process, with batches of one image."""
         return self._loader(training=False)
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Degrade the training patches, unless a worker has already degraded them."""
+        if self.degradation is None or "draws" not in batch:
+            return batch
+        return degrade_batch(batch, self.degradation)
+
+    def degrades_on_device(self) -> bool:
+        """Return whether training patches are degraded on the device of the Trainer."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        return on_device(self.degrade_on, self.degradation, self.train_samples, device)
+
     def device_batch_size(self) -> int:
         """Return the micro-batch size: the batch size per device and forward pass.
 
@@ -197,6 +214,7 @@ class RestorationDataModule(LightningDataModule):
             crops_per_image=self.crops_per_image if training else 1,
             seed=self.seed,
             cache_bytes=self.cache_bytes,
+            degrade_later=training and self.degrades_on_device(),
         )
 
         def position() -> tuple[int, int]:
@@ -223,7 +241,7 @@ class RestorationDataModule(LightningDataModule):
             ),
             num_workers=workers,
             collate_fn=as_arrays if transfer is Transfer.PIPE else None,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             persistent_workers=workers > 0,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
@@ -238,7 +256,9 @@ class RestorationDataModule(LightningDataModule):
                 return Transfer.NONE
             side = self.val_crop_size or sys.maxsize
             val_pixels = (min(s.height, side) * min(s.width, side) for s in self.val_samples)
-            pixels = self.device_batch_size() * self.patch_size**2 + max(val_pixels, default=0)
+            margin = self.degradation.margin if self.degradation else 0
+            patch = self.patch_size + 2 * margin * self.degrades_on_device()
+            pixels = self.device_batch_size() * patch**2 + max(val_pixels, default=0)
             needed = _BATCHES_PER_WORKER * workers * pixels * _BYTES_PER_PIXEL
             self._transfer, warning = choose_transfer(needed, workers)
             if warning and (trainer is None or trainer.is_global_zero):
@@ -247,13 +267,7 @@ class RestorationDataModule(LightningDataModule):
 
     def _shuffle_window(self) -> int | None:
         """Return the number of images to shuffle together; ``None`` to shuffle all."""
-
-        def decoded_bytes(sample: Sample) -> int:
-            suffixes = [p.suffix.lower() for p in (sample.target, sample.degraded) if p is not None]
-            depths = (2 if suffix in HIGH_BIT_DEPTH_SUFFIXES else 1 for suffix in suffixes)
-            return sample.height * sample.width * 3 * sum(depths)
-
-        sizes = [decoded_bytes(s) for s in self.train_samples if s.target.suffix != SUFFIX]
+        sizes = [s.decoded_bytes for s in self.train_samples if s.target.suffix != SUFFIX]
         if self.crops_per_image == 1 or sum(sizes) <= self.cache_bytes:
             return None
         return max(1, int(self.cache_bytes / max(sizes)))
@@ -287,13 +301,3 @@ def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sa
         [s for i, s in enumerate(samples) if i not in held],
         [s for i, s in enumerate(samples) if i in held],
     )
-
-
-def _digest(samples: Sequence[Sample], *options: Any) -> str:
-    """Return a digest of ``options`` and of the names, sizes and order of images."""
-    lines = [f"{s.name!r} {s.width} {s.height}" for s in samples]
-    return hashlib.sha256("\n".join([*lines, repr(options)]).encode()).hexdigest()
-
-
-def _start_worker(worker: int, **_: Any) -> None:
-    cv2.setNumThreads(0)  # the workers already run in parallel

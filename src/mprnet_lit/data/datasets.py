@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_convert
 
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.degradations import Degradation
@@ -76,6 +76,8 @@ class CropDataset(Dataset[dict[str, Any]]):
         crops_per_image: number of items per image and epoch.
         seed: random seed.
         cache_bytes: maximum size of the cache of decoded images in bytes, per process.
+        degrade_later: whether a clean item has ``draws`` instead of ``degraded``, and a ``target``
+            with the margin of the degradation, to be degraded in a batch.
     """
 
     samples: Sequence[Sample]
@@ -87,6 +89,7 @@ class CropDataset(Dataset[dict[str, Any]]):
     crops_per_image: int = 1
     seed: int = 0
     cache_bytes: int = 0
+    degrade_later: bool = False
 
     def __post_init__(self) -> None:
         self.cache = ImageCache(self.cache_bytes)
@@ -109,6 +112,10 @@ class CropDataset(Dataset[dict[str, Any]]):
             degraded = to_float(crop(self._read(sample.degraded, sample), *box))
         if self.training and self.augmentation is not None:
             target, degraded = self.augmentation(target, degraded, rng)
+        item = {"name": sample.name, "weight": torch.tensor(key.weight)}
+        if degrade is not None and self.degrade_later:
+            draws = default_convert(degrade.draw(target.shape[:2], rng))
+            return {"target": to_tensor(target), "draws": draws, **item}
         if degrade is not None:
             degraded = degrade(target, rng)
         assert degraded is not None
@@ -116,8 +123,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         return {
             "degraded": to_tensor(degraded[inner]),
             "target": to_tensor(target[inner]),
-            "name": sample.name,
-            "weight": torch.tensor(key.weight),
+            **item,
         }
 
     def _read(self, path: Path, sample: Sample) -> Pixels:

@@ -1,5 +1,6 @@
 """Find images, and pairs of degraded and target images, by glob patterns."""
 
+import hashlib
 import logging
 import re
 import warnings
@@ -9,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from mprnet_lit.images.formats import HIGH_BIT_DEPTH_SUFFIXES
 from mprnet_lit.images.listing import Listing, list_images, skip_messages
 from mprnet_lit.images.reading import probe_image
 from mprnet_lit.utils.errors import UserError
@@ -45,6 +47,19 @@ class Sample:
     degraded: Path | None
     height: int
     width: int
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Size of the decoded images, estimated from the suffixes of the files."""
+        suffixes = [p.suffix.lower() for p in (self.target, self.degraded) if p is not None]
+        depths = (2 if suffix in HIGH_BIT_DEPTH_SUFFIXES else 1 for suffix in suffixes)
+        return self.height * self.width * 3 * sum(depths)
+
+
+def digest(samples: Sequence[Sample], *options: Any) -> str:
+    """Return a digest of the names, sizes and order of images, and of further values."""
+    lines = [f"{s.name!r} {s.width} {s.height}" for s in samples]
+    return hashlib.sha256("\n".join([*lines, repr(options)]).encode()).hexdigest()
 
 
 def find_pairs(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler, default_convert
@@ -87,3 +88,8 @@ class LazyLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():
             yield default_convert(batch)
+
+
+def start_worker(worker: int, **_: Any) -> None:
+    """Disable the threads of OpenCV in a worker, because the workers run in parallel."""
+    cv2.setNumThreads(0)

@@ -77,12 +77,13 @@ def choose_transfer(
 
 def as_arrays(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Collate items into a batch of arrays, which a pipe transfers without shared memory."""
-    return {
-        name: np.stack([item[name].numpy() for item in items])
-        if isinstance(value, torch.Tensor)
-        else [item[name] for item in items]
-        for name, value in items[0].items()
-    }
+    return {name: _collated([item[name] for item in items]) for name in items[0]}
+
+
+def _collated(values: list[Any]) -> Any:
+    if isinstance(values[0], torch.Tensor):
+        return np.stack([value.numpy() for value in values])
+    return as_arrays(values) if isinstance(values[0], dict) else values
 
 
 def _free(folder: Path) -> int | None:

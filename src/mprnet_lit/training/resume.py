@@ -36,6 +36,7 @@ _FIXED = (
 _FREE = (
     "data.augmentation",
     "data.cache_gb",  # RestorationDataModule checks its effect on the order of patches
+    "data.degrade_on",
     "data.num_workers",
     "data.on_error",
     "data.val",  # with other validation images, the best score is reset

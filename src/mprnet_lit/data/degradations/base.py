@@ -2,22 +2,30 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from mprnet_lit.data.degradations.batched import per_image, trim
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
 
 Image = NDArray[np.float32]
 Range = float | Sequence[float]
 """Bounds (low, high) of a uniform distribution, or a constant."""
+Draw = dict[str, Any]
+"""Random parameters of an image: arrays or scalars by name, or nested draws. Every draw of a
+degradation has the same shapes, so that the draws of a batch can be stacked."""
 
 
 class Degradation(ABC):
     """Base class of functions that turn a clean image into a degraded one.
 
-    All randomness comes from the generator: the same state gives a bit-identical image.
+    All randomness comes from the generator: the same state gives a bit-identical image. A subclass
+    that also defines :meth:`draw` and :meth:`degrade_batch` can run on the training device.
     """
 
     margin: int = 0
@@ -38,6 +46,40 @@ class Degradation(ABC):
             UserError: ``image`` is not a floating-point array (H, W, 3), or ``rng`` is not a
                 ``numpy.random.Generator``.
         """
+
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
+        """Draw the parameters of an image for :meth:`degrade_batch`.
+
+        Args:
+            shape: height and width of the image, including the margin.
+            rng: random generator.
+        """
+        raise NotImplementedError
+
+    def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
+        """Degrade a batch of images, with the same distribution as single images.
+
+        Args:
+            clean: sRGB images, (B, 3, H, W) float32 in [0, 1], on any device.
+            draws: result of :meth:`draw` for each image, stacked to tensors on the same device.
+
+        Returns:
+            New images without the margin, (B, 3, H - 2 * margin, W - 2 * margin) float32.
+        """
+        raise NotImplementedError
+
+    def cpu_only(self) -> list[str]:
+        """Return the names of the classes that prevent a use on the training device.
+
+        A subclass that overrides only ``__call__`` is one of them, because the inherited
+        ``degrade_batch`` would differ from it.
+        """
+        for cls in type(self).__mro__:
+            if "degrade_batch" in vars(cls) and cls is not Degradation:
+                return []
+            if "__call__" in vars(cls):
+                break
+        return [type(self).__name__]
 
 
 class RandomChoice(Degradation):
@@ -74,6 +116,27 @@ class RandomChoice(Degradation):
         """Degrade the image by one of the choices; see :meth:`Degradation.__call__`."""
         return self.choices[rng.choice(len(self.choices), p=self.shares)](image, rng)
 
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
+        """Draw the choice and the parameters of all choices; see :meth:`Degradation.draw`."""
+        chosen = np.int64(rng.choice(len(self.choices), p=self.shares))
+        draws = {
+            str(k): choice.draw(_trimmed(shape, self.margin - choice.margin), rng)
+            for k, choice in enumerate(self.choices)
+        }
+        return {"chosen": chosen, **draws}
+
+    def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
+        """Apply every choice to all images, and select; see :meth:`Degradation.degrade_batch`."""
+        out = trim(clean, self.margin)
+        for k, choice in enumerate(self.choices):
+            image = choice.degrade_batch(trim(clean, self.margin - choice.margin), draws[str(k)])
+            out = torch.where(per_image(draws["chosen"] == k), image, out)
+        return out
+
+    def cpu_only(self) -> list[str]:
+        """Return the names of the choices without an implementation for the device."""
+        return super().cpu_only() or _cpu_only(self.choices)
+
 
 class Compose(Degradation):
     """Applies several degradations in sequence.
@@ -98,11 +161,42 @@ class Compose(Degradation):
             image = step(image, rng)
         return image
 
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
+        """Draw the parameters of all steps; see :meth:`Degradation.draw`."""
+        draws: Draw = {}
+        for k, step in enumerate(self.steps):
+            draws[str(k)] = step.draw(shape, rng)
+            shape = _trimmed(shape, step.margin)
+        return draws
+
+    def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
+        """Degrade the images by all steps; see :meth:`Degradation.degrade_batch`."""
+        for k, step in enumerate(self.steps):
+            clean = step.degrade_batch(clean, draws[str(k)])
+        return clean
+
+    def cpu_only(self) -> list[str]:
+        """Return the names of the steps without an implementation for the device."""
+        return super().cpu_only() or _cpu_only(self.steps)
+
+
+def draw_seed(rng: np.random.Generator) -> np.int64:
+    """Draw the seed of the noise of an image for :func:`.batched.normal_noise`."""
+    return rng.integers(2**63, dtype=np.int64)
+
 
 def _check_all(name: str, degradations: Sequence[Degradation]) -> None:
     require(name, degradations, (list, tuple), "a list of degradations")
     for degradation in degradations:
         require(f"each of {name}", degradation, Degradation, "a degradation")
+
+
+def _cpu_only(degradations: Sequence[Degradation]) -> list[str]:
+    return list(dict.fromkeys(name for each in degradations for name in each.cpu_only()))
+
+
+def _trimmed(shape: tuple[int, int], margin: int) -> tuple[int, int]:
+    return shape[0] - 2 * margin, shape[1] - 2 * margin
 
 
 def checked_range(

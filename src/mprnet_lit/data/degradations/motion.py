@@ -3,10 +3,17 @@
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
+from mprnet_lit.data.degradations import batched
+from mprnet_lit.data.degradations.base import Degradation, Draw, Image, Range, checked_range
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
-from mprnet_lit.data.degradations.noise import add_sensor_noise, typical_read_noise
+from mprnet_lit.data.degradations.noise import (
+    add_sensor_noise,
+    add_sensor_noise_batch,
+    draw_sensor_noise,
+    typical_read_noise,
+)
 from mprnet_lit.utils.checks import require_generator, require_image, require_number
 
 _STEPS = 200
@@ -109,10 +116,27 @@ class MotionBlur(Degradation):
         """Blur the image; the result is clipped to [0, 1]. See :meth:`Degradation.__call__`."""
         require_image(image)
         require_generator(rng)
-        kernel = motion_kernel(rng, rng.uniform(*self.length), rng.uniform(*self.shake))
+        kernel, shot, read = self._parameters(rng)
         light = srgb_to_linear(image)
         blurred = np.asarray(
             cv2.filter2D(light, -1, kernel, borderType=cv2.BORDER_REFLECT_101), dtype=np.float32
         ).reshape(light.shape)
+        return linear_to_srgb(add_sensor_noise(blurred, shot, read, rng))
+
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
+        """Draw the kernel, noise levels and the seed of the noise; see :meth:`Degradation.draw`."""
+        kernel, shot, read = self._parameters(rng)
+        padded = np.pad(kernel, self.margin - len(kernel) // 2)
+        return {"kernel": padded, **draw_sensor_noise(shot, read, rng)}
+
+    def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
+        """Blur the images; see :meth:`Degradation.degrade_batch`."""
+        light = batched.srgb_to_linear(clean)
+        blurred = batched.correlate(light, draws["kernel"][:, None])
+        return batched.linear_to_srgb(add_sensor_noise_batch(blurred, draws))
+
+    def _parameters(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], float, float]:
+        """Draw the kernel (k, k), the shot noise and the read noise."""
+        kernel = motion_kernel(rng, rng.uniform(*self.length), rng.uniform(*self.shake))
         shot = rng.uniform(*self.noise)
-        return linear_to_srgb(add_sensor_noise(blurred, shot, typical_read_noise(shot, rng), rng))
+        return kernel, shot, typical_read_noise(shot, rng)

@@ -1,8 +1,18 @@
 """Additive white Gaussian noise and camera sensor noise."""
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
-from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
+from mprnet_lit.data.degradations import batched
+from mprnet_lit.data.degradations.base import (
+    Degradation,
+    Draw,
+    Image,
+    Range,
+    checked_range,
+    draw_seed,
+)
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
 from mprnet_lit.utils.checks import require_generator, require_image, require_number
 
@@ -27,11 +37,24 @@ class GaussianNoise(Degradation):
         """Add the noise; see :meth:`Degradation.__call__`."""
         require_image(image)
         require_generator(rng)
-        sigma = np.float32(rng.uniform(*self.sigma) / 255)
+        sigma = self._sigma(rng)
         noisy = rng.standard_normal(image.shape, dtype=np.float32)
         noisy *= sigma
         noisy += image
         return np.clip(noisy, 0, 1) if self.clip else noisy
+
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
+        """Draw the standard deviation and the seed of the noise; see :meth:`Degradation.draw`."""
+        return {"sigma": self._sigma(rng), "seed": draw_seed(rng)}
+
+    def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
+        """Add the noise; see :meth:`Degradation.degrade_batch`."""
+        noise = batched.normal_noise(draws["seed"], clean.shape[1:])
+        noisy = clean + batched.per_image(draws["sigma"]) * noise
+        return noisy.clamp(0, 1) if self.clip else noisy
+
+    def _sigma(self, rng: np.random.Generator) -> np.float32:
+        return np.float32(rng.uniform(*self.sigma) / 255)
 
 
 def add_sensor_noise(light: Image, shot: float, read: float, rng: np.random.Generator) -> Image:
@@ -62,6 +85,36 @@ def add_sensor_noise(light: Image, shot: float, read: float, rng: np.random.Gene
     noisy *= np.sqrt(variance)
     noisy += light
     return noisy
+
+
+def draw_sensor_noise(shot: float, read: float, rng: np.random.Generator) -> Draw:
+    """Return the parameters of :func:`add_sensor_noise_batch` for an image, with a new seed.
+
+    Args:
+        shot: variance of the shot noise at full intensity, at least 0.
+        read: standard deviation of the read noise, at least 0.
+        rng: random generator.
+    """
+    return {
+        "shot": np.float32(shot),
+        "read_variance": np.float32(read**2),
+        "seed": draw_seed(rng),
+    }
+
+
+def add_sensor_noise_batch(light: Tensor, draws: Draw) -> Tensor:
+    """Add Poisson-Gaussian noise to linear light (B, 3, H, W); see :func:`add_sensor_noise`.
+
+    Args:
+        light: linear light, (B, 3, H, W) float32 in [0, 1].
+        draws: stacked results of :func:`draw_sensor_noise`.
+
+    Returns:
+        Noisy linear light (B, 3, H, W) float32, not clipped.
+    """
+    shot, read = (batched.per_image(draws[name]) for name in ("shot", "read_variance"))
+    noise = batched.normal_noise(draws["seed"], light.shape[1:])
+    return light + (shot * light.clamp(min=0) + read).sqrt() * noise
 
 
 def typical_read_noise(shot: float, rng: np.random.Generator) -> float:
@@ -108,8 +161,24 @@ class CameraNoise(Degradation):
         """Add the noise; the result is clipped to [0, 1]. See :meth:`Degradation.__call__`."""
         require_image(image)
         require_generator(rng)
+        shot, read, gains = self._parameters(rng)
+        raw = srgb_to_linear(image) / gains
+        return linear_to_srgb(add_sensor_noise(raw, shot, read, rng) * gains)
+
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
+        """Draw noise levels, gains and the seed of the noise; see :meth:`Degradation.draw`."""
+        shot, read, gains = self._parameters(rng)
+        return {"gains": gains, **draw_sensor_noise(shot, read, rng)}
+
+    def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
+        """Add the noise; see :meth:`Degradation.degrade_batch`."""
+        gains = batched.per_image(draws["gains"])
+        raw = batched.srgb_to_linear(clean) / gains
+        return batched.linear_to_srgb(add_sensor_noise_batch(raw, draws) * gains)
+
+    def _parameters(self, rng: np.random.Generator) -> tuple[float, float, NDArray[np.float32]]:
+        """Draw the shot noise, the read noise and the gains (3,) of the white balance."""
         shot = float(np.exp(rng.uniform(*np.log(self.shot))))
         read = typical_read_noise(shot, rng) if self.read is None else rng.uniform(*self.read)
         gains = np.array([rng.uniform(1.9, 2.4), 1.0, rng.uniform(1.5, 1.9)], np.float32)
-        raw = srgb_to_linear(image) / gains
-        return linear_to_srgb(add_sensor_noise(raw, shot, read, rng) * gains)
+        return shot, read, gains

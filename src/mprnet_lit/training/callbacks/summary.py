@@ -108,13 +108,14 @@ def plan(trainer: Trainer) -> list[str]:
     optimizer = trainer.optimizers[0]
     fused = "fused " if optimizer.defaults.get("fused") else ""
     on_cpu = trainer.strategy.root_device.type == "cpu"
+    degrading = ", degradations on the device" if data.degrades_on_device() else ""
     threads = f"{torch.get_num_threads()} threads" if on_cpu else "pinned memory"
     return [
         f"Training MPRNet to {module.info.task}: {parameters:,} parameters (width {size.width}), "
         f"on {device}",
         f"  precision {trainer.precision} ({reason}); {memory_format}; blocks {compiled}; "
         f"{fused}{type(optimizer).__name__}; "
-        f"per device {threads} and {data.workers(trainer.world_size)} data workers",
+        f"per device {threads} and {data.workers(trainer.world_size)} data workers{degrading}",
         f"  {len(data.train_samples)} training and {len(data.val_samples)} validation images; "
         f"patches of {data.patch_size}x{data.patch_size}, batch {data.batch_size}",
         f"  {budget}{done}",
