@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks import data_loading, network, quality, startup
+from benchmarks import data_loading, degrading, network, quality, startup
 from benchmarks.interleave import interleave
 from benchmarks.report import machine, table, update
 
 from mprnet_lit.models import SIZES
 
-SECTIONS = ("training", "memory", "inference", "data", "startup")
+SECTIONS = ("training", "memory", "inference", "data", "degrading", "startup")
 
 
 def main() -> None:
@@ -58,11 +58,14 @@ def main() -> None:
         title = f"{found['patches']} patches of 256x256 from PNG pairs of 1280x720"
         return table(found["figures"], title=title) | {"bytes": found["bytes"]}
 
+    def degrade() -> dict[str, Any]:
+        return degrading.measure(device)
+
     def start() -> dict[str, Any]:
         return table(startup.measure(), title="Duration of a command")
 
     measured: dict[str, Callable[[], dict[str, Any]]] = dict(
-        zip(SECTIONS, (training, memory, inference, data, start), strict=True)
+        zip(SECTIONS, (training, memory, inference, data, degrade, start), strict=True)
     )
     for section in options.only:
         update(options.output, section, measured[section]())

@@ -1,6 +1,7 @@
 """Degradations as batched tensor operations, compared with those of single images."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import albumentations as A
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 from numpy.typing import NDArray
 from scipy.stats import kstest
 from tests.conftest import PHOTOS
@@ -31,6 +33,9 @@ from mprnet_lit.data.degrade_on import on_device
 from mprnet_lit.data.pairing import Sample
 from mprnet_lit.data.shared_memory import as_arrays
 from mprnet_lit.images.reading import read_image, to_float
+from mprnet_lit.models import MPRNet
+from mprnet_lit.training.losses import MultiStageLoss
+from mprnet_lit.training.module import RestorationModule
 from mprnet_lit.utils.errors import UserError
 
 DETERMINISTIC = {
@@ -44,8 +49,8 @@ DETERMINISTIC = {
 RANDOM = {
     "gaussian": GaussianNoise((5, 50)),
     "camera": CameraNoise(),
-    "camera with read noise": CameraNoise(read=(0.001, 0.02)),
-    "blur": MotionBlur(length=(2, 8), noise=(1e-4, 1e-2)),
+    "camera of one noise level": CameraNoise(shot=4e-3, read=0.01),
+    "blur": MotionBlur(length=(2, 8), noise=2e-3),
     "rain": RainStreaks(haze=(0, 0.2)),
     "choice": RandomChoice([GaussianNoise(10), CameraNoise(), RainStreaks()], [2, 1, 1]),
     "compose": Compose([MotionBlur(length=4), RainStreaks(), GaussianNoise(10)]),
@@ -189,10 +194,10 @@ def test_degradation_names_the_classes_that_need_the_cpu(
 
 
 def make_data(degradation: Degradation, **options: Any) -> RestorationDataModule:
-    options = {"batch_size": 4, "num_workers": 0, "degrade_on": "device"} | options
+    settings: dict[str, Any] = {"batch_size": 4, "num_workers": 0, "degrade_on": "device"}
     data = RestorationDataModule(
         Photos("train"), Photos("val"), degradation, PairedAugmentation([A.D4(p=1)]),
-        patch_size=32, val_crop_size=32, crops_per_image=2, seed=3, **options,
+        patch_size=32, val_crop_size=32, crops_per_image=2, seed=3, **(settings | options),
     )  # fmt: skip
     data.setup()
     return data
@@ -245,3 +250,32 @@ def test_draws_round_trip_through_pipes() -> None:
     draws = [{"draws": default_convert(degradation.draw((64, 64), rng(k)))} for k in range(3)]
     batch, usual = default_convert(as_arrays(draws)), default_collate(draws)
     torch.testing.assert_close(batch, usual, rtol=0, atol=0)
+
+
+def test_training_resumed_in_mid_epoch_gets_the_same_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, seen = RestorationModule.training_step, []
+
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        seen.append(batch["degraded"])
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(RestorationModule, "training_step", training_step)
+
+    def fit(steps: int, checkpoint: Path | None = None) -> Trainer:
+        trainer = Trainer(
+            max_steps=steps, limit_val_batches=0, logger=False, accelerator="cpu",
+            enable_checkpointing=False, enable_progress_bar=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+        model, optimizer = MPRNet(4, 0, 0, 1), partial(torch.optim.SGD, lr=1e-6)
+        module = RestorationModule(model, MultiStageLoss(), optimizer)
+        trainer.fit(module, make_data(MotionBlur()), ckpt_path=checkpoint, weights_only=True)
+        return trainer
+
+    fit(5)
+    fit(3).save_checkpoint(tmp_path / "stopped.ckpt")
+    fit(5, tmp_path / "stopped.ckpt")
+    assert len(seen) == 10
+    assert all(map(torch.equal, seen[:5], seen[5:]))
+    assert not torch.equal(seen[0], seen[1])

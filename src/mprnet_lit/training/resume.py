@@ -45,7 +45,15 @@ _FREE = (
 """Exceptions to ``_FIXED``: keys that may change."""
 _SHOWN = 4
 """Maximum number of keys in a message."""
-_REPORTED = ("optimizer", "schedule", "module", "trainer", "task.loss", "data.augmentation")
+_REPORTED = (
+    "optimizer",
+    "schedule",
+    "module",
+    "trainer",
+    "task.loss",
+    "data.augmentation",
+    "data.degrade_on",
+)
 """Keys that may change; their changes are reported."""
 
 
