@@ -1,6 +1,7 @@
 """Compare a process that degrades patches with one that leaves it to the training device."""
 
 import time
+from functools import partial
 from typing import Any
 
 import albumentations as A
@@ -75,8 +76,9 @@ def _loader(task: str, side: int, batches: int, later: bool) -> LazyLoader:
 
 def _jobs(task: str, side: int, batches: int) -> dict[str, Job]:
     names = {"degraded by the worker": False, "for the device": True}
-    loaders = {name: _loader(task, side, batches, later) for name, later in names.items()}
-    return {name: lambda loader=loader: list(loader) for name, loader in loaders.items()}
+    return {
+        name: partial(list, _loader(task, side, batches, later)) for name, later in names.items()
+    }
 
 
 def _time_device(task: str, side: int, batches: int, rounds: int, device: str) -> Figures:

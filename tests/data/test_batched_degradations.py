@@ -265,7 +265,7 @@ def test_training_resumed_in_mid_epoch_gets_the_same_images(
 
     def fit(steps: int, checkpoint: Path | None = None) -> Trainer:
         trainer = Trainer(
-            max_steps=steps, limit_val_batches=0, logger=False, accelerator="cpu",
+            max_epochs=1, max_steps=steps, limit_val_batches=0, logger=False, accelerator="cpu",
             enable_checkpointing=False, enable_progress_bar=False, default_root_dir=tmp_path,
         )  # fmt: skip
         model, optimizer = MPRNet(4, 0, 0, 1), partial(torch.optim.SGD, lr=1e-6)

@@ -2,23 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mprnet_lit.data.degradations.batched import per_image, trim
+from mprnet_lit.data.degradations.batched import Draw, per_image, trim
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
 
 Image = NDArray[np.float32]
 Range = float | Sequence[float]
 """Bounds (low, high) of a uniform distribution, or a constant."""
-Draw = dict[str, Any]
-"""Random parameters of an image: arrays or scalars by name, or nested draws. Every draw of a
-degradation has the same shapes, so that the draws of a batch can be stacked."""
 
 
 class Degradation(ABC):
@@ -178,11 +174,6 @@ class Compose(Degradation):
     def cpu_only(self) -> list[str]:
         """Return the names of the steps without an implementation for the device."""
         return super().cpu_only() or _cpu_only(self.steps)
-
-
-def draw_seed(rng: np.random.Generator) -> np.int64:
-    """Draw the seed of the noise of an image for :func:`.batched.normal_noise`."""
-    return rng.integers(2**63, dtype=np.int64)
 
 
 def _check_all(name: str, degradations: Sequence[Degradation]) -> None:

@@ -6,10 +6,15 @@ are independent of the values.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+Draw = dict[str, Any]
+"""Random parameters of an image: arrays or scalars by name, or nested draws. Every draw of a
+degradation has the same shapes, so that the draws of a batch can be stacked."""
 _FFT_MULTIPLE = 32
 """Divisor of the sides of Fourier transforms, so that their prime factors are small."""
 
@@ -39,10 +44,15 @@ def correlate(images: Tensor, kernels: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     size = [-(-side // _FFT_MULTIPLE) * _FFT_MULTIPLE for side in (height, width)]
-    spectrum = torch.fft.rfft2(images, s=size) * torch.fft.rfft2(kernels, s=size).conj()
+    spectrum = torch.fft.rfft2(images, s=size) * torch.fft.rfft2(kernels.float(), s=size).conj()
     filtered: Tensor = torch.fft.irfft2(spectrum, s=size)
     border = kernels.shape[-1] - 1
     return filtered[..., : height - border, : width - border]
+
+
+def draw_seed(rng: np.random.Generator) -> np.int64:
+    """Draw the seed of the noise of an image for :func:`normal_noise`."""
+    return rng.integers(2**63, dtype=np.int64)
 
 
 def normal_noise(seeds: Tensor, shape: Sequence[int]) -> Tensor:
@@ -69,6 +79,33 @@ def normal_noise(seeds: Tensor, shape: Sequence[int]) -> Tensor:
     radius, angle = (-2 * first.log()).sqrt(), 2 * math.pi * second
     noise = torch.cat((radius * angle.cos(), radius * angle.sin()), dim=1)
     return noise[:, :count].reshape(len(seeds), *shape)
+
+
+def draw_sensor_noise(shot: float, read: float, rng: np.random.Generator) -> Draw:
+    """Return the parameters of :func:`add_sensor_noise` for an image, with a new seed.
+
+    Args:
+        shot: variance of the shot noise at full intensity, at least 0.
+        read: standard deviation of the read noise, at least 0.
+        rng: random generator.
+    """
+    levels = {"shot": np.float32(shot), "read_variance": np.float32(read**2)}
+    return {**levels, "seed": draw_seed(rng)}
+
+
+def add_sensor_noise(light: Tensor, draws: Draw) -> Tensor:
+    """Add Poisson-Gaussian noise to linear light; see :func:`.noise.add_sensor_noise`.
+
+    Args:
+        light: linear light, (B, 3, H, W) in [0, 1].
+        draws: stacked results of :func:`draw_sensor_noise`.
+
+    Returns:
+        Noisy linear light (B, 3, H, W), not clipped.
+    """
+    shot, read = (per_image(draws[name]) for name in ("shot", "read_variance"))
+    noise = normal_noise(draws["seed"], light.shape[1:])
+    return light + (shot * light.clamp(min=0) + read).sqrt() * noise
 
 
 def srgb_to_linear(images: Tensor) -> Tensor:

@@ -6,14 +6,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mprnet_lit.data.degradations import batched
-from mprnet_lit.data.degradations.base import Degradation, Draw, Image, Range, checked_range
+from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
+from mprnet_lit.data.degradations.batched import Draw
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
-from mprnet_lit.data.degradations.noise import (
-    add_sensor_noise,
-    add_sensor_noise_batch,
-    draw_sensor_noise,
-    typical_read_noise,
-)
+from mprnet_lit.data.degradations.noise import add_sensor_noise, typical_read_noise
 from mprnet_lit.utils.checks import require_generator, require_image, require_number
 
 _STEPS = 200
@@ -127,13 +123,13 @@ class MotionBlur(Degradation):
         """Draw the kernel, noise levels and the seed of the noise; see :meth:`Degradation.draw`."""
         kernel, shot, read = self._parameters(rng)
         padded = np.pad(kernel, self.margin - len(kernel) // 2)
-        return {"kernel": padded, **draw_sensor_noise(shot, read, rng)}
+        return {"kernel": padded, **batched.draw_sensor_noise(shot, read, rng)}
 
     def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
         """Blur the images; see :meth:`Degradation.degrade_batch`."""
         light = batched.srgb_to_linear(clean)
         blurred = batched.correlate(light, draws["kernel"][:, None])
-        return batched.linear_to_srgb(add_sensor_noise_batch(blurred, draws))
+        return batched.linear_to_srgb(batched.add_sensor_noise(blurred, draws))
 
     def _parameters(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], float, float]:
         """Draw the kernel (k, k), the shot noise and the read noise."""

@@ -5,14 +5,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mprnet_lit.data.degradations import batched
-from mprnet_lit.data.degradations.base import (
-    Degradation,
-    Draw,
-    Image,
-    Range,
-    checked_range,
-    draw_seed,
-)
+from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
+from mprnet_lit.data.degradations.batched import Draw
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
 from mprnet_lit.utils.checks import require_generator, require_image, require_number
 
@@ -45,7 +39,7 @@ class GaussianNoise(Degradation):
 
     def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
         """Draw the standard deviation and the seed of the noise; see :meth:`Degradation.draw`."""
-        return {"sigma": self._sigma(rng), "seed": draw_seed(rng)}
+        return {"sigma": self._sigma(rng), "seed": batched.draw_seed(rng)}
 
     def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
         """Add the noise; see :meth:`Degradation.degrade_batch`."""
@@ -85,36 +79,6 @@ def add_sensor_noise(light: Image, shot: float, read: float, rng: np.random.Gene
     noisy *= np.sqrt(variance)
     noisy += light
     return noisy
-
-
-def draw_sensor_noise(shot: float, read: float, rng: np.random.Generator) -> Draw:
-    """Return the parameters of :func:`add_sensor_noise_batch` for an image, with a new seed.
-
-    Args:
-        shot: variance of the shot noise at full intensity, at least 0.
-        read: standard deviation of the read noise, at least 0.
-        rng: random generator.
-    """
-    return {
-        "shot": np.float32(shot),
-        "read_variance": np.float32(read**2),
-        "seed": draw_seed(rng),
-    }
-
-
-def add_sensor_noise_batch(light: Tensor, draws: Draw) -> Tensor:
-    """Add Poisson-Gaussian noise to linear light (B, 3, H, W); see :func:`add_sensor_noise`.
-
-    Args:
-        light: linear light, (B, 3, H, W) float32 in [0, 1].
-        draws: stacked results of :func:`draw_sensor_noise`.
-
-    Returns:
-        Noisy linear light (B, 3, H, W) float32, not clipped.
-    """
-    shot, read = (batched.per_image(draws[name]) for name in ("shot", "read_variance"))
-    noise = batched.normal_noise(draws["seed"], light.shape[1:])
-    return light + (shot * light.clamp(min=0) + read).sqrt() * noise
 
 
 def typical_read_noise(shot: float, rng: np.random.Generator) -> float:
@@ -168,13 +132,13 @@ class CameraNoise(Degradation):
     def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
         """Draw noise levels, gains and the seed of the noise; see :meth:`Degradation.draw`."""
         shot, read, gains = self._parameters(rng)
-        return {"gains": gains, **draw_sensor_noise(shot, read, rng)}
+        return {"gains": gains, **batched.draw_sensor_noise(shot, read, rng)}
 
     def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
         """Add the noise; see :meth:`Degradation.degrade_batch`."""
         gains = batched.per_image(draws["gains"])
         raw = batched.srgb_to_linear(clean) / gains
-        return batched.linear_to_srgb(add_sensor_noise_batch(raw, draws) * gains)
+        return batched.linear_to_srgb(batched.add_sensor_noise(raw, draws) * gains)
 
     def _parameters(self, rng: np.random.Generator) -> tuple[float, float, NDArray[np.float32]]:
         """Draw the shot noise, the read noise and the gains (3,) of the white balance."""

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mprnet_lit.data.degradations import batched
-from mprnet_lit.data.degradations.base import Degradation, Draw, Image, Range, checked_range
+from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
+from mprnet_lit.data.degradations.batched import Draw
 from mprnet_lit.utils.checks import require_generator, require_image
 
 _FRACTION_BITS = 4
