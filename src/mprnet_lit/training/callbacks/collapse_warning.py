@@ -31,8 +31,8 @@ class CollapseWarning(Callback):
         found = find_collapse({name.removeprefix("val/"): value.item() for name, value in metrics})
         if found:
             print(
-                f"Warning: after step {trainer.global_step}, {found}: if the next validation does not "
-                "improve, start again with a lower optimizer.lr, a larger "
+                f"Warning: after step {trainer.global_step}, {found}: if the next validation does "
+                "not improve, start again with a lower optimizer.lr, a larger "
                 "schedule.min_warmup_steps or trainer.gradient_clip_val=1",
                 file=sys.stderr,
                 flush=True,
