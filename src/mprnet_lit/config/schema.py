@@ -110,6 +110,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     }
     | same(COUNT, "trials jobs startup_trials"),
     "callbacks.collapse_warning": {"after_steps": whole(0)},
+    "callbacks.ema": {"decay": SHARE},
     "callbacks.panels": {"count": whole(0)},
     "callbacks.peer_check": {"timeout": number(above=0, high=31_536_000)},
     "callbacks.skip_nonfinite": {"max_consecutive": COUNT},
@@ -130,6 +131,7 @@ _CLASSES = {
     "schedule": "mprnet_lit.training.schedule.WarmupCosine",
     "data": "mprnet_lit.data.RestorationDataModule",
     "callbacks.collapse_warning": "mprnet_lit.training.callbacks.CollapseWarning",
+    "callbacks.ema": "mprnet_lit.training.callbacks.EMA",
     "callbacks.panels": "mprnet_lit.training.callbacks.Panels",
     "callbacks.peer_check": "mprnet_lit.training.callbacks.PeerCheck",
     "callbacks.skip_nonfinite": "mprnet_lit.training.callbacks.SkipNonFinite",

@@ -132,8 +132,12 @@ class MultiStageLoss(nn.Module):
         self.edge = EdgeLoss(eps)
 
     def forward(self, stages: Sequence[Tensor], target: Tensor) -> Tensor:
-        """Return the scalar loss of stages and a target (B, C, H, W)."""
-        return self.parts(stages, target)[0]
+        """Return the scalar loss of stages and a target (B, C, H, W).
+
+        Raises:
+            UserError: see :meth:`parts`.
+        """
+        return self._total(self._pixels(stages, target), len(stages))
 
     def parts(self, stages: Sequence[Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the total loss, and the detached loss of each stage, (S,).
@@ -142,6 +146,21 @@ class MultiStageLoss(nn.Module):
             UserError: ``stages`` is empty or not a tuple or list, or the shapes of a stage and the
                 target differ.
         """
+        pixels = self._pixels(stages, target)
+        each = _means(pixels[0], len(stages))
+        if self.edge_weight:
+            each = each + self.edge_weight * _means(pixels[1], len(stages))
+        return self._total(pixels, len(stages)), each
+
+    def _total(self, pixels: Sequence[Tensor], count: int) -> Tensor:
+        """Return the loss for the loss of each pixel; the mean of all stages is that of a stage."""
+        loss = pixels[0].mean()
+        if self.edge_weight:
+            loss = loss + self.edge_weight * pixels[1].mean()
+        return count * loss
+
+    def _pixels(self, stages: Sequence[Tensor], target: Tensor) -> list[Tensor]:
+        """Return the Charbonnier and edge loss of each pixel, the stages on the batch axis."""
         require("stages", stages, (tuple, list), "a tuple of tensors")
         require_batch("target", target)
         if not stages:
@@ -151,15 +170,11 @@ class MultiStageLoss(nn.Module):
         target = target.float()
         with torch.autocast(target.device.type, enabled=False):
             predictions = (clamp_unit(s.float()) if self.clamp else s.float() for s in stages)
-            # Concatenated on the batch axis: the total mean is the mean of the stages' means.
             differences = torch.cat([prediction - target for prediction in predictions])
-            pixels = self.charbonnier.each(differences)
-            loss, each = pixels.mean(), _means(pixels, len(stages))
+            pixels = [self.charbonnier.each(differences)]
             if self.edge_weight:
-                pixels = self.edge.each(differences)
-                loss = loss + self.edge_weight * pixels.mean()
-                each = each + self.edge_weight * _means(pixels, len(stages))
-            return len(stages) * loss, each
+                pixels.append(self.edge.each(differences))
+            return pixels
 
 
 def _means(pixels: Tensor, count: int) -> Tensor:

@@ -19,6 +19,7 @@ from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.training.schedule import WarmupCosine
 from mprnet_lit.utils.checks import require, require_function
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.transfer import to_device
 from mprnet_lit.weights import RECORD, Info
 
 RESTORATIONS = ("degraded", "stage1", "stage2", "stage3")
@@ -26,7 +27,7 @@ RESTORATIONS = ("degraded", "stage1", "stage2", "stage3")
 
 
 TRAINED = ("train/loss", *(f"train/loss_stage{k}" for k in (1, 2, 3)), "train/psnr")
-"""Scalars of a training step."""
+"""Scalars of a logged training step."""
 
 
 class Batch(TypedDict):
@@ -111,13 +112,17 @@ class RestorationModule(LightningModule):
         """Return the loss of a batch of patches."""
         degraded, target = self._mixup(batch["degraded"], batch["target"])
         stages = self(degraded)
+        # The progress shows the last batch of an epoch.
+        if not (logs_this_step(self.trainer) or self.trainer.is_last_batch):
+            return cast(Tensor, self.loss(stages, target))
         loss, parts = self.loss.parts(stages, target)
         with torch.no_grad():
             measured = torch.stack([loss, *parts, psnr(stages[-1], target).mean()])
-        if self.trainer.world_size > 1 and logs_this_step(self.trainer):
+        if self.trainer.world_size > 1:
             measured = self.trainer.strategy.reduce(measured, reduce_op="mean")
-        self.log_dict(dict(zip(TRAINED, measured, strict=True)), batch_size=len(target))
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        scalars = dict(zip(TRAINED, measured, strict=True)) | {"train/lr": rate}
+        self.log_dict(scalars, batch_size=len(target))
         return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -196,8 +201,8 @@ class RestorationModule(LightningModule):
             [self.seed, self.global_rank, self.trainer.fit_loop.epoch_loop.total_batch_idx]
         )
         share = rng.beta(self.mixup_alpha, self.mixup_alpha, size=(len(target), 1, 1, 1))
-        other = torch.from_numpy(rng.permutation(len(target))).to(target.device)
-        own = torch.from_numpy(share).float().to(target.device)
+        other = to_device(torch.from_numpy(rng.permutation(len(target))), target.device)
+        own = to_device(torch.from_numpy(share).float(), target.device)
         return (
             own * degraded + (1 - own) * degraded[other],
             own * target + (1 - own) * target[other],

@@ -55,9 +55,10 @@ def logged_step(trainer: "Trainer") -> int:
     return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
-def skip_next_average(callback: "WeightAveraging", step: int) -> None:
-    """Make an averaging callback skip its update after optimizer step ``step``."""
-    callback._latest_update_step = step
+def averaged_model(callback: "WeightAveraging") -> "AveragedModel":
+    """Return the averaged model of a callback, which exists from ``setup()`` on."""
+    assert callback._average_model is not None
+    return callback._average_model
 
 
 def averaged_model(callback: "WeightAveraging") -> "AveragedModel":

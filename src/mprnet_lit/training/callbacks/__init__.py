@@ -7,6 +7,7 @@ import lazy_loader
 if TYPE_CHECKING:
     from mprnet_lit.training.callbacks.checkpoint_states import CheckpointStates
     from mprnet_lit.training.callbacks.collapse_warning import CollapseWarning
+    from mprnet_lit.training.callbacks.ema import EMA
     from mprnet_lit.training.callbacks.log_run import LogRun
     from mprnet_lit.training.callbacks.monitor import Monitor
     from mprnet_lit.training.callbacks.out_of_memory import OutOfMemoryAdvice
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mprnet_lit.training.callbacks.summary import Summary
 
 __all__ = [
+    "EMA",
     "CheckpointStates",
     "CollapseWarning",
     "LogRun",
@@ -36,6 +38,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "checkpoint_states": ["CheckpointStates"],
         "collapse_warning": ["CollapseWarning"],
+        "ema": ["EMA"],
         "log_run": ["LogRun"],
         "monitor": ["Monitor"],
         "out_of_memory": ["OutOfMemoryAdvice"],

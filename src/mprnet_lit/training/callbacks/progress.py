@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from mprnet_lit.training.module import logs_this_step
+
 
 class Progress(ProgressBar):
     """Shows a progress bar of all steps on a terminal, or else prints one line per epoch."""
@@ -40,9 +42,11 @@ class Progress(ProgressBar):
         self.bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Update the progress bar."""
+        """Update the progress bar, and its text after a logged step."""
         if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=trainer.global_step, description=_line(trainer))
+            logged = logs_this_step(trainer, done=True) or trainer.is_last_batch
+            text = _line(trainer) if logged else None  # reads tensors of the device
+            self.bar.update(self.task, completed=trainer.global_step, description=text)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print a line if the progress bar is not shown."""

@@ -2,30 +2,54 @@
 
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from mprnet_lit.training.module import logs_this_step
 from mprnet_lit.training.sharding import local
 from mprnet_lit.utils.checks import require_number
-from mprnet_lit.utils.compat import skip_next_average, unscales_by_itself
+from mprnet_lit.utils.compat import unscales_by_itself
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.transfer import HostCopy
 
 _SHOWN = 8
 """Maximum number of images in a message."""
 
 
+@dataclass(frozen=True)
+class _Step:
+    """Optimizer step whose flags are still on the device.
+
+    Attributes:
+        trainer: trainer of the step.
+        number: number of the step, from 1.
+        flags: whether a loss is not finite, whether a gradient is not finite, and whether the
+            scale of the GradScaler is above 1.
+        names: names of the images of each batch.
+        losses: loss of each batch.
+    """
+
+    trainer: Trainer
+    number: int
+    flags: HostCopy
+    names: list[list[str]]
+    losses: list[Tensor]
+
+
 class SkipNonFinite(Callback):
     """Skips the optimizer steps with a non-finite loss or gradient on any device.
 
-    A skipped step does not change the weights, the optimizer state or the averaged weights. It
-    counts as a step for the schedule and for the position in the data. Gradient overflows in
-    16-mixed precision are skipped too, but not counted.
+    A skipped step does not change the weights and the optimizer state. It counts as a step for the
+    schedule, for averaged weights and for the position in the data. Gradient overflows in 16-mixed
+    precision are skipped too, but not counted. Fused optimizers skip the step on the device: the
+    host never waits for the flag of the current step, so the message may come one step later.
 
     Args:
         folder: directory of the run, for messages.
@@ -44,9 +68,11 @@ class SkipNonFinite(Callback):
         self.consecutive = 0
         self._losses: list[Tensor] = []
         self._names: list[list[str]] = []
+        self._pending: _Step | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts, for the checkpoint."""
+        """Return the counts including the last step, for the checkpoint."""
+        self._settle()
         return {"total": self.total, "running": self.consecutive}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -73,67 +99,82 @@ class SkipNonFinite(Callback):
         Raises:
             UserError: the last ``max_consecutive`` steps were skipped.
         """
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
-        bad_loss, bad_gradients = self._agreed(
-            trainer, [local(gradient) for gradient in gradients if gradient is not None]
+        self._settle()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients = [local(p.grad) for p in parameters if p.grad is not None]
+        flags = _flags(trainer, self._losses, gradients)
+        self._pending = _Step(
+            trainer, trainer.global_step + 1, HostCopy(flags), self._names, self._losses
         )
-        names, losses, self._names, self._losses = self._names, self._losses, [], []
+        self._names, self._losses = [], []
+        # The parameters of sharded networks are DTensors, which do not mix with other tensors.
+        if unscales_by_itself(optimizer) and all(type(p) is nn.Parameter for p in parameters):
+            _skip_on_device(trainer, optimizer, gradients, flags[:2].amax())
+        elif self._settle():
+            optimizer.zero_grad()  # optimizers of torch skip parameters without a gradient
+        if logs_this_step(trainer):
+            pl_module.log("train/skipped_steps", float(self.total))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the last step."""
+        self._settle()
+
+    def _settle(self) -> bool:
+        """Count and report the pending step if it is skipped, and return whether it is."""
+        step, self._pending = self._pending, None
+        if step is None:
+            return False
+        bad_loss, bad_gradients, large_scale = map(bool, step.flags.tolist())
         if not (bad_loss or bad_gradients):
             self.consecutive = 0
-        else:
-            _skip(trainer, optimizer)
-            scaler = getattr(trainer.precision_plugin, "scaler", None)
-            # Overflows are normal if the scale of a GradScaler is above 1; they reduce the scale.
-            if bad_loss or scaler is None or scaler.get_scale() <= 1:
-                self._report(trainer, "loss" if bad_loss else "gradient", names, losses)
-        pl_module.log("train/skipped_steps", float(self.total))
+            return False
+        # A GradScaler with a scale above 1 expects overflows, and then reduces its scale.
+        if bad_loss or not large_scale:
+            self._report(step, "loss" if bad_loss else "gradient")
+        return True
 
-    def _agreed(self, trainer: Trainer, gradients: list[Tensor]) -> tuple[bool, bool]:
-        """Return two flags: any process has a non-finite loss, any has a non-finite gradient."""
-        losses = torch.stack(self._losses)
-        parts = [gradient for gradient in gradients if gradient.numel()]  # of a sharded network
-        largest = torch.nn.utils.get_total_norm(parts, math.inf).to(losses.device)
-        bad = torch.stack([~losses.isfinite().all(), ~largest.isfinite()]).float()
-        if trainer.world_size > 1:
-            bad = trainer.strategy.reduce(bad, reduce_op="max")
-        bad_loss, bad_gradients = bad.bool().tolist()
-        return bad_loss, bad_gradients
-
-    def _report(
-        self, trainer: Trainer, what: str, names: list[list[str]], losses: list[Tensor]
-    ) -> None:
+    def _report(self, step: _Step, what: str) -> None:
         self.total += 1
         self.consecutive += 1
-        step = trainer.global_step + 1
-        images = _suspects(trainer, names, losses)
+        images = _suspects(step.trainer, step.names, step.losses)
         if self.consecutive >= self.max_consecutive:
             raise UserError(
                 f"{self.consecutive} consecutive steps were skipped because their loss or gradient "
-                f"was not finite, most recently step {step} (images: {images}): lower "
+                f"was not finite, most recently step {step.number} (images: {images}): lower "
                 "optimizer.lr, set trainer.gradient_clip_val=1 or trainer.precision=32-true, and "
                 f"check these images; the checkpoints in {self.folder} are not affected"
             )
-        if trainer.is_global_zero:
+        if step.trainer.is_global_zero:
             print(
-                f"Warning: step {step} was skipped: its {what} is not finite (images: {images})",
+                f"Warning: step {step.number} was skipped: its {what} is not finite "
+                f"(images: {images})",
                 file=sys.stderr,
                 flush=True,
             )
 
 
-def _skip(trainer: Trainer, optimizer: Optimizer) -> None:
-    """Skip the update of the weights and of the weight average in this step."""
+def _flags(trainer: Trainer, losses: list[Tensor], gradients: list[Tensor]) -> Tensor:
+    """Return the flags of :class:`_Step` on the device, (3,) float32, equal in all processes."""
+    each = torch.stack(losses)
+    parts = [gradient for gradient in gradients if gradient.numel()]  # of a sharded network
+    norm = get_total_norm(parts).to(each.device)  # faster than the largest value
     scaler = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is not None and unscales_by_itself(optimizer):
-        for group in optimizer.param_groups:  # the scaler detects NaN and skips the step
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.fill_(math.nan)
-    else:
-        optimizer.zero_grad()  # torch optimizers skip parameters without a gradient
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, WeightAveraging):
-            skip_next_average(callback, trainer.global_step + 1)
+    one = torch.ones((), device=each.device)
+    large = (one if scaler is None else scaler.scale(one)) > 1  # get_scale() would wait
+    flags = torch.stack([~each.isfinite().all(), ~norm.isfinite(), large]).float()
+    if trainer.world_size > 1:
+        flags = trainer.strategy.reduce(flags, reduce_op="max")
+    return flags
+
+
+def _skip_on_device(
+    trainer: Trainer, optimizer: Optimizer, gradients: list[Tensor], bad: Tensor
+) -> None:
+    """Make a fused optimizer skip the step if the scalar ``bad`` on its device is 1."""
+    if getattr(trainer.precision_plugin, "scaler", None) is None:
+        optimizer.found_inf = bad  # type: ignore[attr-defined]  # the attribute of GradScaler
+    else:  # the GradScaler replaces found_inf by its own check of the gradients
+        gradients[0].add_(torch.zeros_like(bad).masked_fill_(bad.bool(), math.nan))
 
 
 def _suspects(trainer: Trainer, names: list[list[str]], losses: list[Tensor]) -> str:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from mprnet_lit.runs.folder import LAST
 from mprnet_lit.utils import signals
+from mprnet_lit.utils.transfer import HostCopy, to_device
 
 _ECHO = 3.0
 """Seconds during which a repeated signal is ignored: torchrun and process groups send copies."""
@@ -57,6 +58,7 @@ class StopOnSignal(Checkpoint):
         self.requeue = requeue
         self.received = 0
         self.since = 0.0
+        self._reduced: HostCopy | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handlers, which Lightning removes when training ends.
@@ -68,6 +70,7 @@ class StopOnSignal(Checkpoint):
             for number in _signals():
                 signal.signal(number, self._receive)
         self.received = signals.received_signal()  # during the setup
+        self._reduced = None
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop if any process has received a signal.
@@ -97,11 +100,17 @@ class StopOnSignal(Checkpoint):
             signals.record_late_signal(self.received)
 
     def _agreed(self, trainer: Trainer) -> int:
-        """Return the signal that any process has received, or 0."""
+        """Return the signal that any process has received, or 0.
+
+        With several processes, the result is that of the previous batch, so that no process waits
+        for its device.
+        """
         if trainer.world_size == 1:
             return self.received
-        received = torch.tensor(self.received, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(received, reduce_op="max"))
+        received = to_device(torch.tensor(self.received), trainer.strategy.root_device)
+        reduced = HostCopy(trainer.strategy.reduce(received, reduce_op="max"))
+        previous, self._reduced = self._reduced, reduced
+        return 0 if previous is None else int(previous.tolist())
 
     def _receive(self, number: int, _: Any) -> None:
         signals.detach_from_terminal()

@@ -1,0 +1,60 @@
+"""Exponential moving average of the weights."""
+
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from mprnet_lit.utils.compat import averaged_model
+
+
+class EMA(EMAWeightAveraging):
+    """Averages the weights after each step on their device, in one operation.
+
+    The callback of Lightning keeps the average on the CPU and updates each tensor separately. The
+    averaged weights are validated and saved. A skipped step averages the unchanged weights.
+
+    Args:
+        decay: weight of the previous average, 0 to 1.
+        options: further arguments of Lightning's callback.
+    """
+
+    def __init__(self, decay: float = 0.999, **options: Any) -> None:
+        super().__init__(decay=decay, **options)
+        self._average = get_ema_multi_avg_fn(decay)
+        self._count = 0
+        self._last_step = 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the average to the device of the weights."""
+        averaged_model(self).to(pl_module.device)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the number of averaged steps, which a checkpoint may have set."""
+        self._count = int(averaged_model(self).n_averaged)
+        self._last_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
+    ) -> None:
+        """Average the weights if the optimizer has taken a step."""
+        step = trainer.global_step
+        if step > self._last_step and self.should_update(step_idx=step - 1):
+            self._update(pl_module)
+            self._last_step = step
+
+    @torch.no_grad()
+    def _update(self, pl_module: LightningModule) -> None:
+        average = averaged_model(self)
+        averaged, current = [*average.module.parameters()], [*pl_module.parameters()]
+        copied = [*zip(average.module.buffers(), pl_module.buffers(), strict=True)]
+        if self._count:
+            self._average(averaged, current, self._count)
+        else:
+            copied += zip(averaged, current, strict=True)
+        for old, new in copied:
+            old.copy_(new)
+        average.n_averaged += 1
+        self._count += 1
