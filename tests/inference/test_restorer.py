@@ -78,6 +78,19 @@ def test_tensors_and_arrays_give_equal_results(model: MPRNet) -> None:
         restorer(np.zeros((4, 4, 3), dtype=np.int64))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("tile", [None, 48])
+def test_integer_pixels_are_those_of_the_float_batch(model: MPRNet, dtype: Any, tile: Any) -> None:
+    """Pixels are converted, clamped and rounded on the device, as on the host."""
+    peak = np.iinfo(dtype).max
+    image = np.random.default_rng(0).integers(0, peak, (70, 90, 3), dtype, endpoint=True)
+    restorer = mprnet_lit.Restorer(model, tile=tile, device="cpu")
+    x = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / peak
+    (restored,) = restorer.restore(x, last_only=True)
+    expected = (restored[0].clamp(0, 1) * peak).round().permute(1, 2, 0).numpy().astype(dtype)
+    np.testing.assert_array_equal(restorer(image), expected)
+
+
 def test_stages_equal_the_network_which_stays_unchanged(model: MPRNet) -> None:
     model.train()
     x = torch.rand(1, 3, 24, 40)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mprnet_lit.images.reading import read_image
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.transfer import HostCopy, to_device
 
 _PEAKS = {torch.uint8: 255, torch.uint16: 65535}
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -25,16 +26,19 @@ _ALPHA_MODES = {"L": "LA", "RGB": "RGBA"}
 
 
 NetworkInput = tuple[Tensor, Callable[[Tensor], Any]]
-"""Batch and converter of an image.
+"""Pixels and converter of an image.
 
-The batch is (B, 3, H, W) float32 in [0, 1]. Gray images have three equal channels. The converter
-maps a restored batch of the same shape to the type of the image. The converter may modify the
-restored batch in place.
+The pixels are (B, C, H, W) with C = 1 or 3, of uint8, uint16 or float32 (see :func:`to_batch`). The
+converter maps a restored batch (B, 3, H, W) on any device to the type of the image. The converter
+may modify the restored batch in place.
 """
 
 
 def to_network_input(image: Any) -> NetworkInput:
-    """Convert an image to the input of a network; see :meth:`Restorer.__call__`.
+    """Return the pixels of an image and the converter of its result.
+
+    Args:
+        image: image; see :meth:`Restorer.__call__`.
 
     Raises:
         UserError: the type, dtype, shape or range is not supported, or the file can't be read.
@@ -52,6 +56,22 @@ def to_network_input(image: Any) -> NetworkInput:
         f"image must be a path, a PIL image, a NumPy array or a tensor, not "
         f"{type(image).__name__}{hint}"
     )
+
+
+def to_batch(pixels: Tensor, device: torch.device) -> Tensor:
+    """Copy pixels to a device in their own type, and convert them there.
+
+    Args:
+        pixels: pixels of :func:`to_network_input`.
+        device: device of the batch.
+
+    Returns:
+        Batch (B, 3, H, W) float32 in [0, 1]; gray images have three equal channels.
+    """
+    pixels = to_device(pixels, device)
+    peak = _PEAKS.get(pixels.dtype)
+    batch = pixels if peak is None else pixels.float().div_(peak)
+    return batch.expand(-1, 3, -1, -1)
 
 
 def _from_pillow(image: Image.Image) -> NetworkInput:
@@ -106,11 +126,10 @@ def _from_tensor(image: Tensor) -> NetworkInput:
         raise UserError(f"an image must be {_TYPES}, not {image.dtype}")
     pixels = image.detach().reshape(-1, *(shape[-3:] if image.dim() > 2 else (1, *shape)))
     peak = _PEAKS.get(image.dtype)
-    colors = pixels[:, : 1 if pixels.shape[1] < 3 else 3].to("cpu", torch.float32)
+    colors = pixels[:, : 1 if pixels.shape[1] < 3 else 3]
     if peak is None:
+        colors = colors.float()
         _check_range(colors)
-    else:
-        colors.div_(peak)  # in place, because .to() has made a copy
     gray = colors.shape[1] == 1
     alpha = pixels[:, -1:] if pixels.shape[1] % 2 == 0 else None
 
@@ -118,12 +137,13 @@ def _from_tensor(image: Tensor) -> NetworkInput:
         restored = (restored.mean(1, keepdim=True) if gray else restored).clamp_(0, 1)
         if peak is not None:
             restored = restored.mul_(peak).round_()
-        back = restored.to(image.device, image.dtype)
+        back = restored.to(image.dtype)  # before the copy, which is then smaller
+        back = HostCopy(back).wait() if image.is_cpu else back.to(image.device)
         if alpha is not None:
             back = torch.cat((back, alpha), 1)
         return back.reshape(image.shape)
 
-    return colors.expand(-1, 3, -1, -1), convert
+    return colors, convert
 
 
 def _check_shape(shape: Sequence[int], channel_axis: int, layouts: str, hint: str) -> None:

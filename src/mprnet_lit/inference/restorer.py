@@ -1,6 +1,8 @@
 """Restorer: inference of a trained network on images of any size and type."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -10,15 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mprnet_lit.inference.ensemble import self_ensemble
-from mprnet_lit.inference.image_types import to_network_input
+from mprnet_lit.inference.image_types import to_batch, to_network_input
 from mprnet_lit.inference.options import check_options, check_tiling, parse_device, smallest_tile
-from mprnet_lit.inference.tile_size import largest_tile, memory_budget
+from mprnet_lit.inference.tile_size import has_room, largest_tile, memory_budget
 from mprnet_lit.inference.tiling import Network, Progress, run_tiled
 from mprnet_lit.inference.tlc import with_tlc
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
 from mprnet_lit.models.padding import pad_to_multiple
 from mprnet_lit.utils.checks import require, require_batch, require_function
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.transfer import HostCopy, to_device
 from mprnet_lit.weights import Info, read
 
 Image = TypeVar("Image", NDArray[Any], Tensor, PIL.Image.Image)
@@ -193,9 +196,11 @@ class Restorer:
         Raises:
             UserError: see :meth:`__call__`.
         """
-        batch, to_original_type = to_network_input(image)
-        stages = self.restore(batch, last_only=last_only, progress=progress)
-        return tuple(to_original_type(stage) for stage in stages)
+        pixels, to_original_type = to_network_input(image)
+        with self._memory_errors():
+            batch = to_batch(pixels, self._place(pixels))
+            stages = self._run(batch, last_only, progress)
+            return tuple(to_original_type(stage) for stage in stages)
 
     def restore(
         self, x: Tensor, *, last_only: bool = False, progress: Progress | None = None
@@ -214,18 +219,25 @@ class Restorer:
         Raises:
             UserError: ``x`` has another type, dtype or shape, or the GPU is out of memory.
         """
-        if progress is not None:
-            require_function("progress", progress)
         require_batch("x", x, channels=3)
         if not x.is_floating_point():
             raise UserError(f"x must be floating point in [0, 1], not {x.dtype}")
+        with self._memory_errors():
+            stages = self._run(to_device(x, self._place(x)).float(), last_only, progress)
+            return tuple(HostCopy(stage).wait() for stage in stages)
+
+    @torch.no_grad()
+    def _run(self, x: Tensor, last_only: bool, progress: Progress | None) -> tuple[Tensor, ...]:
+        """Restore a batch (B, 3, H, W) float32 on its device, tile by tile."""
+        if progress is not None:
+            require_function("progress", progress)
 
         def network(tiles: Tensor) -> tuple[Tensor, ...]:
-            tiles = tiles.to(self.device).contiguous(memory_format=torch.channels_last)
+            on_device = tiles.to(self.device).contiguous(memory_format=torch.channels_last)
             mixed = self.dtype != torch.float32
             with torch.autocast(self.device.type, self.dtype, enabled=mixed):
-                stages = self.network(tiles)
-            return tuple(stage.float().cpu() for stage in (stages[-1:] if last_only else stages))
+                stages = self.network(on_device)
+            return tuple(s.float().to(tiles.device) for s in (stages[-1:] if last_only else stages))
 
         def run(image: Tensor) -> tuple[Tensor, ...]:
             height, width = image.shape[-2:]
@@ -234,10 +246,21 @@ class Restorer:
             stages = run_tiled(network, padded, tile, self.overlap, self.tile_batch, progress)
             return tuple(stage[..., :height, :width] for stage in stages)
 
+        return self_ensemble(run, x) if self.self_ensemble else run(x)
+
+    def _place(self, pixels: Tensor) -> torch.device:
+        """Return the device of the whole image and its result, from which tiles are taken.
+
+        It is the GPU if there is room for both, so that only the pixels are copied.
+        """
+        on_gpu = self.device.type == "cuda" and self.runtime == "torch"
+        return self.device if on_gpu and has_room(pixels, self.device) else torch.device("cpu")
+
+    @contextmanager
+    def _memory_errors(self) -> Iterator[None]:
+        """Add advice to an out-of-memory error of the GPU."""
         try:
-            with torch.no_grad():
-                x = x.to("cpu", torch.float32)
-                return self_ensemble(run, x) if self.self_ensemble else run(x)
+            yield
         except torch.OutOfMemoryError as error:
             remedy = (
                 "a smaller memory_gb" if self.tile == "auto" else "tile='auto' or a smaller tile"

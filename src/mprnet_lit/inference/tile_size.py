@@ -4,6 +4,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 
 from mprnet_lit.models import SIZE_MULTIPLE, Size
 
@@ -15,6 +16,8 @@ _SHARE = 0.5
 """Share of the free memory that tiles may use."""
 _CPU_LIMIT = 1.5e9
 """Maximum memory of a tile on a CPU in bytes; larger tiles are not faster there."""
+_IMAGES, _IMAGE_SHARE = 5, 1 / 8
+"""Whole float32 images on the device (input, padded input, stages), and their share of memory."""
 _MIN_SIDE = 64
 """Minimum side of a tile in pixels."""
 
@@ -49,6 +52,13 @@ def largest_tile(size: Size, budget: float, tlc: bool) -> int:
     per_pixel = maps * (size.width + size.orsnet_step) * 4
     side = int((budget / per_pixel) ** 0.5)
     return max(side // SIZE_MULTIPLE * SIZE_MULTIPLE, _MIN_SIDE)
+
+
+def has_room(pixels: Tensor, device: torch.device) -> bool:
+    """Return whether an image (B, C, H, W) and its results fit on a device beside the tiles."""
+    batch, _, height, width = pixels.shape
+    needed = _IMAGES * batch * 3 * height * width * 4
+    return needed <= _IMAGE_SHARE * free_bytes(device)
 
 
 def memory_budget(device: torch.device, memory_gb: float | None) -> float:

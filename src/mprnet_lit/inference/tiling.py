@@ -72,16 +72,21 @@ def run_tiled(
         progress: callback that is called after each forward pass.
 
     Returns:
-        Blended outputs of the network, (B, C', H, W) each.
+        Blended outputs of the network, (B, C', H, W) each, on the device of its outputs.
     """
     height, width = image.shape[-2:]
+    if tile >= max(height, width):
+        outputs = network(image)
+        if progress is not None:
+            progress(1, 1)
+        return tuple(outputs)
     tile_height, tile_width = min(tile, height), min(tile, width)
-    places = list(
-        product(
-            zip(starts(height, tile, overlap), blending(height, tile, overlap), strict=True),
-            zip(starts(width, tile, overlap), blending(width, tile, overlap), strict=True),
-        )
-    )
+
+    def along(side: int) -> list[tuple[int, Tensor]]:
+        weights = (weight.to(image.device) for weight in blending(side, tile, overlap))
+        return list(zip(starts(side, tile, overlap), weights, strict=True))
+
+    places = list(product(along(height), along(width)))
     blended: list[Tensor] = []
     for first in range(0, len(places), batch_size):
         batch = places[first : first + batch_size]
