@@ -15,6 +15,7 @@ from contextlib import redirect_stdout
 from functools import partial
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import cv2
@@ -73,9 +74,11 @@ def compare_tiles(path: str) -> None:
 def time_overlap(photos: int, side: int, rounds: int) -> None:
     """Time the restoration of a folder with sequential and with parallel reading and writing."""
 
-    class ImmediateExecutor(prefetch.SerialExecutor):
-        def submit(self, job: Callable[[], object]) -> None:
-            job()
+    class ImmediateExecutor(prefetch.OrderedExecutor):
+        def submit(self, job: Callable[[], Callable[[], Any] | None]) -> None:
+            completion = job()
+            if completion is not None:
+                completion()
 
     photo = cv2.resize(skimage.data.coffee(), (side, side), interpolation=cv2.INTER_CUBIC)
     noise = np.random.default_rng(0)
@@ -91,7 +94,7 @@ def time_overlap(photos: int, side: int, rounds: int) -> None:
             config = hydra.compose("restore", arguments)
 
         def sequential() -> None:
-            with patch.multiple(restore, prefetch=iter, SerialExecutor=ImmediateExecutor):
+            with patch.multiple(restore, prefetch=iter, OrderedExecutor=ImmediateExecutor):
                 restore.run(config)
 
         jobs: dict[str, Job] = {"sequential": sequential, "parallel": partial(restore.run, config)}

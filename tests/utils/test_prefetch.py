@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.prefetch import SerialExecutor, prefetch
+from mprnet_lit.utils.prefetch import OrderedExecutor, prefetch
 
 
 @given(st.lists(st.integers()))
@@ -56,7 +56,7 @@ def test_job_runs_in_the_background_and_the_next_job_waits() -> None:
         release.wait(10)
         order.append("first")
 
-    with SerialExecutor() as writer:
+    with OrderedExecutor() as writer:
         writer.submit(first)
         assert started.wait(10)
         assert order == []  # the first job still runs
@@ -65,12 +65,33 @@ def test_job_runs_in_the_background_and_the_next_job_waits() -> None:
     assert order == ["first", "second"]
 
 
+def test_jobs_run_in_parallel_and_complete_in_order() -> None:
+    both = threading.Barrier(2, timeout=10)
+    second_ran = threading.Event()
+    order: list[str] = []
+
+    def first() -> Any:
+        both.wait()
+        assert second_ran.wait(10)
+        return lambda: order.append("first")
+
+    def second() -> Any:
+        both.wait()
+        second_ran.set()
+        return lambda: order.append("second")
+
+    with OrderedExecutor(2) as writer:
+        writer.submit(first)
+        writer.submit(second)
+    assert order == ["first", "second"]
+
+
 def test_error_of_a_job_is_raised_in_the_caller() -> None:
     def fail() -> None:
         raise UserError("the disk is full")
 
-    with pytest.raises(UserError, match="the disk is full"), SerialExecutor() as writer:
+    with pytest.raises(UserError, match="the disk is full"), OrderedExecutor() as writer:
         writer.submit(fail)
-    with pytest.raises(KeyboardInterrupt), SerialExecutor() as writer:
+    with pytest.raises(KeyboardInterrupt), OrderedExecutor() as writer:
         writer.submit(fail)
         raise KeyboardInterrupt  # takes precedence over the error of the job

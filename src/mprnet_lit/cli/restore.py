@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,8 @@ from mprnet_lit.utils.atomic import staging
 from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState, file_digest
-from mprnet_lit.utils.prefetch import SerialExecutor, prefetch
+from mprnet_lit.utils.hardware import cores
+from mprnet_lit.utils.prefetch import OrderedExecutor, prefetch
 from mprnet_lit.utils.text import printable
 from mprnet_lit.video.restore import restore_video
 from mprnet_lit.weights import SHIPPED
@@ -39,6 +40,8 @@ _PICTURES = 20
 """Maximum number of photos in a report."""
 _LARGEST = 1024
 """Maximum side of a picture in the report, in pixels; larger photos are cropped to the center."""
+_WRITERS = 8
+"""Maximum number of photos that are written at the same time if a GPU restores them."""
 
 
 def run(config: DictConfig) -> None:
@@ -156,17 +159,30 @@ class _Outputs:
                 folder, destination.parent, self.recipe, source.job.source, source.file
             )
 
-    def write(self, source: _Source, stages: list[NDArray[Any]], restored: NDArray[Any]) -> None:
-        """Write a restored photo with its stages and comparison."""
+    def write(
+        self, source: _Source, stages: list[NDArray[Any]], restored: NDArray[Any]
+    ) -> Callable[[], None]:
+        """Write a restored photo with its stages and comparison to temporary files.
+
+        Returns:
+            Function that records the files, moves them into place, and counts the photo.
+        """
         assert source.photo is not None
         before = source.photo.pixels
-        with self.writing(source) as result:
+        with ExitStack() as stack:
+            result = stack.enter_context(self.writing(source))
             write_photo(result, replace(source.photo, pixels=restored))
             for number, stage in enumerate(stages if self.stages else (), start=1):
                 write_png(beside(result, f"stage{number}"), stage)
             if self.compare:
                 write_png(beside(result, "compare"), np.concatenate((before, restored), 1))
-        self.show(source.job, before, stages, restored)
+            written = stack.pop_all()
+
+        def publish() -> None:
+            written.close()
+            self.show(source.job, before, stages, restored)
+
+        return publish
 
     def write_report(self, page: Path, settings: Mapping[str, str]) -> None:
         """Write the report and record it."""
@@ -199,15 +215,21 @@ def _restore_all(
             print_line(console, f"Failed: {error}")  # above the progress bar
             return None
 
+    def write(work: Callable[[], Callable[[], None]]) -> Callable[[], None] | None:
+        publish = attempt(work)
+        return None if publish is None else partial(attempt, publish)
+
     started = time.perf_counter()
-    with _Bar(console, len(jobs)) as bar, SerialExecutor() as writer:
-        # While a photo is restored, the next one is read and the previous one is written.
+    # Encoding a PNG file takes longer than restoring it on a GPU.
+    writers = 1 if restorer.device.type == "cpu" else max(1, min(cores() - 1, _WRITERS))
+    with _Bar(console, len(jobs)) as bar, OrderedExecutor(writers) as writer:
+        # While a photo is restored, the next one is read and the previous ones are written.
         for job, source in prefetch((job, attempt(partial(_read, job))) for job in jobs):
             bar.begin(job)
             if source is not None:
-                write = attempt(partial(_restore, source, restorer, outputs, bar))
-                if write is not None:
-                    writer.submit(partial(attempt, write))
+                work = attempt(partial(_restore, source, restorer, outputs, bar))
+                if work is not None:
+                    writer.submit(partial(write, work))
             bar.end()
     done, seconds = len(jobs) - len(failures), time.perf_counter() - started
     print_line(
@@ -228,7 +250,7 @@ def _read(job: Job) -> _Source:
 
 def _restore(
     source: _Source, restorer: Restorer, outputs: _Outputs, bar: "_Bar"
-) -> Callable[[], None] | None:
+) -> Callable[[], Callable[[], None]] | None:
     """Restore a photo and return the function that writes it; restore and write a video."""
     if source.photo is None:
         with outputs.writing(source) as result:

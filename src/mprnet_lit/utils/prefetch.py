@@ -3,6 +3,7 @@
 Threads suffice, as decoders, encoders, zlib and torch release the GIL.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self, TypeVar, cast
@@ -24,32 +25,41 @@ def prefetch(items: Iterable[T]) -> Iterator[T]:
             yield cast(T, item)
 
 
-class SerialExecutor:
-    """Context manager that runs one job at a time in a background thread, in order.
+class OrderedExecutor:
+    """Context manager that runs jobs in background threads and completes them in order.
 
-    Leaving the context waits for the last job. An error of a job is raised by the next call of
-    :meth:`submit` or :meth:`wait`, or on leaving the context.
+    The jobs run in parallel. A job may return a function that completes it; these functions run
+    one at a time, in the order of the jobs. Leaving the context waits for all jobs. An error of a
+    job is raised by a later call of :meth:`submit`, or on leaving the context.
+
+    Args:
+        workers: maximum number of unfinished jobs.
     """
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "serial_executor")
-        self._last: Future[Any] | None = None
+    def __init__(self, workers: int = 1) -> None:
+        self._workers = workers
+        self._jobs = ThreadPoolExecutor(workers, "job")
+        self._completions = ThreadPoolExecutor(1, "completion")
+        self._unfinished: deque[Future[None]] = deque()
 
-    def submit(self, job: Callable[[], Any]) -> None:
-        """Start a job after the previous job has finished, and raise the error of that job."""
-        self.wait()
-        self._last = self._pool.submit(job)
-
-    def wait(self) -> None:
-        """Wait for the current job, and raise its error."""
-        last, self._last = self._last, None
-        if last is not None:
-            last.result()
+    def submit(self, job: Callable[[], Callable[[], Any] | None]) -> None:
+        """Start a job; wait for the oldest job first if ``workers`` jobs are unfinished."""
+        while len(self._unfinished) >= self._workers:
+            self._unfinished.popleft().result()
+        self._unfinished.append(self._completions.submit(_complete, self._jobs.submit(job)))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._pool.shutdown()
+        self._jobs.shutdown()
+        self._completions.shutdown()
         if error is None:
-            self.wait()
+            for job in self._unfinished:
+                job.result()
+
+
+def _complete(running: Future[Callable[[], Any] | None]) -> None:
+    completion = running.result()
+    if completion is not None:
+        completion()
