@@ -93,10 +93,9 @@ docs: $(INSTALLED)  ## build the documentation site into build/site
 docs-serve: $(INSTALLED)  ## serve the site and rebuild it on every change
 	$(BIN)/mkdocs serve
 
-bench-gpu: $(INSTALLED)  ## run the benchmark on a GPU with the denoising network of the paper
-	$(BIN)/python -m benchmarks --device cuda --size base --batch 16 --patch 128 --side 720 \
-	  --only training inference --output docs/performance_gpu.json
-	$(BIN)/python -m benchmarks.counts
+# REFERENCE=FOLDER compares with a checkout of the reference implementation.
+bench-gpu: $(INSTALLED)  ## compare speed and memory on a CUDA GPU; writes docs/performance_gpu.json (minutes)
+	$(BIN)/python -m benchmarks.gpu $(if $(REFERENCE),--reference $(REFERENCE))
 
 faults: $(INSTALLED)  ## kill and resume a training 30 times, and compare the final state (minutes)
 	$(BIN)/python -m tools.faults

@@ -53,7 +53,7 @@ def our_step(
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.set_gradient_checkpointing(checkpointing)
     if compiled:
-        model.compile_blocks()
+        model.compile_regions()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, fused=True)
     loss_fn = MultiStageLoss().to(device)
 
@@ -119,7 +119,7 @@ def steps(size: SizeName, shape: Shape, device: str) -> dict[str, Maker]:
         "float32, checkpointing": partial(ours, checkpointing=True),
         "bf16": partial(ours, bf16=True),
         "bf16, checkpointing": partial(ours, bf16=True, checkpointing=True),
-        "bf16, compiled blocks": partial(ours, bf16=True, compiled=True),
+        "bf16, compiled": partial(ours, bf16=True, compiled=True),
     }
 
 
@@ -129,7 +129,7 @@ def inferences(size: SizeName, shape: Shape, device: str) -> dict[str, Maker]:
         "plain baseline": partial(plain_inference, size, shape, device),
         "float32": ours,
         "bf16": partial(ours, bf16=True),
-        "bf16, compiled blocks": partial(ours, bf16=True, compiled=True),
+        "bf16, compiled": partial(ours, bf16=True, compiled=True),
     }
     if device == "cpu":
         exported = partial(exported_inference, size, shape, device)

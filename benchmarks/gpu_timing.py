@@ -1,0 +1,78 @@
+"""Timing of jobs by device events on a GPU, and by the clock on a CPU."""
+
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from benchmarks.interleave import Job
+
+WARM_UP = 3
+"""Untimed rounds after the first call."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each round, seconds from the set-up to the end of the first call, peak memory.
+
+    The peak is in bytes, of the allocator on a GPU and 0 on a CPU.
+    """
+
+    seconds: list[float]
+    first: float
+    peak: float
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Return the interquartile range divided by the median."""
+        first, _, third = statistics.quantiles(self.seconds, n=4)
+        return (third - first) / self.median
+
+
+def measure(make: Callable[[], Job], device: torch.device, rounds: int) -> Timing:
+    """Set up a job and time its rounds. The memory of an earlier job is freed first."""
+    on_gpu = device.type == "cuda"
+    gc.collect()
+    if "torch._dynamo" in sys.modules:  # an earlier job was compiled
+        torch.compiler.reset()
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    started = time.perf_counter()
+    job = make()
+    job()
+    synchronize(device)
+    first = time.perf_counter() - started
+    for _ in range(WARM_UP):
+        job()
+    seconds = [elapsed(job, device) for _ in range(rounds)]
+    peak = float(torch.cuda.max_memory_allocated(device)) if on_gpu else 0.0
+    return Timing(seconds, first, peak)
+
+
+def elapsed(job: Job, device: torch.device) -> float:
+    """Return the seconds of one call of a job, from the device's start to its end."""
+    if device.type != "cuda":
+        started = time.perf_counter()
+        job()
+        return time.perf_counter() - started
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(device)
+    begin.record()
+    job()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU; no effect on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
