@@ -1,5 +1,7 @@
 """The network agrees with golden data of the reference implementation."""
 
+import copy
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 from mprnet_lit.models import SIZES, MPRNet
 from mprnet_lit.models.blocks import CAB
 from mprnet_lit.models.sizes import SizeName
+from mprnet_lit.models.stages import ORB, Decoder, Encoder
 from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.weights.official import from_official, name_map
 from mprnet_lit.weights.shapes import build
@@ -100,6 +103,27 @@ def test_compiled_blocks_match_the_network(
     assert weight.grad is not None
     norm = golden.group("gradnorm/")[name_map(model.size.cabs_per_orb)[name]]
     assert weight.grad.norm().item() == pytest.approx(float(norm), rel=1e-4)
+
+
+def test_compiled_regions_match_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs and gradients, without code generation and with one of the three kinds of regions."""
+    torch.manual_seed(0)
+    network = MPRNet(4, 2, 2, 1)
+    compiled, regions = copy.deepcopy(network), []
+    trace = partialmethod(nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(ORB, "compile", trace)
+    for region in (Encoder, Decoder):
+        monkeypatch.setattr(region, "compile", lambda self, dynamic: regions.append(dynamic))
+    compiled.compile_regions()
+    assert regions == [False] * 4
+    assert all(orb._compiled_call_impl is not None for orb in compiled.orsnet.orbs)
+    assert compiled.state_dict().keys() == network.state_dict().keys()
+    x = torch.rand(1, 3, 16, 16)
+    for each in (network, compiled):
+        MultiStageLoss()(each(x), x.flip(0)).backward()
+    for name, parameter in network.named_parameters():
+        found = compiled.get_parameter(name).grad
+        torch.testing.assert_close(found, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,13 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "model": {"cabs_per_orb": whole(1, 1024), "start_from_identity": FLAG}
     | same(whole(1, 4096), "width reduction")
     | same(whole(0, 4096), "unet_step orsnet_step"),
-    "module": {"mixup_alpha": NOT_NEGATIVE, "mixup_after_epoch": whole(0), "seed": SEED}
-    | same(FLAG, "channels_last compile gradient_checkpointing"),
+    "module": {
+        "mixup_alpha": NOT_NEGATIVE,
+        "mixup_after_epoch": whole(0),
+        "compile": one_of("auto") | FLAG,
+        "seed": SEED,
+    }
+    | same(FLAG, "channels_last gradient_checkpointing"),
     "schedule": {"per_step": FLAG, "min_warmup_steps": whole(0)}
     | same(NOT_NEGATIVE, "warmup_epochs extra_period final_lr"),
     "data": {

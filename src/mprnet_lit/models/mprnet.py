@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mprnet_lit.models.blocks import CAB, SAM, conv
 from mprnet_lit.models.functional import SharedPReLU
 from mprnet_lit.models.sizes import SIZES, Size, SizeName
-from mprnet_lit.models.stages import Decoder, Encoder, ORSNet
+from mprnet_lit.models.stages import ORB, Decoder, Encoder, ORSNet
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.compat import allow_recompilations
 from mprnet_lit.utils.errors import UserError
@@ -124,7 +124,7 @@ class MPRNet(nn.Module):
                 module.checkpointing = enabled
 
     def compile_blocks(self) -> None:
-        """Compile the CABs, the layers that take most of the time, in place.
+        """Compile the CABs, which take most of the time, in place, for images of any size.
 
         All CABs run the same code, which is compiled once for each number of channels, with dynamic
         shapes, in seconds instead of minutes.
@@ -133,6 +133,18 @@ class MPRNet(nn.Module):
         for module in self.modules():
             if isinstance(module, CAB):
                 module.compile(dynamic=True)
+
+    def compile_regions(self) -> None:
+        """Compile the encoders, decoders and ORBs in place, for each size of the images anew.
+
+        They are large enough to fuse most of the operations between convolutions, and the three
+        ORBs share their code. Tracing them with dynamic shapes takes minutes: for images of many
+        sizes, see :meth:`compile_blocks`. The keys of the state dict stay the same.
+        """
+        allow_recompilations(32)
+        for module in self.modules():
+            if isinstance(module, Encoder | Decoder | ORB):
+                module.compile(dynamic=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Restore a batch.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, TypedDict, cast
 
@@ -15,6 +16,7 @@ from torchmetrics import MeanMetric
 from mprnet_lit.metrics import psnr, ssim
 from mprnet_lit.models import MPRNet
 from mprnet_lit.models.padding import pad_to_multiple
+from mprnet_lit.training.compilation import CompileSetting, Decision, decide
 from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.training.schedule import WarmupCosine
 from mprnet_lit.utils.checks import require, require_function
@@ -54,7 +56,8 @@ class RestorationModule(LightningModule):
             disables MixUp.
         mixup_after_epoch: number of epochs before MixUp starts.
         channels_last: whether to use the channels_last memory format.
-        compile: whether to compile the blocks of the network.
+        compile: whether to compile parts of the network for the shape of the patches; ``"auto"``
+            decides at the start of the training (see :mod:`mprnet_lit.training.compilation`).
         gradient_checkpointing: whether to use gradient checkpointing.
         seed: random seed of MixUp. The random numbers also depend on the step and the rank.
     """
@@ -68,7 +71,7 @@ class RestorationModule(LightningModule):
         mixup_alpha: float = 0.0,
         mixup_after_epoch: int = 5,
         channels_last: bool = True,
-        compile: bool = False,
+        compile: CompileSetting = "auto",
         gradient_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
@@ -84,14 +87,19 @@ class RestorationModule(LightningModule):
         self.mixup_alpha = mixup_alpha
         self.mixup_after_epoch = mixup_after_epoch
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.compiled = compile
+        if compile not in (True, False, "auto"):
+            raise UserError(f"compile={compile} must be True, False or 'auto'")
+        self.compiling = Decision(
+            compile is True, "compiled" if compile is True else "not compiled"
+        )
+        self._compile_setting = compile
         self.seed = seed
         self.info = Info()
         """Metadata for checkpoints. The metrics are added when a checkpoint is saved."""
         model.set_gradient_checkpointing(gradient_checkpointing)
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        if compile:
-            model.compile_blocks()
+        if self.compiling.compiles:
+            model.compile_regions()
         self.quality = nn.ModuleDict(
             {
                 f"{metric}_{name}": MeanMetric(nan_strategy="ignore")
@@ -107,6 +115,12 @@ class RestorationModule(LightningModule):
         padded = pad_to_multiple(degraded).contiguous(memory_format=self.memory_format)
         one, two, three = self.model(padded)
         return tuple(s[..., :height, :width] for s in (one, two, three))
+
+    def on_fit_start(self) -> None:
+        """Compile the network if ``compile="auto"`` decides so."""
+        self.compiling = decide(self._compile_setting, self.trainer, self.model)
+        if self._compile_setting == "auto" and self.compiling.compiles:
+            self.model.compile_regions()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch of patches."""
@@ -138,9 +152,10 @@ class RestorationModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Update the metrics of the degraded input and each stage; return the images by name."""
         target, weight = batch["target"], batch["weight"]
-        restored = dict(
-            zip(RESTORATIONS, (batch["degraded"], *self(batch["degraded"])), strict=True)
-        )
+        # Compiling for the sizes of the validation images would take longer than it saves.
+        with torch.compiler.set_stance("force_eager") if self.compiling.compiles else nullcontext():
+            stages = self(batch["degraded"])
+        restored = dict(zip(RESTORATIONS, (batch["degraded"], *stages), strict=True))
         for name, image in restored.items():
             self._mean(f"psnr_{name}").update(psnr(image, target), weight)
             self._mean(f"ssim_{name}").update(ssim(image, target), weight)

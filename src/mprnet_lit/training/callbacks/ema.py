@@ -4,25 +4,27 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from mprnet_lit.utils.checks import require_number
 from mprnet_lit.utils.compat import averaged_model
 
 
-class EMA(EMAWeightAveraging):
+class EMA(WeightAveraging):
     """Averages the weights after each step on their device, in one operation.
 
-    The callback of Lightning keeps the average on the CPU and updates each tensor separately. The
-    averaged weights are validated and saved. A skipped step averages the unchanged weights.
+    The averaged weights are validated and saved. Lightning's ``EMAWeightAveraging`` keeps the
+    average on the CPU and updates each tensor separately. A step that is skipped because of a
+    non-finite value averages the unchanged weights.
 
     Args:
         decay: weight of the previous average, 0 to 1.
-        options: further arguments of Lightning's callback.
     """
 
-    def __init__(self, decay: float = 0.999, **options: Any) -> None:
-        super().__init__(decay=decay, **options)
+    def __init__(self, decay: float = 0.999) -> None:
+        require_number("decay", decay, low=0, high=1)
+        super().__init__()
         self._average = get_ema_multi_avg_fn(decay)
         self._count = 0
         self._last_step = 0
@@ -40,10 +42,9 @@ class EMA(EMAWeightAveraging):
         self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
     ) -> None:
         """Average the weights if the optimizer has taken a step."""
-        step = trainer.global_step
-        if step > self._last_step and self.should_update(step_idx=step - 1):
+        if trainer.global_step > self._last_step:
+            self._last_step = trainer.global_step
             self._update(pl_module)
-            self._last_step = step
 
     @torch.no_grad()
     def _update(self, pl_module: LightningModule) -> None:
@@ -56,5 +57,5 @@ class EMA(EMAWeightAveraging):
             copied += zip(averaged, current, strict=True)
         for old, new in copied:
             old.copy_(new)
-        average.n_averaged += 1
+        average.n_averaged += 1  # on the device, for the checkpoint
         self._count += 1

@@ -103,8 +103,6 @@ def plan(trainer: Trainer) -> list[str]:
     choice, why = fast_precision(trainer.strategy.root_device)
     reason = why if trainer.precision == choice else f"{why}: consider trainer.precision={choice}"
     memory_format = "channels_last" if module.memory_format == torch.channels_last else "NCHW"
-    compiled = "not compiled (module.compile=true pays off in long runs)"
-    compiled = "compiled" if module.compiled else compiled
     optimizer = trainer.optimizers[0]
     fused = "fused " if optimizer.defaults.get("fused") else ""
     on_cpu = trainer.strategy.root_device.type == "cpu"
@@ -113,8 +111,8 @@ def plan(trainer: Trainer) -> list[str]:
     return [
         f"Training MPRNet to {module.info.task}: {parameters:,} parameters (width {size.width}), "
         f"on {device}",
-        f"  precision {trainer.precision} ({reason}); {memory_format}; blocks {compiled}; "
-        f"{fused}{type(optimizer).__name__}; "
+        f"  precision {trainer.precision} ({reason}); {memory_format}; "
+        f"network {module.compiling.text}; {fused}{type(optimizer).__name__}; "
         f"per device {threads} and {data.workers(trainer.world_size)} data workers{degrading}",
         f"  {len(data.train_samples)} training and {len(data.val_samples)} validation images; "
         f"patches of {data.patch_size}x{data.patch_size}, batch {data.batch_size}",
