@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import hydra
@@ -176,7 +176,7 @@ def train(sizes: Sizes, device: torch.device, folder: Path) -> dict[str, float]:
     bare = statistics.median(elapsed(job, device) for _ in range(sizes.rounds))
     images = torch.rand(2, batch, 3, patch, patch)
     images = images.pin_memory() if device.type == "cuda" else images
-    item = {"degraded": images[0], "target": images[1], "name": ["photo"] * batch}
+    item: Any = {"degraded": images[0], "target": images[1], "name": ["photo"] * batch}
     module = RestorationModule(
         MPRNet.from_size(name), MultiStageLoss(), partial(torch.optim.Adam, fused=True)
     )
@@ -186,7 +186,7 @@ def train(sizes: Sizes, device: torch.device, folder: Path) -> dict[str, float]:
         accelerator="gpu" if device.type == "cuda" else "cpu", devices=1,
         logger=CSVLogger(folder), enable_model_summary=False,
         callbacks=[Monitor(), Progress(), SkipNonFinite(folder), StopOnSignal(folder), clock],
-    ).fit(module, DataLoader([item] * sizes.steps_of_fit, batch_size=None))  # fmt: skip
+    ).fit(module, DataLoader(cast(Any, [item] * sizes.steps_of_fit), batch_size=None))  # fmt: skip
     return {
         "bare_step_ms": 1e3 * bare,
         "step_ms": 1e3 * clock.seconds,

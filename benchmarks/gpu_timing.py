@@ -69,7 +69,7 @@ def elapsed(job: Job, device: torch.device) -> float:
     job()
     end.record()
     end.synchronize()
-    return begin.elapsed_time(end) / 1e3
+    return float(begin.elapsed_time(end)) / 1e3
 
 
 def synchronize(device: torch.device) -> None:

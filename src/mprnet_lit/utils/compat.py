@@ -61,12 +61,6 @@ def averaged_model(callback: "WeightAveraging") -> "AveragedModel":
     return callback._average_model
 
 
-def averaged_model(callback: "WeightAveraging") -> "AveragedModel":
-    """Return the averaged model of a callback, which exists from ``setup()`` on."""
-    assert callback._average_model is not None
-    return callback._average_model
-
-
 def unscales_by_itself(optimizer: "Optimizer") -> bool:
     """Return whether the optimizer unscales the gradients of a GradScaler by itself."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
