@@ -1,13 +1,12 @@
 """Compare a process that degrades patches with one that leaves it to the training device."""
 
 import time
-from functools import partial
 from typing import Any
 
 import albumentations as A
 import cv2
 import torch
-from benchmarks.interleave import Figures, Job, time_jobs
+from benchmarks.interleave import Figures
 from benchmarks.report import table
 
 from mprnet_lit.data import PairedAugmentation, Photos
@@ -47,8 +46,7 @@ def measure(device: str = "cpu", batches: int = 3, rounds: int = 5) -> dict[str,
     rows: dict[str, Any] = {}
     for task in TASKS:
         for side in (128, 256):
-            jobs = _jobs(task, side, batches)
-            figures = time_jobs(jobs, rounds)
+            figures = _time_workers(task, side, batches, rounds)
             if device != "cpu":
                 figures["on the device"] = _time_device(task, side, batches, rounds, device)
             for name, row in table(figures, "")["rows"].items():
@@ -74,11 +72,18 @@ def _loader(task: str, side: int, batches: int, later: bool) -> LazyLoader:
     return LazyLoader(dataset, batch_size=BATCH, sampler=keys)
 
 
-def _jobs(task: str, side: int, batches: int) -> dict[str, Job]:
+def _time_workers(task: str, side: int, batches: int, rounds: int) -> dict[str, Figures]:
+    """Measure the CPU time of loading batches in interleaved rounds, after one unmeasured round."""
     names = {"degraded by the worker": False, "for the device": True}
-    return {
-        name: partial(list, _loader(task, side, batches, later)) for name, later in names.items()
-    }
+    loaders = {name: _loader(task, side, batches, later) for name, later in names.items()}
+    figures = {name: Figures() for name in names}
+    for number in range(rounds + 1):
+        for name, loader in loaders.items():
+            started = time.process_time()
+            list(loader)
+            if number:
+                figures[name].seconds.append(time.process_time() - started)
+    return figures
 
 
 def _time_device(task: str, side: int, batches: int, rounds: int, device: str) -> Figures:
