@@ -231,6 +231,7 @@ CALLS: dict[str, list[Callable[[], object]]] = {
     "trace": [lambda: trace(None)],
     "check": [lambda: check(None, TINY), lambda: check(TINY, None)],
     "to_onnx": [lambda: to_onnx(None), lambda: to_onnx(TINY)],
+    "EMA": [lambda: tracking.EMA("0.9"), lambda: tracking.EMA(2)],
     "Panels": [lambda: tracking.Panels(None), lambda: tracking.Panels("panels", 0)],
     "Summary": [lambda: tracking.Summary(None)],
 }  # fmt: skip

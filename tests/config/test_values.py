@@ -159,6 +159,7 @@ def test_whole_numbers_are_bounded(found: dict[Any, tuple[Any, Any]]) -> None:
 def test_wrong_type_is_refused_at_composition(key: str) -> None:
     register_resolvers()
     option = ["sweep=optuna"] if "sweep." in key or "pruner" in key else []
+    option += ["callbacks=ema"] if ".ema." in key else []
     mode = next(mode for mode in ("train", *modes()) if key in mode_keys(mode))
     wrong = "[1]" if KEYS[key].type == dict[str, Any] else "{a: 1}"
     with pytest.raises(ConfigCompositionException) as error:
