@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 TYPES = {
     Any: "any", bool: "bool", int: "int", float: "float", str: "str", list[str]: "list[str]",
     list[Any]: "list[any]", dict[str, Any]: "dict[str, any]", str | None: r"str \| null",
-    bool | str: r"bool \| str", int | None: r"int \| null", int | str: r"int \| str", int | float: r"int \| float",
+    bool | str: r"bool \| str", int | None: r"int \| null", int | str: r"int \| str",
+    int | float: r"int \| float",
     int | float | None: r"int \| float \| null", int | str | None: r"int \| str \| null",
 }  # fmt: skip
 """Mapping from annotations to types in the reference."""
