@@ -35,6 +35,7 @@ NAMES = {
     *("perf/patches_per_second", "perf/data_wait", "perf/cpu_percent", "perf/memory_gb"),
     *("val/psnr", "val/psnr_gain", "val/psnr_degraded"),
     *("val/psnr_stage1", "val/psnr_stage2", "val/psnr_stage3"),
+    *("val/saturated_stage1", "val/saturated_stage2", "val/saturated_stage3"),
     *("val/ssim", "val/ssim_degraded", "val/ssim_stage1", "val/ssim_stage2", "val/ssim_stage3"),
 }
 """Scalars on a CPU, as documented in docs/tracking.md."""

@@ -63,5 +63,11 @@ def test_short_training_warms_up_by_step(epochs: float, steps_per_epoch: int, wa
     assert lr[-1] == pytest.approx(1e-6)
 
 
+def test_warmup_by_epoch_is_limited_to_half_of_the_training() -> None:
+    lr = rates(2, 125, min_warmup_steps=0)  # as in release 0.1
+    assert lr[0] == lr[125] == pytest.approx(2e-4)
+    assert rates(4, 10, min_warmup_steps=0)[::10][:2] == pytest.approx([1e-4, 2e-4])
+
+
 def test_schedule_without_warmup_starts_at_the_peak() -> None:
     assert rates(2, 125, warmup_epochs=0)[0] == pytest.approx(2e-4)

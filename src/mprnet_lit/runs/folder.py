@@ -34,8 +34,9 @@ _IGNORED = (
     "callbacks.peer_check",
     "callbacks.stop_on_signal",
     "callbacks.skip_nonfinite.max_consecutive",
+    "module.compile",
 )
-"""Keys of callbacks that do not change the result of a training run."""
+"""Keys that do not change the result of a training run."""
 Upgrade = Callable[[Mapping[str, Any], Container[str]], dict[str, Any]]
 """Function that renames settings of release 0.1, given the keys of this release."""
 
@@ -212,7 +213,7 @@ def _is_same_training(config: DictConfig, folder: Path, upgrade: Upgrade) -> boo
     return all(
         here[key] == value
         for key, value in there.items()
-        if key in here and key.partition(".")[0] not in NOT_THE_RUN
+        if key in here and key.partition(".")[0] not in NOT_THE_RUN and key not in _IGNORED
     )
 
 

@@ -45,7 +45,8 @@ class WarmupCosine:
             above ``final_lr`` (40 for denoising in the paper).
         final_lr: learning rate at the end of the cosine.
         per_step: whether the learning rate changes after every step instead of every epoch.
-        min_warmup_steps: minimum number of warm-up steps of a short training.
+        min_warmup_steps: minimum number of warm-up steps of a short training; 0 treats no training
+            as short, and limits ``warmup_epochs`` to half of the training.
 
     Raises:
         UserError: a number is negative or not finite.
@@ -86,11 +87,12 @@ class WarmupCosine:
         peak = optimizer.param_groups[0]["lr"]
         require_number("the optimizer's lr", peak, low=1e-30)
         steps, warmup = epochs * steps_per_epoch, self.warmup_epochs * steps_per_epoch
-        is_short = warmup > 0 and (
+        is_short = min(self.min_warmup_steps, warmup) > 0 and (
             warmup > steps / 2 or warmup < min(self.min_warmup_steps, steps / 10)
         )
         if is_short:
-            warmup = max(min(self.min_warmup_steps, steps / 2), steps / 10)
+            warmup = max(self.min_warmup_steps, steps / 10)
+        warmup = min(warmup, steps / 2)
         period = steps - warmup + self.extra_period * steps_per_epoch
         # The first of n warm-up units has 1/n of the peak learning rate.
         unit = 1 if self.per_step or is_short else steps_per_epoch
