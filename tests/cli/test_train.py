@@ -308,6 +308,11 @@ def test_every_option_trains(cli: Cli, option: str) -> None:
     assert outcome.json("summary.json")["step"] == 2
 
 
+def test_number_of_steps_is_enough_as_the_length_of_a_training(cli: Cli) -> None:
+    outcome = cli("trainer.max_epochs=-1", "trainer.max_steps=2", *SMALLEST, "logger=none")
+    assert outcome.json("summary.json")["step"] == 2
+
+
 def test_weights_depend_on_the_seed(cli: Cli, tmp_path: Path) -> None:
     found = []
     for k, seed in enumerate((1, 1, 2)):

@@ -181,6 +181,7 @@ class RestorationModule(LightningModule):
             optimizer = self.make_optimizer(self.model.parameters())
         except (TypeError, ValueError) as error:
             raise UserError(f"the settings under optimizer can't be used: {error}") from error
+        self.trainer.fit_loop.setup_data()  # sets num_training_batches
         steps = self.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
             raise UserError(
