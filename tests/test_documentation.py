@@ -148,8 +148,10 @@ def run(command: list[str], text: str, cli: Cli) -> None:
             source = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
             for option in options:
                 assert not option.startswith("--") or f'"{option}"' in source.read_text(), option
-        case ["make", target]:
-            done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+        case ["make", target, *variables]:
+            done = subprocess.run(
+                ["make", "-n", target, *variables], cwd=ROOT, capture_output=True, text=True
+            )
             assert done.returncode == 0, done.stderr
         case ["pip", "install", what]:
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
