@@ -21,9 +21,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## train a tiny denoiser on photographs and show the result (minutes)
 	$(BIN)/python -m mprnet_lit experiment=quickstart
 
-# Three workers keep two cores busy, because some tests wait for other processes.
 test: $(INSTALLED) chromium  ## run all tests with the newest versions that pyproject.toml allows
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The tests run one after another, because some limit or measure the memory of the GPU.
 test-gpu: $(INSTALLED)  ## run the tests of the GPU (minutes); without one, all are skipped
@@ -31,7 +30,7 @@ test-gpu: $(INSTALLED)  ## run the tests of the GPU (minutes); without one, all 
 
 # Only `make test` runs the tests of the extras, the long tests, and the tests with two processes.
 test-lowest: $(LOWEST)/.installed  ## run the tests of each dependency with its lowest version
-	$(LOWEST)/bin/python -m pytest -n 3 --dist worksteal tests/data tests/images tests/video tests/inference tests/metrics \
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/data tests/images tests/video tests/inference tests/metrics \
 	  tests/models tests/weights tests/cli/test_evaluate.py tests/cli/test_restore.py \
 	  tests/config/test_config.py tests/test_contributing.py tests/training/test_losses.py tests/test_package.py \
 	  --deselect tests/cli/test_evaluate.py::test_two_processes_write_the_same_table_as_one
