@@ -29,8 +29,8 @@ from benchmarks.gpu_jobs import (
     their_step,
     train,
 )
-from benchmarks.gpu_timing import Timing, measure
-from benchmarks.interleave import Job
+from benchmarks.gpu_timing import measure
+from benchmarks.interleave import Figures, Job
 
 from mprnet_lit.utils.atomic import write_atomic
 
@@ -131,7 +131,7 @@ def run_table(
         )
 
 
-def row(timing: Timing, reference: Timing) -> dict[str, float]:
+def row(timing: Figures, reference: Figures) -> dict[str, float]:
     """Return the figures of a variant and their ratios to the reference."""
     return {
         "median_ms": 1e3 * timing.median,
@@ -139,7 +139,7 @@ def row(timing: Timing, reference: Timing) -> dict[str, float]:
         "speedup": reference.median / timing.median,
         "peak_gb": timing.peak / 1e9,
         "peak_ratio": timing.peak / reference.peak if reference.peak else 0.0,
-        "first_call_s": timing.first,
+        "first_call_s": timing.setup,
     }
 
 

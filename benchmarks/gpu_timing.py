@@ -1,43 +1,22 @@
 """Timing of jobs by device events on a GPU, and by the clock on a CPU."""
 
 import gc
-import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from benchmarks.interleave import Job
+from benchmarks.interleave import Figures, Job
 
 WARM_UP = 3
 """Untimed rounds after the first call."""
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of each round, seconds from the set-up to the end of the first call, peak memory.
+def measure(make: Callable[[], Job], device: torch.device, rounds: int) -> Figures:
+    """Set up a job and time its rounds. The memory of an earlier job is freed first.
 
-    The peak is in bytes, of the allocator on a GPU and 0 on a CPU.
+    The peak memory is that of the allocator on a GPU, and 0 on a CPU.
     """
-
-    seconds: list[float]
-    first: float
-    peak: float
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    @property
-    def spread(self) -> float:
-        """Return the interquartile range divided by the median."""
-        first, _, third = statistics.quantiles(self.seconds, n=4)
-        return (third - first) / self.median
-
-
-def measure(make: Callable[[], Job], device: torch.device, rounds: int) -> Timing:
-    """Set up a job and time its rounds. The memory of an earlier job is freed first."""
     on_gpu = device.type == "cuda"
     gc.collect()
     if "torch._dynamo" in sys.modules:  # an earlier job was compiled
@@ -49,12 +28,12 @@ def measure(make: Callable[[], Job], device: torch.device, rounds: int) -> Timin
     job = make()
     job()
     synchronize(device)
-    first = time.perf_counter() - started
+    setup = time.perf_counter() - started
     for _ in range(WARM_UP):
         job()
     seconds = [elapsed(job, device) for _ in range(rounds)]
     peak = float(torch.cuda.max_memory_allocated(device)) if on_gpu else 0.0
-    return Timing(seconds, first, peak)
+    return Figures(seconds, setup, peak)
 
 
 def elapsed(job: Job, device: torch.device) -> float:

@@ -16,6 +16,7 @@ from mprnet_lit.cli.command_line import chosen_mode
 from mprnet_lit.config.groups import CONFIG_DIR, mode_groups, mode_options, modes
 from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.config.messages import explain
+from mprnet_lit.config.renamed import upgraded
 from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.models import SIZES
 from mprnet_lit.models.sizes import SizeName
@@ -272,3 +273,16 @@ def test_restore_mode_does_not_import_training() -> None:
     found = imported("mode=restore", "weights=missing.pth", "input=missing.png")
     assert "mprnet_lit.inference.restorer" in found
     assert not found & {"lightning", "albumentations", "skimage", "wandb", "tensorboard"}
+
+
+def test_average_of_release_0_1_is_found_by_its_new_class() -> None:
+    register_resolvers()
+    key, old = "callbacks.ema._target_", "lightning.pytorch.callbacks.EMAWeightAveraging"
+    assert upgraded({key: old}, {key}) == {key: compose("callbacks=ema").callbacks.ema._target_}
+
+
+def test_runs_that_differ_in_compilation_are_the_same() -> None:
+    register_resolvers()
+    plain = fingerprint(compose())
+    assert fingerprint(compose("module.compile=false")) == plain
+    assert fingerprint(compose("module.mixup_alpha=0.1")) != plain

@@ -241,6 +241,8 @@ def test_auto_selects_an_accelerator_for_clean_images_only() -> None:
     assert not on_device("auto", blur, [clean], cpu) and not on_device("cpu", blur, [clean], gpu)
     assert not on_device("auto", blur, [clean, paired], gpu)
     assert not on_device("auto", Jpeg(), [clean], gpu) and not on_device("auto", None, [clean], gpu)
+    with pytest.raises(UserError, match="Jpeg can only run on the CPU"):
+        Jpeg().draw((8, 8), rng(0))
     with pytest.raises(UserError, match="degrade_on=gpu must be one of auto, cpu, device"):
         make_data(blur, degrade_on="gpu")
 

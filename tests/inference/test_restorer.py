@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 import mprnet_lit
 from mprnet_lit import weights
-from mprnet_lit.inference.tile_size import free_bytes, largest_tile, memory_budget
+from mprnet_lit.inference.tile_size import largest_tile, memory_budget
 from mprnet_lit.models import SIZES, MPRNet
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import free_bytes
 from mprnet_lit.weights import Info
 
 

@@ -16,12 +16,12 @@ from mprnet_lit.evaluation.evaluator import Evaluation, Submission, TestSet
 from mprnet_lit.evaluation.results import Result, write_result
 from mprnet_lit.evaluation.test_sets import choose_layout, find_image_files, find_test_images
 from mprnet_lit.inference import Restorer
-from mprnet_lit.inference.tile_size import free_bytes
 from mprnet_lit.metrics.protocols import PROTOCOLS, PerceptualScores, Protocol
 from mprnet_lit.runs.provenance import save_provenance
 from mprnet_lit.training.trainer import build_trainer
 from mprnet_lit.utils.console import print_line, print_table, silence_lightning
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import free_bytes
 
 _MEMORY_SHARE = 0.9
 """Fraction of the free memory for tile=auto; high because tiles change the scores."""

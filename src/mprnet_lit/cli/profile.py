@@ -10,13 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mprnet_lit.cli.common import new_file
-from mprnet_lit.inference.tile_size import free_bytes
 from mprnet_lit.training.build import build_model
 from mprnet_lit.training.step_probe import AUTOCAST, Trial, run_trial
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.hardware import training_device
+from mprnet_lit.utils.hardware import free_bytes, training_device
 
 _MEMORY_SHARE = 0.9
 """Fraction of the free memory that training may use."""

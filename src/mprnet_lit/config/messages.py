@@ -14,6 +14,7 @@ from mprnet_lit.config.groups import CONFIG_DIR, groups, mode_keys, owners, vali
 from mprnet_lit.config.renamed import REMOVED, explain_renamed
 from mprnet_lit.config.schema import KEYS
 from mprnet_lit.config.values import shown
+from mprnet_lit.runs.files import is_within
 from mprnet_lit.utils.errors import UserError, install_hint
 
 _EXTRAS = {
@@ -136,7 +137,7 @@ def _no_such_key(key: str, value: str, mode: str) -> str:
     if options:
         return f"the key '{key}' exists only with {' or '.join(options)}: add one of them"
     for removed, instead in REMOVED.items():
-        if f"{key}.".startswith(f"{removed}."):
+        if is_within(key, [removed]):
             return f"the key '{key}' was removed: {instead}"
     near = _did_you_mean(key, mode_keys(mode) - {key}) or _did_you_mean(key, valid_keys() - {key})
     return f"there is no key '{key}' in the configuration of mode={mode}{near}"

@@ -42,6 +42,9 @@ RENAMED_IN_MODE = {
 }
 """New key by old key, in a single mode."""
 
+_REPLACED = {"lightning.pytorch.callbacks.EMAWeightAveraging": "mprnet_lit.training.callbacks.EMA"}
+"""Class that an option of this release uses, by the class that it used in release 0.1."""
+
 REMOVED = {
     "model.size": "choose the network with model=tiny, model=small, model=base or model=large",
     "task.paper": "the hyperparameters of a task are in its recipe (conf/recipe)",
@@ -67,7 +70,9 @@ def upgraded(settings: Mapping[str, Any], known: Container[str]) -> dict[str, An
     for key, value in settings.items():
         new = RENAMED.get(key, key)
         is_class = key.endswith("_target_") and isinstance(value, str)
-        found[new if new in known else key] = current_name(value) if is_class else value
+        if is_class:
+            value = _REPLACED.get(value) or current_name(value)
+        found[new if new in known else key] = value
     return found
 
 

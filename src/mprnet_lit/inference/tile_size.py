@@ -1,12 +1,10 @@
 """Largest tile that fits in the free memory."""
 
-from pathlib import Path
-
-import psutil
 import torch
 from torch import Tensor
 
 from mprnet_lit.models import SIZE_MULTIPLE, Size
+from mprnet_lit.utils.hardware import free_bytes
 
 # Memory of a forward pass, in units of full-size feature maps with width + orsnet_step channels,
 # including convolution workspaces and the running sums of TLC. The measured growth of the
@@ -20,26 +18,6 @@ _IMAGES, _IMAGE_SHARE = 5, 1 / 8
 """Whole float32 images on the device (input, padded input, stages), and their share of memory."""
 _MIN_SIDE = 64
 """Minimum side of a tile in pixels."""
-
-
-def free_bytes(device: torch.device) -> float:
-    """Return the free memory of a device in bytes.
-
-    On a CPU, the limit of the control group (cgroup) of the process applies.
-    """
-    if device.type == "cuda":
-        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return float(torch.cuda.mem_get_info(device)[0] + idle)  # torch reuses its cache
-    free = float(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")  # limit of a container, which psutil ignores
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        cached = int(stat["inactive_file"])
-    except (OSError, ValueError, KeyError):
-        return free
-    return free if limit == "max" else min(free, float(int(limit) - used + cached))
 
 
 def largest_tile(size: Size, budget: float, tlc: bool) -> int:

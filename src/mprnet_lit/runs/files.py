@@ -1,6 +1,6 @@
 """Readers for the files of a run, which may be incomplete, damaged or missing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +77,11 @@ def is_number(value: Any) -> bool:
     """Return whether a value is a number of magnitude at most 1e300, not NaN and not a boolean."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and abs(value) <= _MAX_NUMBER
+
+
+def is_within(key: str, nodes: Iterable[str]) -> bool:
+    """Return whether a dotted key is one of some nodes of a tree, or below one of them."""
+    return any(f"{key}.".startswith(f"{node}.") for node in nodes)
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:

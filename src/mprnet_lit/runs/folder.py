@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
-from mprnet_lit.runs.files import CONFIG, flatten, read_json, read_yaml
+from mprnet_lit.runs.files import CONFIG, flatten, is_within, read_json, read_yaml
 from mprnet_lit.runs.settings import NOT_THE_RUN, group, masked, recorded, resolved_apart, tags
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import RefusedError, UserError
@@ -213,7 +213,7 @@ def _is_same_training(config: DictConfig, folder: Path, upgrade: Upgrade) -> boo
     return all(
         here[key] == value
         for key, value in there.items()
-        if key in here and key.partition(".")[0] not in NOT_THE_RUN and key not in _IGNORED
+        if key in here and not is_within(key, (*NOT_THE_RUN, *_IGNORED))
     )
 
 
@@ -228,11 +228,11 @@ def nearest(config: DictConfig) -> Nearest | None:
         there = content.get("settings")
         if not isinstance(there, dict) or content.get("format") != FORMAT:
             continue
-        trained = flatten(there)
+        trained = {k: v for k, v in flatten(there).items() if not is_within(k, _IGNORED)}
         keys = sorted(asked.keys() | trained.keys())
         differ = [(k, trained.get(k), asked.get(k)) for k in keys if trained.get(k) != asked.get(k)]
         # Report the key that differs, not the interpolations that refer to it.
-        named = [d for d in differ if not any(f"{d[0]}.".startswith(f"{k}.") for k in references)]
+        named = [d for d in differ if not is_within(d[0], references)]
         found.append((len(differ), -_order(content), Nearest(folder, named or differ)))
     return min(found, key=lambda entry: entry[:2])[2] if found else None
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from mprnet_lit.images.formats import IMAGE_SUFFIXES, supported_formats
 from mprnet_lit.images.high_bit_depth import is_high_bit_depth
-from mprnet_lit.inference.tile_size import free_bytes
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import free_bytes
 
 # Peak memory in bytes per pixel by bit depth, without the tiles of the network. Measured as the
 # growth of the resident set size with 9 megapixels: 36 (JPEG) to 51 (lossless WebP) for 8 bits, 56

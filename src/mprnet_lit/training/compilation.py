@@ -1,4 +1,4 @@
-"""Decision of ``module.compile=auto``: whether compiling the network pays in a training."""
+"""Decision of ``module.compile``: whether to compile the network of a training."""
 
 from typing import Literal, NamedTuple
 

@@ -89,17 +89,14 @@ class RestorationModule(LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if compile not in (True, False, "auto"):
             raise UserError(f"compile={compile} must be True, False or 'auto'")
-        self.compiling = Decision(
-            compile is True, "compiled" if compile is True else "not compiled"
-        )
+        self.compiling = Decision(False, "not compiled")
+        """Decision at the start of the training, which ``compile`` leads to."""
         self._compile_setting = compile
         self.seed = seed
         self.info = Info()
         """Metadata for checkpoints. The metrics are added when a checkpoint is saved."""
         model.set_gradient_checkpointing(gradient_checkpointing)
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        if self.compiling.compiles:
-            model.compile_regions()
         self.quality = nn.ModuleDict(
             {
                 f"{metric}_{name}": MeanMetric(nan_strategy="ignore")
@@ -117,9 +114,9 @@ class RestorationModule(LightningModule):
         return tuple(s[..., :height, :width] for s in (one, two, three))
 
     def on_fit_start(self) -> None:
-        """Compile the network if ``compile="auto"`` decides so."""
+        """Compile the network, or leave it as it is, as ``compile`` says."""
         self.compiling = decide(self._compile_setting, self.trainer, self.model)
-        if self._compile_setting == "auto" and self.compiling.compiles:
+        if self.compiling.compiles:
             self.model.compile_regions()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -13,7 +13,7 @@ from rich.console import Console
 from mprnet_lit.config.renamed import upgraded
 from mprnet_lit.models import Size
 from mprnet_lit.runs import folder as runs
-from mprnet_lit.runs.files import flatten
+from mprnet_lit.runs.files import flatten, is_within
 from mprnet_lit.training.build import check_size
 from mprnet_lit.training.callbacks.checkpoint_states import best_of
 from mprnet_lit.training.callbacks.summary import show, write_summary
@@ -141,7 +141,7 @@ def _check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, 
     asked = flatten(OmegaConf.to_container(config, resolve=True))
     trained = upgraded(flatten(dict(read_info(content).config)), asked)
     differ = [k for k in asked if k in trained and not _same(asked[k], trained[k])]
-    fixed = [k for p in _FIXED for k in differ if _within(k, (p,)) and not _within(k, _FREE)]
+    fixed = [k for p in _FIXED for k in differ if is_within(k, [p]) and not is_within(k, _FREE)]
     if fixed:
         shown = [k for k in fixed if k not in ("data.seed", "module.seed")][:_SHOWN] or fixed
         here = ", ".join(f"{key}={_text(asked[key])}" for key in shown)
@@ -162,7 +162,7 @@ def _check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, 
             "weights. Add callbacks=ema, or start a new run from the averaged weights with "
             f"weights={checkpoint} and without resume"
         )
-    reported = [k for k in differ if _within(k, _REPORTED) and k != "trainer.default_root_dir"]
+    reported = [k for k in differ if is_within(k, _REPORTED) and k != "trainer.default_root_dir"]
     return [f"{key} {_text(trained[key])} -> {_text(asked[key])}" for key in reported]
 
 
@@ -220,10 +220,6 @@ def not_found(config: DictConfig, in_sweep: bool) -> str:
         f"{missing}; the nearest is {nearest.folder}, which differs in {', '.join(shown)}{more}: "
         "starting a new one"
     )
-
-
-def _within(key: str, prefixes: tuple[str, ...]) -> bool:
-    return any(f"{key}.".startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def _same(asked: Any, trained: Any) -> bool:

@@ -6,6 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
+import psutil
 import torch
 
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # parameters of glibc's mallopt
@@ -43,6 +44,26 @@ def fast_precision(device: torch.device) -> tuple[str, str]:
             return "bf16-mixed", "this CPU has bfloat16 instructions"
         return "32-true", "this CPU has no bfloat16 instructions"
     return "32-true", f"bfloat16 is untested on {device.type}"
+
+
+def free_bytes(device: torch.device) -> float:
+    """Return the free memory of a device in bytes.
+
+    On a CPU, the limit of the control group (cgroup) of the process applies.
+    """
+    if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + idle)  # torch reuses its cache
+    free = float(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")  # limit of a container, which psutil ignores
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = int(stat["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return free
+    return free if limit == "max" else min(free, float(int(limit) - used + cached))
 
 
 def keep_freed_memory() -> bool:

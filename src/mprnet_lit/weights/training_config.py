@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mprnet_lit.runs.files import is_within
 from mprnet_lit.utils.masking import is_secret
 
 _KEPT = (
@@ -38,11 +39,11 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _select(value: Any, key: str, depth: int) -> Any:
     """Return the stored part of a value; a list with a dropped item is dropped."""
-    is_kept = any(f"{key}.".startswith(f"{kept}.") for kept in _KEPT)
+    is_kept = is_within(key, _KEPT)
     if depth > _MAX_DEPTH or not (is_kept or isinstance(value, Mapping)):
         return _DROPPED
     if isinstance(value, Mapping):
-        if not (is_kept or not key or any(kept.startswith(f"{key}.") for kept in _KEPT)):
+        if not (is_kept or not key or any(is_within(kept, [key]) for kept in _KEPT)):
             return _DROPPED
         items = {
             str(name): _select(child, f"{key}.{name}".removeprefix("."), depth + 1)

@@ -49,8 +49,11 @@ class Degradation(ABC):
         Args:
             shape: height and width of the image, including the margin.
             rng: random generator.
+
+        Raises:
+            UserError: the degradation can only run on the CPU.
         """
-        raise NotImplementedError
+        raise self._no_batches()
 
     def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
         """Degrade a batch of images, with the same distribution as single images.
@@ -61,8 +64,11 @@ class Degradation(ABC):
 
         Returns:
             New images without the margin, (B, 3, H - 2 * margin, W - 2 * margin) float32.
+
+        Raises:
+            UserError: the degradation can only run on the CPU.
         """
-        raise NotImplementedError
+        raise self._no_batches()
 
     def cpu_only(self) -> list[str]:
         """Return the names of the classes that prevent a use on the training device.
@@ -76,6 +82,10 @@ class Degradation(ABC):
             if "__call__" in vars(cls):
                 break
         return [type(self).__name__]
+
+    def _no_batches(self) -> UserError:
+        name = type(self).__name__
+        return UserError(f"{name} can only run on the CPU: it does not define draw, degrade_batch")
 
 
 class RandomChoice(Degradation):
