@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.video.clips import fail_on_frame
 
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.video.restore import restore_video
 
 av = pytest.importorskip("av")
+from tests.video.clips import fail_on_frame
 from tests.video.color_chart import (
     HD,
     RATE,
