@@ -1,6 +1,7 @@
 """Seeded synthetic degradations of clean photographs."""
 
 from mprnet_lit.data.degradations.base import Compose, Degradation, RandomChoice
+from mprnet_lit.data.degradations.haze import Haze
 from mprnet_lit.data.degradations.jpeg import Jpeg
 from mprnet_lit.data.degradations.motion import MotionBlur, motion_kernel
 from mprnet_lit.data.degradations.noise import CameraNoise, GaussianNoise
@@ -11,6 +12,7 @@ __all__ = [
     "Compose",
     "Degradation",
     "GaussianNoise",
+    "Haze",
     "Jpeg",
     "MotionBlur",
     "RainStreaks",
