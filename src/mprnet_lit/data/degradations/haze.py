@@ -1,5 +1,7 @@
 """Haze, mist and the veil of distant rain."""
 
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -9,6 +11,7 @@ from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked
 from mprnet_lit.data.degradations.batched import Draw
 from mprnet_lit.utils.checks import require_generator, require_image
 
+Pixels = TypeVar("Pixels", Image, Tensor)
 _WAVES = 4
 """Number of cosines in each dimension of a depth map."""
 
@@ -43,22 +46,44 @@ class Haze(Degradation):
         """Add haze; the result is in [0, 1]. See :meth:`Degradation.__call__`."""
         require_image(image)
         require_generator(rng)
-        transmission, airlight = self.draw(image.shape[:2], rng).values()
+        transmission, airlight = self._parameters(image.shape[:2], rng)
         clear = np.clip(image, 0, 1, order="C", dtype=np.float32)
-        return clear * transmission[..., None] + airlight * (1 - transmission[..., None])
+        return cover(clear, 1 - transmission[..., None], airlight)
 
     def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
         """Draw the transmission (H, W) and the air light; see :meth:`Degradation.draw`."""
-        clear = 1 - rng.uniform(*self.opacity)
-        near = rng.uniform(*self.relief) * (1 - depth_map(shape, rng))
-        transmission = np.float32(clear) ** (1 - near)
-        return {"transmission": transmission, "airlight": np.float32(rng.uniform(*self.airlight))}
+        transmission, airlight = self._parameters(shape, rng)
+        return {"transmission": transmission, "airlight": airlight}
 
     def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
         """Add haze; see :meth:`Degradation.degrade_batch`."""
-        transmission = draws["transmission"][:, None]
         airlight = batched.per_image(draws["airlight"])
-        return clean.clamp(0, 1) * transmission + airlight * (1 - transmission)
+        return cover(clean.clamp(0, 1), 1 - draws["transmission"][:, None], airlight)
+
+    def _parameters(
+        self, shape: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], np.float32]:
+        """Draw the transmission (H, W) and the air light."""
+        farthest = np.float32(1 - rng.uniform(*self.opacity))
+        relief = np.float32(rng.uniform(*self.relief))
+        transmission = farthest ** (1 - relief * (1 - depth_map(shape, rng)))
+        return transmission, np.float32(rng.uniform(*self.airlight))
+
+
+def cover(image: Pixels, opacity: Any, level: Any, occlusion: Any = 1) -> Pixels:
+    """Cover an image with a gray veil or with streaks.
+
+    Args:
+        image: image, an array or a tensor.
+        opacity: opacity of the cover, 0 to 1, broadcast to the image.
+        level: gray level of an opaque cover, 0 to 1.
+        occlusion: fraction of the image that an opaque cover hides: 1 to blend, and 0 to add.
+
+    Returns:
+        ``image * (1 - occlusion * opacity) + level * opacity``, not clipped.
+    """
+    covered: Pixels = image * (1 - occlusion * opacity) + level * opacity
+    return covered
 
 
 def depth_map(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
