@@ -217,9 +217,10 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "quality": spread(number(1, 100)),
         "weights": listed(NOT_NEGATIVE, least=1) | NULL,
     }
-    | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle spread directions")
-    | same(spread(SHARE), "shake brightness haze falloff motion occlusion level")
-    | same(spread(SHARE), "opacity relief airlight"),
+    | same(spread(NOT_NEGATIVE), "spread directions")
+    | same(spread(SHARE), "falloff motion occlusion level opacity relief airlight")
+    | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle")
+    | same(spread(SHARE), "shake brightness haze"),
     "albumentations.*": {"p": SHARE},
     "albumentations.ColorJitter": {"hue": spread(number(-0.5, 0.5))}
     | same(spread(NOT_NEGATIVE), "brightness contrast saturation"),

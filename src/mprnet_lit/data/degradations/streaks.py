@@ -13,6 +13,8 @@ _FRACTION_BITS = 4
 """Number of fractional bits of the coordinates that OpenCV draws with."""
 _LINE_AREA, _LINE_SIGMA = 1.33, 0.52
 """Sum and standard deviation of the cross-section of OpenCV's anti-aliased line (measured)."""
+_LINE_CAPS = 0.25
+"""Sum of a short line along its direction, minus its length in pixels (measured)."""
 _THINNEST = 0.6
 """Smallest standard deviation of the cross-section of a streak in pixels."""
 
@@ -75,7 +77,7 @@ def draw_layer(
     kernel = _blur_kernel(blurred, np.sqrt(sigma**2 - _LINE_SIGMA**2), look.angle, radius)
     # Value at the center of a blurred opaque line.
     across = 255 * _LINE_AREA / (np.sqrt(2 * np.pi) * sigma)
-    along = min(1, drawn / (2 / 3 * blurred + np.sqrt(2 * np.pi) * sigma))
+    along = min(1, (drawn + _LINE_CAPS) / _extent(blurred, sigma))
     kernel /= np.float32(across * along)
     return Layer(_draw_lines(shape, density, drawn, look, radius, rng), kernel)
 
@@ -110,6 +112,12 @@ def _blur_kernel(length: float, sigma: float, angle: float, radius: int) -> NDAr
     kernel *= 1 - (inside / np.float32(length / 2 + sigma)) ** 2
     kernel /= kernel.sum()
     return kernel
+
+
+def _extent(length: float, sigma: float) -> float:
+    """Return the integral along the segment of the kernel, relative to its value at the center."""
+    faded = (length / (length + 2 * sigma)) ** 2  # at the ends of the segment
+    return float(length * (1 - faded / 3) + np.sqrt(2 * np.pi) * sigma * (1 - faded))
 
 
 def _draw_lines(
