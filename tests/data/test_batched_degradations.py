@@ -56,8 +56,7 @@ RANDOM = {
     "camera": CameraNoise(),
     "camera of one noise level": CameraNoise(shot=4e-3, read=0.01),
     "blur": MotionBlur(length=(2, 8), noise=2e-3),
-    "rain": RainStreaks(haze=(0, 0.2)),
-    "heavy rain": Compose([RainStreaks(motion=(0, 1), occlusion=(0, 1)), Haze()]),
+    "rain": Compose([RainStreaks(haze=(0, 0.2), motion=(0, 1), occlusion=(0, 1)), Haze()]),
     "choice": RandomChoice([GaussianNoise(10), CameraNoise(), RainStreaks()], [2, 1, 1]),
     "compose": Compose([MotionBlur(length=4), RainStreaks(), GaussianNoise(10)]),
 }

@@ -142,7 +142,7 @@ def test_covered_area_is_that_of_random_streaks(density: float, motion: float) -
         peaks = np.minimum(peaks * (factors + 0.25) / 1.25, 1)
         at = np.linspace(-length / 2, length / 2, 101)
         peaks = peaks[..., None] * (1 - (at / (length / 2 + sigma)) ** 2)
-        along = length
+        along = 1.0 * length
     else:  # lines; their ends are blurred like their sides
         along = 0.9 * length + 0.9 * width
     across = 2 * sigma * np.sqrt(2 * np.log(np.maximum(peaks / 0.2, 1)))
@@ -223,8 +223,8 @@ def test_recipe_has_faint_and_heavy_rain_of_several_kinds(photo: NDArray[np.floa
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         config = hydra.compose("train", overrides=["task=derain"])
     recipe = hydra.utils.instantiate(config.task.degradation, _convert_="all")
-    patch, generator = photo[50:114, 50:114], rng(1)
-    rainy = [recipe(patch, generator) for _ in range(150)]
+    patch, generator = photo[50:98, 50:98], rng(1)
+    rainy = [recipe(patch, generator) for _ in range(100)]
     scores = [-10 * np.log10(np.square(image - patch).mean() + 1e-10) for image in rainy]
     assert np.quantile(scores, 0.1) < 13 and np.quantile(scores, 0.9) > 24
     assert 16 < np.mean(scores) < 23
