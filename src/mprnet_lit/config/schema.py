@@ -210,6 +210,7 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "eps": POSITIVE,
     },
     "mprnet_lit.data.P*": {"split": one_of("train", "val")},  # Photos and Prepared
+    "mprnet_lit.data.Patterns": {"probability": SHARE},
     "mprnet_lit.data.degradations.*": {
         "clip": FLAG,
         "shot": spread(POSITIVE),

@@ -12,6 +12,7 @@ from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.degrade_on import DegradeOn, check_choice, degrade_batch, on_device
 from mprnet_lit.data.pairing import OnError, Sample, digest
+from mprnet_lit.data.patterns import Patterns
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader, start_worker
 from mprnet_lit.data.shared_memory import Transfer, as_arrays, choose_transfer
 from mprnet_lit.data.sources import Source
@@ -57,6 +58,7 @@ class RestorationDataModule(LightningDataModule):
         degrade_on: where training patches are degraded: ``cpu`` in the workers, ``device`` in
             batches on the device of the Trainer, and ``auto`` on the device if it is an accelerator
             and the degradation supports it.
+        patterns: patterns that are drawn onto clean training patches before the degradation.
 
     Raises:
         UserError: ``train`` or ``val`` has no method ``samples``, ``patch_size``, ``batch_size`` or
@@ -80,6 +82,7 @@ class RestorationDataModule(LightningDataModule):
         cache_gb: float = 1.0,
         seed: int = 0,
         degrade_on: DegradeOn = "auto",
+        patterns: Patterns | None = None,
     ) -> None:
         super().__init__()
         for name, source in (("train", train), ("val", val)):
@@ -94,6 +97,7 @@ class RestorationDataModule(LightningDataModule):
         self.val_source = val
         self.degradation = degradation
         self.augmentation = augmentation
+        self.patterns = patterns
         self.patch_size = patch_size
         self.val_crop_size = val_crop_size
         self.batch_size = batch_size
@@ -210,6 +214,7 @@ class RestorationDataModule(LightningDataModule):
             self.patch_size if training else self.val_crop_size,
             training=training,
             degradation=self.degradation,
+            patterns=self.patterns,
             augmentation=self.augmentation,
             crops_per_image=self.crops_per_image if training else 1,
             seed=self.seed,

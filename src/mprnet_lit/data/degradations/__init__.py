@@ -1,6 +1,6 @@
 """Seeded synthetic degradations of clean photographs."""
 
-from mprnet_lit.data.degradations.base import Compose, Degradation, RandomChoice
+from mprnet_lit.data.degradations.base import Compose, Degradation, Nothing, RandomChoice
 from mprnet_lit.data.degradations.jpeg import Jpeg
 from mprnet_lit.data.degradations.motion import MotionBlur, motion_kernel
 from mprnet_lit.data.degradations.noise import CameraNoise, GaussianNoise
@@ -13,6 +13,7 @@ __all__ = [
     "GaussianNoise",
     "Jpeg",
     "MotionBlur",
+    "Nothing",
     "RainStreaks",
     "RandomChoice",
     "motion_kernel",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mprnet_lit.data.degradations.batched import Draw, per_image, trim
-from mprnet_lit.utils.checks import require
+from mprnet_lit.utils.checks import require, require_generator, require_image
 from mprnet_lit.utils.errors import UserError
 
 Image = NDArray[np.float32]
@@ -86,6 +86,24 @@ class Degradation(ABC):
     def _no_batches(self) -> UserError:
         name = type(self).__name__
         return UserError(f"{name} can only run on the CPU: it does not define draw, degrade_batch")
+
+
+class Nothing(Degradation):
+    """Leaves the image as it is, for a share of clean images in a :class:`RandomChoice`."""
+
+    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+        """Copy the image; see :meth:`Degradation.__call__`."""
+        require_image(image)
+        require_generator(rng)
+        return np.array(image, order="C")
+
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
+        """Return no parameters; see :meth:`Degradation.draw`."""
+        return {}
+
+    def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
+        """Copy the images; see :meth:`Degradation.degrade_batch`."""
+        return clean.clone()
 
 
 class RandomChoice(Degradation):
