@@ -21,11 +21,15 @@ from mprnet_lit.data.degradations import (
     CameraNoise,
     Compose,
     Degradation,
+    FilmGrain,
     GaussianNoise,
     Jpeg,
     MotionBlur,
+    Nothing,
+    Quantize,
     RainStreaks,
     RandomChoice,
+    RawNoise,
     batched,
     color,
 )
@@ -45,6 +49,11 @@ DETERMINISTIC = {
     "rain": RainStreaks(),
     "wide rain": RainStreaks(layers=(2, 5), width=(1, 12), angle=60, haze=(0, 0.3)),
     "no noise": GaussianNoise(0, clip=True),
+    "nothing": Nothing(),
+    "nothing or blur": RandomChoice([Nothing(), MotionBlur(noise=0)]),
+    "raw": RawNoise(),
+    "grain": FilmGrain(),
+    "8 bits": Quantize(),
 }
 RANDOM = {
     "gaussian": GaussianNoise((5, 50)),

@@ -213,13 +213,14 @@ FOREIGN: dict[str, dict[str, Rule]] = {
     "mprnet_lit.data.Patterns": {"probability": SHARE},
     "mprnet_lit.data.degradations.*": {
         "clip": FLAG,
+        "filtered": SHARE,
         "shot": spread(POSITIVE),
         "read": spread(NOT_NEGATIVE) | NULL,
         "quality": spread(number(1, 100)),
         "weights": listed(NOT_NEGATIVE, least=1) | NULL,
     }
-    | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle")
-    | same(spread(SHARE), "shake brightness haze"),
+    | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle size")
+    | same(spread(SHARE), "shake brightness haze color"),
     "albumentations.*": {"p": SHARE},
     "albumentations.ColorJitter": {"hue": spread(number(-0.5, 0.5))}
     | same(spread(NOT_NEGATIVE), "brightness contrast saturation"),

@@ -9,12 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
-from mprnet_lit.utils.checks import (
-    require,
-    require_generator,
-    require_image,
-    require_number,
-)
+from mprnet_lit.utils.checks import require, require_generator, require_image, require_number
 from mprnet_lit.utils.errors import UserError
 
 Image = NDArray[np.float32]
@@ -100,7 +95,7 @@ def _shading(shape: Shape, rng: np.random.Generator) -> Image:
     return image
 
 
-def _stripes(
+def stripes(
     shape: Shape, rng: np.random.Generator, angle: float, period: float, duty: float, warp: Image
 ) -> Image:
     """Draw parallel stripes: coverage (H, W) in [0, 1], the exact area of pixels across them.
@@ -142,7 +137,7 @@ def _period(rng: np.random.Generator) -> float:
 def _draw_stripes(shape: Shape, rng: np.random.Generator) -> Image:
     """Draw straight or curved stripes: coverage (H, W) in [0, 1]."""
     angle, duty = rng.uniform(0, np.pi), rng.uniform(0.2, 0.8)
-    return _stripes(shape, rng, angle, _period(rng), duty, _warp(shape, rng))
+    return stripes(shape, rng, angle, _period(rng), duty, _warp(shape, rng))
 
 
 def _draw_lattice(shape: Shape, rng: np.random.Generator) -> Image:
@@ -153,8 +148,8 @@ def _draw_lattice(shape: Shape, rng: np.random.Generator) -> Image:
     kind = rng.choice(["bars", "bars", "dots", "checks"])
     duty = {"bars": rng.uniform(0.08, 0.4), "dots": rng.uniform(0.3, 0.7), "checks": 0.5}[kind]
     second = period * rng.choice([1, rng.uniform(0.5, 4)])
-    first = _stripes(shape, rng, angle, period, duty, warp)
-    other = _stripes(shape, rng, angle + turn, max(second, 3), duty, warp)
+    first = stripes(shape, rng, angle, period, duty, warp)
+    other = stripes(shape, rng, angle + turn, max(second, 3), duty, warp)
     if kind == "bars":
         return first + other - first * other
     return first * other if kind == "dots" else first + other - 2 * first * other
