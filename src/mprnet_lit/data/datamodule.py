@@ -15,7 +15,7 @@ from mprnet_lit.data.pairing import OnError, Sample, digest
 from mprnet_lit.data.patterns import Patterns
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader, start_worker
 from mprnet_lit.data.shared_memory import Transfer, as_arrays, choose_transfer
-from mprnet_lit.data.sources import Source
+from mprnet_lit.data.sources import Source, hold_out
 from mprnet_lit.data.store import SUFFIX
 from mprnet_lit.utils.checks import require_function
 from mprnet_lit.utils.errors import RefusedError, UserError
@@ -285,24 +285,3 @@ class RestorationDataModule(LightningDataModule):
         if self.num_workers is not None:
             return self.num_workers
         return max(0, min(8, cores() // world_size - 2))
-
-
-def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
-    """Split samples into training samples and an evenly spaced fraction for validation.
-
-    Raises:
-        UserError: there are fewer than two samples, or ``share`` is not in (0, 1).
-    """
-    if not 0 < share < 1:
-        raise UserError(f"holdout={share} must be between 0 and 1, both excluded")
-    if len(samples) < 2:
-        raise UserError(
-            "at least two images are needed, one for training and one for validation: add images, "
-            "or set the folder of the source 'val'"
-        )
-    count = min(len(samples) - 1, max(1, round(share * len(samples))))
-    held = {int((i + 0.5) * len(samples) / count) for i in range(count)}
-    return (
-        [s for i, s in enumerate(samples) if i not in held],
-        [s for i, s in enumerate(samples) if i in held],
-    )
