@@ -41,9 +41,10 @@ NOISE = (
 )  # fmt: skip
 """Denoising recipe of release 0.1."""
 TRAIN = (
-    "task=denoise", *NOISE, *NETWORK, "trainer=cpu", "data=clean", "data.train.folder=clean", *SIZES,
-    "data.batch_size=2", "data.crops_per_image=2", "trainer.max_epochs=2", "optimizer.lr=2e-3",
-    "schedule.per_step=true", "schedule.min_warmup_steps=0", "callbacks.panels.count=1",
+    "task=denoise", *NOISE, *NETWORK, *SIZES, "trainer=cpu", "data=clean",
+    "data.train.folder=clean", "data.batch_size=2", "data.crops_per_image=2",
+    "trainer.max_epochs=2", "optimizer.lr=2e-3", "schedule.per_step=true",
+    "schedule.min_warmup_steps=0", "callbacks.panels.count=1",
 )  # fmt: skip
 """Command that wrote ``run`` and ``stopped``."""
 
