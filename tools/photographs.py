@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import skimage
 from PIL import Image
 
 from mprnet_lit.data.sources import Photos
@@ -111,17 +110,18 @@ def reduce(path: Path, longest: int) -> Image.Image:
 def prepare(folder: Path) -> None:
     """Write the PNG files of ``train/sharp``, ``train/soft``, ``held_out`` and ``test``."""
     photographs = fetch(folder / "packages")
-    embedded = Path(skimage.__file__).parent / "data"
+    if missing := [n for names in PHOTOGRAPHS.values() for n in names if n not in photographs]:
+        sys.exit(f"no photograph {', '.join(missing)}: the packages must be those of Debian 12")
     for place, names in PHOTOGRAPHS.items():
         (folder / place).mkdir(parents=True, exist_ok=True)
         for name in names:
-            if place.startswith("train"):
-                for longest in (1280, 640):
-                    reduce(photographs[name], longest).save(folder / place / f"{name}_{longest}.png")
-            else:
+            if not place.startswith("train"):
                 reduce(photographs[name], 640).save(folder / place / f"{name}.png")
+                continue
+            for longest in (1280, 640):
+                reduce(photographs[name], longest).save(folder / place / f"{name}_{longest}.png")
     for sample in Photos("train").samples("raise"):
-        path = embedded / sample.target.name
+        path = sample.target
         photo = Image.open(path).convert("RGB") if path.suffix == ".png" else reduce(path, 1280)
         photo.save(folder / "train" / "sharp" / f"{sample.name}.png")
     for sample in Photos("val").samples("raise"):
