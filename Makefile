@@ -22,7 +22,7 @@ demo: $(INSTALLED)  ## train a tiny denoiser on photographs and show the result 
 	$(BIN)/python -m mprnet_lit experiment=quickstart
 
 test: $(INSTALLED) chromium  ## run all tests with the newest versions that pyproject.toml allows
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The tests run one after another, because some limit or measure the memory of the GPU.
 test-gpu: $(INSTALLED)  ## run the tests of the GPU (minutes); without one, all are skipped
