@@ -5,6 +5,7 @@ schemas of its nodes. ``config/values.py`` checks the rules on the resolved valu
 a sweep starts.
 """
 
+import functools
 from dataclasses import make_dataclass, replace
 from typing import Any, NamedTuple
 
@@ -287,8 +288,9 @@ RULES = {
 """Rules by section and key. A section is the class of a node or, without a class, its key."""
 
 
+@functools.cache
 def register_schema() -> None:
-    """Register the schemas, which the files of ``conf/`` include as ``/schema/NAME``.
+    """Register the schemas, which the files of ``conf/`` include as ``/schema/NAME``, once.
 
     NAME is the last part of the key of a node. A schema with the name of a mode contains the root
     keys in the file of the mode, and the node of the mode. Schemas are stored as plain nodes,
