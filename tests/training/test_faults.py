@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,16 @@ TINY = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "data.val_c
 class Line(LightningModule):
     """Fits a line to batches of two images; batches with a ``bad`` image have a non-finite loss."""
 
-    def __init__(self, bad: Any, worth: float = float("nan"), fused: bool = False) -> None:
+    def __init__(
+        self,
+        bad: Any,
+        worth: float = float("nan"),
+        fused: bool = False,
+        optimizer: Any = torch.optim.Adam,
+    ) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 1)
-        self.bad, self.worth, self.fused = bad, worth, fused
+        self.bad, self.worth, self.fused, self.optimizer = bad, worth, fused, optimizer
         self.seen: list[list[torch.Tensor]] = []
         self.averages: list[list[torch.Tensor]] = []
 
@@ -59,7 +66,7 @@ class Line(LightningModule):
         self.averages.append([p.detach().clone() for p in averaged])
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.Adam(self.parameters(), lr=0.1, fused=self.fused)
+        return self.optimizer(self.parameters(), lr=0.1, fused=self.fused)
 
 
 def fit(
@@ -68,11 +75,12 @@ def fit(
     worth: float = float("nan"),
     fused: bool = False,
     resume: Any = None,
+    optimizer: Any = torch.optim.Adam,
     **trainer: Any,
 ) -> tuple[Any, Any]:
     torch.manual_seed(0)
     items: Any = [{"x": x, "name": f"image{k}"} for k, x in enumerate(torch.rand(16, 4))]
-    module, steps = Line(bad, worth, fused), SkipNonFinite("runs/x", limit)
+    module, steps = Line(bad, worth, fused, optimizer), SkipNonFinite("runs/x", limit)
     Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
@@ -136,6 +144,21 @@ def test_accumulated_batches_are_skipped_together_and_the_bad_batch_is_named(
 def test_non_finite_first_step_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
     module, _ = fit({"image0"})
     assert not equal(module.seen[0], module.seen[1])
+
+
+def test_fused_momentum_starts_after_a_non_finite_first_step() -> None:
+    momentum = partial(torch.optim.SGD, momentum=0.9)
+    skipped, _ = fit({"image0"}, fused=True, optimizer=momentum)
+    expected, _ = fit({"image0"}, optimizer=momentum)
+    assert equal(skipped.seen[0], expected.seen[0])
+    for found, other in zip(skipped.seen[-1], expected.seen[-1], strict=True):
+        torch.testing.assert_close(found, other)
+
+
+def test_fused_momentum_with_a_loss_scale_is_refused() -> None:
+    momentum = partial(torch.optim.SGD, momentum=0.9)
+    with pytest.raises(UserError, match=r"SGD with fused=true .* remove optimizer.fused"):
+        fit(set(), fused=True, optimizer=momentum, **scaled())
 
 
 def test_too_many_consecutive_skipped_steps_end_the_training() -> None:
