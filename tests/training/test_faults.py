@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -183,7 +184,23 @@ class NonFiniteOnSecondProcess(Line):
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         loss = super().training_step(batch, batch_idx)
+        self.in_step = True
         return loss + float("inf") if self.global_rank == 1 and batch_idx == 1 else loss
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        self.in_step = False
+        super().on_train_batch_end(*arguments)
+
+    def on_fit_start(self) -> None:
+        """Print the barriers of the steps, in which the host would wait."""
+        barrier, self.in_step = torch.distributed.barrier, False
+
+        def printed(*arguments: Any, **options: Any) -> Any:
+            if self.in_step:
+                print("a barrier in a step", file=sys.stderr)
+            return barrier(*arguments, **options)
+
+        torch.distributed.barrier = printed  # in the child processes only
 
 
 def test_two_devices_skip_the_same_step(
@@ -193,6 +210,7 @@ def test_two_devices_skip_the_same_step(
     fit(set(), strategy="ddp_fork", devices=2)
     printed = capfd.readouterr().err
     assert printed.count("Warning: step 2 was skipped: its loss is not finite (images: ") == 1
+    assert "a barrier in a step" not in printed
 
 
 def test_diverging_training_ends_and_keeps_its_checkpoint(cli: Cli) -> None:

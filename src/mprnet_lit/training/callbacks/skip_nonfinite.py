@@ -17,7 +17,7 @@ from mprnet_lit.training.sharding import local
 from mprnet_lit.utils.checks import require_number
 from mprnet_lit.utils.compat import unscales_by_itself
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.transfer import HostCopy
+from mprnet_lit.utils.transfer import HostCopy, largest
 
 _SHOWN = 8
 """Maximum number of images in a message."""
@@ -173,10 +173,7 @@ def _flags(trainer: Trainer, losses: list[Tensor], gradients: list[Tensor]) -> T
     scaler = _scaler(trainer)
     one = torch.ones((), device=each.device)
     large = (one if scaler is None else scaler.scale(one)) > 1  # get_scale() would wait
-    flags = torch.stack([~each.isfinite().all(), ~norm.isfinite(), large]).float()
-    if trainer.world_size > 1:
-        flags = trainer.strategy.reduce(flags, reduce_op="max")
-    return flags
+    return largest(torch.stack([~each.isfinite().all(), ~norm.isfinite(), large]).float())
 
 
 def _can_skip_on_device(optimizer: Optimizer) -> bool:
