@@ -21,7 +21,7 @@ from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
 from mprnet_lit.models.padding import pad_to_multiple
 from mprnet_lit.utils.checks import require, require_batch, require_function
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.transfer import HostCopy, to_device
+from mprnet_lit.utils.transfer import to_device
 from mprnet_lit.weights import Info, read
 
 Image = TypeVar("Image", NDArray[Any], Tensor, PIL.Image.Image)
@@ -224,7 +224,7 @@ class Restorer:
             raise UserError(f"x must be floating point in [0, 1], not {x.dtype}")
         with self._memory_errors():
             stages = self._run(to_device(x, self._place(x)).float(), last_only, progress)
-            return tuple(HostCopy(stage).wait() for stage in stages)
+            return tuple(stage.cpu() for stage in stages)
 
     @torch.no_grad()
     def _run(self, x: Tensor, last_only: bool, progress: Progress | None) -> tuple[Tensor, ...]:
