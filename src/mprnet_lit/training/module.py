@@ -223,9 +223,10 @@ class RestorationModule(LightningModule):
             )
         elif gradient_clip_val:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            by_value = gradient_clip_algorithm == "value"
-            clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
-            clip(parameters, gradient_clip_val)
+            if gradient_clip_algorithm == "value":
+                nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+            else:
+                nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def _eager(self, when: bool) -> AbstractContextManager[Any]:
         """Return a context in which a compiled network runs eagerly if ``when`` is set."""
