@@ -116,7 +116,7 @@ def test_compiled_regions_match_the_network(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(region, "compile", lambda self, dynamic: regions.append(self))
     compiled.compile_regions()
     units = compiled.encoder1, compiled.decoder1, compiled.encoder2, compiled.decoder2
-    expected = [level for u in units for level in (u.level1, u.level2, u.level3)]
+    expected: list[nn.Module] = [level for u in units for level in (u.level1, u.level2, u.level3)]
     expected += [skip for u in units[1::2] for skip in (u.skip1, u.skip2)]
     assert set(regions) == set(expected) and len(regions) == 16
     assert all(orb._compiled_call_impl is not None for orb in compiled.orsnet.orbs)

@@ -242,8 +242,8 @@ class Restorer:
         def run(image: Tensor) -> tuple[Tensor, ...]:
             height, width = image.shape[-2:]
             padded = pad_to_multiple(image)
-            sides = padded.shape[-2:]
-            tile = self._tile(*sides, images=len(image), on_gpu=image.is_cuda)
+            rows, columns = padded.shape[-2:]
+            tile = self._tile(rows, columns, len(image), on_gpu=image.is_cuda)
             stages = run_tiled(network, padded, tile, self.overlap, self.tile_batch, progress)
             return tuple(stage[..., :height, :width] for stage in stages)
 
