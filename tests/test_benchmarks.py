@@ -3,12 +3,16 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from benchmarks import gpu
 from benchmarks.baseline import PlainMPRNet, plain_loss
+from benchmarks.network import our_step, pad_channels
 
+from mprnet_lit.models import SIZES, Size
+from mprnet_lit.models.stages import ORB, Decoder, Encoder
 from mprnet_lit.weights.official import from_official
 from mprnet_lit.weights.shapes import build
 from tests.conftest import Golden
@@ -60,6 +64,43 @@ def test_gpu_benchmark_measures_a_reference_on_a_cpu(
     record = json.loads(output.read_text())
     assert record["reference"] == "reference implementation"
     step, inference, folder, loop = record["tables"].values()
-    assert step.keys() == {"reference", "bf16", "bf16, checkpointing"}
+    assert step.keys() == {
+        *("reference", "bf16", "bf16, checkpointing", "bf16, CUDA graph", "bf16, padded channels")
+    }
+    assert record["versions"]["torch"] == torch.__version__
     assert inference["reference"]["speedup"] == 1 and inference["bf16"]["median_ms"] > 0
     assert folder["photos_per_second"] > 0 and loop["share"] > 0
+
+
+def test_channels_are_padded_to_multiples_of_16() -> None:
+    assert pad_channels(SIZES["small"]) == Size(48, 16, 16, 8)  # 48, 64, 80 and 64 channels
+    assert pad_channels(SIZES["tiny"]) == Size(16, 16, 16, 2)
+    for name in ("base", "large"):
+        assert pad_channels(SIZES[name]) == SIZES[name]
+
+
+def test_variants_of_compiled_regions_differ_in_the_resampling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[type] = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda module, **_: compiled.append(type(module))
+    )
+    our_step("tiny", (1, 3, 16, 16), "cpu", compiled=True, resampling=True)
+    assert {kind: compiled.count(kind) for kind in compiled} == {Encoder: 2, Decoder: 2, ORB: 3}
+    compiled.clear()
+    our_step("tiny", (1, 3, 16, 16), "cpu", compiled=True)
+    assert compiled.count(ORB) == 3 and not {Encoder, Decoder} & {*compiled}
+
+
+def test_failed_variant_has_no_row(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> Any:
+        raise torch.OutOfMemoryError("no memory")
+
+    tables: dict[str, Any] = {}
+    makers = {"reference": lambda: int, "large": fail, "other": lambda: int}
+    gpu.run_table(tables, torch.device("cpu"), 2, "steps", makers)
+    assert tables["steps"].keys() == {"reference", "other"}
+    assert "steps, large, failed: no memory" in capsys.readouterr().err
+    with pytest.raises(torch.OutOfMemoryError):
+        gpu.run_table(tables, torch.device("cpu"), 2, "steps", {"reference": fail})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import mprnet_lit
 from mprnet_lit import weights
-from mprnet_lit.inference.tile_size import largest_tile, memory_budget
+from mprnet_lit.inference.tile_size import has_room, largest_tile, memory_budget
 from mprnet_lit.models import SIZES, MPRNet
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
@@ -153,6 +153,19 @@ def test_auto_tiles_respect_the_memory_limit(model: MPRNet) -> None:
     assert 0 < memory_budget(cpu, None) <= 1.5e9
     assert free_bytes(cpu) > 1e8
     assert largest_tile(SIZES["large"], 1, True) == 64
+
+
+def test_memory_limit_includes_the_whole_image(
+    model: MPRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mprnet_lit.inference.tile_size.free_bytes", lambda device: 1e9)
+    pixels, cpu = torch.zeros(1, 1, 1000, 1000, dtype=torch.uint8), torch.device("cpu")
+    for limit, expected in (None, True), (0.5, True), (0.4, False), (9, True):  # 60 MB, an eighth
+        assert has_room(pixels, cpu, limit) == expected
+    assert not has_room(pixels.expand(3, -1, -1, -1), cpu, None)
+    restorer = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.1, device="cpu")
+    expected_side = largest_tile(model.size, 0.04e9, False)
+    assert restorer._tile(1000, 1000, on_gpu=True) == expected_side < restorer._tile(1000, 1000)
 
 
 @pytest.mark.parametrize(
