@@ -89,8 +89,11 @@ def find_cases(folder: Path) -> Iterator[Case]:
     """Yield the cases of the subfolders of a folder.
 
     Raises:
-        UserError: a set has neither pairs nor images, or its name does not tell its task.
+        UserError: the folder does not exist, a set has neither pairs nor images, or the name of a
+            set with pairs does not begin with its task.
     """
+    if not folder.is_dir():
+        raise UserError(f"the folder {folder} does not exist: check the path")
     for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if (path / "input").is_dir():
             pairs = find_image_files(PairedFolders(path / "input", path / "target"), "raise")
@@ -157,13 +160,17 @@ def measure_all(
     """
     silence_lightning()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    records = []
-    for case in find_cases(folder):
-        if case.task in weights and (not only or case.title.startswith(tuple(only))):
-            records.append(measure(case, weights[case.task]))
-            print(markdown(records)[-1], flush=True)
-    if not records:
+    cases = [
+        case
+        for case in find_cases(folder)
+        if case.task in weights and (not only or case.title.startswith(tuple(only)))
+    ]
+    if not cases:
         raise UserError(f"{folder} has no set for {', '.join(weights)}: check the path")
+    records = []
+    for case in cases:
+        records.append(measure(case, weights[case.task]))
+        print(_row(records[-1]), flush=True)
     return records
 
 
