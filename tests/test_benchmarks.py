@@ -11,12 +11,12 @@ import torch
 from benchmarks import gpu, real
 from benchmarks.baseline import PlainMPRNet, plain_loss
 from benchmarks.report import MARK
+from PIL import Image
 
 from mprnet_lit import weights
 from mprnet_lit.models import MPRNet
 from mprnet_lit.weights.official import from_official
 from mprnet_lit.weights.shapes import build
-from PIL import Image
 from tests.conftest import Golden
 
 
