@@ -84,9 +84,10 @@ build/photographs/.complete: tools/photographs.py | $(INSTALLED)
 
 photographs: build/photographs/.complete  ## download the photographs for training and evaluating shipped weights (Debian, 194 MB)
 
+# REAL=FOLDER also measures the sets in a folder, such as Rain100H, GoPro or Kodak (benchmarks/real.py).
 quality: $(INSTALLED) photographs  ## compare the shipped weights with classical methods; writes docs/quality.* (an hour)
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,quality]"
-	$(BIN)/python -m benchmarks.shipped build/photographs/held_out
+	$(BIN)/python -m benchmarks.shipped build/photographs/held_out $(if $(REAL),--real $(REAL))
 
 docs: $(INSTALLED)  ## build the documentation site into build/site
 	$(BIN)/mkdocs build

@@ -85,6 +85,9 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: Restorer(TINY, tlc="yes"),
         lambda: Restorer(TINY, self_ensemble=None),
         lambda: Restorer(TINY, memory_gb=float("inf")),
+        lambda: Restorer(TINY, strength=1.1),
+        lambda: Restorer(TINY, strength="half"),
+        lambda: Restorer(TINY, strength=float("nan")),
         lambda: Restorer(TINY, device="cpu")(None),
         lambda: Restorer(TINY, device="cpu")(IMAGE, progress=3),
         lambda: Restorer(TINY, device="cpu").restore(IMAGE),
@@ -235,6 +238,8 @@ CALLS: dict[str, list[Callable[[], object]]] = {
     "Info": [
         lambda: weights.Info(crop=0),
         lambda: weights.Info(task=3),
+        lambda: weights.Info(change=-1),
+        lambda: weights.Info(change="12"),
         lambda: weights.Info.of(3),
         lambda: weights.Info.of({"crop": "8"}),
     ],

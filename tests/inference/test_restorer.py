@@ -120,6 +120,33 @@ def test_self_ensemble_is_the_mean_over_eight_orientations(model: MPRNet) -> Non
     assert (found - plain.restore(x)[-1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("tile", [None, 48])
+def test_strength_blends_before_the_only_rounding(model: MPRNet, dtype: Any, tile: Any) -> None:
+    peak = np.iinfo(dtype).max
+    image = np.random.default_rng(1).integers(0, peak, (50, 61, 4), dtype, endpoint=True)
+    x = torch.from_numpy(image[..., :3] / np.float64(peak)).permute(2, 0, 1)[None]
+    plain = mprnet_lit.Restorer(model, tile=tile, device="cpu")
+    stages = [stage.double() for stage in plain.restore(x)]
+    results = {}
+    for strength in (0, 0.35, 1):
+        restorer = mprnet_lit.Restorer(model, tile=tile, device="cpu", strength=strength)
+        assert restorer.settings["strength"] == f"{strength}"
+        blends = [x + strength * (stage - x) for stage in stages]
+        for found, blend in zip(restorer.restore(x), blends, strict=True):
+            torch.testing.assert_close(found.double(), blend, rtol=0, atol=1e-6)
+        results[strength] = restorer(image)
+        assert results[strength].dtype == dtype
+        assert np.array_equal(results[strength][..., 3], image[..., 3]), "alpha is unchanged"
+        blend = x + strength * (stages[-1].clamp(0, 1) - x)
+        exact = blend[0].permute(1, 2, 0).numpy() * peak
+        error = results[strength][..., :3] - exact
+        assert np.abs(error).max() <= 0.5 + 1e-6 * peak
+    assert np.array_equal(results[0], image), "strength 0 returns the image"
+    assert np.array_equal(results[1], plain(image)), "strength 1 returns the restoration"
+    assert np.abs(results[1].astype(float) - image).mean() > peak / 255
+
+
 @pytest.mark.parametrize("precision", ["bf16", "16"])
 @pytest.mark.parametrize("tlc", [False, True])
 def test_mixed_precision_is_close_to_float32(model: MPRNet, precision: Any, tlc: bool) -> None:

@@ -52,6 +52,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "tile_batch": COUNT,
         "memory_gb": AMOUNT | NULL,
         "tlc_crop": SIDE | NULL,
+        "strength": SHARE,
         "precision": one_of("32", "bf16", "16"),
         "device": text(r"auto|[a-z]+(:\d+)?", "auto, cpu, cuda, cuda:1 or the like"),
     }

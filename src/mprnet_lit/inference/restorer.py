@@ -51,6 +51,9 @@ class Restorer:
         memory_gb: memory limit of ``tile="auto"`` in GB; ``None`` for half of the free memory.
         compile: whether to compile the blocks of the network with ``torch.compile``, which takes
             up to a minute.
+        strength: share of the restoration in the result, from 0 (the image itself) to 1 (the full
+            restoration): ``image + strength * (restoration - image)``, computed in float32 before
+            the result is rounded. It applies to every stage.
 
     Raises:
         UserError: the weights can't be read, or an argument is invalid.
@@ -70,18 +73,21 @@ class Restorer:
         tlc_crop: int | None = None,
         memory_gb: float | None = None,
         compile: bool = False,
+        strength: float = 1.0,
     ) -> None:
         kinds = (MPRNet, str, Path)
         require("model_or_path", model_or_path, kinds, "an MPRNet or the path of a weights file")
         self.device = parse_device(device)
         self.tile = check_tiling(tile, overlap, tile_batch)
-        check_options(memory_gb, tlc_crop, tlc=tlc, self_ensemble=self_ensemble, compile=compile)
+        switches = {"tlc": tlc, "self_ensemble": self_ensemble, "compile": compile}
+        check_options(memory_gb, tlc_crop, strength, **switches)
         self.overlap, self.tile_batch = overlap, tile_batch
         if str(precision) not in _DTYPES:
             raise UserError(f"precision={precision} must be one of {', '.join(_DTYPES)}")
         self.dtype = _DTYPES[str(precision)]
         self.self_ensemble = self_ensemble
         self.memory_gb = memory_gb
+        self.strength = strength
         self.source, self.runtime = "network in memory", "torch"
         self.info = Info()
         self.network: Network
@@ -137,6 +143,7 @@ class Restorer:
             "tiling": tile,
             "TLC": "off" if self.crop is None else f"on, training crop {self.crop}",
             "self-ensemble": "x8" if self.self_ensemble else "off",
+            "strength": f"{self.strength:g}",
             "precision": {v: k for k, v in _DTYPES.items()}[self.dtype],
             "device": f"{self.device}, {self.runtime}",
         }
@@ -200,6 +207,8 @@ class Restorer:
         with self._memory_errors():
             batch = to_batch(pixels, self._place(pixels))
             stages = self._run(batch, last_only, progress)
+            if self.strength != 1:
+                stages = tuple(self._blend(batch, stage.clamp_(0, 1)) for stage in stages)
             return tuple(to_original_type(stage) for stage in stages)
 
     def restore(
@@ -223,7 +232,10 @@ class Restorer:
         if not x.is_floating_point():
             raise UserError(f"x must be floating point in [0, 1], not {x.dtype}")
         with self._memory_errors():
-            stages = self._run(to_device(x, self._place(x)).float(), last_only, progress)
+            batch = to_device(x, self._place(x)).float()
+            stages = self._run(batch, last_only, progress)
+            if self.strength != 1:
+                stages = tuple(self._blend(batch, stage) for stage in stages)
             return tuple(stage.cpu() for stage in stages)
 
     @torch.no_grad()
@@ -248,6 +260,11 @@ class Restorer:
             return tuple(stage[..., :height, :width] for stage in stages)
 
         return self_ensemble(run, x) if self.self_ensemble else run(x)
+
+    @torch.no_grad()
+    def _blend(self, image: Tensor, restored: Tensor) -> Tensor:
+        """Write the blend of an image and its restoration into the restoration, and return it."""
+        return torch.lerp(image, restored, self.strength, out=restored)
 
     def _place(self, pixels: Tensor) -> torch.device:
         """Return the device that holds the whole image and its result.

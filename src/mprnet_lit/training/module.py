@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric
 from mprnet_lit.metrics import psnr, ssim
 from mprnet_lit.models import MPRNet
 from mprnet_lit.models.padding import pad_to_multiple
+from mprnet_lit.training.change import ChangeHistogram
 from mprnet_lit.training.compilation import CompileSetting, Decision, decide
 from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.training.schedule import WarmupCosine
@@ -30,6 +31,10 @@ RESTORATIONS = ("degraded", "stage1", "stage2", "stage3")
 
 TRAINED = ("train/loss", *(f"train/loss_stage{k}" for k in (1, 2, 3)), "train/psnr")
 """Scalars of a logged training step."""
+
+
+_CHANGE = "change"
+"""Key of the histogram of the change in checkpoints."""
 
 
 class Batch(TypedDict):
@@ -94,7 +99,9 @@ class RestorationModule(LightningModule):
         self._compile_setting = compile
         self.seed = seed
         self.info = Info()
-        """Metadata for checkpoints. The metrics are added when a checkpoint is saved."""
+        """Metadata for checkpoints, which add the metrics and the change of the patches."""
+        self.change = ChangeHistogram()
+        """Differences between the degraded patches of this process and their targets."""
         model.set_gradient_checkpointing(gradient_checkpointing)
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.quality = nn.ModuleDict(
@@ -121,6 +128,7 @@ class RestorationModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch of patches."""
+        self.change.add(batch["degraded"], batch["target"])
         degraded, target = self._mixup(batch["degraded"], batch["target"])
         # Compiling for the size of the smaller last batch would take longer than it saves.
         full = getattr(self.trainer.train_dataloader, "batch_size", None) or len(target)
@@ -198,13 +206,19 @@ class RestorationModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the metadata of the weights and the metrics of the last validation."""
+        """Add the metadata of the weights, with the metrics of the last validation."""
         metrics = {
             name: value.item()
             for name, value in self.trainer.callback_metrics.items()
             if name.startswith("val/")
         }
-        checkpoint[RECORD] = replace(self.info, metrics=metrics).record(self.model.size)
+        info = replace(self.info, metrics=metrics, change=self.change.high())
+        checkpoint[RECORD] = info.record(self.model.size)
+        checkpoint[_CHANGE] = self.change.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the histogram of the change, which older checkpoints do not have."""
+        self.change.load(checkpoint.get(_CHANGE))
 
     def configure_gradient_clipping(
         self,
