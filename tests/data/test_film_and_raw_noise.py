@@ -27,7 +27,7 @@ def correlation(values: Any, down: int, across: int) -> float:
     return float((first * second).mean() / values.var())
 
 
-def gray_noise(directed: bool, **changed: Any) -> NDArray[np.float32]:
+def gray_noise(directed: bool, **changed: Any) -> Any:
     """Return the noise (H, W, 3) of a gray image in linear light, without white balance."""
     srgb = 1.055 * LIGHT ** (1 / 2.4) - 0.055
     slope = 1.055 / 2.4 * LIGHT ** (1 / 2.4 - 1)

@@ -81,7 +81,7 @@ class Patterns:
         for _ in range(own.choice([1, 2], p=[0.75, 0.25])):
             coverage = _KINDS[self.kinds[own.integers(len(self.kinds))]](shape, own)
             if own.random() < 0.3:
-                coverage = cv2.GaussianBlur(coverage, (0, 0), own.uniform(0.4, 1.5))
+                coverage = _floats(cv2.GaussianBlur(coverage, (0, 0), own.uniform(0.4, 1.5)))
             coverage *= np.float32(own.uniform(0.3, 1))
             drawn = drawn + coverage[..., None] * (_shading(shape, own) - drawn)
         return np.clip(drawn, 0, 1)
@@ -91,8 +91,7 @@ def _shading(shape: Shape, rng: np.random.Generator) -> Image:
     """Draw a color with a smooth gradient: (H, W, 3) in [0, 1]."""
     color = rng.beta(0.6, 0.6) + rng.normal(0, rng.choice([0.02, 0.02, 0.25]), 3)
     corners = color + rng.normal(0, rng.uniform(0, 0.15), (2, 2, 1))
-    image: Image = cv2.resize(np.clip(corners, 0, 1).astype(np.float32), shape[::-1])
-    return image
+    return _floats(cv2.resize(np.clip(corners, 0, 1).astype(np.float32), shape[::-1]))
 
 
 def stripes(
@@ -125,8 +124,7 @@ def _warp(shape: Shape, rng: np.random.Generator) -> Image:
     cells = int(rng.integers(3, 7))
     strength = rng.choice([0, rng.uniform(0.05, 0.3)]) * max(shape) / cells
     coarse = rng.normal(0, strength, (cells, cells)).astype(np.float32)
-    warp: Image = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return warp
+    return _floats(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC))
 
 
 def _period(rng: np.random.Generator) -> float:
@@ -172,7 +170,7 @@ def _draw_text(shape: Shape, rng: np.random.Generator) -> Image:
     degrees = rng.choice([0, rng.normal(0, 6), 90, rng.uniform(-180, 180)], p=[0.3, 0.3, 0.1, 0.3])
     place = cv2.getRotationMatrix2D((side / 2, side / 2), degrees, size / drawn)
     large = shape[1] * _FINE, shape[0] * _FINE
-    place[:, 2] += np.array(large) / 2 - side / 2
+    place = place + np.array([[0, 0, (large[0] - side) / 2], [0, 0, (large[1] - side) / 2]])
     return _reduced(cv2.warpAffine(canvas, place, large), shape)
 
 
@@ -192,7 +190,8 @@ def _paint_outlines(
         shape = tuple(np.minimum(line.shape, free.shape))
         free[: shape[0], : shape[1]] |= line[: shape[0], : shape[1]]
     bold = int(rng.choice([1, 1, 1 + size // 10]))
-    return cv2.dilate(canvas, np.ones((bold, bold), np.uint8))
+    cv2.dilate(canvas, np.ones((bold, bold), np.uint8), dst=canvas)
+    return canvas
 
 
 def _paint_strokes(
@@ -261,12 +260,15 @@ def _draw_strings(shape: Shape, rng: np.random.Generator) -> Image:
     return _reduced(canvas, shape)
 
 
-def _reduced(canvas: NDArray[np.uint8], shape: Shape) -> Image:
-    """Reduce a drawing to coverage (H, W) in [0, 1] by the mean of its pixels."""
-    coverage: Image = cv2.resize(canvas, shape[::-1], interpolation=cv2.INTER_AREA) * np.float32(
-        1 / 255
-    )
-    return coverage
+def _reduced(canvas: cv2.typing.MatLike, shape: Shape) -> Image:
+    """Reduce an 8-bit drawing to coverage (H, W) in [0, 1] by the mean of its pixels."""
+    mean = cv2.resize(canvas, shape[::-1], interpolation=cv2.INTER_AREA)
+    return _floats(mean) / np.float32(255)
+
+
+def _floats(array: cv2.typing.MatLike) -> Image:
+    """Return an array of OpenCV as float32."""
+    return np.asarray(array, np.float32)
 
 
 _KINDS: dict[str, Callable[[Shape, np.random.Generator], Image]] = {

@@ -56,7 +56,7 @@ def gaussian_kernel(sigma: float, size: int) -> NDArray[np.float32]:
     distance = np.arange(size) - size // 2
     profile = np.exp(-0.5 * (distance / max(sigma, 1e-3)) ** 2)
     kernel = np.outer(profile, profile)
-    return (kernel / kernel.sum()).astype(np.float32)
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def draw_seed(rng: np.random.Generator) -> np.int64:
