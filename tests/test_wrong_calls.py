@@ -183,6 +183,7 @@ CALLS: dict[str, list[Callable[[], object]]] = {
     "CameraNoise": [*images(degrade.CameraNoise()), lambda: degrade.CameraNoise(shot=(1, 0))],
     "MotionBlur": [*images(degrade.MotionBlur()), lambda: degrade.MotionBlur(length=None)],
     "RainStreaks": [*images(degrade.RainStreaks()), lambda: degrade.RainStreaks(width=-1)],
+    "Haze": [*images(degrade.Haze()), lambda: degrade.Haze(relief=2)],
     "Jpeg": [*images(degrade.Jpeg()), lambda: degrade.Jpeg(0), lambda: degrade.Jpeg(90, 420)],
     "checked_range": [lambda: base.checked_range(degrade.Jpeg(), "quality", (1, 2, 3))],
     "camera_path": [lambda: motion.camera_path(None, 1), lambda: motion.camera_path(RNG, 2)],

@@ -104,6 +104,7 @@ RIGHT: dict[Any, str] = {
     "extra_period final_lr mixup_alpha mixup_after_epoch edge_weight num_workers cache_gb sigma "
     "length shake layers density angle p brightness contrast saturation hue save_top_k after_steps "
     "min_warmup_steps probability filtered size color "
+    "spread directions falloff motion occlusion level opacity relief airlight "
     "every_n_epochs decay count trial max_weights_mb momentum psnr ssim verbose num_cpus num_gpus "
     "gpus_per_node gpus_per_task max_num_timeout signal_delay_s",
     None: "tile memory_gb max_gb tlc_crop gradient_clip_val max_time profiler "
@@ -286,7 +287,14 @@ def test_accepted_values_can_be_built_or_are_refused_with_the_key() -> None:
         (["trainer.strategy=deepspeed"], "trainer.strategy=deepspeed needs GPUs"),
         (["trainer.strategy=fsdp_cpu_offload"], "fsdp_cpu_offload must be one of auto, ddp, ddp_"),
         (["mode=evaluate", "inference.tlc=perhaps"], "inference.tlc=perhaps must be true or false"),
-        (["task=derain", "task.degradation.length=0.5"], "data.degradation: RainStreaks length="),
+        (
+            [
+                "task=derain",
+                "data.degradation=${task.quickstart_degradation}",
+                "data.degradation.length=0.5",
+            ],
+            "data.degradation: RainStreaks length=",
+        ),
         (
             ["launch=joblib", "--multirun", "hydra.launcher.n_jobs=0", "seed=1,2"],
             "n_jobs=0 must be",

@@ -23,6 +23,7 @@ from mprnet_lit.data.degradations import (
     Degradation,
     FilmGrain,
     GaussianNoise,
+    Haze,
     Jpeg,
     MotionBlur,
     Nothing,
@@ -48,6 +49,10 @@ DETERMINISTIC = {
     "no blur": MotionBlur(length=0, noise=0),
     "rain": RainStreaks(),
     "wide rain": RainStreaks(layers=(2, 5), width=(1, 12), angle=60, haze=(0, 0.3)),
+    "sheets of rain": RainStreaks(
+        layers=(1, 4), density=4000, directions=(1, 3), motion=(0, 1), occlusion=(0, 1), level=0.8
+    ),
+    "haze": Haze(),
     "no noise": GaussianNoise(0, clip=True),
     "nothing": Nothing(),
     "nothing or blur": RandomChoice([Nothing(), MotionBlur(noise=0)]),
@@ -61,6 +66,7 @@ RANDOM = {
     "camera of one noise level": CameraNoise(shot=4e-3, read=0.01),
     "blur": MotionBlur(length=(2, 8), noise=2e-3),
     "rain": RainStreaks(haze=(0, 0.2)),
+    "heavy rain": Compose([RainStreaks(motion=(0, 1), occlusion=(0, 1)), Haze()]),
     "choice": RandomChoice([GaussianNoise(10), CameraNoise(), RainStreaks()], [2, 1, 1]),
     "compose": Compose([MotionBlur(length=4), RainStreaks(), GaussianNoise(10)]),
 }

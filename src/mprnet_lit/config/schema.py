@@ -221,6 +221,8 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "quality": spread(number(1, 100)),
         "weights": listed(NOT_NEGATIVE, least=1) | NULL,
     }
+    | same(spread(NOT_NEGATIVE), "spread directions")
+    | same(spread(SHARE), "falloff motion occlusion level opacity relief airlight")
     | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle size")
     | same(spread(SHARE), "shake brightness haze color"),
     "albumentations.*": {"p": SHARE},

@@ -2,6 +2,7 @@
 
 from mprnet_lit.data.degradations.base import Compose, Degradation, Nothing, RandomChoice
 from mprnet_lit.data.degradations.grain import FilmGrain
+from mprnet_lit.data.degradations.haze import Haze
 from mprnet_lit.data.degradations.jpeg import Jpeg, Quantize
 from mprnet_lit.data.degradations.motion import MotionBlur, motion_kernel
 from mprnet_lit.data.degradations.noise import CameraNoise, GaussianNoise
@@ -14,6 +15,7 @@ __all__ = [
     "Degradation",
     "FilmGrain",
     "GaussianNoise",
+    "Haze",
     "Jpeg",
     "MotionBlur",
     "Nothing",
