@@ -2,6 +2,7 @@
 
 python -m benchmarks.gpu                         compare with the plain baseline
 python -m benchmarks.gpu --reference FOLDER      compare with a checkout of the reference code
+python -m benchmarks.gpu --size small            measure the training step of one size only
 python -m benchmarks.gpu --device cpu --quick    trial run with tiny sizes, without a GPU
 
 Each time is the median of rounds after a warm-up, measured by device events on a GPU. A reference
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 from benchmarks.gpu_jobs import (
     Sizes,
+    graphed_step,
     our_inference,
     our_step,
     restore_folder,
@@ -31,7 +33,9 @@ from benchmarks.gpu_jobs import (
 )
 from benchmarks.gpu_timing import measure
 from benchmarks.interleave import Figures, Job
+from benchmarks.network import pad_channels
 
+from mprnet_lit.models import SIZES
 from mprnet_lit.utils.atomic import write_atomic
 
 OUTPUT = Path("docs/performance_gpu.json")
@@ -53,6 +57,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing is written")
     parser.add_argument("--no-compile", action="store_true", help="skip the compiled variants")
+    parser.add_argument("--size", choices=list(SIZES), help="training steps of this size only")
     parser.add_argument("--output", type=Path, help=f"JSON file, by default {OUTPUT}")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -71,15 +76,27 @@ def main() -> None:
     record = description(device, options.reference)
     run = partial(run_table, record["tables"], device, sizes.rounds)
     for name, batch, patch in sizes.steps:
+        if options.size not in (None, name):
+            continue
         step = partial(our_step, name, batch, patch, device)
         makers: dict[str, Callable[[], Job]] = {
             "reference": partial(their_step, name, batch, patch, device, options.reference),
-            "bf16": step,
             "bf16, checkpointing": partial(step, checkpointing=True),
         }
+        graph = partial(graphed_step, name, batch, patch, device)
+        variants: dict[str, dict[str, bool]] = {"": {}}
         if not options.no_compile:
-            makers["bf16, compiled"] = partial(step, compiled=True)
+            variants[", compiled"] = {"compiled": True}
+            makers["bf16, compiled with resampling"] = partial(step, compiled=True, resampling=True)
+        for suffix, chosen in variants.items():
+            makers[f"bf16{suffix}"] = partial(step, **chosen)
+            makers[f"bf16{suffix}, CUDA graph"] = partial(graph, **chosen)
+            if pad_channels(SIZES[name]) != SIZES[name]:
+                makers[f"bf16{suffix}, padded channels"] = partial(step, padded=True, **chosen)
         run(f"training step: {name}, {batch} patches of {patch}x{patch}", makers)
+        save(record, options)
+    if options.size:
+        return
     image = (sizes.inference, sizes.height, sizes.width, device)
     restore = partial(our_inference, *image)
     makers = {"reference": partial(their_inference, *image, options.reference), "bf16": restore}
@@ -93,6 +110,11 @@ def main() -> None:
     record["tables"][f"mode=restore: {sizes.photos} PNG files of {shape}"] = restored
     record["tables"][f"training loop: {sizes.steps[0][0]}"] = trained
     print(json.dumps([restored, trained], indent=1))
+    save(record, options)
+
+
+def save(record: dict[str, Any], options: argparse.Namespace) -> None:
+    """Write the tables so far; a trial run writes nothing unless it has an output file."""
     if options.output or not (options.quick or options.device == "cpu"):
         content = json.dumps(record, indent=1, allow_nan=False) + "\n"
         write_atomic(options.output or OUTPUT, content.encode())
@@ -103,7 +125,11 @@ def description(device: torch.device, reference: Path | None) -> dict[str, Any]:
     return {
         "card": torch.cuda.get_device_name(device) if device.type == "cuda" else "none (CPU)",
         "date": datetime.date.today().isoformat(),
-        "versions": {"torch": torch.__version__, "cuda": torch.version.cuda},
+        "versions": {
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        },
         "reference": "reference implementation" if reference else "plain baseline",
         "tables": {},
     }
@@ -116,8 +142,18 @@ def run_table(
     title: str,
     makers: dict[str, Callable[[], Job]],
 ) -> None:
-    """Measure variants one after another, and add their table; the first one is the reference."""
-    timings = {name: measure(make, device, rounds) for name, make in makers.items()}
+    """Measure variants one after another, and add their table; the first one is the reference.
+
+    The table has no row for a variant that fails, such as one that runs out of memory.
+    """
+    timings: dict[str, Figures] = {}
+    for name, make in makers.items():
+        try:
+            timings[name] = measure(make, device, rounds)
+        except RuntimeError as error:
+            if name == "reference":
+                raise
+            print(f"{title}, {name}, failed: {error}", file=sys.stderr)
     first = timings["reference"]
     tables[title] = {name: row(timing, first) for name, timing in timings.items()}
     print(f"\n**{title}**\n\n| | median | speedup | memory | ratio | first call |")

@@ -103,6 +103,28 @@ def our_step(name: SizeName, batch: int, patch: int, device: torch.device, **opt
     return network.our_step(name, shape, device.type, bf16=True, **options)
 
 
+def graphed_step(
+    name: SizeName, batch: int, patch: int, device: torch.device, **options: bool
+) -> Job:
+    """Return the job that replays a step (forward, backward, optimizer) as one CUDA graph.
+
+    The inputs are static. On a CPU, the step runs without a graph.
+    """
+    step = our_step(name, batch, patch, device, capturable=True, **options)
+    if device.type != "cuda":
+        return step
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):  # compiles, and allocates the state of the optimizer
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
 def their_inference(
     name: SizeName, height: int, width: int, device: torch.device, checkout: Path | None
 ) -> Job:

@@ -1,5 +1,7 @@
 """Jobs of the benchmarks: a training step and an inference of the baseline and of this package."""
 
+import math
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -9,8 +11,10 @@ from benchmarks.interleave import Job, Maker
 
 from mprnet_lit.data import Photos
 from mprnet_lit.images.reading import read_image, to_float
-from mprnet_lit.models import SIZES, MPRNet, SizeName
+from mprnet_lit.models import SIZES, MPRNet, Size, SizeName
+from mprnet_lit.models.stages import ORB, Decoder, Encoder
 from mprnet_lit.training.losses import MultiStageLoss
+from mprnet_lit.utils.compat import allow_recompilations
 from mprnet_lit.utils.hardware import keep_freed_memory
 from mprnet_lit.weights import Weights
 
@@ -43,18 +47,41 @@ def our_step(
     bf16: bool = False,
     compiled: bool = False,
     checkpointing: bool = False,
+    resampling: bool = False,
+    padded: bool = False,
+    capturable: bool = False,
 ) -> Job:
+    """Return the job of a training step of this package.
+
+    Args:
+        size: size of the network.
+        shape: shape of the batch.
+        device: type of the device.
+        bf16: whether to use mixed precision.
+        compiled: whether to compile regions of the network.
+        checkpointing: whether to use gradient checkpointing.
+        resampling: whether the compiled regions are whole encoders and decoders, which resample.
+        padded: whether to pad the numbers of channels to multiples of 16.
+        capturable: whether a CUDA graph can capture the step.
+    """
     if device == "cpu":
         keep_freed_memory()
     degraded, target = (
         t.contiguous(memory_format=torch.channels_last) for t in _pair(shape, device)
     )
-    model = MPRNet.from_size(size)
+    model = MPRNet(**asdict(pad_channels(SIZES[size]) if padded else SIZES[size]))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.set_gradient_checkpointing(checkpointing)
-    if compiled:
+    if compiled and resampling:
+        allow_recompilations(32)
+        for module in model.modules():
+            if isinstance(module, Encoder | Decoder | ORB):
+                module.compile(dynamic=False)
+    elif compiled:
         model.compile_regions()
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, fused=True)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=2e-4, fused=True, capturable=capturable and device != "cpu"
+    )
     loss_fn = MultiStageLoss().to(device)
 
     def step() -> None:
@@ -65,6 +92,20 @@ def our_step(
         optimizer.step()
 
     return step
+
+
+def pad_channels(size: Size) -> Size:
+    """Return the smallest size with at least as many channels, all in multiples of 16."""
+
+    def up(channels: float) -> int:
+        return math.ceil(channels / 16) * 16
+
+    width = up(size.width)
+    second, third = (size.width + k * size.unet_step - width for k in (1, 2))
+    orsnet_step = up(size.width + size.orsnet_step) - width
+    return replace(
+        size, width=width, unet_step=max(up(max(second, third / 2)), 0), orsnet_step=orsnet_step
+    )
 
 
 def plain_inference(size: SizeName, shape: Shape, device: str) -> Job:

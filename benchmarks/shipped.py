@@ -2,6 +2,7 @@
 
 python -m benchmarks.shipped build/photographs/held_out          (make quality; an hour)
 python -m benchmarks.shipped build/photographs/held_out --ours   (new weights: minutes)
+python -m benchmarks.shipped build/photographs/held_out --real FOLDER   (also the sets in FOLDER)
 
 Writes docs/quality.json, the tables of docs/quality.md, the plot and the pictures. Each classical
 method is scored with the strength that is best on these photographs.
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks import real
 from benchmarks.classical import METHODS, Image, Known, Method
 from benchmarks.report import machine, put_section
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ from mprnet_lit.data.degradations import CameraNoise, GaussianNoise, MotionBlur,
 from mprnet_lit.data.degradations.motion import motion_kernel
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import psnr, ssim
+from mprnet_lit.weights import SHIPPED
 
 OURS = "MPRNet tiny, shipped"
 PICTURED = 3
@@ -208,8 +211,12 @@ def main() -> None:
         action="store_true",
         help="score only the shipped weights, and keep the recorded scores of the other methods",
     )
+    parser.add_argument(
+        "--real", type=Path, metavar="FOLDER", help="folder of sets; see benchmarks/real.py"
+    )
     parser.add_argument("--output", type=Path, default=Path("docs/quality.json"))
     options = parser.parse_args()
+    sets = real.measure_all(options.real, {t: t for t in SHIPPED}) if options.real else []
     photos = {
         path.stem: np.asarray(Picture.open(path).convert("RGB")) / 255
         for path in sorted(options.photographs.glob("*.png"))
@@ -224,6 +231,8 @@ def main() -> None:
     record |= {"photographs": list(photos), "machine": machine(torch.device("cpu"))}
     options.output.write_text(json.dumps(record, indent=1) + "\n")
     plot(record, options.output.with_suffix(".png"))
+    if options.real:
+        real.update(options.output, sets)
 
 
 if __name__ == "__main__":

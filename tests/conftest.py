@@ -25,8 +25,9 @@ import safetensors.torch
 import skimage
 import torch
 from filelock import FileLock
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from numpy.typing import NDArray
 
@@ -68,10 +69,12 @@ class Golden:
         return {name: torch.from_numpy(a) for name, a in self.group("weight/").items()}
 
 
-_load_file = FileConfigSource.load_config
+Plugins.instance()  # registers the classes of the sources
+_Source = SourcesRegistry.instance().types["file"]
+_load_file = _Source.load_config
 
 
-def _load_file_once(source: FileConfigSource, config_path: str) -> ConfigResult:
+def _load_file_once(source: Any, config_path: str) -> ConfigResult:
     """Parse each configuration file once, which is a third of the time of a composition."""
     path = Path(source.path, source._normalize_file_name(config_path))
     if not path.is_file():
@@ -83,7 +86,7 @@ def _load_file_once(source: FileConfigSource, config_path: str) -> ConfigResult:
 
 
 _LOADED: dict[tuple[str, Path, int, int], ConfigResult] = {}
-FileConfigSource.load_config = _load_file_once  # type: ignore[assignment,method-assign]
+_Source.load_config = _load_file_once  # type: ignore[assignment,method-assign]
 
 
 @pytest.fixture(scope="session")

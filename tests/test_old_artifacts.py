@@ -24,10 +24,27 @@ NETWORK = (
     "model.reduction=2",
 )  # fmt: skip
 SIZES = ("data.patch_size=16", "data.val_crop_size=32", "data.num_workers=0")
+GAUSSIAN, CAMERA, JPEG, COMPOSE = (
+    f"_target_: mprnet_lit.data.degradations.{arguments}"
+    for arguments in (
+        "GaussianNoise, sigma: [0, 50]", "CameraNoise, shot: [1e-4, 1.2e-2]",
+        "Jpeg, quality: [70, 100]", "Compose",
+    )
+)  # fmt: skip
+CHOICES = (
+    f"{{{GAUSSIAN}}}, {{{CAMERA}}}, {{{COMPOSE}, steps: [{{{GAUSSIAN}}}, {{{JPEG}}}]}}, "
+    f"{{{COMPOSE}, steps: [{{{CAMERA}}}, {{{JPEG}}}]}}"
+)
+NOISE = (
+    "task.degradation.weights=[2, 1, 1, 1]", f"task.degradation.choices=[{CHOICES}]",
+    "data.patterns=null",
+)  # fmt: skip
+"""Denoising recipe of release 0.1."""
 TRAIN = (
-    "task=denoise", *NETWORK, "trainer=cpu", "data=clean", "data.train.folder=clean", *SIZES,
-    "data.batch_size=2", "data.crops_per_image=2", "trainer.max_epochs=2", "optimizer.lr=2e-3",
-    "schedule.per_step=true", "schedule.min_warmup_steps=0", "callbacks.panels.count=1",
+    "task=denoise", *NOISE, *NETWORK, *SIZES, "trainer=cpu", "data=clean",
+    "data.train.folder=clean", "data.batch_size=2", "data.crops_per_image=2",
+    "trainer.max_epochs=2", "optimizer.lr=2e-3", "schedule.per_step=true",
+    "schedule.min_warmup_steps=0", "callbacks.panels.count=1",
 )  # fmt: skip
 """Command that wrote ``run`` and ``stopped``."""
 

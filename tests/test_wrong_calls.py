@@ -85,6 +85,9 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: Restorer(TINY, tlc="yes"),
         lambda: Restorer(TINY, self_ensemble=None),
         lambda: Restorer(TINY, memory_gb=float("inf")),
+        lambda: Restorer(TINY, strength=1.1),
+        lambda: Restorer(TINY, strength="half"),
+        lambda: Restorer(TINY, strength=float("nan")),
         lambda: Restorer(TINY, device="cpu")(None),
         lambda: Restorer(TINY, device="cpu")(IMAGE, progress=3),
         lambda: Restorer(TINY, device="cpu").restore(IMAGE),
@@ -166,6 +169,17 @@ CALLS: dict[str, list[Callable[[], object]]] = {
     "RandomChoice": [lambda: degrade.RandomChoice(None), lambda: degrade.RandomChoice([3])],
     "Compose": [lambda: degrade.Compose(()), lambda: degrade.Compose(["noise"])],
     "GaussianNoise": [*images(degrade.GaussianNoise()), lambda: degrade.GaussianNoise("a")],
+    "RawNoise": [*images(degrade.RawNoise()), lambda: degrade.RawNoise(filtered=2)],
+    "FilmGrain": [*images(degrade.FilmGrain()), lambda: degrade.FilmGrain(size=9)],
+    "Nothing": images(degrade.Nothing()),
+    "Quantize": images(degrade.Quantize()),
+    "Patterns": [
+        *images(data.Patterns()),
+        lambda: data.Patterns(2),
+        lambda: data.Patterns(kinds="text"),
+        lambda: data.Patterns(kinds=[]),
+        lambda: data.Patterns(kinds=["fences"]),
+    ],
     "CameraNoise": [*images(degrade.CameraNoise()), lambda: degrade.CameraNoise(shot=(1, 0))],
     "MotionBlur": [*images(degrade.MotionBlur()), lambda: degrade.MotionBlur(length=None)],
     "RainStreaks": [*images(degrade.RainStreaks()), lambda: degrade.RainStreaks(width=-1)],
@@ -225,6 +239,8 @@ CALLS: dict[str, list[Callable[[], object]]] = {
     "Info": [
         lambda: weights.Info(crop=0),
         lambda: weights.Info(task=3),
+        lambda: weights.Info(change=-1),
+        lambda: weights.Info(change="12"),
         lambda: weights.Info.of(3),
         lambda: weights.Info.of({"crop": "8"}),
     ],
@@ -237,7 +253,7 @@ CALLS: dict[str, list[Callable[[], object]]] = {
     "Summary": [lambda: tracking.Summary(None)],
 }  # fmt: skip
 WITHOUT_INVALID_CALLS = {
-    *("Degradation", "Source", "PerImageMetric", "Protocol"),  # base classes
+    *("Degradation", "BatchDegradation", "Source", "PerImageMetric", "Protocol"),  # base classes
     *("Sample", "Weights", "UserError", "RefusedError", "Monitor", "Progress"),  # accept anything
     "clamp_unit",  # accepts any tensor
     *("LocalChannelAttention", "TileCounts"),  # created by with_tlc and by the evaluation

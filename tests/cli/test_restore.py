@@ -14,7 +14,7 @@ from tests.config.test_config import compose
 from tests.conftest import PHOTOS, Cli
 
 from mprnet_lit import Restorer, weights
-from mprnet_lit.cli import restore
+from mprnet_lit.cli import restore, restore_outputs
 from mprnet_lit.models import MPRNet
 from mprnet_lit.runs.files import flatten
 from mprnet_lit.weights import Info
@@ -196,6 +196,17 @@ def test_video_is_restored(cli: Cli, folder: Path) -> None:
         frames = list(restored.decode(video=0))
     assert [(f.width, f.height) for f in frames] == [(64, 48)] * 4
 
+    outcome = cli(*RUN, "input=in/clip.mp4", "output=as_before", "inference.strength=0")
+    assert "clip.mp4: changed by 0.0 of 255 levels on average" in outcome.output
+    with av.open(str(folder / "as_before" / "clip.mp4")) as video:
+        unchanged = list(video.decode(video=0))
+    for k, frame in enumerate(unchanged):
+        source = photo[100:148, 8 * k : 8 * k + 64].astype(float)
+        error, change = (
+            np.abs(f.to_ndarray(format="rgb24") - source).mean() for f in (frame, frames[k])
+        )
+        assert error < 10 < change, "only the encoder changes the frame"
+
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
@@ -263,12 +274,10 @@ def test_convert_changes_the_format_of_weights(cli: Cli, folder: Path, model: MP
 def test_ctrl_c_leaves_complete_files_and_no_traceback(
     cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mprnet_lit.cli import restore
-
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(restore, "write_photo", interrupted)
+    monkeypatch.setattr(restore_outputs, "write_photo", interrupted)
     message = error_message(cli(*RUN, "input=in", "output=out", status=130))
     assert "Interrupted (Ctrl-C). All files written so far are complete" in message
     assert not (folder / "out").exists()

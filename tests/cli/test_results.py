@@ -1,7 +1,9 @@
 """Skipping of photos with a valid result, and protection of files that are not results."""
 
+import hashlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,57 @@ def test_result_is_skipped_only_for_equal_photo_weights_and_options(
     )
 
 
+def test_changed_strength_restores_again_and_full_strength_keeps_earlier_results(
+    restore: Cli, folder: Path, models: list[MPRNet]
+) -> None:
+    result = folder / "out" / "cat.png"
+    restore(*RUN)
+    (line,) = (folder / "out" / RECORD).read_bytes().split()
+    options = {  # of release 0.2, which had no strength
+        "weights": hashlib.sha256((folder / "w.safetensors").read_bytes()).hexdigest()[:32],
+        "tile": "auto",
+        "overlap": 32,
+        "memory_gb": None,
+        "tlc_crop": None,
+        "self_ensemble": False,
+        "precision": "torch.float32",
+    }
+    recipe = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:32]
+    assert json.loads(line)["recipe"] == recipe
+    full = pixels(result)
+    half = restore(*RUN, "inference.strength=0.5").output
+    assert "Replacing 1 of 1 results" in half and "strength  0.5" in half
+    before = pixels(folder / "in" / "cat.png")
+    assert np.array_equal(pixels(result), Restorer(models[0], device="cpu", strength=0.5)(before))
+    assert np.abs(pixels(result) - (before + full.astype(float)) / 2).max() <= 1
+    assert DONE in restore(*RUN, "inference.strength=0.5").output
+    restore(*RUN, "inference.strength=0")
+    assert np.array_equal(pixels(result), before)
+    restore(*RUN, "inference.strength=1")
+    assert np.array_equal(pixels(result), full)
+    assert DONE in restore(*RUN).output
+
+
+def test_change_is_printed_and_compared_with_the_training(
+    restore: Cli, folder: Path, models: list[MPRNet]
+) -> None:
+    before = pixels(folder / "in" / "cat.png").astype(float)
+    change = np.abs(Restorer(models[0], device="cpu")(before / 255) * 255 - before).mean()
+    line = f"changed by {change:.1f} of 255 levels on average"
+    assert f"\ncat.png: {line}\n" in restore(*RUN, "restore.report=true").output
+    page = (folder / "out" / "report.html").read_text()
+    found = re.search(r'"change \(of 255 levels\)": ([\d.]+)', page)
+    assert found and float(found[1]) == pytest.approx(change, abs=0.5)
+    assert "change in training" not in page
+    for limit, warns in ((change + 1, False), (change - 1, True)):
+        weights.save(models[0], folder / "w.safetensors", Info("denoise", 64, change=limit))
+        output = restore(*RUN, "overwrite=true", "restore.report=true").output
+        sentence = f"Warning: cat.png {line}, more than 99% of the training patches needed ("
+        assert (f"{sentence}{limit:.1f}): compare it with the original" in output) == warns
+        assert (f"\ncat.png: {line}\n" in output) != warns
+        assert f"at most {limit:.1f} of 255" in (folder / "out" / "report.html").read_text()
+
+
 def test_arguments_are_checked_before_results_are_skipped(
     cli: Cli, restore: Cli, folder: Path
 ) -> None:
@@ -136,6 +189,7 @@ def test_arguments_are_checked_before_results_are_skipped(
         ("inference.overlap=-1", "inference.overlap=-1 must be"),
         ("inference.device=cuda:99", "inference.device=cuda:99 can't be used here"),
         ("inference.precision=64", "inference.precision=64 must be one of 32, bf16, 16"),
+        ("inference.strength=2", "inference.strength=2 must be a number"),
     ):
         assert sentence in error_message(restore(*RUN, argument, status=1))
     for key in ("overwrite", "inference.tlc"):

@@ -116,8 +116,13 @@ def test_photo_is_restored_and_downloaded_in_its_format(
     server: tuple[Any, str], browser: Chrome, photo: Path, folder: Path
 ) -> None:
     line = restore(browser, server[1], photo)
-    assert line.startswith("160 x 100 pixels, 8 bits, restored in") and "cpu" in line
+    assert line.startswith("160 x 100 pixels, 8 bits, restored in") and "cpu, changed by" in line
     assert len(browser.find_elements(By.CSS_SELECTOR, "#slider img")) >= 2
+    slider = browser.find_element(By.CSS_SELECTOR, "#strength input[type=range]")
+    bounds = [slider.get_attribute(name) for name in ("min", "max", "value")]
+    assert bounds == ["0", "1", "1"]
+    label = browser.find_element(By.ID, "strength").text
+    assert "Strength" in label and "1: the full restoration, 0: the photo itself" in label
     choice = browser.find_element(By.CSS_SELECTOR, "input[aria-label='Task and weights']")
     assert choice.get_attribute("value") == "denoise \N{EN DASH} cat"
     WebDriverWait(browser, 10).until(lambda p: p.find_element(By.ID, "download").is_enabled())

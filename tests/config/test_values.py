@@ -103,7 +103,7 @@ RIGHT: dict[Any, str] = {
     "num_sanity_val_steps log_every_n_steps unet_step orsnet_step weight_decay warmup_epochs "
     "extra_period final_lr mixup_alpha mixup_after_epoch edge_weight num_workers cache_gb sigma "
     "length shake layers density angle p brightness contrast saturation hue save_top_k after_steps "
-    "min_warmup_steps "
+    "min_warmup_steps probability filtered size color "
     "spread directions falloff motion occlusion level opacity relief airlight "
     "every_n_epochs decay count trial max_weights_mb momentum psnr ssim verbose num_cpus num_gpus "
     "gpus_per_node gpus_per_task max_num_timeout signal_delay_s",

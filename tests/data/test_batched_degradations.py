@@ -21,12 +21,16 @@ from mprnet_lit.data.degradations import (
     CameraNoise,
     Compose,
     Degradation,
+    FilmGrain,
     GaussianNoise,
     Haze,
     Jpeg,
     MotionBlur,
+    Nothing,
+    Quantize,
     RainStreaks,
     RandomChoice,
+    RawNoise,
     batched,
     color,
 )
@@ -50,6 +54,11 @@ DETERMINISTIC = {
     ),
     "haze": Haze(),
     "no noise": GaussianNoise(0, clip=True),
+    "nothing": Nothing(),
+    "nothing or blur": RandomChoice([Nothing(), MotionBlur(noise=0)]),
+    "raw": RawNoise(),
+    "grain": FilmGrain(),
+    "8 bits": Quantize(),
 }
 RANDOM = {
     "gaussian": GaussianNoise((5, 50)),

@@ -15,11 +15,12 @@ from PIL import Image
 from tests.conftest import PHOTOS
 
 from mprnet_lit.data import CleanFolder, PairedAugmentation, PairedFolders, Photos, datasets
-from mprnet_lit.data.datamodule import RestorationDataModule, hold_out
+from mprnet_lit.data.datamodule import RestorationDataModule
 from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
 from mprnet_lit.data.degradations import GaussianNoise, MotionBlur
 from mprnet_lit.data.pairing import Sample
 from mprnet_lit.data.sampling import ItemKey, LazyLoader
+from mprnet_lit.data.sources import hold_out
 from mprnet_lit.images.reading import read_image
 from mprnet_lit.utils.errors import UserError
 

@@ -14,12 +14,16 @@ from tests.conftest import PHOTOS
 from mprnet_lit.data.degradations import (
     CameraNoise,
     Compose,
+    FilmGrain,
     GaussianNoise,
     Haze,
     Jpeg,
     MotionBlur,
+    Nothing,
+    Quantize,
     RainStreaks,
     RandomChoice,
+    RawNoise,
     motion_kernel,
 )
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
@@ -30,6 +34,8 @@ from mprnet_lit.utils.errors import UserError
 ALL = {
     "gaussian": GaussianNoise(),
     "camera": CameraNoise(),
+    "raw": RawNoise(),
+    "grain": FilmGrain(),
     "motion": MotionBlur(),
     "rain": RainStreaks(),
     "haze": Haze(),
@@ -182,6 +188,16 @@ def test_random_choice_draws_with_the_weights() -> None:
     assert ALL["choice"].margin == MotionBlur().margin
 
 
+def test_nothing_copies_the_image_and_quantize_rounds_it(photo: NDArray[np.float32]) -> None:
+    copy = Nothing()(photo, rng())
+    np.testing.assert_array_equal(copy, photo)
+    assert not np.shares_memory(copy, photo)
+    wide = photo * 1.4 - 0.2
+    saved = Quantize()(wide, rng())
+    expected = np.rint(np.clip(wide, 0, 1) * 255) / 255
+    np.testing.assert_allclose(saved, expected, rtol=0, atol=1e-7)
+
+
 def test_compose_applies_steps_in_order(photo: NDArray[np.float32]) -> None:
     noise, jpeg = GaussianNoise(25), Jpeg(50)
     both = Compose([noise, jpeg])(photo, rng(2))
@@ -239,6 +255,8 @@ def test_jpeg_block_grid_has_a_random_offset(axis: int) -> None:
         (lambda: MotionBlur(length="far"), "MotionBlur length=far"),  # type: ignore[arg-type]
         (lambda: CameraNoise(shot=0), "CameraNoise shot=0"),
         (lambda: CameraNoise(read=-1), "CameraNoise read=-1"),
+        (lambda: RawNoise(filtered=2), "RawNoise filtered=2 must be a number from 0 to 1"),
+        (lambda: FilmGrain(size=3), "FilmGrain size=3 must be .* from 0 to 2"),
         (lambda: Jpeg(quality=(0, 90)), r"Jpeg quality=\(0, 90\).*from 1 to 100"),
         (
             lambda: Jpeg(subsampling=["4:1:1"]),

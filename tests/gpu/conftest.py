@@ -11,6 +11,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+# cuBLAS reads the variable at its first use; trainer.deterministic=true needs it.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 import pytest
 import torch
 from tests.conftest import SMALLEST, Cli, Outcome

@@ -73,6 +73,13 @@ def test_tensors_on_the_device_are_accepted(device: torch.device) -> None:
     torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=2e-3)
 
 
+def test_results_are_not_page_locked(device: torch.device) -> None:
+    batch = torch.rand(1, 3, 20, 28)
+    restorer = Restorer(smallest_network(), device=str(device))
+    assert not restorer(batch).is_pinned()
+    assert not any(stage.is_pinned() for stage in restorer.restore(batch))
+
+
 def test_out_of_memory_suggests_tiles_that_fit(device: torch.device, limited_memory: Limit) -> None:
     network = MPRNet.from_size("small") if device.type == "cuda" else smallest_network()
     image = np.zeros((1024, 1536, 3) if device.type == "cuda" else (384, 640, 3), np.uint8)

@@ -50,7 +50,8 @@ def test_bfloat16_training_ends(train: Cli, arguments: tuple[str, ...]) -> None:
 
 
 def test_compiled_training_ends(train: Cli, cuda: torch.device) -> None:
-    assert_trained(train("module.compile=true", "trainer.max_steps=4"), 4)
+    options = ("module.compile=true", "trainer.precision=bf16-mixed")
+    assert_trained(train(*options, "trainer.max_steps=4"), 4)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import mprnet_lit
 from mprnet_lit import weights
-from mprnet_lit.inference.tile_size import largest_tile, memory_budget
+from mprnet_lit.inference.tile_size import has_room, largest_tile, memory_budget
 from mprnet_lit.models import SIZES, MPRNet
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
@@ -120,6 +120,33 @@ def test_self_ensemble_is_the_mean_over_eight_orientations(model: MPRNet) -> Non
     assert (found - plain.restore(x)[-1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("tile", [None, 48])
+def test_strength_blends_before_the_only_rounding(model: MPRNet, dtype: Any, tile: Any) -> None:
+    peak = np.iinfo(dtype).max
+    image = np.random.default_rng(1).integers(0, peak, (50, 61, 4), dtype, endpoint=True)
+    x = torch.from_numpy(image[..., :3] / np.float64(peak)).permute(2, 0, 1)[None]
+    plain = mprnet_lit.Restorer(model, tile=tile, device="cpu")
+    stages = [stage.double() for stage in plain.restore(x)]
+    results = {}
+    for strength in (0, 0.35, 1):
+        restorer = mprnet_lit.Restorer(model, tile=tile, device="cpu", strength=strength)
+        assert restorer.settings["strength"] == f"{strength}"
+        blends = [x + strength * (stage - x) for stage in stages]
+        for found, blend in zip(restorer.restore(x), blends, strict=True):
+            torch.testing.assert_close(found.double(), blend, rtol=0, atol=1e-6)
+        results[strength] = restorer(image)
+        assert results[strength].dtype == dtype
+        assert np.array_equal(results[strength][..., 3], image[..., 3]), "alpha is unchanged"
+        blend = x + strength * (stages[-1].clamp(0, 1) - x)
+        exact = blend[0].permute(1, 2, 0).numpy() * peak
+        error = results[strength][..., :3] - exact
+        assert np.abs(error).max() <= 0.5 + 1e-6 * peak
+    assert np.array_equal(results[0], image), "strength 0 returns the image"
+    assert np.array_equal(results[1], plain(image)), "strength 1 returns the restoration"
+    assert np.abs(results[1].astype(float) - image).mean() > peak / 255
+
+
 @pytest.mark.parametrize("precision", ["bf16", "16"])
 @pytest.mark.parametrize("tlc", [False, True])
 def test_mixed_precision_is_close_to_float32(model: MPRNet, precision: Any, tlc: bool) -> None:
@@ -153,6 +180,19 @@ def test_auto_tiles_respect_the_memory_limit(model: MPRNet) -> None:
     assert 0 < memory_budget(cpu, None) <= 1.5e9
     assert free_bytes(cpu) > 1e8
     assert largest_tile(SIZES["large"], 1, True) == 64
+
+
+def test_memory_limit_includes_the_whole_image(
+    model: MPRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mprnet_lit.inference.tile_size.free_bytes", lambda device: 1e9)
+    pixels, cpu = torch.zeros(1, 1, 1000, 1000, dtype=torch.uint8), torch.device("cpu")
+    for limit, expected in (None, True), (0.5, True), (0.4, False), (9, True):  # 60 MB, an eighth
+        assert has_room(pixels, cpu, limit) == expected
+    assert not has_room(pixels.expand(3, -1, -1, -1), cpu, None)
+    restorer = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.1, device="cpu")
+    expected_side = largest_tile(model.size, 0.04e9, False)
+    assert restorer._tile(1000, 1000, on_gpu=True) == expected_side < restorer._tile(1000, 1000)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import torch
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from mprnet_lit.metrics import psnr, ssim
-from mprnet_lit.metrics.quality import ssim_volume
+from mprnet_lit.metrics import psnr, quality, ssim
+from mprnet_lit.metrics.quality import local_mean, ssim_map, ssim_volume
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +59,13 @@ def test_metrics_ignore_mixed_precision(metric: Any) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         mixed = metric(prediction, target)
     torch.testing.assert_close(mixed, metric(prediction, target), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mean", [local_mean, quality._volume_mean])
+def test_float64_agrees_with_float32(pair: tuple[Any, Any], mean: Any) -> None:
+    target, noisy = batch(pair[0]), batch(pair[1]).clamp(0, 1)
+    exact = ssim_map(noisy.double(), target.double(), mean)
+    assert exact.dtype == torch.float64
+    found = ssim_map(noisy, target, mean)
+    torch.testing.assert_close(found, exact.float(), rtol=0, atol=1e-3)
+    assert found.mean().item() == pytest.approx(exact.mean().item(), abs=1e-5)

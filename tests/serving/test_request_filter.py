@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
+from tests.conftest import PHOTOS
 
 from mprnet_lit import Restorer
 from mprnet_lit.images.photo import read_photo
@@ -25,6 +26,7 @@ from mprnet_lit.serving.limits import Limits, check_photo
 from mprnet_lit.serving.photo_restorer import PhotoRestorer
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.weights import Info
 
 pytest.importorskip("gradio")
 
@@ -66,14 +68,15 @@ def upload(page: TestClient, name: str, content: Any) -> Any:
     return path
 
 
-def join(page: TestClient, photo: Any, session: str = "session") -> Any:
-    call = {"data": [photo, "cat", False, False], "fn_index": 0, "session_hash": session}
+def join(page: TestClient, photo: Any, session: str = "session", strength: Any = 1) -> Any:
+    data = [photo, "cat", False, False, strength]
+    call = {"data": data, "fn_index": 0, "session_hash": session}
     return page.post("/gradio_api/queue/join", json=call)
 
 
-def restore(page: TestClient, photo: Any) -> tuple[Any, Any, Any]:
+def restore(page: TestClient, photo: Any, strength: Any = 1) -> tuple[Any, Any, Any]:
     """Press the button and return its results: slider, download, status line."""
-    assert join(page, photo).status_code == 200
+    assert join(page, photo, strength=strength).status_code == 200
     events = page.get("/gradio_api/queue/data", params={"session_hash": "session"}).text
     messages = [json.loads(line[5:]) for line in events.splitlines() if line.startswith("data:")]
     (done,) = [m for m in messages if m["msg"] == "process_completed"]
@@ -92,6 +95,35 @@ def test_photo_is_uploaded_restored_and_downloaded(page: TestClient) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_strength_blends_the_photo_and_its_restoration(
+    page: TestClient, restorer: PhotoRestorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cat = Image.open(PHOTOS / "chelsea.png").crop((100, 50, 148, 90))
+    file = io.BytesIO()
+    cat.save(file, "PNG")
+    path = upload(page, "blend.png", file.getvalue())
+    made, lines = {}, {}
+    for strength in (0, 0.5, 1):
+        _, download, lines[strength] = restore(page, {"path": path}, strength)
+        answer = page.get(f"/gradio_api/file={download['value']['path']}")
+        made[strength] = np.array(Image.open(io.BytesIO(answer.content)), dtype=float)
+    photo = np.array(cat, dtype=float)
+    assert np.array_equal(made[0], photo)
+    assert np.abs(made[0.5] - (photo + made[1]) / 2).max() <= 1
+    for strength, result in made.items():
+        change = np.abs(result - photo).mean()
+        assert f", changed by {change:.1f} of 255 levels on average" in lines[strength]
+    assert "Warning" not in lines[1], "the limit of these weights is unknown"
+    inner = restorer._restorer("cat", False)
+    monkeypatch.setattr(inner, "info", Info(change=1.5))
+    warning = "Warning: this is more than 99% of the training patches needed (1.5): compare"
+    assert warning in restore(page, {"path": path}, 1)[2]
+    assert "Warning" not in restore(page, {"path": path}, 0)[2]
+    for invalid in (1.01, -0.5, "1", None, float("nan"), [1]):
+        data = json.dumps({"data": [None, "cat", False, False, invalid], "session_hash": "a"})
+        assert page.post("/gradio_api/queue/join", content=data).status_code == 400
 
 
 def test_messages_about_invalid_files_omit_the_folder(page: TestClient, uploads: Uploads) -> None:
@@ -170,7 +202,7 @@ def test_public_server_accepts_its_configured_host_names() -> None:
 
 
 def test_all_other_routes_are_closed(page: TestClient, uploads: Uploads) -> None:
-    body = {"data": [None, "cat", False, False]}
+    body = {"data": [None, "cat", False, False, 1]}
     for path in (
         "run/restore", "run/predict", "api/restore", "call/restore", "call/v2/restore", "cancel",
         "component_server", "vibe-code", "process_recording", "reset", "queue/join/",
@@ -213,8 +245,8 @@ def test_only_uploads_are_restored(
     mine = upload(page, "mine.png", png())
     extra = {"path": mine, "url": "http://127.0.0.1:1/a.png", "is_stream": True, "meta": meta}
     assert "restored in" in restore(page, extra)[2]
-    nested = {"data": [None, {"path": "/etc/passwd"}, False, False], "session_hash": "a"}
-    plain = {"data": [None, "cat", False, False]}
+    nested = {"data": [None, {"path": "/etc/passwd"}, False, False, 1], "session_hash": "a"}
+    plain = {"data": [None, "cat", False, False, 1]}
     sessions = [json.dumps(plain | {"session_hash": text}) for text in ("", "\ud800", "a" * 65)]
     malformed: list[str | bytes] = [b"", b"[]", b'{"data": [null]}', b"[" * 9999]
     for call in (*malformed, json.dumps(nested), *sessions):
@@ -276,7 +308,7 @@ def test_one_photo_at_a_time_is_decoded(
     uploads = Uploads(tmp_path / "made", 50, 60)
     with ThreadPoolExecutor(4) as pool:
         done = [
-            pool.submit(restorer.restore, path, "cat", False, False, Limits(1, 1), uploads)
+            pool.submit(restorer.restore, path, "cat", False, False, 1, Limits(1, 1), uploads)
             for _ in range(8)
         ]
     assert all(each.result().file.is_file() for each in done) and acquired == [True] * 8
@@ -318,7 +350,7 @@ def test_memory_is_estimated_from_the_header(
     decoded: list[Path] = []
     monkeypatch.setattr(photo_restorer, "read_photo", decoded.append)
     with pytest.raises(UserError, match="needs"):
-        restorer.restore(path, "cat", False, False, Limits(50, 50), Uploads(tmp_path, 999, 60))
+        restorer.restore(path, "cat", False, False, 1, Limits(50, 50), Uploads(tmp_path, 999, 60))
     assert not decoded
 
 

@@ -17,11 +17,11 @@ def optimizer(*overrides: str) -> Any:
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
-def test_adam_is_fused_except_with_clipping_in_mixed_precision(precision: str) -> None:
+def test_adam_is_fused_except_with_clipping_of_scaled_gradients(precision: str) -> None:
     chosen = f"trainer.precision={precision}"
     assert optimizer(chosen).defaults["fused"]
     clipped = optimizer(chosen, "trainer.gradient_clip_val=1.0").defaults["fused"]
-    assert bool(clipped) == (precision == "32-true")
+    assert bool(clipped) == (precision != "16-mixed")
 
 
 def test_configured_implementation_of_the_optimizer_is_used() -> None:

@@ -4,7 +4,9 @@ import csv
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +33,16 @@ TINY = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "data.val_c
 class Line(LightningModule):
     """Fits a line to batches of two images; batches with a ``bad`` image have a non-finite loss."""
 
-    def __init__(self, bad: Any, worth: float = float("nan"), fused: bool = False) -> None:
+    def __init__(
+        self,
+        bad: Any,
+        worth: float = float("nan"),
+        fused: bool = False,
+        optimizer: Any = torch.optim.Adam,
+    ) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 1)
-        self.bad, self.worth, self.fused = bad, worth, fused
+        self.bad, self.worth, self.fused, self.optimizer = bad, worth, fused, optimizer
         self.seen: list[list[torch.Tensor]] = []
         self.averages: list[list[torch.Tensor]] = []
 
@@ -59,7 +67,7 @@ class Line(LightningModule):
         self.averages.append([p.detach().clone() for p in averaged])
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.Adam(self.parameters(), lr=0.1, fused=self.fused)
+        return self.optimizer(self.parameters(), lr=0.1, fused=self.fused)
 
 
 def fit(
@@ -68,11 +76,12 @@ def fit(
     worth: float = float("nan"),
     fused: bool = False,
     resume: Any = None,
+    optimizer: Any = torch.optim.Adam,
     **trainer: Any,
 ) -> tuple[Any, Any]:
     torch.manual_seed(0)
     items: Any = [{"x": x, "name": f"image{k}"} for k, x in enumerate(torch.rand(16, 4))]
-    module, steps = Line(bad, worth, fused), SkipNonFinite("runs/x", limit)
+    module, steps = Line(bad, worth, fused, optimizer), SkipNonFinite("runs/x", limit)
     Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
@@ -138,6 +147,21 @@ def test_non_finite_first_step_is_skipped(capsys: pytest.CaptureFixture[str]) ->
     assert not equal(module.seen[0], module.seen[1])
 
 
+def test_fused_momentum_starts_after_a_non_finite_first_step() -> None:
+    momentum = partial(torch.optim.SGD, momentum=0.9)
+    skipped, _ = fit({"image0"}, fused=True, optimizer=momentum)
+    expected, _ = fit({"image0"}, optimizer=momentum)
+    assert equal(skipped.seen[0], expected.seen[0])
+    for found, other in zip(skipped.seen[-1], expected.seen[-1], strict=True):
+        torch.testing.assert_close(found, other)
+
+
+def test_fused_momentum_with_a_loss_scale_is_refused() -> None:
+    momentum = partial(torch.optim.SGD, momentum=0.9)
+    with pytest.raises(UserError, match=r"SGD with fused=true .* remove optimizer.fused"):
+        fit(set(), fused=True, optimizer=momentum, **scaled())
+
+
 def test_too_many_consecutive_skipped_steps_end_the_training() -> None:
     with pytest.raises(
         UserError, match=r"3 consecutive steps .* step 5 \(images: image8, image9\): lower opt"
@@ -160,7 +184,23 @@ class NonFiniteOnSecondProcess(Line):
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         loss = super().training_step(batch, batch_idx)
+        self.in_step = True
         return loss + float("inf") if self.global_rank == 1 and batch_idx == 1 else loss
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        self.in_step = False
+        super().on_train_batch_end(*arguments)
+
+    def on_fit_start(self) -> None:
+        """Print the barriers of the steps, in which the host would wait."""
+        barrier, self.in_step = torch.distributed.barrier, False
+
+        def printed(*arguments: Any, **options: Any) -> Any:
+            if self.in_step:
+                print("a barrier in a step", file=sys.stderr)
+            return barrier(*arguments, **options)
+
+        torch.distributed.barrier = printed  # in the child processes only
 
 
 def test_two_devices_skip_the_same_step(
@@ -170,6 +210,7 @@ def test_two_devices_skip_the_same_step(
     fit(set(), strategy="ddp_fork", devices=2)
     printed = capfd.readouterr().err
     assert printed.count("Warning: step 2 was skipped: its loss is not finite (images: ") == 1
+    assert "a barrier in a step" not in printed
 
 
 def test_diverging_training_ends_and_keeps_its_checkpoint(cli: Cli) -> None:

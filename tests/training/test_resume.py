@@ -30,7 +30,7 @@ from mprnet_lit.training.module import RestorationModule
 from mprnet_lit.training.schedule import warmup_cosine
 from mprnet_lit.utils import signals
 from mprnet_lit.utils.errors import RefusedError, UserError
-from mprnet_lit.weights import RECORD
+from mprnet_lit.weights import RECORD, Info
 
 SMALL = (
     "model.width=8", "model.unet_step=4", "model.orsnet_step=4", "model.cabs_per_orb=1",
@@ -99,7 +99,9 @@ def test_changed_settings_take_effect_in_mid_epoch(
     originals: Path, small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = originals / "stopped"
-    assert read_checkpoint(stopped / runs.LAST)["global_step"] == STEPS + 3
+    before = read_checkpoint(stopped / runs.LAST)
+    assert before["global_step"] == STEPS + 3
+    assert set(before["change"]) > {0} and sum(before["change"]) % (STEPS + 3) == 0
     step, rates = RestorationModule.training_step, []
 
     def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
@@ -121,6 +123,9 @@ def test_changed_settings_take_effect_in_mid_epoch(
     (group,) = last["optimizer_states"][0]["param_groups"]
     assert (group["weight_decay"], tuple(group["betas"])) == (0.1, (0.8, 0.99))
     assert group["lr"] == pytest.approx(1e-6) and last["global_step"] == 3 * STEPS
+    patches = sum(before["change"]) // (STEPS + 3)
+    assert sum(last["change"]) == 3 * STEPS * patches, "the patches before the stop are counted"
+    assert 0 < Info.of(last[RECORD]).change < 255
 
     # The best score is of the resumed run, although its high learning rate makes it worse.
     best = json.loads((tmp_path / "there/summary.json").read_text())

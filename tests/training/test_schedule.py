@@ -53,6 +53,7 @@ def test_per_step_is_smooth_and_ends_at_the_same_rate() -> None:
         (1, 20, 10),
         (0.5, 8000, 400),  # a tenth of the training
         (250, 12, 300),  # three epochs have 36 steps
+        (1000, 99, 300),  # the warm-up does not grow with the training
     ],
 )
 def test_short_training_warms_up_by_step(epochs: float, steps_per_epoch: int, warmup: int) -> None:

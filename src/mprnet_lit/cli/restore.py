@@ -3,12 +3,11 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from statistics import fmean
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mprnet_lit.cli import common as arguments
-from mprnet_lit.cli.restore_inputs import Job, beside, find_jobs
+from mprnet_lit.cli.restore_inputs import Job, find_jobs
+from mprnet_lit.cli.restore_outputs import Outputs, Source
 from mprnet_lit.cli.restore_plan import check_report, make_plan
-from mprnet_lit.cli.restore_record import Records
-from mprnet_lit.images.photo import Photo, read_photo, write_photo
-from mprnet_lit.images.reading import Pixels, write_png
+from mprnet_lit.images.photo import read_photo
 from mprnet_lit.inference import Restorer
-from mprnet_lit.reports.image_report import Entry, center, write_report
-from mprnet_lit.utils.atomic import staging
+from mprnet_lit.inference.change import mean_change
 from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState, file_digest
@@ -36,10 +33,6 @@ from mprnet_lit.weights import SHIPPED
 
 T = TypeVar("T")
 
-_PICTURES = 20
-"""Maximum number of photos in a report."""
-_LARGEST = 1024
-"""Maximum side of a picture in the report, in pixels; larger photos are cropped to the center."""
 _WRITERS = 8
 """Maximum number of photos that are written at the same time if a GPU restores them."""
 
@@ -67,7 +60,14 @@ def run(config: DictConfig) -> None:
             "restore.stages=true is not available for exported networks, which return their last "
             "stage only: remove it"
         )
-    outputs = _Outputs(options.stages, options.compare, options.report, _recipe(restorer))
+    outputs = Outputs(
+        stages=options.stages,
+        compare=options.compare,
+        report=options.report,
+        recipe=_recipe(restorer),
+        limit=restorer.info.change,
+        note=note,
+    )
     output = Path(str(config.output))
     page = (output.parent if jobs[0].destination == output else output) / "report.html"
     if options.report:
@@ -104,103 +104,13 @@ def _recipe(restorer: Restorer) -> str:
         "self_ensemble": bool(restorer.self_ensemble),
         "precision": str(restorer.dtype),
     }
+    if restorer.strength != 1:  # so that results of earlier versions stay up to date
+        options["strength"] = float(restorer.strength)
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Job with the state of its file and, for a photo, the decoded photo."""
-
-    job: Job
-    file: FileState
-    photo: Photo | None
-
-
-@dataclass
-class _Outputs:
-    """Output options, records of the results, and entries of the report."""
-
-    stages: bool
-    compare: bool
-    report: bool
-    recipe: str
-    records: Records = field(default_factory=Records)
-    entries: list[Entry] = field(default_factory=list)
-    photos: int = 0
-
-    @property
-    def report_has_room(self) -> bool:
-        """Whether the report has room for another photo."""
-        return self.report and len(self.entries) < _PICTURES
-
-    def show(self, job: Job, before: Pixels, stages: Sequence[Pixels], after: Pixels) -> None:
-        """Count a photo, and add it to the report unless the report is full."""
-        self.photos += 1
-        if self.report_has_room:
-            # Crop to the centers, because the entries stay in memory until the page is written.
-            first, *between, last = (center(image, _LARGEST) for image in (before, *stages, after))
-            entry = Entry(job.name, first, last, stages=tuple(between), size=after.shape[:2])
-            self.entries.append(entry)
-
-    def show_done(self, job: Job) -> None:
-        """Count a photo that an earlier call restored, and add it to the report without stages."""
-        if self.report_has_room and not job.is_video:
-            self.show(job, read_photo(job.source).pixels, (), read_photo(job.destination).pixels)
-        elif not job.is_video:
-            self.photos += 1
-
-    @contextmanager
-    def writing(self, source: _Source) -> Iterator[Path]:
-        """Yield a temporary path for a result; then record its files and move them into place."""
-        destination = source.job.destination
-        with staging(destination.parent) as folder:
-            yield folder / destination.name
-            self.records.publish(
-                folder, destination.parent, self.recipe, source.job.source, source.file
-            )
-
-    def write(
-        self, source: _Source, stages: list[NDArray[Any]], restored: NDArray[Any]
-    ) -> Callable[[], None]:
-        """Write a restored photo with its stages and comparison to temporary files.
-
-        Returns:
-            Function that records the files, moves them into place, and counts the photo.
-        """
-        assert source.photo is not None
-        before = source.photo.pixels
-        with ExitStack() as stack:
-            result = stack.enter_context(self.writing(source))
-            write_photo(result, replace(source.photo, pixels=restored))
-            for number, stage in enumerate(stages if self.stages else (), start=1):
-                write_png(beside(result, f"stage{number}"), stage)
-            if self.compare:
-                write_png(beside(result, "compare"), np.concatenate((before, restored), 1))
-            written = stack.pop_all()
-
-        def publish() -> None:
-            written.close()
-            self.show(source.job, before, stages, restored)
-
-        return publish
-
-    def write_report(self, page: Path, settings: Mapping[str, str]) -> None:
-        """Write the report and record it."""
-        shown = len(self.entries)
-        with staging(page.parent) as folder:
-            write_report(
-                folder / page.name,
-                "Restored photos",
-                settings,
-                [["photos", "shown"], [str(self.photos), str(shown)]],
-                self.entries,
-                omitted=self.photos - shown,
-            )
-            self.records.publish(folder, page.parent)
-
-
 def _restore_all(
-    jobs: Sequence[Job], restorer: Restorer, outputs: _Outputs, console: Console, where: str
+    jobs: Sequence[Job], restorer: Restorer, outputs: Outputs, console: Console, where: str
 ) -> list[str]:
     """Restore photos and videos; return one message for each file that could not be restored."""
     failures: list[str] = []
@@ -238,24 +148,31 @@ def _restore_all(
     return failures
 
 
-def _read(job: Job) -> _Source:
+def _read(job: Job) -> Source:
     """Read the file of a job; a video is decoded later, frame by frame."""
     try:
         file = FileState.of(job.source, with_changed=True)
-        return _Source(job, file, None if job.is_video else read_photo(job.source))
+        return Source(job, file, None if job.is_video else read_photo(job.source))
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"{job.source} can't be read ({reason}): check it") from error
 
 
 def _restore(
-    source: _Source, restorer: Restorer, outputs: _Outputs, bar: "_Bar"
+    source: Source, restorer: Restorer, outputs: Outputs, bar: "_Bar"
 ) -> Callable[[], Callable[[], None]] | None:
     """Restore a photo and return the function that writes it; restore and write a video."""
     if source.photo is None:
+        changes: list[float] = []
+
+        def restore_frame(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            restored = restorer(frame)
+            changes.append(mean_change(frame, restored))
+            return restored
+
         with outputs.writing(source) as result:
-            note = partial(print_line, bar.console)  # prints above the progress bar
-            restore_video(source.job.source, result, restorer, bar.move, note)
+            restore_video(source.job.source, result, restore_frame, bar.move, outputs.note)
+        outputs.tell(source.job, fmean(changes or [0.0]))
         return None
     last_only = not (outputs.stages or outputs.report_has_room)
     *stages, restored = restorer.stages(source.photo.pixels, bar.move, last_only=last_only)

@@ -42,6 +42,7 @@ def run(config: DictConfig) -> None:
         allowed_hosts=allowed,
         tlc=config.inference.tlc,
         self_ensemble=config.inference.self_ensemble,
+        strength=config.inference.strength,
     )
     serve(build, host, options.port, options.max_total_mb, options.max_age_minutes, console)
 

@@ -5,6 +5,7 @@ schemas of its nodes. ``config/values.py`` checks the rules on the resolved valu
 a sweep starts.
 """
 
+import functools
 from dataclasses import make_dataclass, replace
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "tile_batch": COUNT,
         "memory_gb": AMOUNT | NULL,
         "tlc_crop": SIDE | NULL,
+        "strength": SHARE,
         "precision": one_of("32", "bf16", "16"),
         "device": text(r"auto|[a-z]+(:\d+)?", "auto, cpu, cuda, cuda:1 or the like"),
     }
@@ -210,8 +212,10 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "eps": POSITIVE,
     },
     "mprnet_lit.data.P*": {"split": one_of("train", "val")},  # Photos and Prepared
+    "mprnet_lit.data.Patterns": {"probability": SHARE},
     "mprnet_lit.data.degradations.*": {
         "clip": FLAG,
+        "filtered": SHARE,
         "shot": spread(POSITIVE),
         "read": spread(NOT_NEGATIVE) | NULL,
         "quality": spread(number(1, 100)),
@@ -219,8 +223,8 @@ FOREIGN: dict[str, dict[str, Rule]] = {
     }
     | same(spread(NOT_NEGATIVE), "spread directions")
     | same(spread(SHARE), "falloff motion occlusion level opacity relief airlight")
-    | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle")
-    | same(spread(SHARE), "shake brightness haze"),
+    | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle size")
+    | same(spread(SHARE), "shake brightness haze color"),
     "albumentations.*": {"p": SHARE},
     "albumentations.ColorJitter": {"hue": spread(number(-0.5, 0.5))}
     | same(spread(NOT_NEGATIVE), "brightness contrast saturation"),
@@ -287,8 +291,9 @@ RULES = {
 """Rules by section and key. A section is the class of a node or, without a class, its key."""
 
 
+@functools.cache
 def register_schema() -> None:
-    """Register the schemas, which the files of ``conf/`` include as ``/schema/NAME``.
+    """Register the schemas, which the files of ``conf/`` include as ``/schema/NAME``, once.
 
     NAME is the last part of the key of a node. A schema with the name of a mode contains the root
     keys in the file of the mode, and the node of the mode. Schemas are stored as plain nodes,

@@ -7,6 +7,7 @@ import lazy_loader
 if TYPE_CHECKING:
     from mprnet_lit.data.augmentation import PairedAugmentation
     from mprnet_lit.data.datamodule import RestorationDataModule
+    from mprnet_lit.data.patterns import Patterns
     from mprnet_lit.data.sources import CleanFolder, PairedFolders, Photos
     from mprnet_lit.data.store import Prepared
 
@@ -14,6 +15,7 @@ __all__ = [
     "CleanFolder",
     "PairedAugmentation",
     "PairedFolders",
+    "Patterns",
     "Photos",
     "Prepared",
     "RestorationDataModule",
@@ -24,6 +26,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "augmentation": ["PairedAugmentation"],
         "datamodule": ["RestorationDataModule"],
+        "patterns": ["Patterns"],
         "sources": ["CleanFolder", "PairedFolders", "Photos"],
         "store": ["Prepared"],
     },

@@ -12,9 +12,10 @@ from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.degrade_on import DegradeOn, check_choice, degrade_batch, on_device
 from mprnet_lit.data.pairing import OnError, Sample, digest
+from mprnet_lit.data.patterns import Patterns
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader, start_worker
 from mprnet_lit.data.shared_memory import Transfer, as_arrays, choose_transfer
-from mprnet_lit.data.sources import Source
+from mprnet_lit.data.sources import Source, hold_out
 from mprnet_lit.data.store import SUFFIX
 from mprnet_lit.utils.checks import require_function
 from mprnet_lit.utils.errors import RefusedError, UserError
@@ -57,6 +58,7 @@ class RestorationDataModule(LightningDataModule):
         degrade_on: where training patches are degraded: ``cpu`` in the workers, ``device`` in
             batches on the device of the Trainer, and ``auto`` on the device if it is an accelerator
             and the degradation supports it.
+        patterns: patterns that are drawn onto clean training patches before the degradation.
 
     Raises:
         UserError: ``train`` or ``val`` has no method ``samples``, ``patch_size``, ``batch_size`` or
@@ -80,6 +82,7 @@ class RestorationDataModule(LightningDataModule):
         cache_gb: float = 1.0,
         seed: int = 0,
         degrade_on: DegradeOn = "auto",
+        patterns: Patterns | None = None,
     ) -> None:
         super().__init__()
         for name, source in (("train", train), ("val", val)):
@@ -94,6 +97,7 @@ class RestorationDataModule(LightningDataModule):
         self.val_source = val
         self.degradation = degradation
         self.augmentation = augmentation
+        self.patterns = patterns
         self.patch_size = patch_size
         self.val_crop_size = val_crop_size
         self.batch_size = batch_size
@@ -210,6 +214,7 @@ class RestorationDataModule(LightningDataModule):
             self.patch_size if training else self.val_crop_size,
             training=training,
             degradation=self.degradation,
+            patterns=self.patterns,
             augmentation=self.augmentation,
             crops_per_image=self.crops_per_image if training else 1,
             seed=self.seed,
@@ -280,24 +285,3 @@ class RestorationDataModule(LightningDataModule):
         if self.num_workers is not None:
             return self.num_workers
         return max(0, min(8, cores() // world_size - 2))
-
-
-def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
-    """Split samples into training samples and an evenly spaced fraction for validation.
-
-    Raises:
-        UserError: there are fewer than two samples, or ``share`` is not in (0, 1).
-    """
-    if not 0 < share < 1:
-        raise UserError(f"holdout={share} must be between 0 and 1, both excluded")
-    if len(samples) < 2:
-        raise UserError(
-            "at least two images are needed, one for training and one for validation: add images, "
-            "or set the folder of the source 'val'"
-        )
-    count = min(len(samples) - 1, max(1, round(share * len(samples))))
-    held = {int((i + 0.5) * len(samples) / count) for i in range(count)}
-    return (
-        [s for i, s in enumerate(samples) if i not in held],
-        [s for i, s in enumerate(samples) if i in held],
-    )

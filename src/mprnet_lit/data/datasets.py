@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, default_convert
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.pairing import Sample
+from mprnet_lit.data.patterns import Patterns
 from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.data.store import SUFFIX, open_pixels
 from mprnet_lit.images.reading import Pixels, read_image, to_float
@@ -72,6 +73,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         training: ``True`` for random crops with augmentation that differ in each epoch; ``False``
             for center crops with the same degradation in each epoch.
         degradation: degradation that is applied to samples without a degraded image.
+        patterns: patterns that are drawn onto these samples in training, before the degradation.
         augmentation: data augmentation in training.
         crops_per_image: number of items per image and epoch.
         seed: random seed.
@@ -85,6 +87,7 @@ class CropDataset(Dataset[dict[str, Any]]):
     _: KW_ONLY
     training: bool
     degradation: Degradation | None = None
+    patterns: Patterns | None = None
     augmentation: PairedAugmentation | None = None
     crops_per_image: int = 1
     seed: int = 0
@@ -112,6 +115,8 @@ class CropDataset(Dataset[dict[str, Any]]):
             degraded = to_float(crop(self._read(sample.degraded, sample), *box))
         if self.training and self.augmentation is not None:
             target, degraded = self.augmentation(target, degraded, rng)
+        if self.training and self.patterns is not None and sample.degraded is None:
+            target = self.patterns(target, rng)
         item = {"name": sample.name, "weight": torch.tensor(key.weight)}
         if degrade is not None and self.degrade_later:
             draws = default_convert(degrade.draw(target.shape[:2], rng))

@@ -1,4 +1,4 @@
-"""Sources of images: two folders of pairs, a folder of clean images, and sample photographs."""
+"""Sources of images (folders of pairs or clean images, photographs) and the validation split."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,3 +120,24 @@ class PairedFolders:
             require(name, folder, (str, Path), "the path of a folder")
         folders = Path(self.degraded), Path(self.target)
         return find_pairs(*folders, self.degraded_pattern, self.target_pattern, on_error)
+
+
+def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
+    """Split samples into training samples and an evenly spaced fraction for validation.
+
+    Raises:
+        UserError: there are fewer than two samples, or ``share`` is not in (0, 1).
+    """
+    if not 0 < share < 1:
+        raise UserError(f"holdout={share} must be between 0 and 1, both excluded")
+    if len(samples) < 2:
+        raise UserError(
+            "at least two images are needed, one for training and one for validation: add images, "
+            "or set the folder of the source 'val'"
+        )
+    count = min(len(samples) - 1, max(1, round(share * len(samples))))
+    held = {int((i + 0.5) * len(samples) / count) for i in range(count)}
+    return (
+        [s for i, s in enumerate(samples) if i not in held],
+        [s for i, s in enumerate(samples) if i in held],
+    )

@@ -189,6 +189,9 @@ def _remarks(result: Result) -> list[str]:
         for name in ("tiling", "self-ensemble")
         if result.published and result.settings[name] != "off"
     ]
+    if result.published and result.settings["strength"] != "1":
+        strength = result.settings["strength"]
+        remarks.append(f"strength is {strength}, but 1 in the published scores")
     if (note := _tiling_note(result.rows)) and not result.published:
         remarks.append(f"Tiling changes the scores{note}: compare only scores with the same tiling")
     for name in ("lpips", "dists"):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mprnet_lit.images.reading import read_image
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.transfer import HostCopy, to_device
+from mprnet_lit.utils.transfer import to_device
 
 _PEAKS = {torch.uint8: 255, torch.uint16: 65535}
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -137,8 +137,9 @@ def _from_tensor(image: Tensor) -> NetworkInput:
         restored = (restored.mean(1, keepdim=True) if gray else restored).clamp_(0, 1)
         if peak is not None:
             restored = restored.mul_(peak).round_()
-        back = restored.to(image.dtype)  # before the copy, which is then smaller
-        back = HostCopy(back).wait() if image.is_cpu else back.to(image.device)
+        # The conversion comes first, because it makes the copy smaller. Memory of the result is not
+        # pinned: it would stay pinned as long as the user keeps the result.
+        back = restored.to(image.dtype).to(image.device)
         if alpha is not None:
             back = torch.cat((back, alpha), 1)
         return back.reshape(image.shape)

@@ -25,12 +25,15 @@ def smallest_tile(overlap: int) -> int:
     return -(-overlap // SIZE_MULTIPLE) * SIZE_MULTIPLE + SIZE_MULTIPLE
 
 
-def check_options(memory_gb: Any, tlc_crop: Any, **switches: Any) -> None:
+def check_options(memory_gb: Any, tlc_crop: Any, strength: Any, **switches: Any) -> None:
     """Check the types and ranges of the arguments other than those of tiling."""
     for name, value in (("memory_gb", memory_gb), ("tlc_crop", tlc_crop)):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (number and 0 < value < float("inf")):
             raise UserError(f"{name}={value} must be a positive number or None")
+    number = isinstance(strength, int | float) and not isinstance(strength, bool)
+    if not (number and 0 <= strength <= 1):
+        raise UserError(f"strength={strength} must be a number from 0 to 1")
     for name, value in switches.items():
         if not isinstance(value, bool):
             raise UserError(f"{name}={value} must be True or False")

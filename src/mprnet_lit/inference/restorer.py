@@ -14,14 +14,14 @@ from torch import Tensor
 from mprnet_lit.inference.ensemble import self_ensemble
 from mprnet_lit.inference.image_types import to_batch, to_network_input
 from mprnet_lit.inference.options import check_options, check_tiling, parse_device, smallest_tile
-from mprnet_lit.inference.tile_size import has_room, largest_tile, memory_budget
+from mprnet_lit.inference.tile_size import has_room, image_bytes, largest_tile, memory_budget
 from mprnet_lit.inference.tiling import Network, Progress, run_tiled
 from mprnet_lit.inference.tlc import with_tlc
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
 from mprnet_lit.models.padding import pad_to_multiple
 from mprnet_lit.utils.checks import require, require_batch, require_function
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.transfer import HostCopy, to_device
+from mprnet_lit.utils.transfer import to_device
 from mprnet_lit.weights import Info, read
 
 Image = TypeVar("Image", NDArray[Any], Tensor, PIL.Image.Image)
@@ -51,6 +51,9 @@ class Restorer:
         memory_gb: memory limit of ``tile="auto"`` in GB; ``None`` for half of the free memory.
         compile: whether to compile the blocks of the network with ``torch.compile``, which takes
             up to a minute.
+        strength: share of the restoration in the result, from 0 (the image itself) to 1 (the full
+            restoration): ``image + strength * (restoration - image)``, computed in float32 before
+            the result is rounded. It applies to every stage.
 
     Raises:
         UserError: the weights can't be read, or an argument is invalid.
@@ -70,18 +73,21 @@ class Restorer:
         tlc_crop: int | None = None,
         memory_gb: float | None = None,
         compile: bool = False,
+        strength: float = 1.0,
     ) -> None:
         kinds = (MPRNet, str, Path)
         require("model_or_path", model_or_path, kinds, "an MPRNet or the path of a weights file")
         self.device = parse_device(device)
         self.tile = check_tiling(tile, overlap, tile_batch)
-        check_options(memory_gb, tlc_crop, tlc=tlc, self_ensemble=self_ensemble, compile=compile)
+        switches = {"tlc": tlc, "self_ensemble": self_ensemble, "compile": compile}
+        check_options(memory_gb, tlc_crop, strength, **switches)
         self.overlap, self.tile_batch = overlap, tile_batch
         if str(precision) not in _DTYPES:
             raise UserError(f"precision={precision} must be one of {', '.join(_DTYPES)}")
         self.dtype = _DTYPES[str(precision)]
         self.self_ensemble = self_ensemble
         self.memory_gb = memory_gb
+        self.strength = strength
         self.source, self.runtime = "network in memory", "torch"
         self.info = Info()
         self.network: Network
@@ -137,6 +143,7 @@ class Restorer:
             "tiling": tile,
             "TLC": "off" if self.crop is None else f"on, training crop {self.crop}",
             "self-ensemble": "x8" if self.self_ensemble else "off",
+            "strength": f"{self.strength:g}",
             "precision": {v: k for k, v in _DTYPES.items()}[self.dtype],
             "device": f"{self.device}, {self.runtime}",
         }
@@ -200,6 +207,8 @@ class Restorer:
         with self._memory_errors():
             batch = to_batch(pixels, self._place(pixels))
             stages = self._run(batch, last_only, progress)
+            if self.strength != 1:
+                stages = tuple(self._blend(batch, stage.clamp_(0, 1)) for stage in stages)
             return tuple(to_original_type(stage) for stage in stages)
 
     def restore(
@@ -223,8 +232,11 @@ class Restorer:
         if not x.is_floating_point():
             raise UserError(f"x must be floating point in [0, 1], not {x.dtype}")
         with self._memory_errors():
-            stages = self._run(to_device(x, self._place(x)).float(), last_only, progress)
-            return tuple(HostCopy(stage).wait() for stage in stages)
+            batch = to_device(x, self._place(x)).float()
+            stages = self._run(batch, last_only, progress)
+            if self.strength != 1:
+                stages = tuple(self._blend(batch, stage) for stage in stages)
+            return tuple(stage.cpu() for stage in stages)
 
     @torch.no_grad()
     def _run(self, x: Tensor, last_only: bool, progress: Progress | None) -> tuple[Tensor, ...]:
@@ -242,19 +254,27 @@ class Restorer:
         def run(image: Tensor) -> tuple[Tensor, ...]:
             height, width = image.shape[-2:]
             padded = pad_to_multiple(image)
-            tile = self._tile(padded.shape[-2], padded.shape[-1], len(image))
+            rows, columns = padded.shape[-2:]
+            tile = self._tile(rows, columns, len(image), on_gpu=image.is_cuda)
             stages = run_tiled(network, padded, tile, self.overlap, self.tile_batch, progress)
             return tuple(stage[..., :height, :width] for stage in stages)
 
         return self_ensemble(run, x) if self.self_ensemble else run(x)
 
+    @torch.no_grad()
+    def _blend(self, image: Tensor, restored: Tensor) -> Tensor:
+        """Write the blend of an image and its restoration into the restoration, and return it."""
+        return torch.lerp(image, restored, self.strength, out=restored)
+
     def _place(self, pixels: Tensor) -> torch.device:
-        """Return the device of the whole image and its result, from which tiles are taken.
+        """Return the device that holds the whole image and its result.
 
         It is the GPU if there is room for both, so that only the pixels are copied.
         """
+        limit = self.memory_gb if self.tile == "auto" else None
         on_gpu = self.device.type == "cuda" and self.runtime == "torch"
-        return self.device if on_gpu and has_room(pixels, self.device) else torch.device("cpu")
+        roomy = on_gpu and has_room(pixels, self.device, limit)
+        return self.device if roomy else torch.device("cpu")
 
     @contextmanager
     def _memory_errors(self) -> Iterator[None]:
@@ -267,13 +287,18 @@ class Restorer:
             )
             raise UserError(f"out of GPU memory with tile={self.tile}: set {remedy}") from error
 
-    def _tile(self, height: int, width: int, images: int = 1) -> int:
-        """Return the side of the tiles of a padded image; its longer side for a single tile."""
+    def _tile(self, height: int, width: int, images: int = 1, on_gpu: bool = False) -> int:
+        """Return the side of the tiles of a padded image; its longer side for a single tile.
+
+        ``on_gpu`` states whether the GPU holds the whole image too.
+        """
         if isinstance(self.tile, int):
             return self.tile
         if self.tile == "auto":
-            budget = memory_budget(self.device, self.memory_gb) / (self.tile_batch * images)
-            side = largest_tile(self.size, budget, self.crop is not None)
+            held = image_bytes(images, height, width) if on_gpu else 0
+            budget = memory_budget(self.device, self.memory_gb, held)
+            per_tile = max(budget, 0) / (self.tile_batch * images)
+            side = largest_tile(self.size, per_tile, self.crop is not None)
             if height * width > side**2:
                 return max(side, smallest_tile(self.overlap))
         return max(height, width)

@@ -32,16 +32,34 @@ def largest_tile(size: Size, budget: float, tlc: bool) -> int:
     return max(side // SIZE_MULTIPLE * SIZE_MULTIPLE, _MIN_SIDE)
 
 
-def has_room(pixels: Tensor, device: torch.device) -> bool:
-    """Return whether an image (B, C, H, W) and its results fit on a device beside the tiles."""
+def has_room(pixels: Tensor, device: torch.device, memory_gb: float | None) -> bool:
+    """Return whether an image (B, C, H, W) and its results fit on a device beside the tiles.
+
+    Args:
+        pixels: image on any device.
+        device: device of the tiles.
+        memory_gb: memory limit in GB, in addition to the free memory.
+    """
     batch, _, height, width = pixels.shape
-    needed = _IMAGES * batch * 3 * height * width * 4
-    return needed <= _IMAGE_SHARE * free_bytes(device)
+    free = free_bytes(device)
+    limit = free if memory_gb is None else min(free, memory_gb * 1e9)
+    return image_bytes(batch, height, width) <= _IMAGE_SHARE * limit
 
 
-def memory_budget(device: torch.device, memory_gb: float | None) -> float:
-    """Return the bytes that tiles may use; by default half of the free memory."""
+def image_bytes(batch: int, height: int, width: int) -> int:
+    """Return the bytes of a whole image and its results on a device."""
+    return _IMAGES * batch * 3 * height * width * 4
+
+
+def memory_budget(device: torch.device, memory_gb: float | None, images: float = 0) -> float:
+    """Return the bytes that tiles may use; by default half of the free memory.
+
+    Args:
+        device: device of the tiles.
+        memory_gb: memory limit in GB.
+        images: bytes of whole images on the device, for which the limit applies too.
+    """
     if memory_gb is not None:
-        return memory_gb * 1e9
+        return memory_gb * 1e9 - images
     share = _SHARE * free_bytes(device)
     return min(share, _CPU_LIMIT) if device.type == "cpu" else share

@@ -79,7 +79,7 @@ def local_mean(images: Tensor) -> Tensor:
     require("images", images, Tensor, "a tensor (..., H, W)")
     if images.dim() < 2 or min(images.shape[-2:]) < WINDOW:
         raise UserError(f"images must be at least {WINDOW} pixels wide and high")
-    weights = _gaussian(images.device)
+    weights = _gaussian(images)
     planes = images.reshape(-1, 1, *images.shape[-2:])
     planes = F.conv2d(F.conv2d(planes, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
     return planes.view(*images.shape[:-2], *planes.shape[-2:])
@@ -88,15 +88,19 @@ def local_mean(images: Tensor) -> Tensor:
 def ssim_map(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor] = local_mean) -> Tensor:
     """Return the structural similarity in each window of two images with peak 1.
 
-    Autocast is disabled, because variances are small differences of large means.
+    Variances are small differences of large means. Therefore, autocast is disabled. CUDA devices
+    compute in float64, because they round the inputs of float32 convolutions to TF32 by default.
 
     Args:
         x: images (..., H, W).
-        y: images of the same shape.
+        y: images of the same shape and dtype, float32 or float64.
         mean: function that returns the weighted mean in each window.
     """
     require_pair("x", x, "y", y)
     require_function("mean", mean)
+    dtype = x.dtype
+    if x.is_cuda:
+        x, y = x.double(), y.double()
     with torch.autocast(x.device.type, enabled=False):
         mean_x, mean_y = mean(torch.stack((x, y)))
         xx, yy, xy = mean(torch.stack((x * x, y * y, x * y)))
@@ -105,7 +109,7 @@ def ssim_map(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor] = local_mean
     similarity: Tensor = ((2 * mean_x * mean_y + c1) * (2 * xy + c2)) / (
         (mean_x * mean_x + mean_y * mean_y + c1) * (xx + yy + c2)
     )
-    return similarity
+    return similarity.to(dtype)
 
 
 def _volume_mean(images: Tensor) -> Tensor:
@@ -115,13 +119,14 @@ def _volume_mean(images: Tensor) -> Tensor:
     taps = torch.arange(-radius, radius + 1, device=images.device)
     source = (torch.arange(channels, device=images.device)[:, None] + taps).clamp(0, channels - 1)
     mixing = images.new_zeros(channels, channels)
-    mixing.scatter_add_(1, source, _gaussian(images.device).expand(channels, -1))
+    mixing.scatter_add_(1, source, _gaussian(images).expand(channels, -1))
     mixed = torch.einsum("oc,...chw->...ohw", mixing, images)
     padded = F.pad(mixed.flatten(0, -4), (radius,) * 4, mode="replicate")
     return local_mean(padded).view_as(images)
 
 
-def _gaussian(device: torch.device) -> Tensor:
-    offset = torch.arange(WINDOW, device=device) - WINDOW // 2
-    weights = torch.exp(-offset.square() / (2 * _SIGMA**2))
+def _gaussian(images: Tensor) -> Tensor:
+    """Return the weights of a window (11,), with the dtype and on the device of the images."""
+    offset = torch.arange(WINDOW, device=images.device) - WINDOW // 2
+    weights = torch.exp(-offset.to(images.dtype).square() / (2 * _SIGMA**2))
     return weights / weights.sum()

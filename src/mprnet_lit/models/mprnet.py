@@ -135,16 +135,22 @@ class MPRNet(nn.Module):
                 module.compile(dynamic=True)
 
     def compile_regions(self) -> None:
-        """Compile the encoders, decoders and ORBs in place, for each size of the images anew.
+        """Compile the levels of the U-Nets and the ORBs in place, for each size of the images anew.
 
-        They are large enough to fuse most of the operations between convolutions, and the three
-        ORBs share their code. Tracing them with dynamic shapes takes minutes: for images of many
-        sizes, see :meth:`compile_blocks`. The keys of the state dict stay the same.
+        These regions are large enough to fuse most of the operations between convolutions, and
+        regions of the same shape share their code. They contain no resampling, of which the
+        compiled gradient consists of atomic additions. Tracing them with dynamic shapes takes
+        minutes: for images of many sizes, see :meth:`compile_blocks`. The keys of the state dict
+        stay the same.
         """
         allow_recompilations(32)
         for module in self.modules():
-            if isinstance(module, Encoder | Decoder | ORB):
+            if isinstance(module, ORB):
                 module.compile(dynamic=False)
+            elif isinstance(module, Encoder | Decoder):
+                for region in module.children():
+                    if isinstance(region, nn.Sequential | CAB):  # levels and skip connections
+                        region.compile(dynamic=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Restore a batch.

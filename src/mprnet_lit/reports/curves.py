@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from mprnet_lit.runs.collapse import FIRST_STEP, find_collapse
+from mprnet_lit.runs.collapse import find_collapse
 from mprnet_lit.runs.files import is_number
 from mprnet_lit.utils.untrusted import NotReadableError, open_inside
 
@@ -75,18 +75,17 @@ def read_curves(folder: Path) -> tuple[dict[str, Curve], list[str]]:
     for name, curve in curves.items():
         if bad := sum(not math.isfinite(point.value) for point in curve):
             notes.append(f"{name} is not finite at {bad} of {len(curve)} points")
-    notes += _collapse(curves)
     return {name: curve for name, curve in curves.items() if curve}, notes
 
 
-def _collapse(curves: dict[str, Curve]) -> list[str]:
-    """Return a note about the first validation with a collapsed stage."""
+def collapse_notes(curves: dict[str, Curve], first_step: float) -> list[str]:
+    """Return a note about the first validation with a collapsed stage from ``first_step`` on."""
     validations: dict[int, dict[str, float]] = {}
     for name, curve in curves.items():
         if name.startswith("val/"):
             for point in curve:
                 validations.setdefault(point.step, {})[name.removeprefix("val/")] = point.value
-    for step in sorted(step for step in validations if step >= FIRST_STEP):
+    for step in sorted(step for step in validations if step >= first_step):
         if found := find_collapse(validations[step]):
             return [f"after step {step}, {found}"]
     return []

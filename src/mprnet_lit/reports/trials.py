@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from mprnet_lit.models import MPRNet
-from mprnet_lit.reports.curves import Curve, curve_files, read_curves
+from mprnet_lit.reports.curves import Curve, collapse_notes, curve_files, read_curves
+from mprnet_lit.runs.collapse import first_check
 from mprnet_lit.runs.files import (
     flatten,
     is_number,
@@ -232,6 +233,8 @@ def _read(folder: Path, root: Path) -> Trial:
             value = value.replace(own, "RUN")
         if trial.resolved or "${" not in str(value):
             trial.config[key] = value
+    decay = trial.config.get("callbacks.ema.decay")
+    trial.notes += collapse_notes(trial.curves, first_check(decay if is_number(decay) else None))
     trial.parameters = _parameters(trial.config)
     trial.overrides = overrides(mask(read_yaml(folder, ".hydra/overrides.yaml")[0]))
     if failed is not None and failed > (ended or 0):

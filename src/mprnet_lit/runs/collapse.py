@@ -1,5 +1,6 @@
 """Detection of collapsed stages in the metrics of a validation."""
 
+import math
 from collections.abc import Mapping
 
 PSNR_DROP = 6.0
@@ -10,6 +11,18 @@ FIRST_STEP = 100
 
 SATURATION = 0.25
 """Share of saturated values above which a stage counts as collapsed."""
+
+
+def first_check(decay: float | None = None) -> float:
+    """Return the step of the first check.
+
+    Args:
+        decay: decay of averaged weights, 0 to 1; ``None`` without an average. The check waits until
+            the untrained weights are about exp(-3) = 5 % of the average.
+    """
+    if decay is None:
+        return FIRST_STEP
+    return max(FIRST_STEP, 3 / (1 - decay) if decay < 1 else math.inf)
 
 
 def find_collapse(metrics: Mapping[str, float]) -> str | None:

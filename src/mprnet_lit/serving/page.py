@@ -33,6 +33,7 @@ def build_app(
     *,
     tlc: bool = False,
     self_ensemble: bool = False,
+    strength: float = 1.0,
 ) -> "RequestFilter":
     """Build the page as an ASGI application.
 
@@ -44,6 +45,7 @@ def build_app(
         allowed_hosts: further host names of the page, without ports.
         tlc: initial state of the checkbox "TLC".
         self_ensemble: initial state of the checkbox "Self-ensemble".
+        strength: initial position of the slider "Strength", 0 to 1.
 
     Raises:
         UserError: gradio is not installed.
@@ -59,7 +61,7 @@ def build_app(
     except ImportError as error:
         raise UserError(f"mode=serve needs gradio: {install_hint('serve')}") from error
 
-    blocks, function = _page(restorer, limits, uploads, tlc, self_ensemble)
+    blocks, function = _page(restorer, limits, uploads, tlc, self_ensemble, strength)
     blocks.has_launched = True  # otherwise Gradio does not check file paths
     app = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
@@ -83,16 +85,24 @@ def build_app(
 
 
 def _page(
-    restorer: PhotoRestorer, limits: Limits, uploads: Uploads, tlc: bool, self_ensemble: bool
+    restorer: PhotoRestorer,
+    limits: Limits,
+    uploads: Uploads,
+    tlc: bool,
+    self_ensemble: bool,
+    strength: float,
 ) -> tuple[Any, int]:
     """Return the Gradio blocks and the index of the function that the button calls."""
     import gradio as gr
 
-    def restore(file: str | None, name: str, tlc: bool, self_ensemble: bool) -> tuple[Any, ...]:
+    def restore(
+        file: str | None, name: str, tlc: bool, self_ensemble: bool, strength: float
+    ) -> tuple[Any, ...]:
         try:
             if not file:
                 raise UserError("no photo is selected: drop a photo, or click to choose one")
-            result = restorer.restore(Path(file), name, tlc, self_ensemble, limits, uploads)
+            options = name, tlc, self_ensemble, strength
+            result = restorer.restore(Path(file), *options, limits, uploads)
         except UserError as error:
             line = f"<b>Not restored:</b> {html.escape(str(error))}"
             return None, gr.DownloadButton(value=None, interactive=False), line
@@ -117,6 +127,15 @@ def _page(
                     label="Self-ensemble",
                     info="Mean over 8 orientations, takes 8 times as long",
                 )
+                share = gr.Slider(
+                    0,
+                    1,
+                    strength,
+                    step=0.05,
+                    label="Strength",
+                    info="1: the full restoration, 0: the photo itself",
+                    elem_id="strength",
+                )
                 button = gr.Button("Restore", variant="primary", elem_id="restore")
             with gr.Column(scale=2, min_width=280):
                 slider = gr.ImageSlider(
@@ -130,7 +149,7 @@ def _page(
                 download = gr.DownloadButton("Download", interactive=False, elem_id="download")
         button.click(
             restore,
-            [photo, weights, local, mean],
+            [photo, weights, local, mean, share],
             [slider, download, line],
             concurrency_limit=1,
             concurrency_id="restore",

@@ -15,6 +15,7 @@ from PIL import Image
 from mprnet_lit.images.photo import read_photo, write_photo
 from mprnet_lit.images.reading import Pixels, to_float, to_uint8
 from mprnet_lit.inference import Restorer
+from mprnet_lit.inference.change import change_text, excess_text, mean_change
 from mprnet_lit.serving.limits import Limits, check_photo
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError
@@ -31,7 +32,7 @@ class Result:
         before: preview of the photo, (H, W, 3) RGB.
         after: preview of the restored photo, (H, W, 3) RGB.
         file: file of the restored photo.
-        line: size, bit depth, duration and device.
+        line: size, bit depth, duration, device and mean change.
     """
 
     before: NDArray[np.uint8]
@@ -72,6 +73,7 @@ class PhotoRestorer:
         name: str,
         tlc: bool,
         self_ensemble: bool,
+        strength: float,
         limits: Limits,
         uploads: Uploads,
     ) -> Result:
@@ -84,6 +86,7 @@ class PhotoRestorer:
             name: name of the network.
             tlc: whether to use the test-time local converter.
             self_ensemble: whether to use self-ensemble.
+            strength: share of the restoration in the result, 0 to 1.
             limits: limits of the photo.
             uploads: folder of uploads and results.
 
@@ -96,7 +99,7 @@ class PhotoRestorer:
         try:
             with self._lock, uploads.reserved(check_photo(path, limits, self_ensemble)):
                 restorer = self._restorer(name, tlc)
-                restorer.self_ensemble = self_ensemble
+                restorer.self_ensemble, restorer.strength = self_ensemble, strength
                 photo = read_photo(path)
                 started = time.perf_counter()
                 restored = restorer(photo.pixels)
@@ -104,6 +107,7 @@ class PhotoRestorer:
                 folder = uploads.folder / secrets.token_hex(32)  # not guessable
                 file = folder / f"{path.stem}.restored{path.suffix.lower()}"
                 write_photo(file, replace(photo, pixels=restored))
+                change = mean_change(photo.pixels, restored)
                 before, after = _preview(photo.pixels), _preview(restored)
         except UserError as error:  # hide the folders of the server
             message = str(error).replace(str(path), path.name)
@@ -114,8 +118,10 @@ class PhotoRestorer:
         height, width = restored.shape[:2]
         line = (
             f"{width} x {height} pixels, {8 * restored.itemsize} bits, restored in "
-            f"{seconds:.1f} s on {restorer.settings['device']}"
+            f"{seconds:.1f} s on {restorer.settings['device']}, {change_text(change)}"
         )
+        if excess := excess_text(change, restorer.info.change):
+            line += f". Warning: this is {excess}: compare both images, or lower the strength"
         return Result(before, after, file, line)
 
     def _restorer(self, name: str, tlc: bool) -> Restorer:

@@ -151,7 +151,7 @@ class RequestFilter:
         malformed = RequestError(HTTPStatus.BAD_REQUEST, "the call is malformed")
         try:
             call = json.loads(body)
-            file, name, tlc, self_ensemble = call["data"]
+            file, name, tlc, self_ensemble, strength = call["data"]
             session, trigger = call["session_hash"], call.get("trigger_id")
             path = None if file is None else file["path"]
             valid_session = _SESSION.fullmatch(session)
@@ -162,12 +162,19 @@ class RequestFilter:
                 HTTPStatus.BAD_REQUEST,
                 "the photo must be uploaded to this page: upload it first",
             )
-        types = ((name, str), (tlc, bool), (self_ensemble, bool), (trigger, int | None))
-        if not (valid_session and all(isinstance(value, kind) for value, kind in types)):
+        types = (
+            *((name, str), (tlc, bool), (self_ensemble, bool)),
+            *((strength, int | float), (trigger, int | None)),
+        )
+        if not (
+            valid_session
+            and all(isinstance(value, kind) for value, kind in types)
+            and 0 <= strength <= 1
+        ):
             raise malformed
         photo = None if path is None else {"path": path, "meta": {"_type": "gradio.FileData"}}
         return {
-            "data": [photo, name, tlc, self_ensemble],
+            "data": [photo, name, tlc, self_ensemble, float(strength)],
             "fn_index": self.function,
             "session_hash": session,
             "trigger_id": trigger,

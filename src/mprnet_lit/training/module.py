@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, TypedDict, cast
 
@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric
 from mprnet_lit.metrics import psnr, ssim
 from mprnet_lit.models import MPRNet
 from mprnet_lit.models.padding import pad_to_multiple
+from mprnet_lit.training.change import ChangeHistogram
 from mprnet_lit.training.compilation import CompileSetting, Decision, decide
 from mprnet_lit.training.losses import MultiStageLoss
 from mprnet_lit.training.schedule import WarmupCosine
@@ -30,6 +31,10 @@ RESTORATIONS = ("degraded", "stage1", "stage2", "stage3")
 
 TRAINED = ("train/loss", *(f"train/loss_stage{k}" for k in (1, 2, 3)), "train/psnr")
 """Scalars of a logged training step."""
+
+
+_CHANGE = "change"
+"""Key of the histogram of the change in checkpoints."""
 
 
 class Batch(TypedDict):
@@ -90,11 +95,13 @@ class RestorationModule(LightningModule):
         if compile not in (True, False, "auto"):
             raise UserError(f"compile={compile} must be True, False or 'auto'")
         self.compiling = Decision(False, "not compiled")
-        """Decision at the start of the training, which ``compile`` leads to."""
+        """Whether the network is compiled; decided at the start of the training."""
         self._compile_setting = compile
         self.seed = seed
         self.info = Info()
-        """Metadata for checkpoints. The metrics are added when a checkpoint is saved."""
+        """Metadata for checkpoints, which add the metrics and the change of the patches."""
+        self.change = ChangeHistogram()
+        """Differences between the degraded patches of this process and their targets."""
         model.set_gradient_checkpointing(gradient_checkpointing)
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.quality = nn.ModuleDict(
@@ -121,8 +128,12 @@ class RestorationModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch of patches."""
+        self.change.add(batch["degraded"], batch["target"])
         degraded, target = self._mixup(batch["degraded"], batch["target"])
-        stages = self(degraded)
+        # Compiling for the size of the smaller last batch would take longer than it saves.
+        full = getattr(self.trainer.train_dataloader, "batch_size", None) or len(target)
+        with self._eager(when=len(target) < full):
+            stages = self(degraded)
         # The progress shows the last batch of an epoch.
         if not (logs_this_step(self.trainer) or self.trainer.is_last_batch):
             return cast(Tensor, self.loss(stages, target))
@@ -150,7 +161,7 @@ class RestorationModule(LightningModule):
         """Update the metrics of the degraded input and each stage; return the images by name."""
         target, weight = batch["target"], batch["weight"]
         # Compiling for the sizes of the validation images would take longer than it saves.
-        with torch.compiler.set_stance("force_eager") if self.compiling.compiles else nullcontext():
+        with self._eager(when=True):
             stages = self(batch["degraded"])
         restored = dict(zip(RESTORATIONS, (batch["degraded"], *stages), strict=True))
         for name, image in restored.items():
@@ -195,13 +206,46 @@ class RestorationModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the metadata of the weights and the metrics of the last validation."""
+        """Add the metadata of the weights, with the metrics of the last validation."""
         metrics = {
             name: value.item()
             for name, value in self.trainer.callback_metrics.items()
             if name.startswith("val/")
         }
-        checkpoint[RECORD] = replace(self.info, metrics=metrics).record(self.model.size)
+        info = replace(self.info, metrics=metrics, change=self.change.high())
+        checkpoint[RECORD] = info.record(self.model.size)
+        checkpoint[_CHANGE] = self.change.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the histogram of the change, which older checkpoints do not have."""
+        self.change.load(checkpoint.get(_CHANGE))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients as configured in the trainer.
+
+        Lightning does not clip for fused optimizers in mixed precision, not even in bfloat16, in
+        which gradients are not scaled.
+        """
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+        elif gradient_clip_val:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            if gradient_clip_algorithm == "value":
+                nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+            else:
+                nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
+    def _eager(self, when: bool) -> AbstractContextManager[Any]:
+        """Return a context in which a compiled network runs eagerly if ``when`` is set."""
+        disabled = when and self.compiling.compiles
+        return torch.compiler.set_stance("force_eager") if disabled else nullcontext()
 
     def _mean(self, name: str) -> MeanMetric:
         return cast(MeanMetric, self.quality[name])

@@ -39,6 +39,7 @@ _FREE = (
     "data.degrade_on",
     "data.num_workers",
     "data.on_error",
+    "data.patterns",
     "data.val",  # with other validation images, the best score is reset
     "data.val_crop_size",
 )
@@ -53,6 +54,7 @@ _REPORTED = (
     "task.loss",
     "data.augmentation",
     "data.degrade_on",
+    "data.patterns",
 )
 """Keys that may change; their changes are reported."""
 

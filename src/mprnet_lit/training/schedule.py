@@ -36,8 +36,8 @@ class WarmupCosine:
 
     A training is short if ``warmup_epochs`` is more than half of it, or has fewer steps than both
     ``min_warmup_steps`` and a tenth of the training. In a short training, the learning rate changes
-    after every step. Its warm-up has ``min_warmup_steps`` or a tenth of the training, whichever is
-    longer, but at most half of the training.
+    after every step. Its warm-up has ``min_warmup_steps``, or more if both ``warmup_epochs`` and a
+    tenth of the training are longer, but at most half of the training.
 
     Args:
         warmup_epochs: number of warm-up epochs; 0 disables the warm-up.
@@ -91,7 +91,7 @@ class WarmupCosine:
             warmup > steps / 2 or warmup < min(self.min_warmup_steps, steps / 10)
         )
         if is_short:
-            warmup = max(self.min_warmup_steps, steps / 10)
+            warmup = max(self.min_warmup_steps, min(warmup, steps / 10))
         warmup = min(warmup, steps / 2)
         period = steps - warmup + self.extra_period * steps_per_epoch
         # The first of n warm-up units has 1/n of the peak learning rate.

@@ -1,4 +1,4 @@
-"""Copies between the host and a GPU that do not block the host."""
+"""Copies and reductions that do not make the host wait for a GPU."""
 
 from typing import Any
 
@@ -11,6 +11,16 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.is_cpu:
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def largest(tensor: Tensor) -> Tensor:
+    """Replace the values of a tensor by their maxima over all processes, and return the tensor.
+
+    ``Strategy.reduce`` of Lightning has a barrier, in which the host waits.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
+    return tensor
 
 
 class HostCopy:

@@ -29,9 +29,13 @@ class Info:
         license: license of the weights; empty if unknown.
         metrics: validation metrics, such as ``{"val/psnr": 31.1}``.
         config: training configuration, without paths; see ``training_settings``.
+        change: 99th percentile of the mean absolute difference between the inputs and the targets
+            of the training patches, in levels of 255; ``None`` if unknown. A restoration that
+            changes an image more is unlike the training.
 
     Raises:
-        UserError: a field has the wrong type, or ``crop`` is below 8.
+        UserError: a field has the wrong type, ``crop`` is below 8, or ``change`` is not a number
+            from 0 to 255.
     """
 
     task: str = ""
@@ -39,10 +43,14 @@ class Info:
     license: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    change: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.crop, int) or self.crop < 8:
             raise UserError(f"crop={self.crop!r} must be an integer number of pixels, at least 8")
+        number = isinstance(self.change, int | float) and not isinstance(self.change, bool)
+        if self.change is not None and not (number and 0 <= self.change <= 255):
+            raise UserError(f"change={self.change!r} must be a number from 0 to 255, or None")
         if not (
             isinstance(self.task, str)
             and isinstance(self.license, str)

@@ -1,21 +1,27 @@
 """Seeded synthetic degradations of clean photographs."""
 
-from mprnet_lit.data.degradations.base import Compose, Degradation, RandomChoice
+from mprnet_lit.data.degradations.base import Compose, Degradation, Nothing, RandomChoice
+from mprnet_lit.data.degradations.grain import FilmGrain
 from mprnet_lit.data.degradations.haze import Haze
-from mprnet_lit.data.degradations.jpeg import Jpeg
+from mprnet_lit.data.degradations.jpeg import Jpeg, Quantize
 from mprnet_lit.data.degradations.motion import MotionBlur, motion_kernel
 from mprnet_lit.data.degradations.noise import CameraNoise, GaussianNoise
 from mprnet_lit.data.degradations.rain import RainStreaks
+from mprnet_lit.data.degradations.raw import RawNoise
 
 __all__ = [
     "CameraNoise",
     "Compose",
     "Degradation",
+    "FilmGrain",
     "GaussianNoise",
     "Haze",
     "Jpeg",
     "MotionBlur",
+    "Nothing",
+    "Quantize",
     "RainStreaks",
     "RandomChoice",
+    "RawNoise",
     "motion_kernel",
 ]

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import default_collate, default_convert
 
 from mprnet_lit.data.degradations.batched import Draw, per_image, trim
-from mprnet_lit.utils.checks import require
+from mprnet_lit.utils.checks import require, require_generator, require_image
 from mprnet_lit.utils.errors import UserError
 
 Image = NDArray[np.float32]
@@ -86,6 +87,34 @@ class Degradation(ABC):
     def _no_batches(self) -> UserError:
         name = type(self).__name__
         return UserError(f"{name} can only run on the CPU: it does not define draw, degrade_batch")
+
+
+class BatchDegradation(Degradation):
+    """Base class of degradations that treat a single image as a batch of one image.
+
+    A subclass defines only :meth:`draw` and :meth:`degrade_batch`, and has no margin.
+    """
+
+    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+        """Degrade an image; see :meth:`Degradation.__call__`."""
+        require_image(image)
+        require_generator(rng)
+        draws = default_collate([default_convert(self.draw(image.shape[:2], rng))])
+        clean = torch.tensor(image.transpose(2, 0, 1), dtype=torch.float32)[None]
+        degraded = self.degrade_batch(clean, draws)[0]
+        return np.ascontiguousarray(degraded.numpy().transpose(1, 2, 0))
+
+
+class Nothing(BatchDegradation):
+    """Leaves the image as it is, for a share of clean images in a :class:`RandomChoice`."""
+
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
+        """Return no parameters; see :meth:`Degradation.draw`."""
+        return {}
+
+    def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
+        """Copy the images; see :meth:`Degradation.degrade_batch`."""
+        return clean.clone()
 
 
 class RandomChoice(Degradation):

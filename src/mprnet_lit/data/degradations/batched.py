@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Draw = dict[str, Any]
@@ -48,6 +49,14 @@ def correlate(images: Tensor, kernels: Tensor) -> Tensor:
     filtered: Tensor = torch.fft.irfft2(spectrum, s=size)
     border = kernels.shape[-1] - 1
     return filtered[..., : height - border, : width - border]
+
+
+def gaussian_kernel(sigma: float, size: int) -> NDArray[np.float32]:
+    """Return a normalized Gaussian kernel (size, size); ``sigma`` in pixels, 0 for an impulse."""
+    distance = np.arange(size) - size // 2
+    profile = np.exp(-0.5 * (distance / max(sigma, 1e-3)) ** 2)
+    kernel = np.outer(profile, profile)
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def draw_seed(rng: np.random.Generator) -> np.int64:

@@ -1,12 +1,20 @@
-"""JPEG compression of a degraded photograph."""
+"""Storage of a degraded photograph: 8-bit values and JPEG compression."""
 
 import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image as Picture
+from torch import Tensor
 
-from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
+from mprnet_lit.data.degradations.base import (
+    BatchDegradation,
+    Degradation,
+    Image,
+    Range,
+    checked_range,
+)
+from mprnet_lit.data.degradations.batched import Draw
 from mprnet_lit.images.reading import to_float, to_uint8
 from mprnet_lit.utils.checks import require_generator, require_image
 from mprnet_lit.utils.errors import UserError
@@ -14,6 +22,18 @@ from mprnet_lit.utils.errors import UserError
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 _MCU = 16
 """Side of the largest minimum coded unit in pixels: two 8x8 blocks with 4:2:0 subsampling."""
+
+
+class Quantize(BatchDegradation):
+    """Clips the image to [0, 1] and rounds it to 8 bits, as a PNG file does."""
+
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
+        """Return no parameters; see :meth:`Degradation.draw`."""
+        return {}
+
+    def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
+        """Round the images; see :meth:`Degradation.degrade_batch`."""
+        return (clean.clamp(0, 1) * 255).round() / 255
 
 
 class Jpeg(Degradation):

@@ -4,7 +4,8 @@ import sys
 
 from lightning import Callback, LightningModule, Trainer
 
-from mprnet_lit.runs.collapse import FIRST_STEP, find_collapse
+from mprnet_lit.runs.collapse import FIRST_STEP, find_collapse, first_check
+from mprnet_lit.training.callbacks.ema import EMA
 from mprnet_lit.utils.checks import require_number
 
 
@@ -16,7 +17,8 @@ class CollapseWarning(Callback):
 
     Args:
         after_steps: number of steps before the first warning, because a network that is trained
-            from scratch starts far below the degraded input.
+            from scratch starts far below the degraded input. With averaged weights, the number is
+            at least 3 / (1 - decay).
     """
 
     def __init__(self, after_steps: int = FIRST_STEP) -> None:
@@ -25,7 +27,9 @@ class CollapseWarning(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the warning."""
-        if not trainer.is_global_zero or trainer.global_step < self.after_steps:
+        averages = [c for c in trainer.callbacks if isinstance(c, EMA)]  # type: ignore[attr-defined]
+        first = max([self.after_steps, *(first_check(average.decay) for average in averages)])
+        if not trainer.is_global_zero or trainer.global_step < first:
             return
         metrics = trainer.callback_metrics.items()
         found = find_collapse({name.removeprefix("val/"): value.item() for name, value in metrics})

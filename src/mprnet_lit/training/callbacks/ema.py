@@ -25,6 +25,7 @@ class EMA(WeightAveraging):
     def __init__(self, decay: float = 0.999) -> None:
         require_number("decay", decay, low=0, high=1)
         super().__init__()
+        self.decay = decay
         self._average = get_ema_multi_avg_fn(decay)
         self._count = 0
         self._last_step = 0

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import get_total_norm
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
 from mprnet_lit.training.module import logs_this_step
 from mprnet_lit.training.sharding import local
 from mprnet_lit.utils.checks import require_number
 from mprnet_lit.utils.compat import unscales_by_itself
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.transfer import HostCopy
+from mprnet_lit.utils.transfer import HostCopy, largest
 
 _SHOWN = 8
 """Maximum number of images in a message."""
@@ -48,7 +48,7 @@ class SkipNonFinite(Callback):
 
     A skipped step does not change the weights and the optimizer state. It counts as a step for the
     schedule, for averaged weights and for the position in the data. Gradient overflows in 16-mixed
-    precision are skipped too, but not counted. Fused optimizers skip the step on the device: the
+    precision are skipped too, but not counted. Fused Adam skips the step on the device: the
     host never waits for the flag of the current step, so the message may come one step later.
 
     Args:
@@ -79,6 +79,19 @@ class SkipNonFinite(Callback):
         """Restore the counts."""
         self.total, self.consecutive = state_dict["total"], state_dict["running"]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the optimizers.
+
+        Raises:
+            UserError: a fused optimizer can't skip the steps of a GradScaler.
+        """
+        for optimizer in trainer.optimizers if _scaler(trainer) is not None else ():
+            if unscales_by_itself(optimizer) and not _can_skip_on_device(optimizer):
+                raise UserError(
+                    f"{type(optimizer).__name__} with fused=true is not supported with "
+                    "trainer.precision=16-mixed: remove optimizer.fused"
+                )
+
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -107,8 +120,7 @@ class SkipNonFinite(Callback):
             trainer, trainer.global_step + 1, HostCopy(flags), self._names, self._losses
         )
         self._names, self._losses = [], []
-        # The parameters of sharded networks are DTensors, which do not mix with other tensors.
-        if unscales_by_itself(optimizer) and all(type(p) is nn.Parameter for p in parameters):
+        if _can_skip_on_device(optimizer):
             _skip_on_device(trainer, optimizer, gradients, flags[:2].amax())
         elif self._settle():
             optimizer.zero_grad()  # optimizers of torch skip parameters without a gradient
@@ -158,23 +170,35 @@ def _flags(trainer: Trainer, losses: list[Tensor], gradients: list[Tensor]) -> T
     each = torch.stack(losses)
     parts = [gradient for gradient in gradients if gradient.numel()]  # of a sharded network
     norm = get_total_norm(parts).to(each.device)  # faster than the largest value
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    scaler = _scaler(trainer)
     one = torch.ones((), device=each.device)
     large = (one if scaler is None else scaler.scale(one)) > 1  # get_scale() would wait
-    flags = torch.stack([~each.isfinite().all(), ~norm.isfinite(), large]).float()
-    if trainer.world_size > 1:
-        flags = trainer.strategy.reduce(flags, reduce_op="max")
-    return flags
+    return largest(torch.stack([~each.isfinite().all(), ~norm.isfinite(), large]).float())
+
+
+def _can_skip_on_device(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer supports ``found_inf``.
+
+    Fused SGD leaves its momentum uninitialized if it skips the first step.
+    """
+    return unscales_by_itself(optimizer) and isinstance(optimizer, Adam)
+
+
+def _scaler(trainer: Trainer) -> Any:
+    """Return the GradScaler of a training, or ``None``."""
+    return getattr(trainer.precision_plugin, "scaler", None)
 
 
 def _skip_on_device(
     trainer: Trainer, optimizer: Optimizer, gradients: list[Tensor], bad: Tensor
 ) -> None:
     """Make a fused optimizer skip the step if the scalar ``bad`` on its device is 1."""
-    if getattr(trainer.precision_plugin, "scaler", None) is None:
+    if _scaler(trainer) is None:
         optimizer.found_inf = bad  # type: ignore[attr-defined]  # the attribute of GradScaler
     else:  # the GradScaler replaces found_inf by its own check of the gradients
-        gradients[0].add_(torch.zeros_like(bad).masked_fill_(bad.bool(), math.nan))
+        nan_or_zero = torch.zeros_like(bad).masked_fill_(bad.bool(), math.nan)
+        for gradient in [g for g in gradients if g.numel()][:1]:  # shards may be empty
+            gradient.add_(nan_or_zero)
 
 
 def _suspects(trainer: Trainer, names: list[list[str]], losses: list[Tensor]) -> str:

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from mprnet_lit.runs.folder import LAST
 from mprnet_lit.utils import signals
-from mprnet_lit.utils.transfer import HostCopy, to_device
+from mprnet_lit.utils.transfer import HostCopy, largest, to_device
 
 _ECHO = 3.0
 """Seconds during which a repeated signal is ignored: torchrun and process groups send copies."""
@@ -108,7 +108,7 @@ class StopOnSignal(Checkpoint):
         if trainer.world_size == 1:
             return self.received
         received = to_device(torch.tensor(self.received), trainer.strategy.root_device)
-        reduced = HostCopy(trainer.strategy.reduce(received, reduce_op="max"))
+        reduced = HostCopy(largest(received))
         previous, self._reduced = self._reduced, reduced
         return 0 if previous is None else int(previous.tolist())
 
