@@ -7,15 +7,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mprnet_lit.data.degradations import batched
-from mprnet_lit.data.degradations.base import BatchDegradation, Image, Range, checked_range
+from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
 from mprnet_lit.data.degradations.batched import Draw
+from mprnet_lit.utils.checks import require_generator, require_image
 
 Pixels = TypeVar("Pixels", Image, Tensor)
 _WAVES = 4
 """Number of cosines in each dimension of a depth map."""
 
 
-class Haze(BatchDegradation):
+class Haze(Degradation):
     """Haze whose density grows with a smooth random depth (Koschmieder's law).
 
     The result is ``image * t + airlight * (1 - t)`` with the transmission ``t = exp(-beta *
@@ -41,17 +42,32 @@ class Haze(BatchDegradation):
         self.relief = checked_range(self, "relief", relief, high=1)
         self.airlight = checked_range(self, "airlight", airlight, high=1)
 
+    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+        """Add haze; the result is in [0, 1]. See :meth:`Degradation.__call__`."""
+        require_image(image)
+        require_generator(rng)
+        transmission, airlight = self._parameters(image.shape[:2], rng)
+        clear = np.clip(image, 0, 1, order="C", dtype=np.float32)
+        return cover(clear, 1 - transmission[..., None], airlight)
+
     def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
-        """Draw the transmission (H, W) and the airlight; see :meth:`Degradation.draw`."""
-        farthest = np.float32(1 - rng.uniform(*self.opacity))
-        relief = np.float32(rng.uniform(*self.relief))
-        transmission = farthest ** (1 - relief * (1 - _depth_map(shape, rng)))
-        return {"transmission": transmission, "airlight": np.float32(rng.uniform(*self.airlight))}
+        """Draw the transmission (H, W) and the air light; see :meth:`Degradation.draw`."""
+        transmission, airlight = self._parameters(shape, rng)
+        return {"transmission": transmission, "airlight": airlight}
 
     def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
-        """Add haze; the result is in [0, 1]. See :meth:`Degradation.degrade_batch`."""
-        opacity = 1 - draws["transmission"][:, None]
-        return cover(clean.clamp(0, 1), opacity, batched.per_image(draws["airlight"]))
+        """Add haze; see :meth:`Degradation.degrade_batch`."""
+        airlight = batched.per_image(draws["airlight"])
+        return cover(clean.clamp(0, 1), 1 - draws["transmission"][:, None], airlight)
+
+    def _parameters(
+        self, shape: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], np.float32]:
+        """Draw the transmission (H, W) and the air light."""
+        farthest = np.float32(1 - rng.uniform(*self.opacity))
+        relief = np.float32(rng.uniform(*self.relief))
+        transmission = farthest ** (1 - relief * (1 - depth_map(shape, rng)))
+        return transmission, np.float32(rng.uniform(*self.airlight))
 
 
 def cover(image: Pixels, opacity: Any, level: Any, occlusion: Any = 1) -> Pixels:
@@ -70,10 +86,14 @@ def cover(image: Pixels, opacity: Any, level: Any, occlusion: Any = 1) -> Pixels
     return covered
 
 
-def _depth_map(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+def depth_map(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw a smooth depth map, (H, W) float32 with the range [0, 1].
 
     The map is a sum of cosines with normal amplitudes that fall with the frequency.
+
+    Args:
+        shape: height and width in pixels.
+        rng: random generator.
     """
     number = np.arange(_WAVES)
     amplitudes = rng.normal(size=(_WAVES, _WAVES)) / (1 + number[:, None] ** 2 + number**2)
