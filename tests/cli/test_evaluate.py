@@ -81,10 +81,12 @@ def test_published_scores_are_compared_with_and_without_tlc(evaluate: Cli, tmp_p
     outcome = evaluate(
         "benchmark=hide", f"benchmark.root={tmp_path / 'set'}",
         "inference.tlc=true", "inference.tlc_crop=32", "inference.tile=48",
+        "inference.strength=0.5",
     )  # fmt: skip
     plain, tlc = outcome.json("scores.json")["published"]
     assert plain["difference"] is None and list(tlc["difference"]) == ["psnr"]
     assert "TLC  on" in outcome.output and "tiling is on (48, " in outcome.output
+    assert "strength is 0.5, but 1 in the published scores" in outcome.output
 
 
 def test_rain_score_is_the_unweighted_mean_of_five_sets(evaluate: Cli, tmp_path: Path) -> None:

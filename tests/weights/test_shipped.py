@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
 from tests.conftest import PHOTOS, Cli
+from tools import ship
 
 from mprnet_lit import Restorer, metrics, weights
 from mprnet_lit.data.degradations import CameraNoise
@@ -70,6 +71,16 @@ def test_metadata_of_the_shipped_files(name: str) -> None:
     with safe_open(path, "pt") as file:
         text = json.dumps(file.metadata())
     assert not re.search(r"(?<![\w*.])/\w", text), "the metadata has an absolute path"
+
+
+def test_change_is_measured_with_the_recorded_degradation(tmp_path: Path) -> None:
+    for k in range(2):
+        Image.new("RGB", (40, 30), (90, 120, 140)).save(tmp_path / f"{k}.png")
+    sigmas = {"_target_": "mprnet_lit.data.degradations.GaussianNoise", "sigma": [10, 30]}
+    config = {"data": {"patch_size": 24, "degradation": sigmas}}
+    # The mean absolute value of normal noise is sqrt(2 / pi) sigma.
+    expected = np.sqrt(2 / np.pi) * np.quantile(np.linspace(10, 30, 1000), 0.99)
+    assert ship.measured_change(config, tmp_path) == pytest.approx(expected, abs=1)
 
 
 def test_existing_path_takes_precedence_over_a_shipped_name(
