@@ -168,6 +168,8 @@ CALLS: dict[str, list[Callable[[], object]]] = {
     "GaussianNoise": [*images(degrade.GaussianNoise()), lambda: degrade.GaussianNoise("a")],
     "CameraNoise": [*images(degrade.CameraNoise()), lambda: degrade.CameraNoise(shot=(1, 0))],
     "MotionBlur": [*images(degrade.MotionBlur()), lambda: degrade.MotionBlur(length=None)],
+    "CameraShake": [*images(degrade.CameraShake()), lambda: degrade.CameraShake(light="dim")],
+    "MovingPart": [*images(degrade.MovingPart()), lambda: degrade.MovingPart(area=2)],
     "RainStreaks": [*images(degrade.RainStreaks()), lambda: degrade.RainStreaks(width=-1)],
     "Jpeg": [*images(degrade.Jpeg()), lambda: degrade.Jpeg(0), lambda: degrade.Jpeg(90, 420)],
     "checked_range": [lambda: base.checked_range(degrade.Jpeg(), "quality", (1, 2, 3))],

@@ -13,10 +13,12 @@ from tests.conftest import PHOTOS
 
 from mprnet_lit.data.degradations import (
     CameraNoise,
+    CameraShake,
     Compose,
     GaussianNoise,
     Jpeg,
     MotionBlur,
+    MovingPart,
     RainStreaks,
     RandomChoice,
     motion_kernel,
@@ -30,6 +32,8 @@ ALL = {
     "gaussian": GaussianNoise(),
     "camera": CameraNoise(),
     "motion": MotionBlur(),
+    "shake": CameraShake(),
+    "moving part": MovingPart(),
     "rain": RainStreaks(),
     "jpeg": Jpeg(),
     "choice": RandomChoice([GaussianNoise(), MotionBlur()]),
@@ -287,6 +291,12 @@ def test_jpeg_block_grid_has_a_random_offset(axis: int) -> None:
         (lambda: GaussianNoise(sigma=-1), "GaussianNoise sigma=-1"),
         (lambda: MotionBlur(shake=[0, 2]), r"MotionBlur shake=\[0, 2\].*from 0 to 1"),
         (lambda: RainStreaks(angle=[1, 2, 3]), "RainStreaks angle"),
+        (lambda: CameraShake(highlights=0.5), r"CameraShake highlights=0.5 .* from 1"),
+        (lambda: CameraShake(light=["linear", "dim"]), "light=.* one or more of linear, display"),
+        (lambda: CameraShake(light=[]), "CameraShake light="),
+        (lambda: CameraShake(light=2), "CameraShake light=2"),  # type: ignore[arg-type]
+        (lambda: MovingPart(area=(0, 2)), r"MovingPart area=\(0, 2\) .* from 0 to 1"),
+        (lambda: MovingPart(focal=0), "MovingPart focal=0 .* from 10"),
         (lambda: GaussianNoise(sigma=None), "GaussianNoise sigma=None"),  # type: ignore[arg-type]
         (lambda: GaussianNoise(sigma=(0, np.inf)), "GaussianNoise sigma=.*inf"),
         (lambda: MotionBlur(length="far"), "MotionBlur length=far"),  # type: ignore[arg-type]

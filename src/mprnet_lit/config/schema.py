@@ -217,8 +217,9 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "quality": spread(number(1, 100)),
         "weights": listed(NOT_NEGATIVE, least=1) | NULL,
     }
-    | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle")
-    | same(spread(SHARE), "shake brightness haze"),
+    | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle roll defocus")
+    | same(spread(POSITIVE), "focal highlights")
+    | same(spread(SHARE), "shake brightness haze area"),
     "albumentations.*": {"p": SHARE},
     "albumentations.ColorJitter": {"hue": spread(number(-0.5, 0.5))}
     | same(spread(NOT_NEGATIVE), "brightness contrast saturation"),

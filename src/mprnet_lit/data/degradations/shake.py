@@ -1,132 +1,50 @@
 """Motion blur that varies over the image: rotations of the camera, and moving parts."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
+from torch import Tensor
+from torch.nn import functional as F
 
+from mprnet_lit.data.degradations import batched
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
+from mprnet_lit.data.degradations.batched import Draw, per_image
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
 from mprnet_lit.data.degradations.motion import camera_path
+from mprnet_lit.data.degradations.poses import Poses, camera_poses
 from mprnet_lit.utils.checks import require_generator, require_image
 from mprnet_lit.utils.errors import UserError
 
 LIGHTS = ("linear", "display")
-_POSES = 30
-"""Maximum number of camera poses whose views are averaged."""
-_SPACING = 1.25
-"""Distance in pixels between poses, unless the path is longer than the maximum number of poses."""
-_WHITE = 0.95
-"""sRGB value from which the light of the scene may exceed white."""
-
-
-class Poses(NamedTuple):
-    """Camera poses of an exposure.
-
-    Attributes:
-        views: homographies (N, 3, 3) float64 from the pixels of a view to those of the sharp image.
-        shares: fractions of the exposure (N,) float64, with a sum of 1.
-    """
-
-    views: NDArray[np.float64]
-    shares: NDArray[np.float64]
-
-
-def camera_poses(
-    angles: NDArray[np.float64],
-    shape: tuple[int, int],
-    length: float,
-    focal: float,
-    center: NDArray[np.float64],
-) -> Poses:
-    """Compute the poses of a rotating camera during an exposure.
-
-    Rotations cause most of the blur of hand-held cameras: each pose maps the sharp image by a
-    homography (Whyte et al., "Non-uniform Deblurring for Shaken Images", CVPR 2010, IJCV 2012). The
-    shares are the motion density function of Gupta et al. (ECCV 2010). Poses are about one pixel
-    apart, so that the blurred image has no ghosts.
-
-    Args:
-        angles: rotations about the x, y and optical axes at regular times, (T, 3) float64 of
-            arbitrary scale. Their mean is subtracted: to first order, the average displacement of
-            each pixel is zero.
-        shape: height and width of the image.
-        length: diameter in pixels of the longest path of a corner of the image, at least 0.
-        focal: focal length in pixels, above 0.
-        center: pixel (x, y) on the optical axis, possibly outside the image.
-
-    Returns:
-        At most 30 poses, ordered by time.
-    """
-    height, width = shape
-    x, y = np.meshgrid([0, width - 1], [0, height - 1])
-    corners = np.stack((x - center[0], y - center[1], np.full((2, 2), focal)), axis=-1) / focal
-    moved = np.cross(angles - angles.mean(0), corners.reshape(4, 1, 3))
-    flow = focal * (moved[..., :2] - corners.reshape(4, 1, 3)[..., :2] * moved[..., 2:])
-    paths = flow[..., 0] + 1j * flow[..., 1]
-    directions = np.exp(1j * np.pi * np.arange(16) / 16)
-    diameter = np.ptp((paths * directions[:, None, None]).real, axis=-1).max()
-    scale = length / max(diameter, 1e-9)
-    steps = scale * np.abs(np.diff(paths)).max(0, initial=0)
-    along = np.append(0, np.cumsum(steps))
-    spacing = max(_SPACING, along[-1] / (_POSES - 1))
-    _, pose, count = np.unique(np.round(along / spacing), return_inverse=True, return_counts=True)
-    shares = count / len(angles)
-    mean = np.stack([np.bincount(pose, axis) for axis in angles.T], axis=1) / count[:, None]
-    rotations = Rotation.from_rotvec(scale * (shares @ mean - mean)).as_matrix()
-    camera = np.array([[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1]])
-    return Poses(camera @ rotations @ np.linalg.inv(camera), shares)
-
-
-def disk(radius: float) -> NDArray[np.float32]:
-    """Return the kernel of a defocused lens, a disk with a soft edge, (k, k) float32, k odd."""
-    size = int(np.ceil(radius))
-    distance = np.hypot(*np.mgrid[-size : size + 1, -size : size + 1])
-    kernel = np.clip(radius + 0.5 - distance, 0, 1)
-    return (kernel / kernel.sum()).astype(np.float32)
-
-
-def blob(shape: tuple[int, int], rng: np.random.Generator, share: float) -> NDArray[np.float32]:
-    """Draw the mask of a smooth random shape.
-
-    Args:
-        shape: height and width of the mask.
-        rng: random generator.
-        share: fraction of the area inside the shape, from 0 to 1.
-
-    Returns:
-        Mask (H, W) float32, 0 outside, 1 inside, with a border about 3 pixels wide.
-    """
-    height, width = shape
-    coarse = rng.standard_normal((4, 4), dtype=np.float32)
-    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    level = np.quantile(smooth, 1 - share)
-    return np.clip(0.5 + (smooth - level) * (min(shape) / 12), 0, 1).astype(np.float32)
+_WHITE = 254.5 / 255
+"""Smallest sRGB value of the channels of a white pixel, whose light is clipped."""
 
 
 class CameraShake(Degradation):
-    """Blur by the rotation of a hand-held camera about three axes, and slight defocus.
+    """Blur by rotations of a hand-held camera about three axes, with slight defocus.
 
-    The blurred image is the average of the views along a random path of the camera, as the images
-    of GoPro are averages of 7 to 13 frames of a video (Nah et al., CVPR 2017). Sensors average
-    linear light, and videos without inverse gamma correction average display light (sRGB values).
-    The angles follow :func:`camera_path`, after Boracchi and Foi (IEEE TIP 2012); the geometry is
-    that of :func:`camera_poses`. The optical axis is up to half a focal length away from the
-    center, as in a crop of a larger photograph.
+    The blurred image is the average of the views along a random path of the camera, with one view
+    per pixel of the path. The images of GoPro, which are averages of 7 to 13 frames of a video (Nah
+    et al., CVPR 2017), approximate such averages. A sensor averages linear light; averages of video
+    frames without inverse gamma correction are averages of display light (sRGB values).
+
+    The angles are paths of :func:`.motion.camera_path`, and the views those of
+    :func:`.poses.camera_poses`. The optical center is up to half a focal length away from the
+    center of the image in each direction, because training images are crops of photographs.
 
     Args:
-        length: diameter in pixels of the longest path of a pixel during the exposure. 0 returns the
-            image without motion.
+        length: diameter in pixels of the longest path of a pixel, at most 255. 0 for no motion.
         shake: irregularity of the path, from 0 (straight, with constant speed) to 1.
-        roll: rotation about the optical axis, relative to that about the other axes.
-        focal: focal length in pixels; a short one makes the blur less uniform.
-        defocus: radius in pixels of the disk of an out-of-focus point, at most 20.
+        roll: angle of the rotation about the optical axis, relative to that about the other axes.
+        focal: focal length in pixels, at least 10. The shorter, the less uniform is the blur.
+        defocus: radius in pixels of the disk of a point that is out of focus, at most 20.
         light: averaged values, "linear" or "display", or a list to draw from.
-        highlights: brightness of white areas in linear light, at least 1, because lights that are
-            clipped in a sharp photograph leave bright traces in a blurred one.
+        highlights: brightness of white pixels in linear light, at least 1. A light source that a
+            sharp image clips leaves a bright trace in a blurred one (Rim et al., ECCV 2022).
 
     Raises:
         UserError: a range is descending or out of bounds, or ``light`` is unknown.
@@ -160,18 +78,38 @@ class CameraShake(Degradation):
         """Blur the image; the result is clipped to [0, 1]. See :meth:`Degradation.__call__`."""
         require_image(image)
         require_generator(rng)
-        height, width = image.shape[:2]
-        poses = self._poses((height, width), rng)
-        kernel = disk(rng.uniform(*self.defocus))
-        linear = self.light[rng.integers(len(self.light))] == "linear"
-        highlights = rng.uniform(*self.highlights)
-        mask = self._mask((height, width), rng)
-        values = np.clip(image, 0, 1)
-        if linear:
-            excess = (highlights - 1) * np.clip((values - _WHITE) / (1 - _WHITE), 0, 1)
-            values = srgb_to_linear(image) * (1 + excess).astype(np.float32)
-        blurred = _average(values, mask, poses, kernel)
-        return linear_to_srgb(blurred) if linear else np.clip(blurred, 0, 1)
+        draws = self.draw(image.shape[:2], rng)
+        values = np.ascontiguousarray(np.clip(image, 0, 1), np.float32)
+        if draws["shares"][0] == 1 and draws["kernel"].max() == 1:
+            return values
+        if draws["linear"]:
+            white = values.min(axis=-1, keepdims=True) > _WHITE
+            values = srgb_to_linear(values) * (1 + white * draws["excess"])
+        seen, border = self._expose(values, draws), cv2.BORDER_REFLECT_101
+        blurred = np.asarray(cv2.filter2D(seen, -1, draws["kernel"], borderType=border), np.float32)
+        return linear_to_srgb(blurred) if draws["linear"] else np.clip(blurred, 0, 1)
+
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
+        """Draw the poses, the disk, the light and its excess; see :meth:`Degradation.draw`."""
+        poses = self._poses(shape, rng)
+        return {
+            **poses._asdict(),
+            "kernel": _disk(rng.uniform(*self.defocus), self.defocus[1]),
+            "linear": np.bool_(self.light[rng.integers(len(self.light))] == "linear"),
+            "excess": np.float32(rng.uniform(*self.highlights) - 1),
+        }
+
+    def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
+        """Blur the images; see :meth:`Degradation.degrade_batch`."""
+        linear = per_image(draws["linear"])
+        values = clean.clamp(0, 1)
+        white = values.amin(dim=1, keepdim=True) > _WHITE
+        light = batched.srgb_to_linear(values) * (1 + white * per_image(draws["excess"]))
+        values = torch.where(linear, light, values)
+        blurred = self._expose_batch(values, draws)
+        sides = self.margin - draws["kernel"].shape[-1] // 2
+        blurred = batched.correlate(batched.trim(blurred, sides), draws["kernel"][:, None])
+        return torch.where(linear, batched.linear_to_srgb(blurred), blurred.clamp(0, 1))
 
     def _poses(self, shape: tuple[int, int], rng: np.random.Generator) -> Poses:
         length, shake, roll, focal = (
@@ -180,58 +118,113 @@ class CameraShake(Degradation):
         pan, turn = camera_path(rng, shake), camera_path(rng, shake).real
         turn *= roll * np.hypot(np.ptp(pan.real), np.ptp(pan.imag)) / max(np.ptp(turn), 1e-9)
         center = (np.array(shape[::-1]) - 1) / 2 + rng.uniform(-focal / 2, focal / 2, 2)
-        angles = np.stack((pan.real, pan.imag, turn), axis=1)
+        angles = np.stack((-pan.imag, pan.real, turn), axis=1)  # move the center along the path
         return camera_poses(angles, shape, length, focal, center)
 
-    def _mask(self, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Draw the part of the image that moves: all of it."""
-        return np.ones(shape, np.float32)
+    def _expose(self, values: Image, draws: Draw) -> Image:
+        """Average the views of an image (H, W, 3)."""
+        fourth = np.zeros_like(values[..., :1])  # OpenCV warps four channels faster than three
+        return _mean_view(np.concatenate((values, fourth), axis=-1), draws)[..., :3]
+
+    def _expose_batch(self, values: Tensor, draws: Draw) -> Tensor:
+        """Average the views of images (B, 3, H, W)."""
+        return _mean_views(values, draws)
 
 
 class MovingPart(CameraShake):
-    """Blur of a moving part of the scene before a still background.
+    """Blur of a moving part of the scene in front of a still background.
 
-    The part is a smooth random shape. Its average coverage during the exposure blends it with the
-    background, whose pixels behind the part are extrapolated. The arguments are those of
-    :class:`CameraShake`, for the motion of the part, and:
+    The part is a smooth random shape. The fraction of the exposure during which it covers a pixel
+    blends it with the background. The background behind the part is extrapolated.
 
     Args:
         area: fraction of the image that the part covers, from 0 to 1.
+        motion: arguments of :class:`CameraShake` for the motion of the part. ``defocus`` applies to
+            the whole image.
+
+    Raises:
+        UserError: a range is descending or out of bounds, or ``light`` is unknown.
     """
 
-    def __init__(self, *args: object, area: Range = (0.2, 0.7), **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, area: Range = (0.2, 0.7), **motion: Any) -> None:
+        super().__init__(**motion)
         self.area = checked_range(self, "area", area, high=1)
+        self._window = 2 * int(np.ceil(self.length[1])) + 1
 
-    def _mask(self, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Draw the part of the image that moves: a random shape."""
-        return blob(shape, rng, rng.uniform(*self.area))
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
+        """Draw also the mask of the part; see :meth:`Degradation.draw`."""
+        return {**super().draw(shape, rng), "mask": _blob(shape, rng, rng.uniform(*self.area))}
+
+    def _expose(self, values: Image, draws: Draw) -> Image:
+        mask = draws["mask"][..., None]
+        seen = _mean_view(np.concatenate((values * mask, mask), axis=-1), draws)
+        size = self._window, self._window
+        around = cv2.blur(np.concatenate((values * (1 - mask), 1 - mask), axis=-1), size)
+        hidden = around[..., :3] / np.maximum(around[..., 3:], 1e-3)
+        background: Image = values + mask * (hidden - values)
+        return seen[..., :3] + (1 - seen[..., 3:]) * background
+
+    def _expose_batch(self, values: Tensor, draws: Draw) -> Tensor:
+        mask = draws["mask"][:, None]
+        seen = _mean_views(torch.cat((values * mask, mask), dim=1), draws)
+        border = [self._window // 2] * 4
+        outside = F.pad(torch.cat((values * (1 - mask), 1 - mask), dim=1), border, "reflect")
+        rows = F.avg_pool2d(outside, (1, self._window), stride=1)
+        around = F.avg_pool2d(rows, (self._window, 1), stride=1)
+        hidden = around[:, :3] / around[:, 3:].clamp(min=1e-3)
+        background: Tensor = values + mask * (hidden - values)
+        return seen[:, :3] + (1 - seen[:, 3:]) * background
 
 
-def _average(
-    values: Image, mask: NDArray[np.float32], poses: Poses, kernel: NDArray[np.float32]
-) -> Image:
-    """Average the views of a moving part before the still background."""
-    height, width = mask.shape
-    part = np.dstack((values * mask[..., None], mask))
-    total, view = np.zeros_like(part), np.empty_like(part)
-    for homography, share in zip(poses.views, poses.shares.tolist(), strict=True):
-        cv2.warpPerspective(
-            part, homography, (width, height), view,
-            cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_REFLECT_101,
-        )  # fmt: skip
-        cv2.scaleAdd(view, share, total, total)
-    cover = total[..., 3:]
-    blurred = total[..., :3]
-    if cover.min() < 1 - 1e-4:
-        blurred = blurred + (1 - cover) * _background(values, mask, 31)
-    if len(kernel) > 1:
-        blurred = cv2.filter2D(blurred, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
-    return blurred
+def _mean_view(image: Image, draws: Draw) -> Image:
+    """Average the views (H, W, 4) of an image."""
+    height, width = image.shape[:2]
+    mean, view = np.zeros_like(image), np.empty_like(image)
+    for homography, share in zip(draws["views"], draws["shares"].tolist(), strict=True):
+        if share:
+            cv2.warpPerspective(
+                image, homography, (width, height), view,
+                cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_REFLECT_101,
+            )  # fmt: skip
+            cv2.scaleAdd(view, share, mean, mean)
+    return mean
 
 
-def _background(values: Image, mask: NDArray[np.float32], size: int) -> Image:
-    """Extrapolate the background behind a part from the mean of the pixels around it."""
-    outside = 1 - mask[..., None]
-    near = cv2.blur(np.dstack((values * outside, outside)), (size, size))
-    return values * outside + (1 - outside) * near[..., :3] / np.maximum(near[..., 3:], 1e-3)
+def _mean_views(images: Tensor, draws: Draw) -> Tensor:
+    """Average the views (B, C, H, W) of each image of a batch."""
+    height, width = images.shape[-2:]
+    y, x = (torch.arange(side, device=images.device).float() for side in (height, width))
+    mean = torch.zeros_like(images)
+    for views, shares in zip(draws["views"].unbind(1), draws["shares"].unbind(1), strict=True):
+        # Not a matrix product, whose precision depends on TF32 settings of torch.
+        columns, rows, origin = views[..., None].unbind(2)
+        across, down, depth = ((columns * x)[:, :, None] + (rows * y + origin)[..., None]).unbind(1)
+        at = torch.stack((across / depth * (2 / x[-1]) - 1, down / depth * (2 / y[-1]) - 1), dim=-1)
+        view = F.grid_sample(images, at, padding_mode="reflection", align_corners=True)
+        mean += per_image(shares) * view
+    return mean
+
+
+def _disk(radius: float, largest: float) -> NDArray[np.float32]:
+    """Return a disk with a soft edge and a sum of 1, (k, k) with an odd k for the largest radius.
+
+    A radius of up to half a pixel gives a unit impulse.
+    """
+    size = max(0, int(np.ceil(largest - 0.5)))
+    distance = np.hypot(*np.mgrid[-size : size + 1, -size : size + 1])
+    kernel = np.clip(radius + 0.5 - distance, 0, 1)
+    return np.asarray(kernel / kernel.sum(), np.float32)
+
+
+def _blob(shape: tuple[int, int], rng: np.random.Generator, area: float) -> NDArray[np.float32]:
+    """Draw the mask (H, W) of a smooth shape with a border one or two pixels wide.
+
+    Args:
+        shape: height and width of the mask.
+        rng: random generator.
+        area: fraction of the pixels inside the shape, where the mask is 1.
+    """
+    coarse = rng.standard_normal((4, 4), dtype=np.float32)
+    smooth = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    inside = smooth - np.quantile(smooth[::4, ::4], 1 - area)
+    return np.asarray(np.clip(0.5 + inside * min(shape) / 6, 0, 1), np.float32)
