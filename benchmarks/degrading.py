@@ -26,7 +26,7 @@ _ROTATE = A.D4(p=1.0)
 _SATURATE = A.ColorJitter((1, 1), (1, 1), (0.8, 1.2), (0, 0), p=0.3333)
 TASKS: dict[str, tuple[Degradation, list[A.BasicTransform]]] = {
     "denoise without JPEG": (RandomChoice([GaussianNoise(), CameraNoise()], [2, 1]), [_ROTATE]),
-    "deblur": (MotionBlur(), [_ROTATE, _SATURATE]),
+    "blur by one kernel": (MotionBlur(), [_ROTATE, _SATURATE]),
     "derain": (RainStreaks(), [_ROTATE, _SATURATE]),
 }
 BATCH = 16

@@ -182,6 +182,8 @@ CALLS: dict[str, list[Callable[[], object]]] = {
     ],
     "CameraNoise": [*images(degrade.CameraNoise()), lambda: degrade.CameraNoise(shot=(1, 0))],
     "MotionBlur": [*images(degrade.MotionBlur()), lambda: degrade.MotionBlur(length=None)],
+    "CameraShake": [*images(degrade.CameraShake()), lambda: degrade.CameraShake(light="dim")],
+    "MovingPart": [*images(degrade.MovingPart()), lambda: degrade.MovingPart(area=2)],
     "RainStreaks": [*images(degrade.RainStreaks()), lambda: degrade.RainStreaks(width=-1)],
     "Haze": [*images(degrade.Haze()), lambda: degrade.Haze(relief=2)],
     "Jpeg": [*images(degrade.Jpeg()), lambda: degrade.Jpeg(0), lambda: degrade.Jpeg(90, 420)],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from torch.utils.data import default_collate, default_convert
 from mprnet_lit.data import PairedAugmentation, Photos, RestorationDataModule
 from mprnet_lit.data.degradations import (
     CameraNoise,
+    CameraShake,
     Compose,
     Degradation,
     FilmGrain,
@@ -26,6 +28,7 @@ from mprnet_lit.data.degradations import (
     Haze,
     Jpeg,
     MotionBlur,
+    MovingPart,
     Nothing,
     Quantize,
     RainStreaks,
@@ -47,6 +50,9 @@ DETERMINISTIC = {
     "blur": MotionBlur(noise=0),
     "long blur": MotionBlur(length=(30, 60), noise=0),
     "no blur": MotionBlur(length=0, noise=0),
+    "shake": CameraShake(),
+    "no shake": CameraShake(length=0, defocus=0),
+    "moving part": MovingPart(length=(5, 20), defocus=(1, 4)),
     "rain": RainStreaks(),
     "wide rain": RainStreaks(layers=(2, 5), width=(1, 12), angle=60, haze=(0, 0.3)),
     "sheets of rain": RainStreaks(
@@ -97,10 +103,13 @@ def test_same_draw_gives_the_same_image(name: str, photo: NDArray[np.float32]) -
     degradation = DETERMINISTIC[name]
     seeds = list(range(6))
     images = [np.rot90(photo, 2 * seed).copy() for seed in seeds]
+    tolerance = 1e-5
+    if isinstance(degradation, CameraShake):  # OpenCV 4 rounds positions to 1/32 pixel
+        tolerance = 2e-2 if cv2.__version__ < "5" else 3e-5
     batch = degraded(degradation, images, seeds)
     single = [degradation(image, rng(s)) for image, s in zip(images, seeds, strict=True)]
     expected = np.stack([inner(image, degradation.margin) for image in single])
-    np.testing.assert_allclose(batch, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(batch, expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", RANDOM)

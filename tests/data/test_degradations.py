@@ -13,12 +13,14 @@ from tests.conftest import PHOTOS
 
 from mprnet_lit.data.degradations import (
     CameraNoise,
+    CameraShake,
     Compose,
     FilmGrain,
     GaussianNoise,
     Haze,
     Jpeg,
     MotionBlur,
+    MovingPart,
     Nothing,
     Quantize,
     RainStreaks,
@@ -37,6 +39,8 @@ ALL = {
     "raw": RawNoise(),
     "grain": FilmGrain(),
     "motion": MotionBlur(),
+    "shake": CameraShake(),
+    "moving part": MovingPart(),
     "rain": RainStreaks(),
     "haze": Haze(),
     "jpeg": Jpeg(),
@@ -250,6 +254,12 @@ def test_jpeg_block_grid_has_a_random_offset(axis: int) -> None:
         (lambda: RainStreaks(angle=[1, 2, 3]), "RainStreaks angle"),
         (lambda: RainStreaks(falloff=0), "RainStreaks falloff=0 .* from 0.1 to 1"),
         (lambda: Haze(opacity=1.5), "Haze opacity=1.5 .* from 0 to 1"),
+        (lambda: CameraShake(highlights=0.5), r"CameraShake highlights=0.5 .* from 1"),
+        (lambda: CameraShake(light=["linear", "dim"]), "light=.* one or more of linear, display"),
+        (lambda: CameraShake(light=[]), "CameraShake light="),
+        (lambda: CameraShake(light=2), "CameraShake light=2"),  # type: ignore[arg-type]
+        (lambda: MovingPart(area=(0, 2)), r"MovingPart area=\(0, 2\) .* from 0 to 1"),
+        (lambda: MovingPart(focal=0), "MovingPart focal=0 .* from 10"),
         (lambda: GaussianNoise(sigma=None), "GaussianNoise sigma=None"),  # type: ignore[arg-type]
         (lambda: GaussianNoise(sigma=(0, np.inf)), "GaussianNoise sigma=.*inf"),
         (lambda: MotionBlur(length="far"), "MotionBlur length=far"),  # type: ignore[arg-type]

@@ -8,9 +8,11 @@ from mprnet_lit.data.degradations.motion import MotionBlur, motion_kernel
 from mprnet_lit.data.degradations.noise import CameraNoise, GaussianNoise
 from mprnet_lit.data.degradations.rain import RainStreaks
 from mprnet_lit.data.degradations.raw import RawNoise
+from mprnet_lit.data.degradations.shake import CameraShake, MovingPart
 
 __all__ = [
     "CameraNoise",
+    "CameraShake",
     "Compose",
     "Degradation",
     "FilmGrain",
@@ -18,6 +20,7 @@ __all__ = [
     "Haze",
     "Jpeg",
     "MotionBlur",
+    "MovingPart",
     "Nothing",
     "Quantize",
     "RainStreaks",
