@@ -147,6 +147,7 @@ CALLS: dict[str, list[Callable[[], object]]] = {
                                            patch_size=100),
     ],
     "Photos": [lambda: sources.Photos("test").samples("raise")],
+    "hold_out": [lambda: sources.hold_out([], 0.5), lambda: sources.hold_out([], 2)],
     "CleanFolder": [
         lambda: sources.CleanFolder("none").samples("raise"),
         lambda: sources.CleanFolder(3).samples("raise"),

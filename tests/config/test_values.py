@@ -102,9 +102,9 @@ RIGHT: dict[Any, str] = {
     0: "seed overlap limit_train_batches limit_val_batches max_epochs max_steps gradient_clip_val "
     "num_sanity_val_steps log_every_n_steps unet_step orsnet_step weight_decay warmup_epochs "
     "extra_period final_lr mixup_alpha mixup_after_epoch edge_weight num_workers cache_gb sigma "
-    "length shake layers density angle p brightness contrast saturation hue save_top_k after_steps "
+    "length width layers density angle p brightness contrast saturation hue save_top_k after_steps "
     "min_warmup_steps probability filtered size color "
-    "spread directions falloff motion occlusion level opacity relief airlight "
+    "spread directions falloff motion occlusion level opacity strength "
     "every_n_epochs decay count trial max_weights_mb momentum psnr ssim verbose num_cpus num_gpus "
     "gpus_per_node gpus_per_task max_num_timeout signal_delay_s",
     None: "tile memory_gb max_gb tlc_crop gradient_clip_val max_time profiler "
@@ -291,7 +291,7 @@ def test_accepted_values_can_be_built_or_are_refused_with_the_key() -> None:
             [
                 "task=derain",
                 "data.degradation=${task.quickstart_degradation}",
-                "data.degradation.length=0.5",
+                "task.quickstart_degradation.length=0.5",
             ],
             "data.degradation: RainStreaks length=",
         ),

@@ -38,7 +38,8 @@ def seen_at(poses: Poses, x: float, y: float) -> NDArray[np.complex128]:
     """Return the positions x + iy in the sharp image that a pixel of each view shows."""
     views = poses.views[poses.shares > 0].astype(float)
     across, down, depth = (views @ [x, y, 1.0]).T
-    return (across + 1j * down) / depth
+    positions: NDArray[np.complex128] = (across + 1j * down) / depth
+    return positions
 
 
 def exposed(blur: CameraShake, image: NDArray[np.float32], poses: Poses) -> NDArray[np.float32]:
@@ -60,7 +61,7 @@ def test_shake_of_a_long_lens_is_a_convolution(
     poses = camera_poses(angles, photo.shape[:2], 12, 1e6, np.array([100.0, 80.0]))
     blur = CameraShake(12, defocus=0, light=light, highlights=1)
     to_light = srgb_to_linear if light == "linear" else np.asarray
-    averaged = cv2.filter2D(to_light(photo), -1, kernel)
+    averaged = np.asarray(cv2.filter2D(to_light(photo), -1, kernel), np.float32)
     expected = linear_to_srgb(averaged) if light == "linear" else averaged
     m = blur.margin
     error = np.abs(exposed(blur, photo, poses) - expected[m:-m, m:-m])

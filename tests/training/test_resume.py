@@ -125,7 +125,8 @@ def test_changed_settings_take_effect_in_mid_epoch(
     assert group["lr"] == pytest.approx(1e-6) and last["global_step"] == 3 * STEPS
     patches = sum(before["change"]) // (STEPS + 3)
     assert sum(last["change"]) == 3 * STEPS * patches, "the patches before the stop are counted"
-    assert 0 < Info.of(last[RECORD]).change < 255
+    change = Info.of(last[RECORD]).change
+    assert change is not None and 0 < change < 255
 
     # The best score is of the resumed run, although its high learning rate makes it worse.
     best = json.loads((tmp_path / "there/summary.json").read_text())

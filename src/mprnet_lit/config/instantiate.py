@@ -62,11 +62,11 @@ def _with_key(sentence: str, key: str, targets: Iterable[str]) -> str:
 
     Args:
         sentence: error message of the class.
-        key: key in Hydra's error message, which omits the dots before list indices.
+        key: key in Hydra's error message, which has brackets or no dots at list indices.
         targets: keys of all ``_target_`` settings.
     """
     for target in targets:
         node = target.removesuffix("._target_")
-        if node.replace(".", "") == key.replace(".", ""):
+        if node.replace(".", "") == re.sub(r"[.\[\]]", "", key):
             return sentence if f"{node}." in sentence else f"{node}: {sentence}"
     return sentence
