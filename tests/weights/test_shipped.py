@@ -68,6 +68,7 @@ def test_metadata_of_the_shipped_files(name: str) -> None:
     read = weights.read(name)
     assert read.path == path and read.info.task == name and read.info.license == "Apache-2.0"
     assert read.info.crop == read.info.config["data"]["patch_size"]
+    assert read.info.change is not None and 10 < read.info.change < 100
     with safe_open(path, "pt") as file:
         text = json.dumps(file.metadata())
     assert not re.search(r"(?<![\w*.])/\w", text), "the metadata has an absolute path"
