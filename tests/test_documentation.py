@@ -82,7 +82,7 @@ def page_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for kind in ("noisy", "clean"):
             (folder / "shots").mkdir(exist_ok=True)
             crop.save(folder / "shots" / f"{number}_{kind}.png")
-        for split in ("train", "held_out"):
+        for split in ("train", "train/sharp", "held_out"):
             (folder / "build" / "photographs" / split).mkdir(parents=True, exist_ok=True)
             crop.save(folder / "build" / "photographs" / split / f"{number}.png")
     crops[0].save(folder / "build" / "photographs" / "held_out" / "Garden.png")
