@@ -135,7 +135,7 @@ def test_batch_size_not_a_multiple_of_accumulation_is_refused(cli: Cli) -> None:
         ("optimizer._target_=os.getcwd", "the settings under optimizer can't be used"),
         ("optimizer._target_=torch.optim.Adamm", "torch.optim.Adamm can't be imported"),
         ("optimizer.lr=fast", "optimizer.lr=fast must be a number above 0"),
-        ("task.degradation.choices.0.sigma=[50,0]", "task.degradation.choices.0.sigma=[50, 0]"),
+        ("task.degradation.choices.1.sigma=[50,0]", "task.degradation.choices.1.sigma=[50, 0]"),
         ("weights=gone.pth", "the weights file gone.pth does not exist"),
         ("resume=gone.ckpt", "the checkpoint gone.ckpt does not exist"),
     ],

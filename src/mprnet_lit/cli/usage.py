@@ -35,8 +35,8 @@ MODES = {
     ),
     "restore": Mode(
         "restore photos and videos with the weights in the package or your own",
-        "input output task weights inference.tile inference.tlc inference.self_ensemble "
-        "inference.strength restore.compare restore.report overwrite",
+        "input output task weights inference.tile inference.tlc inference.strength "
+        "restore.compare restore.report overwrite",
     ),
     "evaluate": Mode(
         "score a network on your own test set or on a published one",

@@ -93,7 +93,8 @@ class CameraShake(Degradation):
         """Draw the poses, the disk, the light and its excess; see :meth:`Degradation.draw`."""
         poses = self._poses(shape, rng)
         return {
-            **poses._asdict(),
+            "views": poses.views,
+            "shares": poses.shares,
             "kernel": _disk(rng.uniform(*self.defocus), self.defocus[1]),
             "linear": np.bool_(self.light[rng.integers(len(self.light))] == "linear"),
             "excess": np.float32(rng.uniform(*self.highlights) - 1),
