@@ -19,6 +19,8 @@ def test_find_collapse() -> None:
     healthy = {f"psnr_stage{k}": 18.0 for k in (1, 2, 3)} | {"psnr_degraded": 20.5}
     assert find_collapse(healthy) is None
     assert find_collapse({}) is None
+    nearly_clean = {"psnr_degraded": 38.0, "psnr_stage2": 31.7}  # step 150 of a healthy training
+    assert find_collapse(nearly_clean) is None
     assert find_collapse(healthy | {"psnr_stage2": math.nan}) is None
     assert find_collapse(healthy | {"psnr_stage3": 6.33, "saturated_stage3": 0.95}) == (
         "stage 3 has 6.3 dB, 14.2 dB less than the degraded input and has 95% of its values "
