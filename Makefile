@@ -21,6 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## train a tiny denoiser on photographs and show the result (minutes)
 	$(BIN)/python -m mprnet_lit experiment=quickstart
 
+# Three workers keep two cores busy, because some tests wait for other processes.
 test: $(INSTALLED) chromium  ## run all tests with the newest versions that pyproject.toml allows
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 

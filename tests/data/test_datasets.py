@@ -17,7 +17,7 @@ from tests.conftest import PHOTOS
 from mprnet_lit.data import CleanFolder, PairedAugmentation, PairedFolders, Photos, datasets
 from mprnet_lit.data.datamodule import RestorationDataModule
 from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
-from mprnet_lit.data.degradations import GaussianNoise, MotionBlur
+from mprnet_lit.data.degradations import GaussianNoise, MotionBlur, Nothing, RandomChoice
 from mprnet_lit.data.pairing import Sample
 from mprnet_lit.data.sampling import ItemKey, LazyLoader
 from mprnet_lit.data.sources import hold_out
@@ -101,6 +101,19 @@ def test_validation_degrades_identically_in_every_epoch() -> None:
     )
     first, later = (dataset[ItemKey(epoch, 1)]["degraded"] for epoch in (0, 9))
     assert torch.equal(first, later)
+
+
+def test_only_training_leaves_images_as_they_are() -> None:
+    """A clean image has an unbounded PSNR, which would hide the others in a mean."""
+    mixture = RandomChoice([Nothing(), GaussianNoise(25)], weights=[9, 1])
+    data = RestorationDataModule(
+        Photos("train"), Photos("val"), degradation=mixture,
+        patch_size=32, batch_size=1, val_crop_size=64,
+    )  # fmt: skip
+    data.setup()
+    loaders = data.train_dataloader(), data.val_dataloader()
+    changed = [[not torch.equal(b["degraded"], b["target"]) for b in loader] for loader in loaders]
+    assert not all(changed[0]) and changed[1] == [True, True, True]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

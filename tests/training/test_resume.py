@@ -185,8 +185,10 @@ def test_resuming_a_complete_run_changes_nothing(complete_run: Path, small: Cli)
         contents(complete_run)[complete_run / "summary.json"]
         == before[complete_run / "summary.json"]
     )
-    output = small(f"resume={complete_run}", "trainer.max_epochs=2", "optimizer.lr=1").output
+    changes = "optimizer.lr=1", "data.patterns=null"
+    output = small(f"resume={complete_run}", "trainer.max_epochs=2", *changes).output
     assert "These changes have no effect: optimizer.lr 0.0002 -> 1" in output
+    assert "data.patterns mprnet_lit.data.Patterns -> null" in output
 
 
 def test_complete_checkpoint_outside_a_run_shows_no_folder(

@@ -221,11 +221,11 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "quality": spread(number(1, 100)),
         "weights": listed(NOT_NEGATIVE, least=1) | NULL,
     }
-    | same(spread(NOT_NEGATIVE), "spread directions roll defocus")
+    | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle size spread")
+    | same(spread(NOT_NEGATIVE), "directions roll defocus")
     | same(spread(POSITIVE), "focal highlights")
-    | same(spread(SHARE), "falloff motion occlusion level opacity relief airlight")
-    | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle size")
-    | same(spread(SHARE), "shake brightness haze color area"),
+    | same(spread(SHARE), "shake brightness haze color area falloff motion occlusion level")
+    | same(spread(SHARE), "opacity relief airlight"),
     "albumentations.*": {"p": SHARE},
     "albumentations.ColorJitter": {"hue": spread(number(-0.5, 0.5))}
     | same(spread(NOT_NEGATIVE), "brightness contrast saturation"),

@@ -38,7 +38,8 @@ class RestorationDataModule(LightningDataModule):
         train: source of the training images.
         val: source of the validation images. If ``val`` has no images, a fraction of the training
             images is held out for validation.
-        degradation: degradation that is applied to images without a degraded version.
+        degradation: degradation that is applied to images without a degraded version. Validation
+            does not draw its choices ``Nothing``.
         augmentation: data augmentation of the training patches.
         patch_size: side of the training patches in pixels, a multiple of 8.
         val_crop_size: side of the validation crops in pixels; ``None`` for whole images.
@@ -209,11 +210,14 @@ class RestorationDataModule(LightningDataModule):
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         batch_size = self.device_batch_size() if training else 1
+        degradation = self.degradation
+        if degradation is not None and not training:
+            degradation = degradation.for_validation()
         dataset = CropDataset(
             self.train_samples if training else self.val_samples,
             self.patch_size if training else self.val_crop_size,
             training=training,
-            degradation=self.degradation,
+            degradation=degradation,
             patterns=self.patterns,
             augmentation=self.augmentation,
             crops_per_image=self.crops_per_image if training else 1,

@@ -5,6 +5,7 @@ from typing import Any, Literal, cast
 import torch
 
 from mprnet_lit.models import SIZE_MULTIPLE
+from mprnet_lit.utils.checks import require_number
 from mprnet_lit.utils.errors import UserError
 
 
@@ -31,9 +32,7 @@ def check_options(memory_gb: Any, tlc_crop: Any, strength: Any, **switches: Any)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (number and 0 < value < float("inf")):
             raise UserError(f"{name}={value} must be a positive number or None")
-    number = isinstance(strength, int | float) and not isinstance(strength, bool)
-    if not (number and 0 <= strength <= 1):
-        raise UserError(f"strength={strength} must be a number from 0 to 1")
+    require_number("strength", strength, low=0, high=1)
     for name, value in switches.items():
         if not isinstance(value, bool):
             raise UserError(f"{name}={value} must be True or False")

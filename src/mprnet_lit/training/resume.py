@@ -165,7 +165,11 @@ def _check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, 
             f"weights={checkpoint} and without resume"
         )
     reported = [k for k in differ if is_within(k, _REPORTED) and k != "trainer.default_root_dir"]
-    return [f"{key} {_text(trained[key])} -> {_text(asked[key])}" for key in reported]
+    changes = [f"{key} {_text(trained[key])} -> {_text(asked[key])}" for key in reported]
+    before, now = (settings.get("data.patterns._target_") for settings in (trained, asked))
+    if (before is None) != (now is None):  # release 0.2 had no patterns
+        changes.append(f"data.patterns {_text(before)} -> {_text(now)}")
+    return changes
 
 
 def announce(config: DictConfig, folder: Path, resumed: Resumed | None) -> None:

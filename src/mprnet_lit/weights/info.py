@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from mprnet_lit.models import Size
-from mprnet_lit.utils.checks import require
+from mprnet_lit.utils.checks import require, require_number
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.format_version import FORMAT
 from mprnet_lit.weights.training_config import training_settings
@@ -48,9 +48,8 @@ class Info:
     def __post_init__(self) -> None:
         if not isinstance(self.crop, int) or self.crop < 8:
             raise UserError(f"crop={self.crop!r} must be an integer number of pixels, at least 8")
-        number = isinstance(self.change, int | float) and not isinstance(self.change, bool)
-        if self.change is not None and not (number and 0 <= self.change <= 255):
-            raise UserError(f"change={self.change!r} must be a number from 0 to 255, or None")
+        if self.change is not None:
+            require_number("change", self.change, low=0, high=255)
         if not (
             isinstance(self.task, str)
             and isinstance(self.license, str)

@@ -84,6 +84,10 @@ class Degradation(ABC):
                 break
         return [type(self).__name__]
 
+    def for_validation(self) -> "Degradation":
+        """Return the degradation of validation images."""
+        return self
+
     def _no_batches(self) -> UserError:
         name = type(self).__name__
         return UserError(f"{name} can only run on the CPU: it does not define draw, degrade_batch")
@@ -106,7 +110,10 @@ class BatchDegradation(Degradation):
 
 
 class Nothing(BatchDegradation):
-    """Leaves the image as it is, for a share of clean images in a :class:`RandomChoice`."""
+    """Leaves the image as it is, for a share of clean training images in a :class:`RandomChoice`.
+
+    Validation does not draw it, because PSNR is unbounded for equal images.
+    """
 
     def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
         """Return no parameters; see :meth:`Degradation.draw`."""
@@ -171,6 +178,14 @@ class RandomChoice(Degradation):
     def cpu_only(self) -> list[str]:
         """Return the names of the choices without an implementation for the device."""
         return super().cpu_only() or _cpu_only(self.choices)
+
+    def for_validation(self) -> Degradation:
+        """Return the degradation without the choices :class:`Nothing`, if others remain."""
+        pairs = zip(self.choices, self.shares, strict=True)
+        kept = [pair for pair in pairs if not isinstance(pair[0], Nothing)]
+        if len(kept) == len(self.choices) or not sum(share for _, share in kept):
+            return self
+        return RandomChoice(*zip(*kept, strict=True))
 
 
 class Compose(Degradation):
