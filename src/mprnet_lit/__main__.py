@@ -24,10 +24,9 @@ from mprnet_lit.config.values import check_values
 from mprnet_lit.runs.folder import note_failure
 from mprnet_lit.runs.settings import mask_hydras_records
 from mprnet_lit.utils import signals, temp_folder
-from mprnet_lit.utils.console import escape_unencodable
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.masking import mask_text
-from mprnet_lit.utils.text import printable_lines
+from mprnet_lit.utils.text import escape_unencodable, printable_lines
 
 
 def main() -> None:

@@ -1,8 +1,6 @@
 """Terminal output: plain lines, tables of settings, and a filter for messages of libraries."""
 
-import io
 import logging
-import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -22,15 +20,6 @@ _IGNORED_WARNINGS = (
     ".*Grad strides do not match.*",  # harmless for 1x1 convolutions
     ".*DistributedSampler.*",  # our sampler does not repeat images
 )
-
-
-def escape_unencodable() -> None:
-    """Escape characters that the encoding of the standard output lacks, instead of failing.
-
-    On Windows, an output that is redirected to a file or a pipe often has 256 characters.
-    """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def print_line(console: Console, line: str) -> None:
