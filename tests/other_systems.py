@@ -48,7 +48,7 @@ def become(system: str) -> list[str]:
         for name in _MODULES:
             sys.modules[name] = None  # type: ignore[assignment]  # an import raises ImportError
         # Lightning saves and restores the handlers of all signals that this machine has.
-        signal_connector.signal = SimpleNamespace(**vars(signal))  # type: ignore[assignment]
+        vars(signal_connector)["signal"] = SimpleNamespace(**vars(signal))
         for name in _SIGNALS:
             delattr(signal, name)
     multiprocessing.set_start_method("spawn", force=True)

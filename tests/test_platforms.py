@@ -9,6 +9,7 @@ import pickle
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
@@ -41,6 +42,21 @@ from tests.other_systems import become, modules
 
 SOURCES = sorted((Path(__file__).parents[1] / "src").rglob("*.py"))
 TRAIN = (*SMALLEST, "debug=fast", "data.num_workers=0")
+
+
+def with_root(function: Callable[..., str]) -> Callable[..., str]:
+    """Refuse a drive without a root: on Windows, ``C:`` is the current folder of the drive."""
+
+    def checked(path: str, *rest: str) -> str:
+        assert path not in ("C:", "D:")
+        return function(path, *rest)
+
+    return checked
+
+
+PATHS = {name: with_root(getattr(ntpath, name)) for name in ("realpath", "relpath")}
+WINDOWS = SimpleNamespace(path=SimpleNamespace(**(vars(ntpath) | PATHS)), sep="\\")
+"""The functions of paths of the module os on Windows."""
 
 
 class Doubles(TorchDispatchMode):
@@ -112,7 +128,7 @@ def test_training_on_an_apple_gpu_needs_no_float64(tmp_path: Path) -> None:
 
 def degradation_classes() -> list[type[Degradation]]:
     found: list[Any] = [getattr(degradations, name) for name in degradations.__all__]
-    classes = [c for c in found if inspect.isclass(c) and not inspect.isabstract(c)]
+    classes: list[Any] = [c for c in found if inspect.isclass(c) and not inspect.isabstract(c)]
     return [c for c in classes if c.__name__ not in ("Compose", "RandomChoice")]
 
 
@@ -176,7 +192,7 @@ def test_every_text_file_has_an_encoding() -> None:
 def test_real_path_at_the_root_of_a_drive(
     path: str, real: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_state, "os", SimpleNamespace(path=ntpath, sep="\\"))
+    monkeypatch.setattr(file_state, "os", WINDOWS)
     monkeypatch.setattr(PureWindowsPath, "is_symlink", lambda self: False, raising=False)
     windows: Any = PureWindowsPath(path)
     assert RealPathCache()(windows) == real
@@ -196,7 +212,7 @@ def test_record_of_another_drive(
 ) -> None:
     record = Record(tmp_path)
     record.folder = PureWindowsPath(r"C:\out")  # type: ignore[assignment]
-    monkeypatch.setattr(restore_record, "os", SimpleNamespace(path=ntpath, sep="\\"))
+    monkeypatch.setattr(restore_record, "os", WINDOWS)
     assert record.relative(source) == relative
     assert ntpath.normpath(ntpath.join(r"C:\out", relative)) == source
 
