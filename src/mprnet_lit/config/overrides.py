@@ -16,7 +16,7 @@ _FILES = re.compile(
 )
 """Keys whose values are files or folders."""
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-"""Start of an absolute Windows path, in which backslashes are no escapes."""
+"""Start of an absolute Windows path, whose backslashes do not escape characters."""
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|str|int|float|bool)\(")
 
 
