@@ -23,6 +23,7 @@ from mprnet_lit.utils.checks import require, require_batch, require_function
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.transfer import to_device
 from mprnet_lit.weights import Info, read
+from mprnet_lit.weights.address import is_address
 
 Image = TypeVar("Image", NDArray[Any], Tensor, PIL.Image.Image)
 _DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -95,7 +96,7 @@ class Restorer:
             model = copy.deepcopy(model_or_path)
         else:
             self.source = str(model_or_path)
-            if Path(model_or_path).suffix == ".onnx":
+            if Path(model_or_path).suffix == ".onnx" and not is_address(self.source):
                 if tlc or compile:
                     raise UserError(
                         f"{'tlc' if tlc else 'compile'}=True is not supported for the exported "
