@@ -2,13 +2,13 @@
 
 import importlib.util
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import typing
+from pathlib import PurePath as _Path
 
 if importlib.util.find_spec("mprnet_lit") is None:
-    sys.path.append(str(Path(__file__).parent / "src"))
+    sys.path.append(str(_Path(__file__).parent / "src"))
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from mprnet_lit import MPRNet, Restorer
 
 dependencies = ["torch", "cv2", "filelock", "lazy_loader", "numpy", "PIL", "psutil", "safetensors"]
@@ -28,7 +28,7 @@ def mprnet(weights: str | None = None, size: str = "tiny") -> "MPRNet":
     return MPRNet.from_size(size) if weights is None else MPRNet.from_pretrained(weights)  # type: ignore[arg-type]
 
 
-def restorer(weights: str = "denoise", **options: Any) -> "Restorer":
+def restorer(weights: str = "denoise", **options: typing.Any) -> "Restorer":
     """Build a Restorer, which restores images of any size.
 
     Args:

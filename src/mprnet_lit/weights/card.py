@@ -54,7 +54,7 @@ def model_card(model: MPRNet, info: Info, source: str) -> str:
         "al., CVPR 2021).\n",
         "## How to load\n",
         "```python\nfrom mprnet_lit import MPRNet, Restorer\n\n"
-        f"restored = Restorer({json.dumps(source)})(photo)  # uint8 array (H, W, 3)\n"
+        f'restored = Restorer({json.dumps(source)})("photo.jpg")  # an array (H, W, 3)\n'
         f"model = MPRNet.from_pretrained({json.dumps(source)})  # the network, for training\n```\n",
         "## Training\n",
         f"Patches of {info.crop} x {info.crop} pixels.\n",

@@ -103,7 +103,8 @@ def _from_hub(address: HubAddress) -> Path:
             "hf://OWNER/REPO/FILE"
         ) from error
     except errors.LocalEntryNotFoundError as error:
-        why = f"{OFFLINE} is set" if offline else "the Hugging Face Hub can't be reached"
+        why = f"the Hugging Face Hub can't be reached ({_reason(error.__cause__ or error)})"
+        why = f"{OFFLINE} is set" if offline else why
         raise UserError(f"{why}, and {address} is not in the cache: {_REMEDY}") from error
     except Exception as error:  # of the HTTP client, whose name depends on the version
         raise _failure(address, error) from error
@@ -178,9 +179,13 @@ def _size(address: WebAddress) -> int | None:
 
 
 def _failure(address: HubAddress | WebAddress, error: Exception) -> UserError:
-    reason = error.reason if isinstance(error, URLError) else error
-    text = " ".join(str(reason).split())[:200].rstrip(".") or type(error).__name__
-    return UserError(f"can't download {address} ({text}): {_REMEDY}")
+    return UserError(f"can't download {address} ({_reason(error)}): {_REMEDY}")
+
+
+def _reason(error: BaseException) -> str:
+    """Return the message of an error in one line, or the name of its type."""
+    cause = error.reason if isinstance(error, URLError) else error
+    return " ".join(str(cause).split())[:200].rstrip(".") or type(error).__name__
 
 
 @contextmanager
