@@ -1,12 +1,10 @@
 """Entry points of ``torch.hub.load``, from GitHub or from a local checkout."""
 
-import importlib.util
 import sys
 import typing
 from pathlib import PurePath as _Path
 
-if importlib.util.find_spec("mprnet_lit") is None:
-    sys.path.append(str(_Path(__file__).parent / "src"))
+sys.path.insert(0, str(_Path(__file__).parent / "src"))  # the package need not be installed
 
 if typing.TYPE_CHECKING:
     from mprnet_lit import MPRNet, Restorer

@@ -34,8 +34,8 @@ class Restorer:
 
     Args:
         model_or_path: network, weights file (``.pth``, ``.ckpt``, ``.safetensors`` or an exported
-            ``.onnx``), folder of runs, or name of shipped weights; see
-            :func:`mprnet_lit.weights.io.read`.
+            ``.onnx``), folder of runs, or name of shipped weights, or an address (``hf://`` or
+            ``https://``); see :func:`mprnet_lit.weights.io.read`.
         tile: side of the tiles in pixels, a multiple of 8 that is at least 8 larger than
             ``overlap``; ``"auto"`` for the whole image if it fits in memory and otherwise the
             largest tile that fits; ``None`` for the whole image.

@@ -5,7 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mprnet_lit.models import MPRNet, size_name
+from mprnet_lit.models import MPRNet
+from mprnet_lit.models.sizes import size_name
 from mprnet_lit.utils.text import printable
 from mprnet_lit.weights.address import HUB_FILE
 from mprnet_lit.weights.info import Info

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from tests.weights.hub_server import HubServer, hub_server
+from tests.hub.hub_server import HubServer, hub_server
 
 
 @pytest.fixture

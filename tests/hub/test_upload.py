@@ -12,7 +12,7 @@ import torch
 import yaml
 from safetensors import safe_open
 from tests.conftest import Cli
-from tests.weights.hub_server import COMMIT, HubServer
+from tests.hub.hub_server import COMMIT, HubServer
 
 from mprnet_lit import MPRNet, Restorer, weights
 from mprnet_lit.utils.errors import UserError

@@ -14,7 +14,7 @@ import huggingface_hub
 import pytest
 import torch
 from tests.conftest import Cli
-from tests.weights.hub_server import COMMIT, HubServer
+from tests.hub.hub_server import COMMIT, HubServer
 
 from mprnet_lit import MPRNet, Restorer, weights
 from mprnet_lit.cli import serve
@@ -57,7 +57,7 @@ def cached(folder: Path) -> list[str]:
         ("hf://me/net@v1.0", HubAddress("me/net", "model.safetensors", "v1.0")),
         ("hf://me/net/a/b.pth@refs/pr/1", HubAddress("me/net", "a/b.pth", "refs/pr/1")),
         (f"hf://me/net#sha256={DIGITS.upper()}", HubAddress("me/net", sha256=DIGITS)),
-        ("https://host/a/b.pth?x=1", WebAddress("https://host/a/b.pth?x=1")),
+        ("https://example.com/a/b.pth?x=1", WebAddress("https://example.com/a/b.pth?x=1")),
         (f"http://host/b.pth#sha256={DIGITS}", WebAddress("http://host/b.pth", DIGITS)),
     ],
 )
