@@ -5,7 +5,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
@@ -20,6 +20,7 @@ class HubServer(ThreadingHTTPServer):
         types: content type by path.
         redirects: target by path.
         cut: paths whose answers without a range end after half of the bytes.
+        without_ranges: paths whose answers ignore a requested range.
         errors: HTTP status and error code of the Hub by path.
         requests: method, path and range of each request.
         uploaded: files of the last commit, by name.
@@ -34,6 +35,7 @@ class HubServer(ThreadingHTTPServer):
         self.types: dict[str, str] = {}
         self.redirects: dict[str, str] = {}
         self.cut: set[str] = set()
+        self.without_ranges: set[str] = set()
         self.errors: dict[str, tuple[int, str]] = {}
         self.requests: list[tuple[str, str, str]] = []
         self.uploaded: dict[str, bytes] = {}
@@ -75,10 +77,12 @@ class Handler(BaseHTTPRequestHandler):
             "Accept-Ranges": "bytes",
             "Content-Type": self.server.types.get(path, "application/octet-stream"),
         }
-        if wanted := self.headers.get("Range"):
-            start = int(wanted.removeprefix("bytes=").partition("-")[0])
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            return self.answer(206, content[start:], headers)
+        wanted = self.headers.get("Range")
+        if wanted and path not in self.server.without_ranges:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, end = int(first), int(last or len(content) - 1)
+            headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
+            return self.answer(206, content[start : end + 1], headers)
         cut = path in self.server.cut and self.command == "GET"
         return self.answer(200, content, headers, len(content) // 2 if cut else None)
 
@@ -120,7 +124,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content[:sent])
+            with suppress(ConnectionError):  # the client needs only the headers
+                self.wfile.write(content[:sent])
 
 
 @contextmanager

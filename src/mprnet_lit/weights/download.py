@@ -1,11 +1,13 @@
 """Download of weights files, with a progress bar, a cache and a checksum."""
 
 import hashlib
+import logging
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -79,9 +81,10 @@ def _from_hub(address: HubAddress) -> Path:
         ) from error
     offline = _is_offline()
     try:
-        found = hf_hub_download(
-            address.repo, address.file, revision=address.revision, local_files_only=offline
-        )
+        with _few_messages():
+            found = hf_hub_download(
+                address.repo, address.file, revision=address.revision, local_files_only=offline
+            )
     except errors.GatedRepoError as error:
         raise UserError(
             f"the owner of hf://{address.repo} asks for the acceptance of conditions: accept them "
@@ -158,11 +161,12 @@ def _download(address: WebAddress, path: Path) -> None:
 
 
 def _size(address: WebAddress) -> int | None:
-    """Request a file, check the answer, and return the size in bytes, or ``None`` if unknown.
+    """Request one byte, check the answer, and return the size of the file; ``None`` if unknown.
 
-    ``torch.hub`` does not check the type and the size of the answer.
+    ``torch.hub`` does not check the type and the size of its answer.
     """
-    with urlopen(Request(address.url, headers={"User-Agent": "torch.hub"})) as answer:
+    headers = {"User-Agent": "torch.hub", "Range": "bytes=0-0"}
+    with urlopen(Request(address.url, headers=headers)) as answer:
         secure = address.sha256 is not None or not address.url.startswith("https://")
         if not secure and not answer.url.startswith("https://"):
             raise UserError(
@@ -174,7 +178,10 @@ def _size(address: WebAddress) -> int | None:
                 f"{address} is a web page, not a file: download the file in a browser and pass its "
                 "path"
             )
-        length = answer.headers.get("Content-Length", "")
+        if answer.status == HTTPStatus.PARTIAL_CONTENT:
+            length = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        else:  # the server ignores ranges
+            length = answer.headers.get("Content-Length", "")
         return int(length) if length.isdigit() else None
 
 
@@ -197,3 +204,17 @@ def _timeout(seconds: float) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def _few_messages() -> Iterator[None]:
+    """Hide the messages of each request, and print those of huggingface_hub once."""
+    client, hub = logging.getLogger("httpx2"), logging.getLogger("huggingface_hub")
+    before = client.level, hub.propagate
+    client.setLevel(logging.WARNING)
+    hub.propagate = False  # it has its own handler
+    try:
+        yield
+    finally:
+        client.setLevel(before[0])
+        hub.propagate = before[1]
