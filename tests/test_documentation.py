@@ -64,6 +64,9 @@ ELSEWHERE = (
     ("mode=serve", "tests/cli/test_serve.py"),
     ("export.int8=true", "tests/cli/test_export.py"),
     (".pt2", "tests/cli/test_export.py"),
+    ("hf://", "tests/hub/test_download.py"),
+    ("https://example.com", "tests/hub/test_download.py"),
+    ("torch.hub.load", "tests/hub/test_upload.py"),
     ("low_light", "tests/test_contributing.py"),
     ("LowLight", "tests/test_contributing.py"),
 )
