@@ -1,6 +1,8 @@
 """Functions that read the configuration values of several modes."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from mprnet_lit.inference import Restorer
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import keep_freed_memory
+from mprnet_lit.utils.mirror import uploaded
 from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 
@@ -40,12 +43,13 @@ def place(config: DictConfig, key: str) -> str:
     return str(value)
 
 
-def new_file(config: DictConfig) -> Path:
-    """Return ``output``, which must not exist unless ``overwrite`` is set."""
-    output = Path(place(config, "output"))
-    if output.exists() and not config.overwrite:
-        raise UserError(f"{output} already exists: choose another output or add overwrite=true")
-    return output
+@contextmanager
+def new_file(config: DictConfig) -> Iterator[Path]:
+    """Yield ``output``, which must not exist unless ``overwrite`` is set; upload it to a URL."""
+    with uploaded(place(config, "output"), overwrite=bool(config.overwrite)) as output:
+        if output.exists() and not config.overwrite:
+            raise UserError(f"{output} already exists: choose another output or add overwrite=true")
+        yield output
 
 
 def restorer(config: DictConfig, file: str | None = None, **overrides: Any) -> Restorer:
