@@ -12,6 +12,7 @@ from mprnet_lit.config.rules import MOST, MOST_WHOLE, Rule
 from mprnet_lit.config.schema import FOREIGN, RULES
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.masking import mask_text
+from mprnet_lit.utils.remote import refuse_url
 from mprnet_lit.utils.text import printable_lines
 
 TABLE = RULES | FOREIGN
@@ -62,6 +63,7 @@ class CheckBeforeSweep(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Exit if a value violates its rule. Hydra would turn an ``Exception`` into a warning."""
         try:
+            refuse_url("hydra.sweep.dir", config.hydra.sweep.dir, "choose one on this machine")
             check_values(config)
         except UserError as error:
             print(f"Error: {printable_lines(mask_text(str(error)))}", file=sys.stderr)

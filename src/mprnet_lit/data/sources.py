@@ -127,9 +127,7 @@ class PairedFolders:
             require(name, folder, (str, Path), "the path of a folder")
         degraded = _local(self.degraded, self.degraded_pattern)
         target = _local(self.target, self.target_pattern)
-        return find_pairs(
-            degraded, target, self.degraded_pattern, self.target_pattern, on_error
-        )
+        return find_pairs(degraded, target, self.degraded_pattern, self.target_pattern, on_error)
 
 
 def _local(folder: str | Path, pattern: str) -> Path:

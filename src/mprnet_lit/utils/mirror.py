@@ -78,7 +78,7 @@ def fetch(
         inner = Location(without).path.rstrip("/") + "/"
         wanted = {n: i for n, i in wanted.items() if not str(i["name"]).startswith(inner)}
     if not wanted:
-        raise UserError(f"{location.name} has no matching file: check the address")
+        raise UserError(f"{location.name} has no matching file: check the address and the pattern")
     folder = _local(url, "downloads")
     with write_errors(folder, "into"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,11 @@ def fetch(
         _download(location, folder, wanted)
         if not single:
             _remove(folder, found)
-    return folder / next(iter(wanted)) if single else folder
+    if not single:
+        return folder
+    copy = folder / next(iter(wanted))
+    _urls[str(copy)] = location.name
+    return copy
 
 
 def _located(url: str) -> Location:
@@ -117,15 +121,14 @@ def _download(location: Location, folder: Path, wanted: dict[str, Info]) -> None
     """Download the files that are missing or have another version than the local copy."""
     known = _read(folder)
 
-    def described(item: tuple[str, Info]) -> Info:
-        name, info = item
+    def described(info: Info) -> Info:
         if info.get("size") is None:  # index pages of web servers have no sizes
             info = (location.describe(info["name"]) or {}) | {"name": info["name"]}
         return info
 
     threads = 1 if location.protocol in _ARCHIVES else _THREADS
     with ThreadPoolExecutor(threads) as pool:
-        infos = dict(zip(wanted, pool.map(described, wanted.items()), strict=True))
+        infos = dict(zip(wanted, pool.map(described, wanted.values()), strict=True))
         todo = {
             name: info
             for name, info in infos.items()

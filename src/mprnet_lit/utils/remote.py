@@ -56,6 +56,17 @@ def refuse_url(key: str, place: str | Path, remedy: str) -> None:
         raise UserError(f"{key}={shown(str(place))} must be a local folder: {remedy}")
 
 
+def remove(url: str) -> None:
+    """Remove a file at a URL.
+
+    Raises:
+        UserError: the file can't be removed.
+    """
+    location = Location(url)
+    with location.errors("remove"):
+        location.fs.rm_file(location.path)
+
+
 def version(info: Info) -> str | None:
     """Return a text that changes with the content of a file; ``None`` if none is known."""
     found = next((f"{key} {info[key]}" for key in _VERSIONS if info.get(key)), None)
@@ -229,7 +240,7 @@ class Location:
 def _is_safe(name: str) -> bool:
     """Return whether a name stays in its folder on every system, and is not hidden."""
     parts = name.split("/")
-    return not (set(name) & set('\\\0:')) and all(part and part[0] != "." for part in parts)
+    return not (set(name) & set("\\\0:")) and all(part and part[0] != "." for part in parts)
 
 
 def _matches(names: list[str], pattern: list[str]) -> bool:
