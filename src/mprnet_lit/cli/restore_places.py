@@ -67,7 +67,9 @@ class Target:
         """
         if self._outbox is not None:
             files = [file for job in jobs for file in job.files]
-            self._outbox.check(files + [page] * (page is not None), overwrite=overwrite)
+            if page is not None:
+                files.append(page)
+            self._outbox.check(files, overwrite=overwrite)
 
 
 def _is_photo_or_video(name: str) -> bool:

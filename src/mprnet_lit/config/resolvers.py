@@ -9,12 +9,11 @@ from omegaconf import DictConfig, Node, OmegaConf
 
 from mprnet_lit.config.renamed import upgraded
 from mprnet_lit.config.schema import register_schema
+from mprnet_lit.config.values import NOT_AT_URL
 from mprnet_lit.runs.folder import find_run, refuse_existing, run_stamp
 from mprnet_lit.utils.compat import full_key
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.remote import refuse_url
-
-_RUNS = "add callbacks=cloud callbacks.cloud.dirpath=URL to save checkpoints at a URL"
 
 
 def register_resolvers() -> None:
@@ -56,7 +55,7 @@ def required(*, _node_: Node) -> NoReturn:
 
 def run_dir(new: str, *, _root_: DictConfig) -> str:
     """Return the folder of the run that ``resume=auto`` finds, or ``new`` if it finds none."""
-    refuse_url("paths.runs", new, _RUNS)
+    refuse_url("paths.runs", new, NOT_AT_URL)
     found = find_run(_root_, upgraded) if _root_.resume == "auto" else None
     return str(new if found is None else found)
 
@@ -66,6 +65,5 @@ def new_run(subfolder: str, *, _root_: DictConfig) -> str:
 
     Hydra resolves its output subfolder before it writes any file into the run folder.
     """
-    refuse_url("hydra.run.dir", _root_.hydra.run.dir, _RUNS)
     refuse_existing(Path(_root_.hydra.runtime.output_dir), _root_.get("resume"))
     return subfolder
