@@ -96,14 +96,17 @@ class Location:
             )
 
     @contextmanager
-    def errors(self, verb: str, name: str = "") -> Iterator[None]:
+    def errors(self, verb: str, path: str | None = None) -> Iterator[None]:
         """Convert any error in the block to a UserError without credentials.
 
         Args:
             verb: what the block does, such as ``read``.
-            name: name of the file in this location.
+            path: path of a file in this location, by default of the location.
         """
-        place = f"{self.name.rstrip('/')}/{name}" if name else self.name
+        place = self.name
+        if path is not None and path != self.path:
+            inner = path.removeprefix(self.path.rstrip("/")).partition("?")[0]
+            place = f"{self.name.rstrip('/')}/{inner.lstrip('/')}"
         try:
             yield
         except UserError:
@@ -144,7 +147,7 @@ class Location:
 
     def describe(self, path: str) -> Info | None:
         """Return the description of a file; ``None`` if the file does not exist."""
-        with self.errors("read", PurePosixPath(path).name):
+        with self.errors("read", path):
             try:
                 self.fs.invalidate_cache()
                 return dict(self.fs.info(path))
@@ -158,7 +161,7 @@ class Location:
             UserError: the file can't be read, the transfer is incomplete, or ``target`` can't be
                 written.
         """
-        with atomic_writer(target) as file, self.errors("read", PurePosixPath(path).name):
+        with atomic_writer(target) as file, self.errors("read", path):
             self.fs.get_file(path, file.name)
             if size is not None and Path(file.name).stat().st_size != size:
                 raise EOFError("incomplete")
@@ -169,7 +172,7 @@ class Location:
         Raises:
             UserError: the file can't be written. The previous file is unchanged.
         """
-        with self.errors("write", PurePosixPath(path).name):
+        with self.errors("write", path):
             if self.is_web:
                 raise NotImplementedError
             if self.protocol in _CLOUD:
