@@ -14,6 +14,7 @@ import fsspec
 import pytest
 from tests.web_server import serve
 
+from mprnet_lit.data import Prepared
 from mprnet_lit.training.checkpoints import AtomicCheckpointIO
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.mirror import Outbox, fetch, readable, uploaded
@@ -160,17 +161,19 @@ def test_errors_are_one_sentence_without_credentials(
         port = unused.getsockname()[1]
         assert "can't reach" in refusal(f"http://user:{SECRET}@127.0.0.1:{port}/a.png")
     assert "memory://no does not exist" in refusal("memory://no")
+    with pytest.raises(UserError, match="folder=s3://b must be a local folder"):
+        Prepared("s3://b", "train").samples("raise")
     assert "unknown protocol" in refusal(f"nope://user:{SECRET}@host/a")
     monkeypatch.setitem(sys.modules, "s3fs", None)
     message = refusal(f"s3://user:{SECRET}@bucket/a")
     assert "needs a package that is not installed: pip install" in message and "[cloud]" in message
     assert shown(f"https://h/a?sig={SECRET}") == "https://h/a?***"
 
-    class Denied(Exception):
+    class DeniedError(Exception):
         status_code = 403
 
     def deny(*_: Any, **__: Any) -> None:
-        raise Denied(f"https://h/?sig={SECRET}")
+        raise DeniedError(f"https://h/?sig={SECRET}")
 
     monkeypatch.setattr(type(memory), "info", deny)
     assert "no permission to read memory://a" in refusal("memory://a")
@@ -197,7 +200,7 @@ def test_uploads_are_whole_and_do_not_replace_the_files_of_others(
 
     with monkeypatch.context() as patch:
         patch.setattr(memory, "put_file", broken)
-        with pytest.raises(UserError, match="can't reach memory://out/a.png"):
+        with pytest.raises(UserError, match=r"can't reach memory://out/a\.png"):
             outbox.push([file])
     assert memory.store.keys() == {"/out/a.png"} and memory.cat("/out/a.png") == b"first"
     outbox.push([file])

@@ -4,6 +4,7 @@ fsspec and its packages are imported when the first URL is opened. They read cre
 own settings, such as ``AWS_PROFILE``. Messages contain no credentials.
 """
 
+import logging
 import mimetypes
 import re
 import secrets
@@ -88,6 +89,8 @@ class Location:
         self.name = shown(url)
         self.protocol = url.partition(":")[0].lower()
         self.is_web = self.protocol in ("http", "https")
+        for library in ("aiobotocore", "botocore"):  # which log where they found credentials
+            logging.getLogger(library).setLevel(logging.WARNING)
         with self.errors("open"):
             import fsspec
 
@@ -266,7 +269,11 @@ def _sentence(error: Exception, verb: str, place: str, protocol: str) -> str:
         return f"{place} needs a package that is not installed: {hint}"
     if isinstance(error, ValueError) and "Protocol not known" in str(error):
         return f"{place} has an unknown protocol: use s3, gs, abfs, https, sftp or the like"
-    if isinstance(error, FileNotFoundError | NotADirectoryError) or status in (404, 410):
+    if (
+        isinstance(error, FileNotFoundError | NotADirectoryError)
+        or status in (404, 410)
+        or kinds & {"NoSuchBucket", "NoSuchKey"}
+    ):
         return f"{place} does not exist: check the address"
     if (
         isinstance(error, PermissionError)
