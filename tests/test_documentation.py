@@ -31,7 +31,7 @@ from tests.pages import INLINE, PAGES, ROOT, Step, new_steps, words
 # Replacements for placeholders and for slow settings.
 SMALLER = (
     (r"^weights=FILE$", "weights=runs/denoise"),
-    (r"^weights=runs/\w+/TIME/.*$", "weights=model_denoising.pth"),
+    (r"^weights=runs/\w+/TIME/.*$", "weights=runs/least"),
     (r"^output=FILE$", "output=copy.pth"),
     (r"^input=FOLDER$", "input=noisy"),
     (r"^target=FOLDER$", "evaluate.target=clean"),
