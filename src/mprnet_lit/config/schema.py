@@ -206,11 +206,8 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "nesterov": FLAG,
         "weight_decay": NOT_NEGATIVE,
     },
-    "mprnet_lit.training.losses.MultiStageLoss": {
-        "edge_weight": NOT_NEGATIVE,
-        "clamp": FLAG,
-        "eps": POSITIVE,
-    },
+    "mprnet_lit.training.losses.*": {"clamp": FLAG, "eps": POSITIVE}
+    | same(NOT_NEGATIVE, "edge_weight frequency_weight perceptual_weight"),
     "mprnet_lit.data.P*": {"split": one_of("train", "val")},  # Photos and Prepared
     "mprnet_lit.data.Patterns": {"probability": SHARE},
     "mprnet_lit.data.degradations.*": {

@@ -52,6 +52,7 @@ _REPORTED = (
     "module",
     "trainer",
     "task.loss",
+    "loss",
     "data.augmentation",
     "data.degrade_on",
     "data.patterns",
