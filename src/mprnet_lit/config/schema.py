@@ -216,13 +216,14 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "shot": spread(POSITIVE),
         "read": spread(NOT_NEGATIVE) | NULL,
         "quality": spread(number(1, 100)),
+        "factor": spread(number(1, 16)),
         "weights": listed(NOT_NEGATIVE, least=1) | NULL,
     }
     | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle size spread")
-    | same(spread(NOT_NEGATIVE), "directions roll defocus")
+    | same(spread(NOT_NEGATIVE), "directions roll defocus radius")
     | same(spread(POSITIVE), "focal highlights")
     | same(spread(SHARE), "shake brightness haze color area falloff motion occlusion level")
-    | same(spread(SHARE), "opacity relief airlight"),
+    | same(spread(SHARE), "opacity relief airlight exposure"),
     "albumentations.*": {"p": SHARE},
     "albumentations.ColorJitter": {"hue": spread(number(-0.5, 0.5))}
     | same(spread(NOT_NEGATIVE), "brightness contrast saturation"),
