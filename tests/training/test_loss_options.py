@@ -99,7 +99,11 @@ def test_every_loss_trains_from_its_file(
     assert value.dtype == torch.float32
     pairs = [(output, output.grad) for output in outputs]
     assert all(grad is not None and grad.isfinite().all() and grad.any() for _, grad in pairs)
-    moved = [(output - 1e-2 * (grad / grad.norm())).detach() for output, grad in pairs if grad is not None]
+    moved = [
+        (output - 1e-2 * (grad / grad.norm())).detach()
+        for output, grad in pairs
+        if grad is not None
+    ]
     assert loss(moved, target) < value  # a step against the gradient
     if name == "charbonnier_edge":  # the default of the task
         assert torch.equal(loss(stages, target), instantiate(config.task.loss)(stages, target))
@@ -108,7 +112,9 @@ def test_every_loss_trains_from_its_file(
 def test_perceptual_loss_is_refused_in_one_sentence(
     tmp_path: Path, vgg: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"vgg=\S+none\.pth can't be read \(FileNotFoundError\): set"):
+    with pytest.raises(
+        UserError, match=r"vgg=\S+none\.pth can't be read \(FileNotFoundError\): set"
+    ):
         PerceptualLoss(vgg=tmp_path / "none.pth")
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"lacks features\.0\.weight \(64, 3, 3, 3\): set vgg to"):
@@ -141,5 +147,7 @@ def test_perceptual_loss_is_refused_in_one_sentence(
     assert torch.equal(PerceptualLoss().get_buffer("bias7"), models.state["features.7.bias"])
     assert models.asked["check_hash"] is True
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(UserError, match=r"needs torchvision: pip install .*perceptual\]', or choose"):
+    with pytest.raises(
+        UserError, match=r"needs torchvision: pip install .*perceptual\]', or choose"
+    ):
         PerceptualLoss()

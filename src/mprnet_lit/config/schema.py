@@ -45,6 +45,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "output": str | None,
         "weights": Any,
         "overwrite": FLAG,
+        "lr_finder": FLAG,
     },
     "inference": {
         "tile": one_of("auto") | SIDE | NULL,
