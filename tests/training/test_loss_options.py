@@ -2,20 +2,29 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tests.config.test_config import compose
 from torch import nn
 
-from mprnet_lit.config.groups import groups
+from mprnet_lit.config.groups import CONFIG_DIR, groups
 from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.models import MPRNet
 from mprnet_lit.training.build import build_module
-from mprnet_lit.training.losses import FrequencyLoss, L1Loss, PerceptualLoss, PSNRLoss, StageLoss
+from mprnet_lit.training.losses import (
+    FrequencyLoss,
+    L1Loss,
+    MultiStageLoss,
+    PerceptualLoss,
+    PSNRLoss,
+    StageLoss,
+)
 from mprnet_lit.utils.errors import UserError
 
 
@@ -88,10 +97,8 @@ def test_perceptual_loss_is_that_of_the_layers(
 def test_every_loss_trains_from_its_file(
     name: str, stages: list[torch.Tensor], target: torch.Tensor, vgg: Path
 ) -> None:
-    register_resolvers()
-    options = [f"loss.vgg={vgg}"] if name == "perceptual" else []
-    config = compose("trainer=cpu", "task=deblur", f"loss={name}", *options)
-    loss = build_module(config, MPRNet(4, 0, 0, 1)).loss
+    options = {"vgg": str(vgg)} if name == "perceptual" else {}
+    loss = instantiate(OmegaConf.load(CONFIG_DIR / "loss" / f"{name}.yaml"), **options)
     assert isinstance(loss, StageLoss)
     outputs = [stage.bfloat16().requires_grad_() for stage in stages]
     value = loss(outputs, target)
@@ -105,8 +112,16 @@ def test_every_loss_trains_from_its_file(
         if grad is not None
     ]
     assert loss(moved, target) < value  # a step against the gradient
-    if name == "charbonnier_edge":  # the default of the task
-        assert torch.equal(loss(stages, target), instantiate(config.task.loss)(stages, target))
+
+
+def test_loss_of_the_task_is_the_default() -> None:
+    register_resolvers()
+    config = compose("trainer=cpu", "task=deblur")
+    default = build_module(config, MPRNet(4, 0, 0, 1)).loss
+    assert isinstance(default, MultiStageLoss) and default.edge_weight == 0.05
+    config = compose("trainer=cpu", "task=deblur", "loss=frequency", "loss.frequency_weight=0.3")
+    chosen = build_module(config, MPRNet(4, 0, 0, 1)).loss
+    assert isinstance(chosen, FrequencyLoss) and chosen.frequency_weight == 0.3
 
 
 def test_perceptual_loss_is_refused_in_one_sentence(
@@ -126,12 +141,6 @@ def test_perceptual_loss_is_refused_in_one_sentence(
         state: Any = OSError("no network")
         asked: Any = None
 
-        @property
-        def VGG16_Weights(self) -> Any:
-            return self
-
-        IMAGENET1K_V1 = VGG16_Weights
-
         def get_state_dict(self, **options: Any) -> Any:
             self.asked = options
             if isinstance(self.state, Exception):
@@ -139,8 +148,9 @@ def test_perceptual_loss_is_refused_in_one_sentence(
             return self.state
 
     models = Weights()
-    monkeypatch.setitem(sys.modules, "torchvision", models)
-    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    module = SimpleNamespace(VGG16_Weights=SimpleNamespace(IMAGENET1K_V1=models))
+    monkeypatch.setitem(sys.modules, "torchvision", module)
+    monkeypatch.setitem(sys.modules, "torchvision.models", module)
     with pytest.raises(UserError, match=r"can't be downloaded \(no network\): download them on"):
         PerceptualLoss()
     models.state = torch.load(vgg, weights_only=True)

@@ -14,8 +14,8 @@ class FrequencyLoss(StageLoss):
 
     The second term is the mean absolute error of the real and imaginary parts of the unnormalized
     two-dimensional discrete Fourier transforms (Cho et al., "Rethinking Coarse-to-Fine Approach in
-    Single Image Deblurring", ICCV 2021, the MSFR loss at full resolution). For white errors, it grows
-    with the side of the patches.
+    Single Image Deblurring", ICCV 2021, the MSFR loss at full resolution). For white errors, it
+    grows with the side of the patches.
 
     Args:
         frequency_weight: weight of the second term, 0 or more; 0.1 in the publication for patches
