@@ -65,6 +65,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "target_pattern": str,
         "protocol": str | None,
         "perceptual": FLAG,
+        "metrics": listed(TEXT),
         "on_error": one_of("raise", "skip"),
     },
     "serve": {
@@ -119,6 +120,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     | same(COUNT, "trials jobs startup_trials"),
     "callbacks.collapse_warning": {"after_steps": whole(0)},
     "callbacks.ema": {"decay": SHARE},
+    "callbacks.image_quality": {"metrics": listed(TEXT)},
     "callbacks.panels": {"count": whole(0)},
     "callbacks.peer_check": {"timeout": number(above=0, high=31_536_000)},
     "callbacks.skip_nonfinite": {"max_consecutive": COUNT},
@@ -140,6 +142,7 @@ _CLASSES = {
     "data": "mprnet_lit.data.RestorationDataModule",
     "callbacks.collapse_warning": "mprnet_lit.training.callbacks.CollapseWarning",
     "callbacks.ema": "mprnet_lit.training.callbacks.EMA",
+    "callbacks.image_quality": "mprnet_lit.training.callbacks.ImageQuality",
     "callbacks.panels": "mprnet_lit.training.callbacks.Panels",
     "callbacks.peer_check": "mprnet_lit.training.callbacks.PeerCheck",
     "callbacks.skip_nonfinite": "mprnet_lit.training.callbacks.SkipNonFinite",
