@@ -269,6 +269,7 @@ CALLS: dict[str, list[Callable[[], object]]] = {
 WITHOUT_INVALID_CALLS = {
     *("Degradation", "BatchDegradation", "Source", "PerImageMetric", "Protocol"),  # base classes
     "StageLoss",
+    "ImageQuality",
     *("Sample", "Weights", "UserError", "RefusedError", "Monitor", "Progress"),  # accept anything
     "clamp_unit",  # accepts any tensor
     *("LocalChannelAttention", "TileCounts"),  # created by with_tlc and by the evaluation

@@ -122,8 +122,8 @@ LISTS: dict[Any, str] = {
     (0.5,): "weights tags",
     (0, -1): "tags",
     (math.nan, 1): "",
-    ("abc",): "tags objectives allowed_hosts",
-    (): "tags objectives allowed_hosts",
+    ("abc",): "tags objectives allowed_hosts metrics",
+    (): "tags objectives allowed_hosts metrics",
 }
 
 
