@@ -49,13 +49,11 @@ def test_scores_are_those_of_8_bit_images(pyiqa: SimpleNamespace) -> None:
         scores.update(0, target[:1, :, :4, :5], target[:1, :, :4, :5])
 
 
-def test_errors_are_one_sentence(
-    pyiqa: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_are_one_sentence(pyiqa: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, message in {
         "nique": r"metrics=\[nique\]: nique must be a metric of pyiqa .*, such as niqe",
         "psnr": r"psnr must be a metric of pyiqa other than psnr and ssim",
-        "maniqa": r"maniqa can't be loaded \(OSError: no route to host\): its first use needs a net",
+        "maniqa": r"maniqa can't be loaded \(OSError: no route to host\): its first use needs",
     }.items():
         with pytest.raises(UserError, match=message):
             load_metrics([name])

@@ -37,7 +37,7 @@ def run(config: DictConfig) -> float | None:
         _submit(config, folder)
         return None
     protocol = _protocol(config)
-    measures = [PROTOCOLS[protocol], *_more_measures(config)]
+    measures: list[Callable[[], Protocol]] = [PROTOCOLS[protocol], *_more_measures(config)]
     trainer = _trainer(config)
     restorer = _restorer(config, trainer)  # report errors before the slow file search
     sets = _sets(config)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lightning import Trainer, seed_everything
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 

@@ -40,7 +40,8 @@ class Downsampling(BatchDegradation):
         # CUDA devices may round the inputs of float32 products to TF32.
         dtype = torch.float64 if clean.is_cuda else torch.float32
         rows, columns = (draws[name].to(dtype)[:, None] for name in ("rows", "columns"))
-        return (rows @ clean.clamp(0, 1).to(dtype) @ columns.mT).float().clamp(0, 1)
+        resampled: Tensor = rows @ clean.clamp(0, 1).to(dtype) @ columns.mT
+        return resampled.float().clamp(0, 1)
 
 
 def _down_and_up(side: int, factor: float) -> NDArray[np.float32]:
