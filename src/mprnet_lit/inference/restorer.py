@@ -281,7 +281,10 @@ class Restorer:
         """Add advice to an out-of-memory error of the GPU."""
         try:
             yield
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:  # torch.OutOfMemoryError is a RuntimeError
+            is_oom = isinstance(error, torch.OutOfMemoryError)
+            if not is_oom and "MPS backend out of memory" not in str(error):
+                raise
             remedy = (
                 "a smaller memory_gb" if self.tile == "auto" else "tile='auto' or a smaller tile"
             )
