@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tests.config.test_config import compose
 from torch import nn
 
@@ -98,7 +98,9 @@ def test_every_loss_trains_from_its_file(
     name: str, stages: list[torch.Tensor], target: torch.Tensor, vgg: Path
 ) -> None:
     options = {"vgg": str(vgg)} if name == "perceptual" else {}
-    loss = instantiate(OmegaConf.load(CONFIG_DIR / "loss" / f"{name}.yaml"), **options)
+    node = OmegaConf.create(OmegaConf.load(CONFIG_DIR / "loss" / f"{name}.yaml"))
+    assert isinstance(node, DictConfig)
+    loss = instantiate(node, **options)
     assert isinstance(loss, StageLoss)
     outputs = [stage.bfloat16().requires_grad_() for stage in stages]
     value = loss(outputs, target)
