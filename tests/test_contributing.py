@@ -20,7 +20,7 @@ FILES = re.findall(r"^`(\S+)`:\n\n```\w+\n(.+?)^```$", PAGE, re.MULTILINE | re.D
 def test_new_task_needs_one_configuration_and_one_degradation(
     shell: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert [name for name, _ in FILES] == ["low_light.py", "conf/task/low_light.yaml"]
+    assert [name for name, _ in FILES] == ["faded.py", "conf/task/faded.yaml"]
     for name, text in FILES:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,22 +32,22 @@ def test_new_task_needs_one_configuration_and_one_degradation(
         *training.split(), "trainer.max_steps=2", "trainer.check_val_every_n_epoch=1",
         "data.batch_size=2", "data.patch_size=32", "data.val_crop_size=64",
     )  # fmt: skip
-    assert "Training MPRNet to low_light" in trained.output
-    assert trained.json("summary.json")["psnr_degraded"] < 20  # the degraded image is dark
+    assert "Training MPRNet to faded" in trained.output
+    assert trained.json("summary.json")["psnr_degraded"] < 20  # the degraded image is pale
     config = yaml.safe_load(trained.file("summary.json").with_name("config.yaml").read_text())
-    assert config["task"]["degradation"]["_target_"] == "low_light.LowLight"
+    assert config["task"]["degradation"]["_target_"] == "faded.Faded"
     assert config["data"]["degradation"] == config["task"]["degradation"]
-    assert trained.file("latest.png").parents[2] == tmp_path / "runs" / "low_light"
-    assert weights.read(tmp_path / "runs" / "low_light").info.task == "low_light"
+    assert trained.file("latest.png").parents[2] == tmp_path / "runs" / "faded"
+    assert weights.read(tmp_path / "runs" / "faded").info.task == "faded"
 
     monkeypatch.syspath_prepend(tmp_path)
-    degrade = __import__("low_light").LowLight()
+    degrade = __import__("faded").Faded()
     photo = np.array(Image.open(PHOTOS / "chelsea.png"))[100:164, 100:196]
-    dark = degrade(photo.astype(np.float32) / 255, np.random.default_rng(0))
-    for folder, image in ("bright", photo), ("dark", (dark * 255).astype(np.uint8)):
+    faded = degrade(photo.astype(np.float32) / 255, np.random.default_rng(0))
+    for folder, image in ("originals", photo), ("prints", (faded * 255).astype(np.uint8)):
         (tmp_path / folder).mkdir()
         Image.fromarray(image).save(tmp_path / folder / "cat.png")
-    cli("mode=restore", "weights=runs/low_light", "input=dark/cat.png", "output=restored")
+    cli("mode=restore", "weights=runs/faded", "input=prints/cat.png", "output=restored")
     assert Image.open(tmp_path / "restored" / "cat.png").size == (96, 64)
     (evaluating,) = re.findall(r"python -m mprnet_lit (mode=evaluate.+)", PAGE)
     scored = cli(*evaluating.split())

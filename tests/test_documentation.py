@@ -67,8 +67,8 @@ ELSEWHERE = (
     ("hf://", "tests/hub/test_download.py"),
     ("https://example.com", "tests/hub/test_download.py"),
     ("torch.hub.load", "tests/hub/test_upload.py"),
-    ("low_light", "tests/test_contributing.py"),
-    ("LowLight", "tests/test_contributing.py"),
+    ("faded", "tests/test_contributing.py"),
+    ("Faded", "tests/test_contributing.py"),
 )
 
 
@@ -184,7 +184,7 @@ def shrink_command(arguments: list[str]) -> list[str]:
 def read(step: Step) -> None:
     """Compose the configuration of a command that another test runs."""
     command = words(step.text) if step.kind == "sh" else []
-    if "mprnet_lit" not in command or any(sign in step.text for sign in ("low_light", "docker ")):
+    if "mprnet_lit" not in command or any(sign in step.text for sign in ("faded", "docker ")):
         return
     arguments = [a for a in command[command.index("mprnet_lit") + 1 :] if "=" in a]
     sweeps = "-m" in command or "sweep=optuna" in arguments
@@ -198,7 +198,14 @@ def test_commands_tested_elsewhere_are_tested(sign: str, file: str) -> None:
 
 def test_every_key_in_the_documentation_exists() -> None:
     options = [f"mode={mode}" for mode in modes()]
-    options += ["data=paired", "data=clean", "sweep=optuna", "callbacks=ema", "logger=all"]
+    options += [
+        "data=paired",
+        "data=clean",
+        "sweep=optuna",
+        "callbacks=ema",
+        "logger=all",
+        "loss=l1",
+    ]
     configs = [compose(option) for option in options]
     launchers = ("launch=joblib", "launch=ray", "launch=slurm")
     configs += [compose(option, return_hydra_config=True) for option in launchers]

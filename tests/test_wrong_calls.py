@@ -121,6 +121,14 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: loss(None, X),
         lambda: losses.MultiStageLoss(edge_weight=-1),
     ],
+    "L1Loss": [*pairs(lambda x, y: losses.L1Loss()((x,), y))],
+    "PSNRLoss": [lambda: losses.PSNRLoss(eps=0), lambda: losses.PSNRLoss(eps="a")],
+    "FrequencyLoss": [lambda: losses.FrequencyLoss(-1), lambda: losses.FrequencyLoss("a")],
+    "PerceptualLoss": [
+        lambda: losses.PerceptualLoss(-1),
+        lambda: losses.PerceptualLoss(vgg=3),
+        lambda: losses.PerceptualLoss(vgg="none.pth"),
+    ],
     "warmup_cosine": [
         lambda: schedule.warmup_cosine("1", 1, 1, 0),
         lambda: schedule.warmup_cosine(-1, 1, 1, 0),
@@ -190,6 +198,9 @@ CALLS: dict[str, list[Callable[[], object]]] = {
     "CameraShake": [*images(degrade.CameraShake()), lambda: degrade.CameraShake(light="dim")],
     "MovingPart": [*images(degrade.MovingPart()), lambda: degrade.MovingPart(area=2)],
     "RainStreaks": [*images(degrade.RainStreaks()), lambda: degrade.RainStreaks(width=-1)],
+    "Defocus": [*images(degrade.Defocus()), lambda: degrade.Defocus(radius=51)],
+    "Downsampling": [*images(degrade.Downsampling()), lambda: degrade.Downsampling(0.5)],
+    "LowLight": [*images(degrade.LowLight()), lambda: degrade.LowLight(exposure=2)],
     "Haze": [*images(degrade.Haze()), lambda: degrade.Haze(relief=2)],
     "Jpeg": [*images(degrade.Jpeg()), lambda: degrade.Jpeg(0), lambda: degrade.Jpeg(90, 420)],
     "checked_range": [lambda: base.checked_range(degrade.Jpeg(), "quality", (1, 2, 3))],
@@ -261,6 +272,8 @@ CALLS: dict[str, list[Callable[[], object]]] = {
 }  # fmt: skip
 WITHOUT_INVALID_CALLS = {
     *("Degradation", "BatchDegradation", "Source", "PerImageMetric", "Protocol"),  # base classes
+    "StageLoss",
+    "ImageQuality",
     *("Sample", "Weights", "UserError", "RefusedError", "Monitor", "Progress"),  # accept anything
     "clamp_unit",  # accepts any tensor
     *("LocalChannelAttention", "TileCounts"),  # created by with_tlc and by the evaluation

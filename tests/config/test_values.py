@@ -101,7 +101,8 @@ RIGHT: dict[Any, str] = {
     -1: "devices max_epochs max_steps num_sanity_val_steps save_top_k n_jobs psnr ssim",
     0: "seed overlap limit_train_batches limit_val_batches max_epochs max_steps gradient_clip_val "
     "num_sanity_val_steps log_every_n_steps unet_step orsnet_step weight_decay warmup_epochs "
-    "extra_period final_lr mixup_alpha mixup_after_epoch edge_weight num_workers cache_gb sigma "
+    "extra_period final_lr mixup_alpha mixup_after_epoch edge_weight frequency_weight "
+    "perceptual_weight num_workers cache_gb sigma "
     "length width layers density angle p brightness contrast saturation hue save_top_k after_steps "
     "min_warmup_steps probability filtered size color "
     "spread directions falloff motion occlusion level opacity strength "
@@ -121,8 +122,8 @@ LISTS: dict[Any, str] = {
     (0.5,): "weights tags",
     (0, -1): "tags",
     (math.nan, 1): "",
-    ("abc",): "tags objectives allowed_hosts",
-    (): "tags objectives allowed_hosts",
+    ("abc",): "tags objectives allowed_hosts metrics",
+    (): "tags objectives allowed_hosts metrics",
 }
 
 

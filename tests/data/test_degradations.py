@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image as Picture
 from scipy.ndimage import center_of_mass, label
 from scipy.spatial.distance import pdist
 from tests.conftest import PHOTOS
@@ -15,10 +16,13 @@ from mprnet_lit.data.degradations import (
     CameraNoise,
     CameraShake,
     Compose,
+    Defocus,
+    Downsampling,
     FilmGrain,
     GaussianNoise,
     Haze,
     Jpeg,
+    LowLight,
     MotionBlur,
     MovingPart,
     Nothing,
@@ -43,6 +47,9 @@ ALL = {
     "moving part": MovingPart(),
     "rain": RainStreaks(),
     "haze": Haze(),
+    "defocus": Defocus(),
+    "downsampling": Downsampling(),
+    "low light": LowLight(),
     "jpeg": Jpeg(),
     "choice": RandomChoice([GaussianNoise(), MotionBlur()]),
     "compose": Compose([MotionBlur(), GaussianNoise(), Jpeg()]),
@@ -184,6 +191,39 @@ def test_blur_of_a_crop_with_margin_equals_the_crop_of_the_blur(photo: NDArray[n
     np.testing.assert_allclose(part, whole, atol=1e-5)
 
 
+def test_defocus_spreads_a_point_over_a_disk_of_linear_light() -> None:
+    dark = np.zeros((41, 41, 3), np.float32)
+    dark[20, 20] = 1
+    light = srgb_to_linear(Defocus(radius=6, noise=0)(dark, rng()))[..., 1]
+    distance = np.hypot(*np.mgrid[-20:21, -20:21])
+    np.testing.assert_allclose(light[distance < 5.4], 1 / (np.pi * 6**2), rtol=0.02)
+    assert light[distance > 6.6].max() < 1e-9 and light.sum() == pytest.approx(1, rel=1e-3)
+    assert Defocus(radius=(1, 6)).margin == 6
+    np.testing.assert_allclose(Defocus(radius=0.5, noise=0)(dark, rng()), dark, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3.3])
+def test_downsampling_is_that_of_pillow(photo: NDArray[np.float32], factor: float) -> None:
+    wide = photo[:150, :163]
+    small = round(163 / factor), round(150 / factor)
+    channels = []
+    for channel in np.moveaxis(wide, 2, 0):
+        down = Picture.fromarray(channel).resize(small, Picture.Resampling.BICUBIC)
+        channels.append(np.asarray(down.resize((163, 150), Picture.Resampling.BICUBIC)))
+    expected = np.clip(np.stack(channels, 2), 0, 1)
+    np.testing.assert_allclose(Downsampling(factor)(wide, rng()), expected, rtol=0, atol=1e-5)
+
+
+def test_low_light_scales_linear_light_and_adds_sensor_noise() -> None:
+    gray = linear_to_srgb(np.full((200, 200, 3), 0.8, np.float32))
+    dark = srgb_to_linear(LowLight(exposure=0.25, shot=1e-3)(gray, rng()))
+    assert dark.mean() == pytest.approx(0.2, rel=0.01)
+    # Shot noise of the light that reaches the sensor; Brooks et al. 2019 for the read noise.
+    read_variance = np.exp(2.18 * np.log(1e-3) + 1.20)
+    assert dark.var() == pytest.approx(1e-3 * 0.2 + read_variance, rel=0.05)
+    assert np.array_equal(LowLight(exposure=0, shot=0)(gray, rng()), np.zeros_like(gray))
+
+
 def test_random_choice_draws_with_the_weights() -> None:
     gray = np.full((4, 4, 3), 0.5, np.float32)
     choice = RandomChoice([GaussianNoise(0), GaussianNoise(50)], weights=[3, 1])
@@ -254,6 +294,9 @@ def test_jpeg_block_grid_has_a_random_offset(axis: int) -> None:
         (lambda: RainStreaks(angle=[1, 2, 3]), "RainStreaks angle"),
         (lambda: RainStreaks(falloff=0), "RainStreaks falloff=0 .* from 0.1 to 1"),
         (lambda: Haze(opacity=1.5), "Haze opacity=1.5 .* from 0 to 1"),
+        (lambda: Defocus(radius=60), "Defocus radius=60 .* from 0 to 50"),
+        (lambda: Downsampling(factor=0.5), "Downsampling factor=0.5 .* from 1 to 16"),
+        (lambda: LowLight(exposure=(0.5, 2)), r"LowLight exposure=\(0.5, 2\) .* from 0 to 1"),
         (lambda: CameraShake(highlights=0.5), r"CameraShake highlights=0.5 .* from 1"),
         (lambda: CameraShake(light=["linear", "dim"]), "light=.* one or more of linear, display"),
         (lambda: CameraShake(light=[]), "CameraShake light="),

@@ -26,6 +26,7 @@ from wandb.errors import UsageError
 
 from mprnet_lit.training.callbacks.log_run import run_settings
 from mprnet_lit.training.callbacks.monitor import Monitor, gradient_norm
+from mprnet_lit.training.callbacks.panels import COLUMNS
 from mprnet_lit.training.loggers import QUIET
 from mprnet_lit.utils.errors import install_hint
 
@@ -123,6 +124,12 @@ def test_all_loggers_record_the_same(
     folder = outcome.file("*.wandb").parent / "files"
     assert list(panels) == [4, 9]
     assert all((folder / file).stat().st_size for files in panels.values() for file in files)
+    tables = [json.loads(path.read_text()) for path in folder.glob("**/val/images_*.table.json")]
+    assert len(tables) == 2
+    for table in tables:
+        assert table["columns"] == list(COLUMNS) and len(table["data"]) == 3
+        degraded = [row[1] for row in table["data"]]  # the same in both, in dB
+        assert sum(degraded) / 3 == pytest.approx(expected["val/psnr_degraded"][4], abs=1e-3)
     assert events.Tags()["images"] == ["val/panel"]
     assert [image.step for image in events.Images("val/panel")] == [4, 9]
     images = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
@@ -154,8 +161,14 @@ def test_all_loggers_record_the_same(
     # Weights, group and tags.
     copy = client.download_artifacts(run.info.run_id, "weights/best.ckpt", str(tmp_path))
     assert Path(copy).read_bytes() == best.read_bytes()
-    (artifact,) = [r.artifact for r in records if r.HasField("artifact")]
-    assert artifact.type == "model" and set(artifact.aliases) == {"best", "latest"}
+    artifacts = [r.artifact for r in records if r.HasField("artifact")]
+    (artifact,) = [each for each in artifacts if each.type == "model"]
+    tables = [each for each in artifacts if each.type == "run_table"]
+    assert len(tables) == 2
+    for each in tables:  # the pictures of five columns and three rows
+        pictures = [c for c in each.manifest.contents if c.path.endswith(".png")]
+        assert len(pictures) == 15 and all(c.size for c in pictures), each.manifest
+    assert set(artifact.aliases) == {"best", "latest"}
     assert [c.local_path for c in artifact.manifest.contents] == [str(best)]
     (header,) = [r.run for r in records if r.HasField("run")]
     assert header.run_group == "denoise" == run.data.tags["group"] == settings["run.group"]
@@ -174,7 +187,7 @@ def test_jobs_of_a_sweep_are_runs_in_one_group(cli: Cli, tmp_path: Path) -> None
         records = read_wandb(path)
         (header,) = [r.run for r in records if r.HasField("run")]
         assert header.run_group == sweep.name and f"seed={job + 1}" in header.tags
-        assert not any(r.HasField("artifact") for r in records)
+        assert not any(r.artifact.type == "model" for r in records)
         assert history(records)[0].keys() == NAMES
 
 

@@ -1,7 +1,8 @@
 """``mode=evaluate``: score a network on a published test set or on custom pairs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from mprnet_lit.evaluation.evaluator import Evaluation, Submission, TestSet
 from mprnet_lit.evaluation.results import Result, write_result
 from mprnet_lit.evaluation.test_sets import choose_layout, find_image_files, find_test_images
 from mprnet_lit.inference import Restorer
+from mprnet_lit.metrics.iqa import IqaScores, load_metrics
 from mprnet_lit.metrics.protocols import PROTOCOLS, PerceptualScores, Protocol
 from mprnet_lit.runs.provenance import save_provenance
 from mprnet_lit.training.trainer import build_trainer
@@ -42,9 +44,7 @@ def _evaluate(config: DictConfig, folder: Path) -> float | None:
         _submit(config, folder)
         return None
     protocol = _protocol(config)
-    measures: list[type[Protocol]] = [PROTOCOLS[protocol]]
-    if config.evaluate.perceptual:
-        measures.append(PerceptualScores)
+    measures: list[Callable[[], Protocol]] = [PROTOCOLS[protocol], *_more_measures(config)]
     trainer = _trainer(config)
     restorer = _restorer(config, trainer)  # report errors before the slow file search
     sets = _sets(config)
@@ -58,6 +58,7 @@ def _evaluate(config: DictConfig, folder: Path) -> float | None:
         rows=evaluation.rows,
         settings=_settings(restorer, [row.tiles for row in evaluation.rows]),
         tlc=bool(config.inference.tlc),
+        directions={k: v for metric in evaluation.restored for k, v in metric.directions.items()},
     )
     if trainer.is_global_zero:
         save_provenance(config, folder)
@@ -79,6 +80,22 @@ def _protocol(config: DictConfig) -> str:
     if protocol not in PROTOCOLS:
         raise UserError(f"{key}={protocol} must be one of {', '.join(PROTOCOLS)}")
     return str(protocol)
+
+
+def _more_measures(config: DictConfig) -> list[Callable[[], Protocol]]:
+    """Return the metrics of ``evaluate.perceptual`` and ``evaluate.metrics``."""
+    measures: list[Callable[[], Protocol]] = []
+    names = list(config.evaluate.metrics)
+    if config.evaluate.perceptual:
+        measures.append(PerceptualScores)
+        if both := {*PerceptualScores.columns} & {*names}:
+            raise UserError(
+                f"evaluate.metrics contains {' and '.join(sorted(both))}, which are also metrics "
+                "of evaluate.perceptual=true: remove one of the two"
+            )
+    if names:
+        measures.append(partial(IqaScores, load_metrics(names)))  # the same for both images
+    return measures
 
 
 def _settings(restorer: Restorer, tiles: Sequence[int]) -> dict[str, str]:

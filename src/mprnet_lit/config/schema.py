@@ -45,6 +45,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "output": str | None,
         "weights": Any,
         "overwrite": FLAG,
+        "lr_finder": FLAG,
     },
     "inference": {
         "tile": one_of("auto") | SIDE | NULL,
@@ -64,6 +65,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "target_pattern": str,
         "protocol": str | None,
         "perceptual": FLAG,
+        "metrics": listed(TEXT),
         "on_error": one_of("raise", "skip"),
     },
     "serve": {
@@ -118,6 +120,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     | same(COUNT, "trials jobs startup_trials"),
     "callbacks.collapse_warning": {"after_steps": whole(0)},
     "callbacks.ema": {"decay": SHARE},
+    "callbacks.image_quality": {"metrics": listed(TEXT)},
     "callbacks.panels": {"count": whole(0)},
     "callbacks.peer_check": {"timeout": number(above=0, high=31_536_000)},
     "callbacks.skip_nonfinite": {"max_consecutive": COUNT},
@@ -139,6 +142,7 @@ _CLASSES = {
     "data": "mprnet_lit.data.RestorationDataModule",
     "callbacks.collapse_warning": "mprnet_lit.training.callbacks.CollapseWarning",
     "callbacks.ema": "mprnet_lit.training.callbacks.EMA",
+    "callbacks.image_quality": "mprnet_lit.training.callbacks.ImageQuality",
     "callbacks.panels": "mprnet_lit.training.callbacks.Panels",
     "callbacks.peer_check": "mprnet_lit.training.callbacks.PeerCheck",
     "callbacks.skip_nonfinite": "mprnet_lit.training.callbacks.SkipNonFinite",
@@ -206,11 +210,8 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "nesterov": FLAG,
         "weight_decay": NOT_NEGATIVE,
     },
-    "mprnet_lit.training.losses.MultiStageLoss": {
-        "edge_weight": NOT_NEGATIVE,
-        "clamp": FLAG,
-        "eps": POSITIVE,
-    },
+    "mprnet_lit.training.losses.*": {"clamp": FLAG, "eps": POSITIVE}
+    | same(NOT_NEGATIVE, "edge_weight frequency_weight perceptual_weight"),
     "mprnet_lit.data.P*": {"split": one_of("train", "val")},  # Photos and Prepared
     "mprnet_lit.data.Patterns": {"probability": SHARE},
     "mprnet_lit.data.degradations.*": {
@@ -219,13 +220,14 @@ FOREIGN: dict[str, dict[str, Rule]] = {
         "shot": spread(POSITIVE),
         "read": spread(NOT_NEGATIVE) | NULL,
         "quality": spread(number(1, 100)),
+        "factor": spread(number(1, 16)),
         "weights": listed(NOT_NEGATIVE, least=1) | NULL,
     }
     | same(spread(NOT_NEGATIVE), "sigma length noise layers density width angle size spread")
-    | same(spread(NOT_NEGATIVE), "directions roll defocus")
+    | same(spread(NOT_NEGATIVE), "directions roll defocus radius")
     | same(spread(POSITIVE), "focal highlights")
     | same(spread(SHARE), "shake brightness haze color area falloff motion occlusion level")
-    | same(spread(SHARE), "opacity relief airlight"),
+    | same(spread(SHARE), "opacity relief airlight exposure"),
     "albumentations.*": {"p": SHARE},
     "albumentations.ColorJitter": {"hue": spread(number(-0.5, 0.5))}
     | same(spread(NOT_NEGATIVE), "brightness contrast saturation"),

@@ -69,7 +69,10 @@ class Evaluation(LightningModule):
     """
 
     def __init__(
-        self, restorer: Restorer, sets: Sequence[TestSet], measures: Sequence[type[Protocol]]
+        self,
+        restorer: Restorer,
+        sets: Sequence[TestSet],
+        measures: Sequence[Callable[[], Protocol]],
     ) -> None:
         super().__init__()
         self.restorer = restorer

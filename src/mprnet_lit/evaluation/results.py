@@ -4,8 +4,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Result:
         rows: scores of each image.
         settings: active options by name, as text.
         tlc: whether the test-time local converter was on.
+        directions: whether a lower or a higher score is better, by name of a further metric.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Result:
     rows: Sequence[Row]
     settings: dict[str, str]
     tlc: bool
+    directions: Mapping[str, str] = field(default_factory=dict)
 
     def rows_of(self, test_set: TestSet) -> list[Row]:
         """Return the scores of the images of a test set."""
@@ -194,12 +196,11 @@ def _remarks(result: Result) -> list[str]:
         remarks.append(f"strength is {strength}, but 1 in the published scores")
     if (note := _tiling_note(result.rows)) and not result.published:
         remarks.append(f"Tiling changes the scores{note}: compare only scores with the same tiling")
-    for name in ("lpips", "dists"):
-        if name in result.mean:
-            restored, degraded = result.mean[name], result.mean[f"{name}_degraded"]
-            remarks.append(
-                f"{name.upper()} {restored:.4f} (degraded input {degraded:.4f}; lower is better)"
-            )
+    for name, better in result.directions.items():
+        restored, degraded = result.mean[name], result.mean[f"{name}_degraded"]
+        remarks.append(
+            f"{name.upper()} {restored:.4f} (degraded input {degraded:.4f}; {better} is better)"
+        )
     return remarks
 
 
@@ -229,8 +230,10 @@ def _pictures(result: Result, folder: Path, restorer: Restorer) -> list[Entry]:
 
 def _with_labels(scores: Scores) -> Scores:
     """Replace names by labels: ``psnr_degraded`` by ``PSNR degraded``."""
-    names = {name: name.partition("_") for name in scores}
-    return {f"{names[k][0].upper()} {names[k][2]}".strip(): v for k, v in scores.items()}
+    return {
+        name.removesuffix("_degraded").upper() + name.endswith("_degraded") * " degraded": value
+        for name, value in scores.items()
+    }
 
 
 def _cell(name: str) -> str:

@@ -85,6 +85,11 @@ class Protocol(PerImageMetric):
             images = (images * levels).round() / levels
         self.record(index, self.measure(*images).float())
 
+    @property
+    def directions(self) -> dict[str, str]:
+        """Whether a lower or a higher score is better, by name; without PSNR and SSIM."""
+        return {}
+
     def levels(self, target: Tensor) -> int | None:
         """Return the integer value of white for rounding; ``None`` for no rounding."""
         return 255
@@ -174,6 +179,11 @@ class PerceptualScores(Protocol):
 
         self.lpips = image.LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
         self.dists = image.DeepImageStructureAndTextureSimilarity()
+
+    @property
+    def directions(self) -> dict[str, str]:
+        """Whether a lower or a higher score is better, by name."""
+        return dict.fromkeys(self.columns, "lower")
 
     def measure(self, restored: Tensor, target: Tensor) -> Tensor:
         """Return the scores (B, columns) of two batches in [0, 1]."""

@@ -41,7 +41,7 @@ def build_module(config: DictConfig, model: MPRNet, **options: Any) -> Restorati
     module = instantiate(
         config.module,
         model=model,
-        loss=instantiate(config.task.loss),
+        loss=instantiate(config.get("loss") or config.task.loss),
         optimizer=_optimizer(config),
         schedule=instantiate(config.schedule),
         **options,

@@ -12,7 +12,7 @@ from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.models import MPRNet
 from mprnet_lit.runs import folder as runs
 from mprnet_lit.runs.provenance import save_provenance
-from mprnet_lit.training import launch, resume
+from mprnet_lit.training import launch, lr_finder, resume
 from mprnet_lit.training.build import build_callbacks, build_info, build_model, build_module
 from mprnet_lit.training.errors import explained
 from mprnet_lit.training.loggers import build_loggers, opened
@@ -34,8 +34,9 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
     Raises:
         UserError: a setting is invalid, or the run can't be resumed.
     """
-    seed_everything(config.seed, workers=True, verbose=False)
     checkpoint = resume.find_checkpoint(config, folder)
+    given, config = config, lr_finder.with_suggestion(config, folder, checkpoint)
+    seed_everything(config.seed, workers=True, verbose=False)
 
     data: RestorationDataModule = instantiate(config.data)
     weights = build_model(config)
@@ -53,7 +54,7 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
     if checkpoint is not None:
         resumed = resume.read(config, checkpoint, weights.model.size)
     if trainer.is_global_zero:
-        resume.announce(config, folder, resumed)
+        resume.announce(given, folder, resumed)
     if resumed is not None:
         if resumed.is_complete:
             return None
@@ -62,7 +63,7 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
 
     trainer.ckpt_path = checkpoint
     with (
-        _recorded(trainer, config, folder, checkpoint),
+        _recorded(trainer, given, config, folder, checkpoint),
         opened(trainer, config),
         explained(trainer, folder),
     ):
@@ -72,9 +73,16 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
 
 @contextmanager
 def _recorded(
-    trainer: Trainer, config: DictConfig, folder: Path, checkpoint: Path | None
+    trainer: Trainer, given: DictConfig, used: DictConfig, folder: Path, checkpoint: Path | None
 ) -> Iterator[None]:
     """Lock the run folder and write the files that describe the run, in the first process only.
+
+    Args:
+        trainer: trainer of the run.
+        given: configuration of the command, by which ``resume=auto`` finds the run.
+        used: configuration with the learning rate of ``lr_finder``.
+        folder: directory of the run.
+        checkpoint: checkpoint that the run resumes from.
 
     Raises:
         RefusedError: another process holds the lock on ``folder``.
@@ -83,6 +91,6 @@ def _recorded(
         yield
         return
     with runs.held(folder):
-        runs.record(config, folder, checkpoint)
-        save_provenance(config, folder)
+        runs.record(given, folder, checkpoint)
+        save_provenance(used, folder)
         yield

@@ -18,7 +18,7 @@ from mprnet_lit.models import MPRNet
 from mprnet_lit.models.padding import pad_to_multiple
 from mprnet_lit.training.change import ChangeHistogram
 from mprnet_lit.training.compilation import CompileSetting, Decision, decide
-from mprnet_lit.training.losses import MultiStageLoss
+from mprnet_lit.training.losses import StageLoss
 from mprnet_lit.training.schedule import WarmupCosine
 from mprnet_lit.utils.checks import require, require_function
 from mprnet_lit.utils.errors import UserError
@@ -70,7 +70,7 @@ class RestorationModule(LightningModule):
     def __init__(
         self,
         model: MPRNet,
-        loss: MultiStageLoss,
+        loss: StageLoss,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         schedule: WarmupCosine = _PAPER,
         mixup_alpha: float = 0.0,

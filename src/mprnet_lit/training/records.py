@@ -6,7 +6,7 @@ it is disabled with a warning, and training continues.
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,24 @@ def record_image(logger: Logger, name: str, image: NDArray[np.uint8], step: int)
         logger.log_image(name, [Image.fromarray(image)], step=step)
     elif isinstance(logger, MLFlowLogger):
         logger.experiment.log_image(logger.run_id, image, key=name, step=step)
+
+
+def record_table(
+    logger: Logger,
+    name: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str | float | NDArray[np.uint8]]],
+    step: int,
+) -> None:
+    """Log a table of texts, numbers and images (H, W, 3). Only wandb supports tables."""
+    if isinstance(logger, WandbLogger):
+        import wandb
+
+        data = [
+            [wandb.Image(Image.fromarray(v)) if isinstance(v, np.ndarray) else v for v in row]
+            for row in rows
+        ]
+        logger.log_table(name, columns=list(columns), data=data, step=step)
 
 
 def record_settings(logger: Logger, settings: dict[str, Value]) -> None:

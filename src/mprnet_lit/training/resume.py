@@ -53,6 +53,7 @@ _REPORTED = (
     "module",
     "trainer",
     "task.loss",
+    "loss",
     "data.augmentation",
     "data.degrade_on",
     "data.patterns",

@@ -59,6 +59,17 @@ def gaussian_kernel(sigma: float, size: int) -> NDArray[np.float32]:
     return np.asarray(kernel / kernel.sum(), np.float32)
 
 
+def disk(radius: float, largest: float) -> NDArray[np.float32]:
+    """Return a disk with a soft edge and a sum of 1, (k, k) with an odd k for the largest radius.
+
+    A radius of up to half a pixel gives a unit impulse.
+    """
+    size = max(0, int(np.ceil(largest - 0.5)))
+    distance = np.hypot(*np.mgrid[-size : size + 1, -size : size + 1])
+    kernel = np.clip(radius + 0.5 - distance, 0, 1)
+    return np.asarray(kernel / kernel.sum(), np.float32)
+
+
 def draw_seed(rng: np.random.Generator) -> np.int64:
     """Draw the seed of the noise of an image for :func:`normal_noise`."""
     return rng.integers(2**63, dtype=np.int64)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mprnet_lit.data.degradations import batched
 from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
-from mprnet_lit.data.degradations.batched import Draw, per_image
+from mprnet_lit.data.degradations.batched import Draw, disk, per_image
 from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
 from mprnet_lit.data.degradations.motion import camera_path
 from mprnet_lit.data.degradations.poses import Poses, camera_poses
@@ -95,7 +95,7 @@ class CameraShake(Degradation):
         return {
             "views": poses.views,
             "shares": poses.shares,
-            "kernel": _disk(rng.uniform(*self.defocus), self.defocus[1]),
+            "kernel": disk(rng.uniform(*self.defocus), self.defocus[1]),
             "linear": np.bool_(self.light[rng.integers(len(self.light))] == "linear"),
             "excess": np.float32(rng.uniform(*self.highlights) - 1),
         }
@@ -204,17 +204,6 @@ def _mean_views(images: Tensor, draws: Draw) -> Tensor:
         view = F.grid_sample(images, at, padding_mode="reflection", align_corners=True)
         mean += per_image(shares) * view
     return mean
-
-
-def _disk(radius: float, largest: float) -> NDArray[np.float32]:
-    """Return a disk with a soft edge and a sum of 1, (k, k) with an odd k for the largest radius.
-
-    A radius of up to half a pixel gives a unit impulse.
-    """
-    size = max(0, int(np.ceil(largest - 0.5)))
-    distance = np.hypot(*np.mgrid[-size : size + 1, -size : size + 1])
-    kernel = np.clip(radius + 0.5 - distance, 0, 1)
-    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def _blob(shape: tuple[int, int], rng: np.random.Generator, area: float) -> NDArray[np.float32]:

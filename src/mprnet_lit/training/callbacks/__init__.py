@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from mprnet_lit.training.callbacks.checkpoint_states import CheckpointStates
     from mprnet_lit.training.callbacks.collapse_warning import CollapseWarning
     from mprnet_lit.training.callbacks.ema import EMA
+    from mprnet_lit.training.callbacks.image_quality import ImageQuality
     from mprnet_lit.training.callbacks.log_run import LogRun
     from mprnet_lit.training.callbacks.monitor import Monitor
     from mprnet_lit.training.callbacks.out_of_memory import OutOfMemoryAdvice
@@ -22,6 +23,7 @@ __all__ = [
     "EMA",
     "CheckpointStates",
     "CollapseWarning",
+    "ImageQuality",
     "LogRun",
     "Monitor",
     "OutOfMemoryAdvice",
@@ -39,6 +41,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "checkpoint_states": ["CheckpointStates"],
         "collapse_warning": ["CollapseWarning"],
         "ema": ["EMA"],
+        "image_quality": ["ImageQuality"],
         "log_run": ["LogRun"],
         "monitor": ["Monitor"],
         "out_of_memory": ["OutOfMemoryAdvice"],

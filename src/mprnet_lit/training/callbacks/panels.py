@@ -11,13 +11,15 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mprnet_lit.images.reading import to_uint8, write_png
-from mprnet_lit.metrics import psnr
+from mprnet_lit.metrics import psnr, ssim
 from mprnet_lit.training.module import Batch
-from mprnet_lit.training.records import attempt, record_image
+from mprnet_lit.training.records import attempt, record_image, record_table
 from mprnet_lit.utils.checks import require, require_number
 from mprnet_lit.utils.compat import logged_step
 
 TITLES = ("degraded", "stage 1", "stage 2", "stage 3", "target")
+COLUMNS = ("name", "PSNR degraded", "PSNR", "SSIM degraded", "SSIM", *TITLES)
+"""Columns of the table: PSNR in dB and SSIM of the degraded image and of the last stage."""
 _GAP, _CAPTION, _TILE = 6, 24, 256
 _COLUMN = 150
 """Minimum width of a column, so that its caption fits."""
@@ -25,6 +27,8 @@ _COLUMN = 150
 
 class Panels(Callback):
     """Writes and logs a panel of the first validation images after each validation.
+
+    wandb also gets a table with the name, the images and the scores of each row.
 
     Args:
         folder: directory for ``epoch_0001.png`` and so on, and ``latest.png``.
@@ -37,6 +41,7 @@ class Panels(Callback):
         self.folder = Path(folder)
         self.count = count
         self.rows: list[tuple[Tensor, ...]] = []
+        self.names: list[str] = []
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any
@@ -45,17 +50,24 @@ class Panels(Callback):
         if trainer.is_global_zero and len(self.rows) < self.count:
             images = (*outputs.values(), batch["target"])
             self.rows.append(tuple(i[0].detach().float().cpu() for i in images))
+            self.names.append(batch["name"][0])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, write and log the panel."""
         if not self.rows:
             return
         panel = draw_panel(self.rows)
-        self.rows = []
+        scored = [
+            [name, *_scores(row), *map(_tile, row)]
+            for name, row in zip(self.names, self.rows, strict=True)
+        ]
+        self.rows, self.names = [], []
         write_png(self.folder / f"epoch_{trainer.current_epoch + 1:04d}.png", panel)
         write_png(self.folder / "latest.png", panel)
         for logger in trainer.loggers:
-            attempt(logger, record_image, logger, "val/panel", panel, logged_step(trainer))
+            step = logged_step(trainer)
+            attempt(logger, record_image, logger, "val/panel", panel, step)
+            attempt(logger, record_table, logger, "val/images", COLUMNS, scored, step)
 
 
 def draw_panel(rows: Sequence[tuple[Tensor, ...]]) -> NDArray[np.uint8]:
@@ -87,6 +99,12 @@ def draw_panel(rows: Sequence[tuple[Tensor, ...]]) -> NDArray[np.uint8]:
             left += width + _GAP
         top += height
     return np.asarray(canvas, dtype=np.uint8)
+
+
+def _scores(row: Sequence[Tensor]) -> list[float]:
+    """Return the scores of a row in the order of ``COLUMNS``."""
+    pairs = [(image[None], row[-1][None]) for image in (row[0], row[-2])]
+    return [score(*pair).item() for score in (psnr, ssim) for pair in pairs]
 
 
 def _tile(image: Tensor) -> NDArray[np.uint8]:
