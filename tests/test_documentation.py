@@ -61,6 +61,7 @@ ELSEWHERE = (
     ("launch=", "tests/sweeps/test_launchers.py"),
     ("logger=all", "tests/training/test_loggers.py"),
     ("mode=serve", "tests/cli/test_serve.py"),
+    ("api/restore", "tests/serving/test_api.py"),
     ("export.int8=true", "tests/cli/test_export.py"),
     (".pt2", "tests/cli/test_export.py"),
     ("low_light", "tests/test_contributing.py"),

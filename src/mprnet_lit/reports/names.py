@@ -19,11 +19,11 @@ def short_names(names: Sequence[str]) -> list[str]:
         if len(set(short)) == len(distinct):
             break
     else:
-        counts: Counter[str] = Counter()
+        total, seen = Counter(short), Counter[str]()
         for k, name in enumerate(short):
-            counts[name] += 1
-            if counts[name] > 1 or short.count(name) > 1:
-                short[k] = f"{name} ({counts[name]})"
+            seen[name] += 1
+            if total[name] > 1:
+                short[k] = f"{name} ({seen[name]})"
     by_name = dict(zip(distinct, short, strict=True))
     return [by_name[name] for name in names]
 

@@ -148,6 +148,8 @@ $("why").textContent = data.importance.note;
 data.importance.figures.forEach((figure, k) => {
   const [width, height] = k ? [140 * figure.data.length, 320]
     : [300, 90 + 30 * figure.data[0].y.length];
+  if (k) for (const trace of figure.data)  // no room for the color bar on a narrow screen
+    if (trace.marker && innerWidth <= 700) trace.marker.showscale = false;
   wide($("importance").querySelector(".wide"), `importance${k}`, width, figure, { height });
 });
 
