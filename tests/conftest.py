@@ -1,6 +1,5 @@
 """Shared fixtures: golden data, photographs and the command line."""
 
-import copy
 import hashlib
 import importlib
 import io
@@ -8,6 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,9 +26,6 @@ import skimage
 import torch
 from filelock import FileLock
 from hydra._internal.hydra import Hydra
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.plugins import Plugins
-from hydra.plugins.config_source import ConfigResult
 from numpy.typing import NDArray
 
 from mprnet_lit.__main__ import main
@@ -36,10 +33,14 @@ from mprnet_lit.cli.command_line import chosen_mode, translate
 from mprnet_lit.config.groups import mode_keys
 from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
+from tests.composition import cache_compositions
 from tests.warm import warm_python
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
+
+if hasattr(signal, "SIGHUP"):  # nohup ignores the signal, which child processes would inherit
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # OpenVINO imports absl, whose log handler would close pytest's stream when Hydra sets up logging.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
@@ -69,24 +70,7 @@ class Golden:
         return {name: torch.from_numpy(a) for name, a in self.group("weight/").items()}
 
 
-Plugins.instance()  # registers the classes of the sources
-_Source = SourcesRegistry.instance().types["file"]
-_load_file = _Source.load_config
-
-
-def _load_file_once(source: Any, config_path: str) -> ConfigResult:
-    """Parse each configuration file once, which takes a sixth of the time of a composition."""
-    path = Path(source.path, source._normalize_file_name(config_path))
-    if not path.is_file():
-        return _load_file(source, config_path)
-    key = source.provider, path, path.stat().st_mtime_ns, path.stat().st_size
-    if key not in _LOADED:
-        _LOADED[key] = _load_file(source, config_path)
-    return copy.deepcopy(_LOADED[key])
-
-
-_LOADED: dict[tuple[str, Path, int, int], ConfigResult] = {}
-_Source.load_config = _load_file_once  # type: ignore[assignment,method-assign]
+cache_compositions()
 
 
 @pytest.fixture(scope="session")
@@ -185,9 +169,13 @@ class Outcome:
         return json.loads(self.file(pattern).read_text())
 
 
+# The smallest network, unless a test selects a size.
+SMALLEST = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "model.cabs_per_orb=1")
+
 # Minimal settings of a training: small patches of the embedded photographs.
 QUICK = (
     "model=tiny",
+    *SMALLEST,
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",  # the same on every machine
     "data.patch_size=32",
@@ -196,19 +184,22 @@ QUICK = (
     "data.val_crop_size=64",
 )
 
-# The smallest network, for trainings of several epochs or processes.
-SMALLEST = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "model.cabs_per_orb=1")
-
 Cli = Callable[..., Outcome]
 
 
 def quick(arguments: Sequence[str]) -> list[str]:
-    """Prepend the quick settings of the mode, which the arguments override."""
+    """Prepend the quick settings of the mode, which the arguments override.
+
+    An argument such as ``model=small`` replaces all settings of the network.
+    """
     try:
         keys = mode_keys(chosen_mode(translate(arguments)))
     except UserError:  # the command will fail with this error
         keys = mode_keys("train")
-    return [*(s for s in QUICK if s.partition("=")[0] in keys), *arguments]
+    settings = [s for s in QUICK if s.partition("=")[0] in keys]
+    if any(argument.startswith("model=") for argument in arguments):
+        settings = [s for s in settings if not s.startswith("model")]
+    return [*settings, *arguments]
 
 
 def start_cli(

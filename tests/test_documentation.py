@@ -31,7 +31,7 @@ from tests.pages import INLINE, PAGES, ROOT, Step, new_steps, words
 # Replacements for placeholders and for slow settings.
 SMALLER = (
     (r"^weights=FILE$", "weights=runs/denoise"),
-    (r"^weights=runs/\w+/TIME/.*$", "weights=model_denoising.pth"),
+    (r"^weights=runs/\w+/TIME/.*$", "weights=runs/least"),
     (r"^output=FILE$", "output=copy.pth"),
     (r"^input=FOLDER$", "input=noisy"),
     (r"^target=FOLDER$", "evaluate.target=clean"),
@@ -60,10 +60,14 @@ ELSEWHERE = (
     ("trainer=slurm", "tests/training/test_peers.py"),
     ("launch=", "tests/sweeps/test_launchers.py"),
     ("logger=all", "tests/training/test_loggers.py"),
+    ("docker ", "tests/test_containers.py"),
     ("mode=serve", "tests/cli/test_serve.py"),
     ("api/restore", "tests/serving/test_api.py"),
     ("export.int8=true", "tests/cli/test_export.py"),
     (".pt2", "tests/cli/test_export.py"),
+    ("hf://", "tests/hub/test_download.py"),
+    ("https://example.com", "tests/hub/test_download.py"),
+    ("torch.hub.load", "tests/hub/test_upload.py"),
     ("low_light", "tests/test_contributing.py"),
     ("LowLight", "tests/test_contributing.py"),
 )
@@ -181,7 +185,7 @@ def shrink_command(arguments: list[str]) -> list[str]:
 def read(step: Step) -> None:
     """Compose the configuration of a command that another test runs."""
     command = words(step.text) if step.kind == "sh" else []
-    if "mprnet_lit" not in command or "low_light" in step.text:
+    if "mprnet_lit" not in command or any(sign in step.text for sign in ("low_light", "docker ")):
         return
     arguments = [a for a in command[command.index("mprnet_lit") + 1 :] if "=" in a]
     sweeps = "-m" in command or "sweep=optuna" in arguments

@@ -174,4 +174,4 @@ def _outcome(job: JobReturn) -> Outcome:
 def _complete(folder: Path) -> list[float] | None:
     """Return the objective values of a trial; ``None`` if the trial is not complete."""
     path = folder / runs.OBJECTIVES
-    return list(json.loads(path.read_text()).values()) if path.is_file() else None
+    return list(json.loads(path.read_text(encoding="utf-8")).values()) if path.is_file() else None

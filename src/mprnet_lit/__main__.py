@@ -26,13 +26,14 @@ from mprnet_lit.runs.settings import mask_hydras_records
 from mprnet_lit.utils import signals, temp_folder
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.masking import mask_text
-from mprnet_lit.utils.text import printable_lines
+from mprnet_lit.utils.text import escape_unencodable, printable_lines
 
 
 def main() -> None:
     """Run the command ``mprnet_lit`` or ``python -m mprnet_lit``."""
     # Makes Hydra raise composition errors instead of printing them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    escape_unencodable()
     register_resolvers()
     mode = "train"
     try:

@@ -121,7 +121,7 @@ def test_batch_size_not_a_multiple_of_accumulation_is_refused(cli: Cli) -> None:
         ("data.train.degradedd=x", "did you mean 'data.train.degraded'?"),
         ("model.width=8Z", "model.width=8Z must be a whole number from 1 to 4096"),
         ("model.reduction=0", "model.reduction=0 must be a whole number from 1 to 4096"),
-        ("model.reduction=99", "model.reduction=99 must be at most model.width=16"),
+        ("model.reduction=99", "model.reduction=99 must be at most model.width=8"),
         ("model.size=huge", "choose the network with model=tiny, model=small, model=base"),
         ("recipe=none", "there is no recipe 'none': choose one with recipe=NAME (cpu_deblur"),
         ("trainer.devices=none", "trainer.devices=none must be a number of devices"),
@@ -149,7 +149,7 @@ def test_checkpoint_and_weights_of_another_size_are_refused(cli: Cli) -> None:
     last = first.file("last.ckpt")
     for use in ("resume", "weights"):
         message = error_message(cli(f"{use}={last}", "model.width=24", status=1))
-        assert "contains a network of another size (width=16" in message
+        assert "contains a network of another size (width=8" in message
         assert "model (width=24" in message
 
 

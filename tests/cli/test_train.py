@@ -22,7 +22,9 @@ def weights(outcome: Outcome, name: str = "last.ckpt") -> Any:
 
 
 def test_run_folder_contains_all_documented_files(cli: Cli) -> None:
-    outcome = cli("task=derain", "trainer.max_epochs=2", "logger=many", "callbacks=ema")
+    outcome = cli(
+        "model=tiny", "task=derain", "trainer.max_epochs=2", "logger=many", "callbacks=ema"
+    )
     assert "Training MPRNet to derain: 427,033 parameters" in outcome.output
     assert "5 training and 3 validation images" in outcome.output
     for row in ("degraded input", "stage 1", "stage 2", "stage 3"):
@@ -240,7 +242,7 @@ def test_finetuning_on_own_pairs_starts_from_the_given_weights(
     torch.save({"state_dict": golden.weights}, tmp_path / "published.pth")
     outcome = cli(
         "experiment=finetune", "weights=published.pth", "data.train.degraded=in",
-        "data.train.target=gt", "model.width=8", "model.unet_step=4", "model.orsnet_step=4",
+        "data.train.target=gt", "model.cabs_per_orb=2",
         "trainer.max_epochs=1", "optimizer.lr=1e-12", "data.holdout=0.25",
     )  # fmt: skip
     assert "3 training and 1 validation images" in outcome.output

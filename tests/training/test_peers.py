@@ -17,9 +17,18 @@ import torch
 from tests.conftest import SMALLEST, quick
 from tests.training.callbacks.test_stop_on_signal import fake_scontrol
 from tests.warm import warm_python
+from torch.distributed.elastic.rendezvous import dynamic_rendezvous
 
 RUN = ("trainer.max_epochs=3", "data.crops_per_image=6", "data.val_crop_size=32", "logger=csv",
        *SMALLEST)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_stacks() -> Iterator[None]:
+    """Don't let torchrun read the source of pytest for each of its events, which is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dynamic_rendezvous, "get_method_name", lambda *_: "method")
+        yield
 
 
 class Node:

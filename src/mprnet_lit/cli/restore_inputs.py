@@ -133,11 +133,13 @@ def _checked(jobs: list[Job]) -> list[Job]:
     """Return the jobs without duplicates; check that no result overwrites another file."""
     real = RealPathCache()
     sources = {real(job.source) for job in jobs}
+    by_name: dict[str, list[str]] = {}
+    for source in sources:
+        by_name.setdefault(_folded(source), []).append(source)
     kept: dict[str, Job] = {}
     distinct: list[Job] = []
     for job in jobs:
-        # Some file systems ignore case or normalize Unicode.
-        keys = {unicodedata.normalize("NFC", str(file)).casefold(): file for file in job.files}
+        keys = {_folded(file): file for file in job.files}
         other = next((kept[key] for key in keys if key in kept), None)
         if other is not None and real(job.source) == real(other.source):
             continue  # duplicate
@@ -147,7 +149,8 @@ def _checked(jobs: list[Job]) -> list[Job]:
                 "rename one of them, or restore them into two folders"
             )
         for file in keys.values():
-            if real(file) in sources:
+            spellings = by_name.get(_folded(real(file)), ())
+            if real(file) in sources or any(_is_same(file, each) for each in spellings):
                 raise UserError(
                     f"{file} would be overwritten, but is an input file: "
                     "set output to another folder"
@@ -155,6 +158,16 @@ def _checked(jobs: list[Job]) -> list[Job]:
         kept |= dict.fromkeys(keys, job)
         distinct.append(job)
     return distinct
+
+
+def _folded(path: Path | str) -> str:
+    """Return a path as a file system sees it that ignores case and normalizes Unicode."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _is_same(file: Path, source: str) -> bool:
+    """Return whether a path leads to a source, whose name may have another spelling."""
+    return file.exists() and file.samefile(source)
 
 
 def _without_results(files: list[Path], root: Path, output: Path | None) -> list[Path]:

@@ -120,13 +120,13 @@ class Record:
 
     def relative(self, real: str) -> str:
         """Return the real path of a source relative to the folder, with forward slashes."""
-        folder, _, name = real.rpartition(os.sep)
+        folder, name = os.path.split(real)
         if folder not in self._relative:
             try:
-                relative = os.path.relpath(folder or os.sep, self.folder)
+                relative = os.path.relpath(folder, self.folder)
             except ValueError:  # on another drive (Windows)
                 relative = folder
-            self._relative[folder] = relative.replace(os.sep, "/")
+            self._relative[folder] = relative.replace(os.sep, "/").rstrip("/")
         return f"{self._relative[folder]}/{name}"
 
     def path_of(self, result: Result) -> Path:
@@ -151,7 +151,8 @@ class Record:
 
     def _write(self, content: bytes) -> bool:
         """Append to the file; return False if another process has replaced the file."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # Unix, Windows
         descriptor = os.open(self.path, flags, 0o666)
         try:
             _lock(descriptor, shared=True)

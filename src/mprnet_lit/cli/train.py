@@ -41,7 +41,9 @@ def _measure_objectives(config: DictConfig, folder: Path, model: MPRNet | None) 
     summary = folder / SUMMARY
     if OmegaConf.select(config, "sweep.objectives") and summary.is_file():
         model = model or build_model(config).model
-        values = measure(config.sweep.objectives, json.loads(summary.read_text()), model)
+        values = measure(
+            config.sweep.objectives, json.loads(summary.read_text(encoding="utf-8")), model
+        )
         write_atomic(folder / OBJECTIVES, (json.dumps(values) + "\n").encode())
 
 
@@ -50,5 +52,5 @@ def _outcome(config: DictConfig, folder: Path) -> float | list[float] | None:
     path = folder / (OBJECTIVES if searched else SUMMARY)
     if not path.is_file():
         return None
-    values = json.loads(path.read_text())
+    values = json.loads(path.read_text(encoding="utf-8"))
     return list(values.values()) if searched else float(values["psnr"])

@@ -138,7 +138,7 @@ def file_keys(name: str) -> frozenset[str]:
 
 def package(path: Path) -> str:
     """Return the command-line prefix of the keys of a file, such as ``data.``; may be empty."""
-    first = path.read_text().partition("\n")[0]
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
     if path.parent == CONFIG_DIR or first.strip() == "# @package _global_":
         return ""
     return path.parent.relative_to(CONFIG_DIR).as_posix().replace("/", ".") + "."
@@ -146,19 +146,21 @@ def package(path: Path) -> str:
 
 def file_settings(path: Path) -> list[Setting]:
     """Return the settings of a file in file order, including the defaults list."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     root = yaml.compose(text)
     return [] if root is None else list(_settings(root, text.splitlines(), ()))
 
 
 def about(path: Path) -> list[str]:
     """Return the lines of the header comment of a file."""
-    lines = takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    lines = takewhile(
+        lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()
+    )
     return [line.strip("# ") for line in lines if "@package" not in line]
 
 
 def _load(path: Path) -> dict[str, Any]:
-    return yaml.load(path.read_text(), _Loader) or {}
+    return yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[str]:

@@ -15,6 +15,8 @@ _FILES = re.compile(
     r"[\w.]+\.(root|folder|degraded|target))"
 )
 """Keys whose values are files or folders."""
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+"""Start of an absolute Windows path, whose backslashes do not escape characters."""
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|str|int|float|bool)\(")
 
 
@@ -54,7 +56,7 @@ def quote_files(override: str, *, sweep: bool) -> str:
     if value[0] in "\"'" and parsed is not None:
         return override
     path = expanded(value)
-    if exists(path):
+    if exists(path) or (_WINDOWS.match(path) and not _is_structure(path)):
         is_exact = parsed is not None and parsed.value() == path and "${" not in path
         return override if is_exact else f"{key}={quoted(path)}"
     if key == "input" and not sweep and (items := _list_syntax(value, parsed)):

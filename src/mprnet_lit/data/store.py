@@ -145,7 +145,7 @@ def start_progress(folder: Path, complete: Iterable[StoredImage]) -> None:
 def append_progress(stored: StoredImage, folder: Path) -> None:
     """Append the record of a complete file to the progress file."""
     path = folder / PROGRESS
-    with write_errors(path), path.open("a") as progress:
+    with write_errors(path), path.open("a", encoding="utf-8") as progress:
         progress.write(json.dumps(asdict(stored)) + "\n")
 
 
@@ -176,7 +176,7 @@ def read_index(folder: Path) -> Index:
         state = "is incomplete" if incomplete else f"is not a prepared store (it has no {INDEX})"
         raise UserError(f"{folder} {state}: run mode=prepare with output={folder}")
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] == FORMAT:
             return {split: [_entry(record) for record in content[split]] for split in SPLITS}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -227,7 +227,7 @@ def completed_images(folder: Path) -> dict[str, StoredImage]:
     if (folder / INDEX).is_file():
         found += stored_images(read_index(folder))
     if (folder / PROGRESS).is_file():
-        for line in (folder / PROGRESS).read_text(errors="replace").splitlines():
+        for line in (folder / PROGRESS).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 found.append(StoredImage(**json.loads(line)))
             except (ValueError, TypeError, RecursionError):  # line cut off by a killed process

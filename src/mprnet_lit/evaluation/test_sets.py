@@ -151,7 +151,7 @@ def _listed(root: Path, file: str) -> list[EvaluationImage]:
     path = root / file
     try:
         require_regular_file(path)
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read ({error}): download it again") from error
     images: list[EvaluationImage] = []

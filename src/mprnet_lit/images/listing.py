@@ -88,16 +88,18 @@ def walk(
     def on_error(error: OSError) -> None:
         closed.append(Path(error.filename))
 
-    entered: set[tuple[int, int]] = set()
+    entered: set[tuple[int, int] | str] = set()
     tops = deque([root])  # the root, and links to folders
     while tops:
         for name, folders, names in os.walk(tops.popleft(), onerror=on_error):
             folder = Path(name)
             status = folder.stat()
-            if (status.st_dev, status.st_ino) in entered:
+            # Some network drives of Windows have no numbers of files.
+            identity = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
+            if identity in entered:
                 folders.clear()
                 continue
-            entered.add((status.st_dev, status.st_ino))
+            entered.add(identity)
             folders[:] = sorted(each for each in folders if hidden or each[0] != ".")
             tops += [folder / each for each in folders if (folder / each).is_symlink()]
             yield folder, sorted(each for each in names if hidden or each[0] != ".")

@@ -4,8 +4,10 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +26,8 @@ _CONNECTIONS = 200
 """Maximum number of connections."""
 _EXPIRY_INTERVAL = 60.0
 """Seconds between two deletions of expired files."""
+_WAIT = 0.5 if sys.platform == "win32" else _EXPIRY_INTERVAL
+"""Seconds of one wait for a signal. On Windows, a handler runs only after the wait."""
 
 
 def serve(
@@ -63,8 +67,11 @@ def serve(
             _start(build(uploads), listener)
             shown = f"[{host}]" if ":" in host else host
             print_line(console, f"Open http://{shown}:{port} in a browser; Ctrl-C stops the server")
-            while not stop.wait(_EXPIRY_INTERVAL):
-                uploads.expire()
+            expiry = time.monotonic() + _EXPIRY_INTERVAL
+            while not stop.wait(_WAIT):
+                if time.monotonic() >= expiry:
+                    uploads.expire()
+                    expiry = time.monotonic() + _EXPIRY_INTERVAL
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     name = signal.Signals(received[0]).name
@@ -83,7 +90,10 @@ def _listening(host: str, port: int) -> socket.socket:
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # On Windows, SO_REUSEADDR would share the port with another server.
+            exclusive = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)
+            option = socket.SO_REUSEADDR if exclusive is None else exclusive
+            listener.setsockopt(socket.SOL_SOCKET, option, 1)
             listener.bind(address)
             listener.listen()
         except OSError as error:

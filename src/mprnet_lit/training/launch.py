@@ -16,9 +16,11 @@ from mprnet_lit.utils import signals
 from mprnet_lit.utils.compat import starts_subprocesses
 from mprnet_lit.utils.errors import UserError
 
-_SIGNALS = ("SIGHUP", "SIGINT", "SIGTERM", "SIGUSR1")
+_SIGNALS = ("SIGBREAK", "SIGHUP", "SIGINT", "SIGTERM", "SIGUSR1")
 _STOPPED = {128 + s.value for s in signal.Signals if s.name in _SIGNALS}
 """Exit statuses of jobs that a signal stopped. Windows lacks some of the signals."""
+_CONTROL_C_EXIT = 0xC000013A
+"""Exit status on Windows of a process that Ctrl-C killed."""
 
 
 def needs_own_command(trainer: Trainer) -> bool:
@@ -48,7 +50,10 @@ def run_job(config: DictConfig, folder: Path) -> None:
         "hydra.mode=RUN",
     ]
     status = subprocess.run(command, check=False).returncode
-    status = 128 - status if status < 0 else status  # killed before the job installed its handlers
+    if status < 0:  # killed before the job installed its handlers
+        status = 128 - status
+    elif status == _CONTROL_C_EXIT:
+        status = 128 + signal.SIGINT
     if status in _STOPPED:
         raise SystemExit(status)
     signals.exit_if_signaled()

@@ -231,7 +231,7 @@ class RestorationModule(LightningModule):
         Lightning does not clip for fused optimizers in mixed precision, not even in bfloat16, in
         which gradients are not scaled.
         """
-        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+        if grad_scaler(self.trainer) is not None:
             super().configure_gradient_clipping(
                 optimizer, gradient_clip_val, gradient_clip_algorithm
             )
@@ -271,6 +271,11 @@ def _saturated(image: Tensor, target: Tensor) -> Tensor:
     clamped = image.clamp(0, 1)
     wrong = (clamped != image) & ((clamped - target).abs() > 0.1)
     return wrong.flatten(1).float().mean(1)
+
+
+def grad_scaler(trainer: Trainer) -> Any:
+    """Return the GradScaler of a training with ``precision=16-mixed``, otherwise ``None``."""
+    return getattr(trainer.precision_plugin, "scaler", None)
 
 
 def logs_this_step(trainer: Trainer, done: bool = False) -> bool:

@@ -68,10 +68,10 @@ class RealPathCache:
 
     def __call__(self, path: Path) -> str:
         """Return the path without symbolic links."""
-        folder, _, name = str(path).rpartition(os.sep)
+        folder, name = os.path.split(path)  # keeps the separator of a root, such as that of C:\\
         if path.name != name or name == "..":  # ``.``, or a path that ends in ``..``
             return os.path.realpath(path)
         if folder not in self._folders:
-            self._folders[folder] = os.path.realpath(folder or (os.sep if path.root else "."))
-        real = f"{self._folders[folder].rstrip(os.sep)}{os.sep}{name}"
+            self._folders[folder] = os.path.realpath(folder or ".")
+        real = os.path.join(self._folders[folder], name)  # noqa: PTH118  # Path would be slow
         return os.path.realpath(real) if path.is_symlink() else real

@@ -57,9 +57,10 @@ def free_bytes(device: torch.device) -> float:
     free = float(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")  # limit of a container, which psutil ignores
     try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        limit = (group / "memory.max").read_text(encoding="utf-8").strip()
+        used = int((group / "memory.current").read_text(encoding="utf-8"))
+        lines = (group / "memory.stat").read_text(encoding="utf-8").splitlines()
+        stat = dict(line.split() for line in lines)
         cached = int(stat["inactive_file"])
     except (OSError, ValueError, KeyError):
         return free
@@ -83,8 +84,12 @@ def peak_resident() -> float:
     """Return the peak resident memory of this process in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # on Linux, ru_maxrss includes the peak of the parent process
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+        line = next(
+            x for x in status.read_text(encoding="utf-8").splitlines() if x.startswith("VmHWM:")
+        )
         return float(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset)
     import resource  # not available on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (

@@ -39,10 +39,12 @@ def forward_signals() -> Iterator[None]:
 
 
 def hangup_signals() -> list[signal.Signals]:
-    """Return ``[SIGHUP]``; an empty list on Windows and if the signal is ignored (``nohup``)."""
-    number = getattr(signal, "SIGHUP", None)
-    ignored = number is None or signal.getsignal(number) == signal.SIG_IGN
-    return [] if ignored else [signal.SIGHUP]
+    """Return the signals of a closed terminal, unless they are ignored (``nohup``).
+
+    The signal is SIGHUP, and on Windows SIGBREAK, which Ctrl-Break sends too.
+    """
+    found = (getattr(signal, name, None) for name in ("SIGHUP", "SIGBREAK"))
+    return [n for n in found if n is not None and signal.getsignal(n) != signal.SIG_IGN]
 
 
 def detach_from_terminal(descriptors: tuple[int, ...] = (1, 2)) -> None:
@@ -89,7 +91,8 @@ def _receive(number: int, _: Any) -> None:
     detach_from_terminal()
     children = psutil.Process().children(recursive=True)
     for child in children:
-        with suppress(psutil.Error):  # the child has already exited
+        # ValueError: psutil sends only SIGTERM on Windows, whose console signals all processes.
+        with suppress(psutil.Error, ValueError):  # psutil.Error: the child has already exited
             child.send_signal(number)
     again = bool(_received)
     _received.append(number)

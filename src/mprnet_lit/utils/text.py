@@ -1,6 +1,8 @@
 """Escaping of untrusted text, such as file names and error messages, for the terminal."""
 
+import io
 import re
+import sys
 
 # Control characters, bidirectional formatting characters, invisible characters and surrogates. The
 # joiners of Indic and Persian scripts and of emoji are allowed.
@@ -19,3 +21,12 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Escape a message, but keep the line breaks of its list (items are indented by two spaces)."""
     return "\n".join(map(printable, _LINES.split(text)))
+
+
+def escape_unencodable() -> None:
+    """Escape characters that the encoding of the standard output lacks, instead of failing.
+
+    On Windows, an output that is redirected to a file or a pipe often has 256 characters.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

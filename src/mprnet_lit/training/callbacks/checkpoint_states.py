@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from mprnet_lit.runs.folder import LAST
 from mprnet_lit.training.callbacks.summary import Summary
 from mprnet_lit.training.checkpoints import is_regular, matching, read_checkpoint, read_info
-from mprnet_lit.training.module import RESTORATIONS, RestorationModule
+from mprnet_lit.training.module import RESTORATIONS, RestorationModule, grad_scaler
 from mprnet_lit.training.schedule import move
 from mprnet_lit.utils.errors import UserError
 
@@ -63,7 +63,7 @@ class CheckpointStates(Callback):
                 if isinstance(callback, EarlyStopping):
                     states[key]["patience"] = callback.patience
         checkpoint.pop("native_amp_scaling_state", None)
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        scaler = grad_scaler(trainer)
         if scaler is not None:
             name = type(trainer.precision_plugin).__qualname__
             checkpoint[name] = matching(scaler.state_dict(), checkpoint.get(name, {}))

@@ -61,8 +61,8 @@ class LogRun(Callback):
 def run_settings(folder: Path) -> dict[str, Value]:
     """Return the recorded settings of a run by dotted key, with masked home directories."""
     config: Any = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
-    environment = json.loads((folder / ENVIRONMENT).read_text())
-    record = json.loads((folder / RECORD).read_text())
+    environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     settings = {
         "run": {"folder": str(folder), "group": record["group"], "tags": ", ".join(record["tags"])},
         "code": environment["code"],

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from mprnet_lit.training.module import Batch, logs_this_step
+from mprnet_lit.training.module import Batch, grad_scaler, logs_this_step
 from mprnet_lit.training.sharding import gathered
 from mprnet_lit.utils.compat import logged_step, unscales_by_itself
 
@@ -114,7 +114,7 @@ def gradient_norm(trainer: Trainer, optimizer: Optimizer) -> Tensor:
     norm: Tensor = gathered(
         get_total_norm([gradient for gradient in gradients if gradient is not None])
     )
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    scaler = grad_scaler(trainer)
     # With 16-mixed, the gradients of fused optimizers are still scaled, those of others are not.
     if scaler is not None and unscales_by_itself(optimizer):
         norm = norm / scaler.get_scale()

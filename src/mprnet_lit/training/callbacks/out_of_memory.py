@@ -46,4 +46,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (
         ("DefaultCPUAllocator" in text and "allocate memory" in text)
         or "CUDA error: out of memory" in text
+        or "MPS backend out of memory" in text
     )

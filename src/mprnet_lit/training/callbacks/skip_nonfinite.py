@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Adam, Optimizer
 
-from mprnet_lit.training.module import logs_this_step
+from mprnet_lit.training.module import grad_scaler, logs_this_step
 from mprnet_lit.training.sharding import local
 from mprnet_lit.utils.checks import require_number
 from mprnet_lit.utils.compat import unscales_by_itself
@@ -85,7 +85,7 @@ class SkipNonFinite(Callback):
         Raises:
             UserError: a fused optimizer can't skip the steps of a GradScaler.
         """
-        for optimizer in trainer.optimizers if _scaler(trainer) is not None else ():
+        for optimizer in trainer.optimizers if grad_scaler(trainer) is not None else ():
             if unscales_by_itself(optimizer) and not _can_skip_on_device(optimizer):
                 raise UserError(
                     f"{type(optimizer).__name__} with fused=true is not supported with "
@@ -170,7 +170,7 @@ def _flags(trainer: Trainer, losses: list[Tensor], gradients: list[Tensor]) -> T
     each = torch.stack(losses)
     parts = [gradient for gradient in gradients if gradient.numel()]  # of a sharded network
     norm = get_total_norm(parts).to(each.device)  # faster than the largest value
-    scaler = _scaler(trainer)
+    scaler = grad_scaler(trainer)
     one = torch.ones((), device=each.device)
     large = (one if scaler is None else scaler.scale(one)) > 1  # get_scale() would wait
     return largest(torch.stack([~each.isfinite().all(), ~norm.isfinite(), large]).float())
@@ -184,16 +184,11 @@ def _can_skip_on_device(optimizer: Optimizer) -> bool:
     return unscales_by_itself(optimizer) and isinstance(optimizer, Adam)
 
 
-def _scaler(trainer: Trainer) -> Any:
-    """Return the GradScaler of a training, or ``None``."""
-    return getattr(trainer.precision_plugin, "scaler", None)
-
-
 def _skip_on_device(
     trainer: Trainer, optimizer: Optimizer, gradients: list[Tensor], bad: Tensor
 ) -> None:
     """Make a fused optimizer skip the step if the scalar ``bad`` on its device is 1."""
-    if _scaler(trainer) is None:
+    if grad_scaler(trainer) is None:
         optimizer.found_inf = bad  # type: ignore[attr-defined]  # the attribute of GradScaler
     else:  # the GradScaler replaces found_inf by its own check of the gradients
         nan_or_zero = torch.zeros_like(bad).masked_fill_(bad.bool(), math.nan)

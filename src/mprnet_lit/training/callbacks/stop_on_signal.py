@@ -44,9 +44,10 @@ class Stopped(SystemExit):
 class StopOnSignal(Checkpoint):
     """Saves a checkpoint after the current batch on SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C, and exits.
 
-    The exit status is 128 plus the signal number. All processes stop at the same step, even if only
-    one of them received the signal. A second SIGTERM or Ctrl-C stops training immediately. This
-    callback is a ``Checkpoint``, so that Lightning runs it after all callbacks that change weights.
+    On Windows, the signals are SIGBREAK (Ctrl-Break or a closed console) and Ctrl-C. The exit
+    status is 128 plus the signal number. All processes stop at the same step, even if only one of
+    them received the signal. A second SIGTERM or Ctrl-C stops training immediately. This callback
+    is a ``Checkpoint``, so that Lightning runs it after all callbacks that change weights.
 
     Args:
         folder: directory of the run.

@@ -1,0 +1,73 @@
+"""Cache of the compositions of the package's own configuration, which take a fifth of the suite.
+
+Hydra composes the files and the schemas of each command anew. The result depends only on the chosen
+options of the groups, and on the machine. The values of the command are applied afterwards.
+"""
+
+import copy
+import pickle
+from typing import Any
+
+from hydra._internal import config_loader_impl, defaults_list
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.defaults_list import DefaultsList
+
+from mprnet_lit.config.groups import CONFIG_DIR
+from mprnet_lit.config.resolvers import machine
+
+_Loader = config_loader_impl.ConfigLoaderImpl
+_create = defaults_list.create_defaults_list
+_compose = _Loader._compose_config_from_defaults_list
+_lists: dict[Any, DefaultsList] = {}
+_configs: dict[Any, bytes] = {}
+
+
+def cache_compositions() -> None:
+    """Replace the composition of Hydra by one with a cache, in this process and in its forks."""
+    config_loader_impl.create_defaults_list = _defaults_list  # type: ignore
+    _Loader._compose_config_from_defaults_list = _config  # type: ignore
+    CachingConfigRepository.__init__ = _initialize  # type: ignore[method-assign]
+
+
+def _is_own(repository: CachingConfigRepository) -> bool:
+    """Return whether no folder but that of the package contains configuration files."""
+    return all(
+        source.path == str(CONFIG_DIR)
+        for source in repository.get_sources()
+        if source.scheme() == "file"
+    )
+
+
+def _defaults_list(
+    repo: CachingConfigRepository, config_name: str, overrides_list: list[Any], **options: bool
+) -> DefaultsList:
+    chosen, values = [], []
+    for override in overrides_list:
+        is_group = not override.is_sweep_override() and repo.group_exists(override.key_or_group)
+        if is_group and not isinstance(override.value(), dict):
+            chosen.append(override.input_line)
+        elif not override.is_sweep_override():
+            values.append(override)
+    key = config_name, tuple(chosen), tuple(options.items()), machine("auto")
+    if not _is_own(repo):
+        return _create(repo, config_name, overrides_list, **options)
+    if key not in _lists:
+        _lists[key] = _create(repo, config_name, overrides_list, **options)
+    found = copy.copy(_lists[key])
+    found.config_overrides = values
+    return found
+
+
+def _config(loader: Any, defaults: list[Any], repo: CachingConfigRepository) -> Any:
+    if not _is_own(repo):
+        return _compose(loader, defaults, repo)
+    key = tuple((d.config_path, d.parent, d.package, d.is_self, d.primary) for d in defaults)
+    if key not in _configs:
+        _configs[key] = pickle.dumps(_compose(loader, defaults, repo))
+    return pickle.loads(_configs[key])
+
+
+def _initialize(self: CachingConfigRepository, delegate: Any) -> None:
+    """Copy the repository without its sources, which Hydra replaces but never changes."""
+    self.delegate = copy.copy(delegate)
+    self.cache = {}
