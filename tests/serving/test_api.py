@@ -61,7 +61,8 @@ def test_photo_comes_back_restored_in_its_format(
     pixels = read_photo(photo).pixels.astype(float)
     made = {}
     for strength in (None, 0.5, 0, 1):
-        answer = post(client, photo, **({} if strength is None else {"strength": strength}))
+        fields: dict[str, Any] = {} if strength is None else {"strength": strength}
+        answer = post(client, photo, **fields)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
         image = Image.open(io.BytesIO(answer.content))
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)

@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from mprnet_lit.images.formats import IMAGE_SUFFIXES
 from mprnet_lit.serving.limits import Limits
@@ -64,7 +64,7 @@ class Api:
         self._waiting = 0
 
     @property
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[BaseRoute]:
         """Routes of the endpoint."""
         return [
             Route(PATH, self._describe, methods=["GET"]),

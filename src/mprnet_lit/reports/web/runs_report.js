@@ -148,8 +148,11 @@ $("why").textContent = data.importance.note;
 data.importance.figures.forEach((figure, k) => {
   const [width, height] = k ? [140 * figure.data.length, 320]
     : [300, 90 + 30 * figure.data[0].y.length];
-  if (k) for (const trace of figure.data)  // no room for the color bar on a narrow screen
-    if (trace.marker && innerWidth <= 700) trace.marker.showscale = false;
+  if (k && innerWidth <= 700) {  // no room for the color bar and long keys
+    for (const trace of figure.data) trace.marker.showscale = false;
+    for (const [name, axis] of Object.entries(figure.layout))
+      if (/^xaxis/.test(name) && axis.title) axis.title.text = axis.title.text.split(".").at(-1);
+  }
   wide($("importance").querySelector(".wide"), `importance${k}`, width, figure, { height });
 });
 
