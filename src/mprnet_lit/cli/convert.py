@@ -1,5 +1,7 @@
 """``mode=convert``: convert a weights file to another format and print its metadata."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -12,7 +14,11 @@ from mprnet_lit.weights.download import sha256
 
 def run(config: DictConfig) -> None:
     """Convert ``weights`` to ``output``."""
-    path, output = weights_file(config), new_file(config)
+    with new_file(config) as output:
+        _convert(weights_file(config), output)
+
+
+def _convert(path: str, output: Path) -> None:
     read = weights.read(path)
     model, info = read.model, read.info
     assert read.path is not None
