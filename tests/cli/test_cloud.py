@@ -85,6 +85,8 @@ def test_images_on_a_web_server_are_prepared(cli: Cli, photos: Path) -> None:
 
 def test_weights_and_scores_are_written_to_urls(cli: Cli, photos: Path, memory: Any) -> None:
     cli("mode=convert", "weights=w.safetensors", "output=memory://data/w.pth")
+    copy, model = (weights.read(p).model for p in ("memory://data/w.pth", "w.safetensors"))
+    assert all(map(torch.equal, copy.parameters(), model.parameters()))
     again = ("mode=convert", "weights=memory://data/w.pth", "output=memory://data/w.pth")
     assert "memory://data/w.pth already exists" in error_message(cli(*again, status=1))
     cli(

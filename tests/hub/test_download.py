@@ -70,7 +70,7 @@ def test_forms_of_addresses(text: str, expected: Any) -> None:
     [
         ("hf://me", "must have the form hf://OWNER/REPO"),
         ("hf://me/net/../../other", "must have the form hf://OWNER/REPO"),
-        ("s3://bucket/b.pth", "must be a path, or start with hf://"),
+        ("foo://bucket/b.pth", "has an unknown protocol: use s3"),
         ("https:///b.pth", "must be a path, or start with hf://"),
         ("https://me:hunter2@host/b.pth", "on host must not contain a user or a password"),
         ("http://host/b.pth", "is not encrypted"),

@@ -12,6 +12,7 @@ from mprnet_lit.inference import Restorer
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import keep_freed_memory
 from mprnet_lit.utils.mirror import fetch, uploaded
+from mprnet_lit.weights.address import SCHEMES
 from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 
@@ -19,8 +20,8 @@ def weights_file(config: DictConfig) -> str:
     """Return ``weights``; by default, the file in the package for the task or the benchmark."""
     if config.weights is not None:
         weights = str(config.weights)
-        is_hub = weights.startswith(("hf://", "https://", "http://"))  # read by `weights`
-        return weights if is_hub else str(fetch(weights, lambda name: True))
+        is_read_later = weights.startswith(SCHEMES)  # by `weights`
+        return weights if is_read_later else str(fetch(weights, lambda name: True))
     benchmark = config.get("benchmark")
     task = str(config.task.name if benchmark is None else benchmark.task)
     if task not in SHIPPED:

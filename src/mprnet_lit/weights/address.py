@@ -9,6 +9,8 @@ from mprnet_lit.utils.errors import UserError
 
 HUB_FILE = "model.safetensors"
 """Name of the weights file in a repository of the Hugging Face Hub, by default."""
+SCHEMES = ("hf://", "https://", "http://")
+"""Schemes of the addresses that :func:`parse_address` accepts."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:/([^@]+))?(?:@(.+))?")
 _CHECKSUM = re.compile(r"sha256=([0-9a-fA-F]{64})")

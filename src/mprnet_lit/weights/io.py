@@ -12,11 +12,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 from mprnet_lit.models import MPRNet
+from mprnet_lit.utils import mirror
 from mprnet_lit.utils.atomic import require_regular_file, write_atomic
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.format_version import FORMAT, check_format
-from mprnet_lit.weights.address import HUB_FILE, is_address
+from mprnet_lit.weights.address import HUB_FILE, SCHEMES, is_address
 from mprnet_lit.weights.download import fetch
 from mprnet_lit.weights.info import OLD_LICENSE, PUBLISHED_LICENSE, RECORD, Info
 from mprnet_lit.weights.official import from_official, is_official, to_official
@@ -75,6 +76,7 @@ def read(path: str | Path) -> Weights:
             - ``hf://OWNER/REPO[/FILE][@REVISION]`` or ``https://HOST/PATH``, optionally with
               ``#sha256=`` and the checksum of the file; see
               :func:`mprnet_lit.weights.download.fetch`;
+            - another URL that fsspec reads, such as ``s3://BUCKET/FILE``;
             - ``denoise``, ``deblur`` or ``derain`` for the shipped weights, unless a file or
               folder has this name.
 
@@ -84,7 +86,7 @@ def read(path: str | Path) -> Weights:
     """
     require("path", path, (str, Path), "the path of a weights file")
     if isinstance(path, str) and is_address(path):
-        path = fetch(path)
+        path = fetch(path) if path.startswith(SCHEMES) else mirror.fetch(path, lambda name: True)
     path = shipped(str(path)) if str(path) in SHIPPED and not Path(path).exists() else Path(path)
     if path.is_dir():
         path = path / HUB_FILE if (path / HUB_FILE).is_file() else _newest(path)
