@@ -62,6 +62,7 @@ ELSEWHERE = (
     ("logger=all", "tests/training/test_loggers.py"),
     ("docker ", "tests/test_containers.py"),
     ("mode=serve", "tests/cli/test_serve.py"),
+    ("api/restore", "tests/serving/test_api.py"),
     ("export.int8=true", "tests/cli/test_export.py"),
     (".pt2", "tests/cli/test_export.py"),
     ("hf://", "tests/hub/test_download.py"),

@@ -100,6 +100,7 @@ def test_report_of_a_grid_shows_all_jobs(
     failed = find_all(driver, "#trials .error")
     assert [p.text for p in failed] == ["data.patch_size=33 must be a positive multiple of 8"] * 2
     assert column(driver, "state").count("failed") == 2
+    assert len(find_all(driver, "#trials tr.bad")) == 2 == len(failed)
     assert all(int(p.replace(",", "")) > 10_000 for p in column(driver, "parameters")[:2])
     find(driver, "#trials th:first-child button").click()
     assert [name.split("\n")[0] for name in column(driver, "run")] == ["0", "1", "2", "3"]
@@ -243,8 +244,10 @@ def test_damaged_files_are_listed_and_hostile_names_are_text(
     assert "panels/epoch_0002.png is damaged" in notes["one"]
     assert notes[f"grid/{HOSTILE}"] == []
     shown = find(driver, "#trials").text
-    for text in (HOSTILE, SCRIPT, "1 damaged line", "running or killed"):
+    for text in (SCRIPT, "1 damaged line", "running or killed"):
         assert text in shown
+    full = [button.get_attribute("title") for button in find_all(driver, "#trials td button")]
+    assert f"grid/{HOSTILE}" in full  # its short name is shown
     assert column(driver, "state").count("unfinished") == 1
     killed = next(trial for trial in data["trials"] if trial["name"] == "grid/1")
     assert killed["psnr"] > 0 and killed["epoch"]  # from the curves
@@ -261,6 +264,8 @@ def test_report_fits_a_phone(
         report(sample_runs)
         assert driver.execute_script("return document.documentElement.scrollWidth") == 390
         assert 300 < find(driver, "#plot svg").size["width"] <= 366
+        table = find(driver, "#list")
+        assert table.get_property("scrollWidth") <= table.get_property("clientWidth")
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.cli.test_bad_input import error_message
 from tests.config.test_config import compose
 from tests.conftest import PHOTOS, Cli
+from tests.reports.page_reading import embedded_data
 
 from mprnet_lit import Restorer, weights
 from mprnet_lit.cli import restore, restore_outputs
@@ -109,6 +110,18 @@ def test_single_file_is_restored_with_stages_comparison_and_report(
         assert Image.open(folder / f"one.tif.stage{stage}.png").size == after.size
     page = (folder / "report.html").read_text()
     assert "cat.PNG" in page and "w.safetensors" in page
+    settings = embedded_data(page)["settings"]
+    assert settings["restored"] == "1 photo" and settings["results in"] == "one.tif"
+
+
+def test_report_names_the_weights_in_the_package_without_their_folder(
+    cli: Cli, folder: Path
+) -> None:
+    Image.new("RGB", (16, 16)).save(folder / "dot.png")
+    cli("mode=restore", "input=dot.png", "output=out", "restore.report=true")
+    data = embedded_data((folder / "out" / "report.html").read_text())
+    assert data["settings"]["weights"] == "denoise (in the package)"
+    assert data["summary"] == [], "the page starts with the photo, not with an empty table"
 
 
 def test_report_states_that_it_shows_the_center_of_a_large_photo(cli: Cli, folder: Path) -> None:

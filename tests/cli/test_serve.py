@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from selenium.webdriver import Chrome
+from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from tests.cli.test_bad_input import error_message
@@ -116,14 +116,17 @@ def test_photo_is_restored_and_downloaded_in_its_format(
     server: tuple[Any, str], browser: Chrome, photo: Path, folder: Path
 ) -> None:
     line = restore(browser, server[1], photo)
-    assert line.startswith("160 x 100 pixels, 8 bits, restored in")
-    assert "on cpu, torch, changed by" in line
-    assert len(browser.find_elements(By.CSS_SELECTOR, "#slider img")) >= 2
+    assert re.match(r"160 x 100 pixels, 8 bits, \d+ kB, restored in \d", line)
+    assert "on cpu, changed by" in line
+    images = browser.find_elements(By.CSS_SELECTOR, "#compare img")
+    names = [image.accessible_name for image in images]
+    assert names == [f"my cat.png {side} the restoration" for side in ("after", "before")]
+    assert [image.get_property("naturalWidth") for image in images] == [160, 160]
     slider = browser.find_element(By.CSS_SELECTOR, "#strength input[type=range]")
     bounds = [slider.get_attribute(name) for name in ("min", "max", "value")]
     assert bounds == ["0", "1", "1"]
     label = browser.find_element(By.ID, "strength").text
-    assert "Strength" in label and "1: the full restoration, 0: the photo itself" in label
+    assert "Strength" in label and "0: the photo itself, 1: the full restoration" in label
     choice = browser.find_element(By.CSS_SELECTOR, "input[aria-label='Task and weights']")
     assert choice.get_attribute("value") == "denoise \N{EN DASH} cat"
     WebDriverWait(browser, 10).until(lambda p: p.find_element(By.ID, "download").is_enabled())
@@ -140,6 +143,55 @@ def test_photo_is_restored_and_downloaded_in_its_format(
     asked = re.findall(r'"url":"(\w+://[^/"]+)', log)
     assert asked and {u for u in asked if u.startswith("http")} == {server[1].rstrip("/")}
     assert set(re.findall(r'"status":(\d+)', log)) <= {"200", "304"}  # the filter accepts all
+
+
+def test_comparison_is_usable_by_keyboard_and_named_for_screen_readers(
+    server: tuple[Any, str], browser: Chrome
+) -> None:
+    """The page of the previous test shows a restored photo."""
+    line = browser.find_element(By.CSS_SELECTOR, "#compare input")
+    assert line.accessible_name.startswith("Line between before (left) and after (right)")
+    before = browser.find_element(By.CSS_SELECTOR, "#compare img.before")
+
+    def share() -> float:  # percentage of the photo that is covered by the result
+        found = re.search(r"([\d.]+)%", before.value_of_css_property("clip-path"))
+        assert found is not None
+        return float(found[1])
+
+    assert share() == 50
+    line.send_keys(*[Keys.ARROW_RIGHT] * 20)
+    assert share() == 30
+    browser.find_element(By.CSS_SELECTOR, "#compare button").send_keys(Keys.ENTER)
+    stage, view = (
+        browser.find_element(By.CSS_SELECTOR, f"#compare .{n}") for n in ("stage", "view")
+    )
+    assert stage.size["width"] == pytest.approx(2 * view.size["width"], abs=40)  # scroll bars
+    assert browser.find_element(By.ID, "line").get_attribute("role") == "status"
+    controls = browser.find_elements(By.CSS_SELECTOR, "main :is(button, input):not([type=file])")
+    assert all(c.accessible_name for c in controls if c.is_displayed())
+    for size in ((500, 900), (1400, 900)):
+        browser.set_window_size(*size)
+        page = browser.execute_script("return document.documentElement")
+        assert int(page.get_property("scrollWidth")) <= int(page.get_property("clientWidth"))
+
+
+def test_page_uses_its_width_before_a_photo_is_chosen_and_its_hints_are_legible(
+    server: tuple[Any, str], browser: Chrome
+) -> None:
+    browser.set_window_size(1400, 900)
+    browser.get(server[1])
+    empty = WebDriverWait(browser, 20).until(
+        lambda p: p.find_elements(By.CSS_SELECTOR, "#compare .empty")
+    )[0]
+    photo = browser.find_element(By.ID, "photo")
+    assert empty.rect["x"] > photo.rect["x"] + photo.rect["width"]
+    assert empty.rect["x"] + empty.rect["width"] > 0.9 * browser.get_window_size()["width"]
+    hint = browser.find_element(By.XPATH, "//*[text()='Local averages, for large photos']")
+    color = [int(n) for n in re.findall(r"\d+", hint.value_of_css_property("color"))[:3]]
+    linear = [(c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4) for c in color]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    assert 1.05 / (luminance + 0.05) >= 4.5  # WCAG 2.2, 1.4.3, on white
+    assert float(hint.value_of_css_property("font-size").removesuffix("px")) >= 13
 
 
 def test_sigterm_stops_the_server_and_removes_its_files(

@@ -64,7 +64,7 @@ KEYS = {
     "logger task tracking",
     "restore": "input output weights overwrite restore inference task",
     "evaluate": "input output weights evaluate inference trainer task paths",
-    "serve": "weights serve inference",
+    "serve": "weights serve inference task",
     "report": "input output overwrite",
     "export": "weights output overwrite export task data paths seed",
     "convert": "weights output overwrite task",

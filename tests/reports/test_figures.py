@@ -11,8 +11,15 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from tests.reports.test_untrusted_runs import make_run
 
-from mprnet_lit.reports.figures import label, parallel_coordinates, psnr_colors, run_colors
+from mprnet_lit.reports.figures import (
+    hover_name,
+    label,
+    parallel_coordinates,
+    psnr_colors,
+    run_looks,
+)
 from mprnet_lit.reports.importance import importance
+from mprnet_lit.reports.names import short_names
 from mprnet_lit.reports.runs_report import write_runs_report
 from mprnet_lit.reports.trials import Trial
 
@@ -58,7 +65,8 @@ def texts(driver: Chrome, selector: str) -> Any:
 
 
 def test_hostile_names_are_literal_text_in_every_figure(hostile: Any) -> None:
-    assert f"0 (in {HOSTILE}0)" in texts(hostile, "#plot .legendtext")
+    assert "0 (in <a href=\u2026>&lt;b>%{y}0)" in texts(hostile, "#plot .legendtext")
+    assert f"0 (in {HOSTILE}0)" in texts(hostile, "#plot .legend title")
     axes = texts(hostile, "#axes text")
     assert "<a href=\u2026t(1)>&lt;b>%{y}" in axes and "<img src\u2026r=alert(1)>%{x}" in axes
     assert "<img src\u2026rror=alert(1)>2" in axes
@@ -96,14 +104,38 @@ def test_label_is_short_and_escaped_for_plotly() -> None:
     assert len(long) == 48 and long.startswith("first") and long.endswith("last")
 
 
-def test_few_runs_have_distinct_colors_and_many_are_colored_by_psnr() -> None:
-    assert len(set(run_colors(trials(10)))) == 10
+def test_30_best_runs_have_distinct_lines_and_the_others_are_gray() -> None:
+    runs = [Trial("failed", state="failed"), *trials(40)]
+    looks = run_looks(runs)
+    order = sorted(range(41), key=lambda k: runs[k].psnr or 0, reverse=True)
+    assert len({looks[k] for k in order[:30]}) == 30
+    assert [looks[k][1] for k in order[:10]] == ["solid"] * 10
+    assert {looks[k] for k in order[30:]} == {("#8a8f9c", "solid")} == {looks[0]}
+
+
+def test_parallel_coordinates_are_colored_by_psnr() -> None:
     many = [*trials(12), Trial("failed")]
-    colors = dict(zip((t.psnr for t in many), run_colors(many), strict=True))
+    colors = dict(zip((t.psnr for t in many), psnr_colors(many), strict=True))
     assert colors[max(t.psnr or 0 for t in many)] == "rgb(236, 152, 20)"
     assert colors[min(t.psnr or 99 for t in many)] == "rgb(122, 92, 214)"
     assert colors[None] == "#8a8f9c"
     assert psnr_colors([Trial("failed")]) == ["#8a8f9c"]
+
+
+def test_short_names_are_distinct() -> None:
+    long = [f"2026-11-26_10-{k:02d}-00,model.width=32,optimizer.lr=1e-4" for k in range(3)]
+    names = ["0", *long, long[0], *(f"{'a' * 50}{k}{'b' * 50}" for k in (1, 2))]
+    short = short_names(names)
+    assert short[0] == "0" and short[1] == short[4] and len(set(short)) == 6
+    assert short[5:] == [f"{'a' * 30}\u2026{'b' * 29} ({k})" for k in (1, 2)]
+    alone = short_names(long)
+    assert alone[1] == f"{long[1][:20]}\u2026{long[1][-19:]}"
+
+
+def test_full_name_is_wrapped_and_shows_the_state_of_a_failed_run() -> None:
+    name = hover_name(Trial("x" * 70 + "<b>", state="failed"))
+    assert name == f"{'x' * 40}<br>{'x' * 30}&#60;b&#62; (failed)"
+    assert hover_name(Trial("0", state="complete")) == "0"
 
 
 def test_parallel_coordinates_use_log_linear_and_category_axes() -> None:

@@ -4,6 +4,7 @@ import html
 import io
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -75,19 +76,19 @@ def join(page: TestClient, photo: Any, session: str = "session", strength: Any =
 
 
 def restore(page: TestClient, photo: Any, strength: Any = 1) -> tuple[Any, Any, Any]:
-    """Press the button and return its results: slider, download, status line."""
+    """Press the button and return its results: comparison, download, status line."""
     assert join(page, photo, strength=strength).status_code == 200
     events = page.get("/gradio_api/queue/data", params={"session_hash": "session"}).text
     messages = [json.loads(line[5:]) for line in events.splitlines() if line.startswith("data:")]
     (done,) = [m for m in messages if m["msg"] == "process_completed"]
-    slider, download, line = done["output"]["data"]
-    return slider, download, html.unescape(line)
+    shown, download, line = done["output"]["data"]
+    return shown, download, html.unescape(line)
 
 
 def test_photo_is_uploaded_restored_and_downloaded(page: TestClient) -> None:
     path = upload(page, "my cat.png", png())
-    _, download, line = restore(page, {"path": path})
-    assert line.startswith("48 x 40 pixels, 8 bits, restored in")
+    shown, download, line = restore(page, {"path": path})
+    assert line.startswith("48 x 40 pixels, 8 bits, 0 kB, restored in")
     file = download["value"]
     answer = page.get(f"/gradio_api/file={file['path']}")
     assert file["orig_name"] == "my cat.restored.png"
@@ -95,6 +96,10 @@ def test_photo_is_uploaded_restored_and_downloaded(page: TestClient) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
     assert answer.headers["cache-control"] == "no-store"
+    assert "my cat.png before the restoration" in shown and "my cat.png after" in shown
+    for source in re.findall(r'src="([^"]+)"', shown):
+        preview = page.get(f"/{source}")
+        assert Image.open(io.BytesIO(preview.content)).size == (48, 40)
 
 
 def test_strength_blends_the_photo_and_its_restoration(
@@ -136,8 +141,8 @@ def test_messages_about_invalid_files_omit_the_folder(page: TestClient, uploads:
         ("damaged.png", png()[:60], "damaged.png can't be read"),
         ("<b>.png", b"nothing", "b.png is not an image"),
     ):
-        slider, _, line = restore(page, {"path": upload(page, name, content)})
-        assert slider is None and why in line and str(uploads.folder) not in line
+        shown, _, line = restore(page, {"path": upload(page, name, content)})
+        assert "<img" not in shown and why in line and str(uploads.folder) not in line
     gone = upload(page, "gone.png", png((9, 9)))
     Path(gone).unlink()
     assert "gone.png has expired: choose the photo again" in restore(page, {"path": gone})[2]

@@ -88,7 +88,7 @@ def run(config: DictConfig) -> None:
         outputs.show_done(job)
     failures = _restore_all(plan.todo, restorer, outputs, console, shown(destination))
     if options.report:
-        outputs.write_report(page, restorer.settings)
+        outputs.write_report(page, {"results in": shown(destination)} | restorer.settings)
     if failures:
         lines = "".join(f"\n  {printable(failure)}" for failure in failures)
         raise UserError(f"{len(failures)} of {len(plan.todo)} files could not be restored:{lines}")

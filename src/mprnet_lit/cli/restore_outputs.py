@@ -17,6 +17,7 @@ from mprnet_lit.inference.change import change_text, excess_text, mean_change
 from mprnet_lit.reports.image_report import Entry, center, write_report
 from mprnet_lit.utils.atomic import staging
 from mprnet_lit.utils.file_state import FileState
+from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 _PICTURES = 20
 """Maximum number of photos in a report."""
@@ -134,6 +135,11 @@ class Outputs:
     def write_report(self, page: Path, settings: Mapping[str, str]) -> None:
         """Write the report and record it."""
         shown = len(self.entries)
+        count = "1 photo" if self.photos == 1 else f"{self.photos} photos"
+        settings = {"restored": count, **settings}
+        name = Path(settings["weights"]).stem
+        if name in SHIPPED and Path(settings["weights"]) == shipped(name):
+            settings["weights"] = f"{name} (in the package)"
         if self.limit is not None:
             limit = f"at most {self.limit:.1f} of 255 levels in 99% of the patches"
             settings = {**settings, "change in training": limit}
@@ -142,7 +148,7 @@ class Outputs:
                 folder / page.name,
                 "Restored photos",
                 settings,
-                [["photos", "shown"], [str(self.photos), str(shown)]],
+                [],
                 self.entries,
                 omitted=self.photos - shown,
             )

@@ -62,9 +62,10 @@ def _allowed_hosts(config: DictConfig) -> list[str]:
 
 
 def _weights(config: DictConfig) -> dict[str, str]:
-    """Return the weights files by name; by default those in the package."""
+    """Return the weights files by name; by default those in the package, ``task`` first."""
     if config.weights is None:
-        return {name: str(shipped(name)) for name in SHIPPED}
+        default = Path(arguments.weights_file(config)).stem
+        return {name: str(shipped(name)) for name in dict.fromkeys((default, *SHIPPED))}
     if OmegaConf.is_dict(config.weights):
         named = OmegaConf.to_container(config.weights, resolve=True)
         if not isinstance(named, Mapping) or not named or None in named.values():

@@ -14,6 +14,8 @@ from mprnet_lit.runs.files import is_number
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+FAILED = ("failed", "killed")
+"""States of runs that did not end as intended."""
 MAX_AXES = 12
 """Maximum number of settings in one figure."""
 _MAX_LINES = 300
@@ -28,8 +30,11 @@ PALETTE = (
     *("#b98a12", "#14a8c4", "#c2588f", "#7d9b1f", "#8a8f9c"),
 )
 """Colors of up to ten lines, legible on light and on dark pages."""
+DASHES = ("solid", "dash", "dot")
 RAMP = ("#7a5cd6", "#268bd2", "#20aa8c", "#96b028", "#ec9814")
 _NO_PSNR = "#8a8f9c"
+_HOVER_LINE, _MAX_HOVER = 40, 240
+"""Maximum number of characters of a line and of a name in hover texts, which fit 500 pixels."""
 
 
 def label(value: Any, max_length: int = 48) -> str:
@@ -52,6 +57,11 @@ def label(value: Any, max_length: int = 48) -> str:
     return re.sub("[&<>%]", lambda found: f"&#{ord(found[0])};", text)
 
 
+def _dash(trial: Trial) -> str:
+    """Return the dash style in parallel coordinates: dotted for failed runs and without PSNR."""
+    return "dot" if trial.psnr is None or trial.state in FAILED else "solid"
+
+
 def plain(figure: "go.Figure") -> dict[str, Any]:
     """Return a figure as plain values, without title and theme, which the page provides."""
     figure.update_layout(template="none", title=None, width=None, height=None)
@@ -60,9 +70,29 @@ def plain(figure: "go.Figure") -> dict[str, Any]:
     return content
 
 
-def run_colors(trials: Sequence[Trial]) -> list[str]:
-    """Return a color for each run: distinct for up to ten runs, otherwise by PSNR."""
-    return list(PALETTE[: len(trials)]) if len(trials) <= len(PALETTE) else psnr_colors(trials)
+def run_looks(trials: Sequence[Trial]) -> list[tuple[str, str]]:
+    """Return a color and a dash style for each run.
+
+    The 30 best runs have distinct pairs: the ten colors with solid lines, then with dashed and
+    dotted lines. Further runs are gray.
+    """
+    order = sorted(range(len(trials)), key=lambda k: -_psnr(trials[k]))
+    looks = [(_NO_PSNR, "solid")] * len(trials)
+    for k, look in zip(order, ((c, d) for d in DASHES for c in PALETTE), strict=False):
+        looks[k] = look
+    return looks
+
+
+def _psnr(trial: Trial) -> float:
+    return -math.inf if trial.psnr is None else trial.psnr
+
+
+def hover_name(trial: Trial) -> str:
+    """Return the full name of a run in lines of 40 characters, with the state unless complete."""
+    name = " ".join(printable_text(trial.name).splitlines())[:_MAX_HOVER]
+    lines = [name[k : k + _HOVER_LINE] for k in range(0, len(name), _HOVER_LINE)]
+    text = "<br>".join(label(line) for line in lines)
+    return text if trial.state == "complete" else f"{text} ({label(trial.state)})"
 
 
 def psnr_colors(trials: Sequence[Trial]) -> list[str]:
@@ -105,9 +135,9 @@ def parallel_coordinates(trials: Sequence[Trial], keys: Sequence[str]) -> dict[s
             mode="lines+markers",
             connectgaps=True,
             cliponaxis=False,
-            line={"color": colors[k], "dash": "solid" if trials[k].psnr is not None else "dot"},
+            line={"color": colors[k], "dash": _dash(trials[k])},
             hoverinfo="text",
-            hovertext="<br>".join((f"<b>{label(trials[k].name)}</b>", *values)),
+            hovertext="<br>".join((f"<b>{hover_name(trials[k])}</b>", *values)),
         )
     for number, axis in enumerate(axes, start=2):  # plotly hides an axis without a trace
         figure.add_scatter(x=[None], y=[None], yaxis=f"y{number}", hoverinfo="skip")

@@ -68,6 +68,7 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     finally:
         optuna.logging.set_verbosity(verbosity)
     bars.update_layout(yaxis_title=None)
+    bars.update_xaxes(range=[0, 1.2 * max(shares.values())])  # room for the values of the bars
     slices.update_xaxes(dtick=1, selector={"type": "log"})
     slices.update_traces(marker={"colorscale": RAMP, "colorbar": {"title": {"text": "run"}}})
     note = f"Settings that distinguish the best {best:.0%} from all {len(done)} complete runs"

@@ -1,7 +1,7 @@
 """HTML report of one run or of all runs in a directory."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,16 @@ from mprnet_lit.reports.differences import (
     setting,
     varying,
 )
-from mprnet_lit.reports.figures import PALETTE, label, parallel_coordinates, run_colors
+from mprnet_lit.reports.figures import (
+    FAILED,
+    PALETTE,
+    hover_name,
+    label,
+    parallel_coordinates,
+    run_looks,
+)
 from mprnet_lit.reports.importance import importance
+from mprnet_lit.reports.names import short_names
 from mprnet_lit.reports.page import fill
 from mprnet_lit.reports.pictures import embed_panels
 from mprnet_lit.reports.trials import Trial, find_trials
@@ -73,12 +81,14 @@ def describe(trials: Sequence[Trial]) -> dict[str, Any]:
     max_points = min(max(_MAX_POINTS // max(curves, 1), _MIN_PER_CURVE), _MAX_PER_CURVE)
     is_thinned = any(len(c) > max_points for trial in trials for c in trial.curves.values())
     single = trials[0] if len(trials) == 1 else None
+    all_names = [trial.name for trial in trials]
+    short = dict(zip(all_names, short_names(all_names), strict=True))
     return {
         "headline": headline(trials),
         "keys": keys,
         "trials": [
-            _trial(trial, keys, max_points) | {"color": color}
-            for trial, color in zip(trials, run_colors(trials), strict=True)
+            _trial(trial, keys, max_points) | {"short": short[trial.name], "color": c, "dash": d}
+            for trial, (c, d) in zip(trials, run_looks(trials), strict=True)
         ],
         "metrics": {name: label(name) for name in names},
         "palette": PALETTE,
@@ -86,9 +96,9 @@ def describe(trials: Sequence[Trial]) -> dict[str, Any]:
         "panels": panels,
         "parallel": parallel_coordinates(trials, keys),
         "importance": {"figures": figures, "note": why},
-        "environment": {"same": list(same.items()), "differ": _rows(differ)},
+        "environment": {"same": list(same.items()), "differ": _rows(differ, short)},
         "config": {
-            "differ": _rows(config_differences(trials)),
+            "differ": _rows(config_differences(trials), short),
             "whole": [[k, _plain(v)] for k, v in single.config.items()] if single else None,
         },
     }
@@ -123,7 +133,8 @@ def _trial(trial: Trial, keys: Sequence[str], max_points: int) -> dict[str, Any]
         error = error.replace(str(trial.folder), trial.name)
     return {
         "name": trial.name,
-        "label": label(trial.name),
+        "label": hover_name(trial),
+        "failed": trial.state in FAILED,
         "state": trial.state,
         "error": error,
         "settings": [_plain(setting(trial, key)) for key in keys],
@@ -142,12 +153,12 @@ def _curve(curve: Curve, max_points: int) -> list[list[Any]]:
     return [[point.step for point in points], [point.epoch for point in points], values]
 
 
-def _rows(differ: Differences) -> list[list[Any]]:
-    """Return the differences with at most eight names per value."""
+def _rows(differ: Differences, short: Mapping[str, str]) -> list[list[Any]]:
+    """Return the differences with at most eight short names per value."""
 
     def named(names: list[str]) -> str:
         more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-        return ", ".join(names[:_MAX_NAMES]) + more
+        return ", ".join(short[name] for name in names[:_MAX_NAMES]) + more
 
     return [[k, [[value, named(names)] for value, names in v]] for k, v in differ.items()]
 

@@ -1,4 +1,4 @@
-"""Web page with Gradio, behind a request filter."""
+"""Web page with Gradio and the REST endpoint, behind a request filter."""
 
 import html
 import logging
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mprnet_lit.images.formats import IMAGE_SUFFIXES
 from mprnet_lit.serving.allowed_hosts import AllowedHosts
+from mprnet_lit.serving.comparison import EMPTY, comparison, script, stylesheet
 from mprnet_lit.serving.limits import Limits
 from mprnet_lit.serving.photo_restorer import PhotoRestorer
 from mprnet_lit.serving.uploads import Uploads
@@ -17,10 +18,7 @@ from mprnet_lit.utils.errors import UserError, install_hint
 if TYPE_CHECKING:
     from mprnet_lit.serving.request_filter import RequestFilter
 
-_CSS = (
-    ".gradio-container { max-width: 1100px !important; margin: auto } #line { min-height: 1.5em }"
-)
-_WAITING = 20
+WAITING = 20
 """Maximum number of photos in the queue."""
 
 
@@ -35,7 +33,7 @@ def build_app(
     self_ensemble: bool = False,
     strength: float = 1.0,
 ) -> "RequestFilter":
-    """Build the page as an ASGI application.
+    """Build the page and the REST endpoint as an ASGI application.
 
     Args:
         restorer: restorer with the weights that the page offers.
@@ -57,14 +55,16 @@ def build_app(
         import gradio as gr
         from fastapi import FastAPI
 
+        from mprnet_lit.serving.api import Api, Options
         from mprnet_lit.serving.request_filter import RequestFilter
     except ImportError as error:
         raise UserError(f"mode=serve needs gradio: {install_hint('serve')}") from error
 
     blocks, function = _page(restorer, limits, uploads, tlc, self_ensemble, strength)
     blocks.has_launched = True  # otherwise Gradio does not check file paths
+    defaults = Options(next(iter(restorer.labels)), tlc, self_ensemble, strength)
     app = gr.mount_gradio_app(
-        FastAPI(openapi_url=None),
+        FastAPI(openapi_url=None, routes=Api(restorer, limits, uploads, defaults).routes),
         blocks,
         path="/",
         show_error=False,
@@ -75,13 +75,37 @@ def build_app(
         mcp_server=False,
         pwa=False,
         footer_links=[],
-        theme=gr.themes.Default(
-            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-        ),
-        css=_CSS,
+        theme=_theme(),
+        css=stylesheet(),
+        js=script(),
     )
     hosts = AllowedHosts(host, allowed_hosts)
     return RequestFilter(app, uploads, hosts, limits.megabytes * 1e6, function)
+
+
+def _theme() -> Any:
+    """Return Gradio's theme with legible hints and buttons."""
+    import gradio as gr
+
+    theme = gr.themes.Default(
+        primary_hue="blue",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    return theme.set(  # contrast of at least 4.5 to 1, on light and on dark pages
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_info_text_size="*text_md",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        block_label_text_size="*text_md",
+        block_title_text_color="*neutral_800",
+        block_title_text_color_dark="*neutral_100",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+    )
 
 
 def _page(
@@ -105,12 +129,20 @@ def _page(
             result = restorer.restore(Path(file), *options, limits, uploads)
         except UserError as error:
             line = f"<b>Not restored:</b> {html.escape(str(error))}"
-            return None, gr.DownloadButton(value=None, interactive=False), line
-        button = gr.DownloadButton(value=str(result.file), interactive=True)
-        return (result.before, result.after), button, html.escape(result.line)
+            return EMPTY, gr.DownloadButton("Download", value=None, interactive=False), line
+        assert result.before is not None and result.after is not None
+        name = f"Download {result.file.name} ({result.size})"
+        button = gr.DownloadButton(name, value=str(result.file), interactive=True)
+        return (
+            comparison(Path(file).name, result.before, result.after),
+            button,
+            html.escape(result.line),
+        )
 
-    with gr.Blocks(title="mprnet_lit", analytics_enabled=False) as blocks:
-        gr.Markdown("## Restore a photo")
+    with gr.Blocks(
+        title="Restore a photo - mprnet_lit", fill_width=True, analytics_enabled=False
+    ) as blocks:
+        gr.Markdown("# Restore a photo")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 photo = gr.File(
@@ -133,28 +165,22 @@ def _page(
                     strength,
                     step=0.05,
                     label="Strength",
-                    info="1: the full restoration, 0: the photo itself",
+                    info="0: the photo itself, 1: the full restoration",
                     elem_id="strength",
                 )
                 button = gr.Button("Restore", variant="primary", elem_id="restore")
             with gr.Column(scale=2, min_width=280):
-                slider = gr.ImageSlider(
-                    label="Before and after",
-                    format="png",
-                    buttons=["fullscreen"],
-                    elem_id="slider",
-                    interactive=False,
-                )
+                shown = gr.HTML(EMPTY, elem_id="compare")
                 line = gr.HTML(elem_id="line")
                 download = gr.DownloadButton("Download", interactive=False, elem_id="download")
         button.click(
             restore,
             [photo, weights, local, mean, share],
-            [slider, download, line],
+            [shown, download, line],
             concurrency_limit=1,
             concurrency_id="restore",
             api_visibility="private",
         )
-    blocks.queue(default_concurrency_limit=1, max_size=_WAITING, api_open=False)
+    blocks.queue(default_concurrency_limit=1, max_size=WAITING, api_open=False)
     function = next(number for number, fn in blocks.fns.items() if fn.name == restore.__name__)
     return blocks, function

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from mprnet_lit.images.photo import read_photo, write_photo
@@ -29,16 +28,30 @@ class Result:
     """Result of a restoration.
 
     Attributes:
-        before: preview of the photo, (H, W, 3) RGB.
-        after: preview of the restored photo, (H, W, 3) RGB.
         file: file of the restored photo.
         line: size, bit depth, duration, device and mean change.
+        seconds: duration of the restoration, without reading and writing.
+        change: mean change in levels of 255.
+        before: preview of the photo beside ``file``, if previews were requested.
+        after: preview of the restored photo beside ``file``, if previews were requested.
     """
 
-    before: NDArray[np.uint8]
-    after: NDArray[np.uint8]
     file: Path
     line: str
+    seconds: float
+    change: float
+    before: Path | None = None
+    after: Path | None = None
+
+    @property
+    def size(self) -> str:
+        """Size of the file with its unit."""
+        return _size(self.file)
+
+
+def _size(file: Path) -> str:
+    kilobytes = file.stat().st_size / 1000
+    return f"{kilobytes / 1000:.1f} MB" if kilobytes >= 1000 else f"{kilobytes:.0f} kB"
 
 
 def _label(name: str, task: str | None) -> str:
@@ -76,6 +89,8 @@ class PhotoRestorer:
         strength: float,
         limits: Limits,
         uploads: Uploads,
+        *,
+        previews: bool = True,
     ) -> Result:
         """Restore an uploaded photo and write the result into a new folder.
 
@@ -89,6 +104,7 @@ class PhotoRestorer:
             strength: share of the restoration in the result, 0 to 1.
             limits: limits of the photo.
             uploads: folder of uploads and results.
+            previews: whether to write previews of both images beside the result.
 
         Raises:
             UserError: the photo exceeds a limit, is damaged or is not a photo, an option is
@@ -108,7 +124,8 @@ class PhotoRestorer:
                 file = folder / f"{path.stem}.restored{path.suffix.lower()}"
                 write_photo(file, replace(photo, pixels=restored))
                 change = mean_change(photo.pixels, restored)
-                before, after = _preview(photo.pixels), _preview(restored)
+                pictures = {"before": photo.pixels, "after": restored} if previews else {}
+                shown = {side: _preview(folder, side, p) for side, p in pictures.items()}
         except UserError as error:  # hide the folders of the server
             message = str(error).replace(str(path), path.name)
             message = message.replace(self._weights[name], name).replace(f"{uploads.folder}/", "")
@@ -117,12 +134,12 @@ class PhotoRestorer:
             raise UserError("out of memory: choose a smaller photo") from error
         height, width = restored.shape[:2]
         line = (
-            f"{width} x {height} pixels, {8 * restored.itemsize} bits, restored in "
-            f"{seconds:.1f} s on {restorer.settings['device']}, {change_text(change)}"
+            f"{width} x {height} pixels, {8 * restored.itemsize} bits, {_size(file)}, restored in "
+            f"{seconds:.1f} s on {restorer.device}, {change_text(change)}"
         )
         if excess := excess_text(change, restorer.info.change):
             line += f". Warning: this is {excess}: compare both images, or lower the strength"
-        return Result(before, after, file, line)
+        return Result(file, line, seconds, change, **shown)
 
     def _restorer(self, name: str, tlc: bool) -> Restorer:
         if (name, tlc) not in self._built:
@@ -130,8 +147,9 @@ class PhotoRestorer:
         return self._built[name, tlc]
 
 
-def _preview(pixels: Pixels) -> NDArray[np.uint8]:
-    """Return a preview with 8 bits and sides of at most 1600 pixels."""
+def _preview(folder: Path, side: str, pixels: Pixels) -> Path:
+    """Write a preview with 8 bits and sides of at most 1600 pixels, and return its path."""
     image = Image.fromarray(pixels if pixels.dtype == np.uint8 else to_uint8(to_float(pixels)))
     image.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
-    return np.asarray(image)
+    image.save(file := folder / f"preview-{side}.png", compress_level=1)
+    return file

@@ -1,4 +1,4 @@
-"""ASGI middleware in front of Gradio that forwards only the requests that the page needs.
+"""ASGI middleware that forwards only the requests that the page and the REST endpoint need.
 
 Other web pages in the same browser, and all clients that reach the address, can send requests.
 Gradio answers many requests that this page does not need.
@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mprnet_lit.serving import api
 from mprnet_lit.serving.allowed_hosts import CROSS_SITE, AllowedHosts, RequestError
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError
@@ -51,10 +52,10 @@ _FILE_HEADERS = {
 
 
 class RequestFilter:
-    """ASGI middleware in front of Gradio.
+    """ASGI middleware in front of the REST endpoint and of Gradio.
 
     Args:
-        app: ASGI application of Gradio.
+        app: ASGI application of the endpoint and of Gradio.
         uploads: folder of uploads and results.
         hosts: host names of the server.
         max_bytes: maximum size of a photo in bytes.
@@ -76,13 +77,13 @@ class RequestFilter:
             await send({"type": "websocket.close", "code": 1008})
             return
         method, path = scope["method"], scope["path"]
-        send = _with_headers(send, is_file=path.startswith(_FILE))
+        send = _with_headers(send, is_file=path.startswith((_FILE, api.PATH)))
         received = Headers(scope=scope)
         headers = {name: received.getlist(name) for name in received}
         try:
             self.hosts.check(headers)
             _check_site(path, headers)
-            if method == "POST" and path == _UPLOAD:
+            if method == "POST" and path in (_UPLOAD, api.PATH):
                 with self.uploads.reserved(self._upload_length(headers)):
                     await self.app(scope, receive, send)
             elif method == "POST" and path == _JOIN:
@@ -100,7 +101,7 @@ class RequestFilter:
     def _is_page(self, path: str) -> bool:
         if path.startswith(_FILE):
             return self._is_stored(path.removeprefix(_FILE))
-        return path in _PAGES or path.startswith(_PREFIXES)
+        return path in (*_PAGES, api.PATH) or path.startswith(_PREFIXES)
 
     def _is_stored(self, path: Any) -> bool:
         """Return whether a path is that of an upload or a result."""

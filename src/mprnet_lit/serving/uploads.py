@@ -12,6 +12,10 @@ _LEAST = 65536
 """Smaller files count as this number of bytes, which also limits the number of files."""
 
 
+class FullError(UserError):
+    """Refusal of a file because the folder is full."""
+
+
 class Uploads:
     """Folder that limits the total size of its files and deletes expired files.
 
@@ -35,12 +39,12 @@ class Uploads:
             size: size of the file in bytes.
 
         Raises:
-            UserError: the folder is full.
+            FullError: the folder is full.
         """
         with self._lock:
             self.expire()
             if self._used() + self._reserved + size > self._bytes:
-                raise UserError(
+                raise FullError(
                     "the disk space of this page is full: photos are deleted after "
                     f"{self._seconds / 60:g} minutes; try again later, or ask the operator to "
                     "increase serve.max_total_mb"

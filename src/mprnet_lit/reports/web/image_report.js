@@ -1,7 +1,11 @@
 // Facts
 for (const [name, value] of Object.entries(data.settings)) {
   make("dt", $("settings"), name);
-  make("dd", $("settings"), value);
+  const shown = make("dd", $("settings"));
+  for (const part of value.split(/(?<=[\/\\])/)) {  // a path breaks after its separators
+    shown.append(part);
+    make("wbr", shown);
+  }
 }
 data.summary.forEach((cells, row) => {
   const line = make("tr", row ? $("summary").tBodies[0] ?? make("tbody", $("summary"))
@@ -90,7 +94,11 @@ function select(index) {
   pictures();
   zoomTo(zoom);
   for (const row of $("images").tBodies[0].rows)
-    row.classList.toggle("on", Number(row.dataset.index) === index);
+    mark(row, Number(row.dataset.index));
+}
+function mark(row, k) {
+  row.classList.toggle("on", k === current);
+  row.querySelector("button")?.setAttribute("aria-pressed", k === current);
 }
 function step(by) {
   const all = table.order.filter(k => data.entries[k].thumbnail);
@@ -157,7 +165,7 @@ const table = sortable($("images"), data.entries, [
     image.src = entry.thumbnail;
     image.alt = "";
     make("span", button, entry.name);
-    row.classList.toggle("on", k === current);
+    mark(row, k);
     row.onclick = () => { select(k); $("viewer").scrollIntoView({ block: "nearest" }); };
   } else cell.textContent = entry.name;
   for (const column of columns) make("td", row, score(entry, column));

@@ -51,6 +51,7 @@ function select(points) {
 }
 
 // Curves of one metric of all runs, or of the stages of one run
+const escape = text => text.replace(/[&<>%]/g, found => `&#${found.charCodeAt()};`);
 const family = name => name.replace(/^([^/]+\/[^_]+)_(degraded|stage\d)$/, "$1");
 const metrics = Object.keys(data.metrics).sort(names.compare);
 function means([steps, epochs, values]) {  // mean of each epoch
@@ -68,22 +69,34 @@ function curves() {
     ? metrics.filter(name => family(name) === metric).map(
         name => ({ name: data.metrics[name], curve: trials[0].curves[name] }))
     : best.filter(trial => trial.curves[metric]).slice(0, $("shown").value).map(trial => ({
-        name: trial.label, meta: trial.index, line: { color: trial.color },
-        curve: trial.curves[metric] }));
+        name: escape(trial.short) + (trial.failed ? " (failed)" : ""), hover: trial.label,
+        meta: trial.index, line: { color: trial.color, dash: trial.dash },
+        failed: trial.failed, curve: trial.curves[metric] }));
   let last = 0;
-  const traces = chosen.map(({ curve, ...trace }) => {
+  const traces = chosen.map(({ curve, hover, failed, ...trace }) => {
     const [steps, epochs, values] = byStep ? curve : means(curve);
     last = Math.max(last, ...(byStep ? steps : epochs).slice(-1));
     return { ...trace, x: byStep ? steps : epochs, customdata: byStep ? epochs : steps, y: values,
-      mode: values.length > 1 ? "lines" : "markers",
-      hovertemplate: `${trace.name}: %{y:.5~g}<br>${byStep
+      mode: values.length > 1 && !failed ? "lines" : "lines+markers",
+      // A cross marks the end of a failed run.
+      marker: failed ? { symbol: "x", size: values.map((_, k) => k < values.length - 1 ? 0 : 9) } : {},
+      hovertemplate: `${hover ?? trace.name}: %{y:.5~g}<br>${byStep
         ? "step %{x}, epoch %{customdata}" : "epoch %{x}, step %{customdata}"}<extra></extra>` };
   });
   return { data: traces, layout: { hovermode: "closest", showlegend: true, uirevision: metric,
     xaxis: { title: { text: byStep ? "step" : "epoch" }, zeroline: false, tickformat: "d",
       dtick: last <= 12 ? 1 : undefined },
     yaxis: { type: $("log").checked ? "log" : "linear", zeroline: false },
-    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", maxheight: 0.3 } } };
+    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", maxheight: 0.35 } } };
+}
+function titles() {  // full names of the runs as tooltips of the legend
+  const shown = $("plot").data;
+  $("plot").querySelectorAll(".legend .traces").forEach((group, k) => {
+    if (!shown[k] || group.querySelector("title")) return;
+    const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+    title.textContent = trials[shown[k].meta].name;
+    group.prepend(title);
+  });
 }
 for (const name of single ? new Set(metrics.map(family)) : metrics)
   make("option", $("metric"), name);
@@ -94,6 +107,10 @@ $("shown").value = Math.min(trials.length, 20);
 $("shown").parentNode.hidden = trials.length <= 5;
 if (metrics.length) {
   add("plot", curves);
+  if (!single) {
+    titles();
+    $("plot").on("plotly_afterplot", titles);
+  }
   $("plot").on("plotly_click", event => { if (!single) pick(event.points[0].data.meta); });
   for (const id of ["metric", "over", "shown", "log"])
     $(id).onchange = () => { draw("plot"); mark(); };
@@ -108,12 +125,15 @@ function wide(parent, id, width, figure, layout) {  // scrolls horizontally on a
   const box = make("div", parent);
   box.id = id;
   box.style.minWidth = `${width}px`;
+  const hint = make("p", parent, "Scroll sideways to see the whole figure.");
+  hint.className = "note scroll";
+  new ResizeObserver(() => { hint.hidden = parent.clientWidth >= width; }).observe(parent);
   add(id, () => ({ data: figure.data, layout: { ...figure.layout, ...layout } }));
 }
 $("parallel").hidden = $("importance").hidden = single;
 if (data.parallel) {
   const margin = { l: 20, r: 20, t: 60, b: 20 };
-  const width = 150 * data.parallel.layout.xaxis.tickvals.length;
+  const width = 105 * data.parallel.layout.xaxis.tickvals.length;
   wide($("parallel").querySelector(".wide"), "axes", width, data.parallel,
     { margin, dragmode: "select" });
   $("axes").on("plotly_selected", event => select(event?.points));
@@ -126,16 +146,22 @@ $("reading").textContent = data.parallel
   : data.keys.length ? "Fewer than two runs have a PSNR." : "No setting differs between the runs.";
 $("why").textContent = data.importance.note;
 data.importance.figures.forEach((figure, k) => {
-  const [width, height] = k ? [200 * figure.data.length, 320]
-    : [500, 90 + 30 * figure.data[0].y.length];
+  const [width, height] = k ? [140 * figure.data.length, 320]
+    : [300, 90 + 30 * figure.data[0].y.length];
+  if (k && innerWidth <= 700) {  // no room for the color bar and long keys
+    for (const trace of figure.data) trace.marker.showscale = false;
+    for (const [name, axis] of Object.entries(figure.layout))
+      if (/^xaxis/.test(name) && axis.title) axis.title.text = axis.title.text.split(".").at(-1);
+  }
   wide($("importance").querySelector(".wide"), `importance${k}`, width, figure, { height });
 });
 
 // Headline
 for (const [name, value] of data.headline) {
-  const fact = make("div", $("headline"));
+  const fact = make("div", $("headline")), run = trials.find(t => t.name === value);
   make("dt", fact, name);
-  make("dd", fact, value);
+  make("dd", fact, name === "best run" && run ? run.short : value).title = value;
+  if (name === "runs" && trials.some(t => t.failed)) fact.className = "bad";
 }
 
 // Validation images
@@ -182,6 +208,7 @@ const duration = seconds => {
 const digits = n => v => v === null ? "\u2013" : v.toFixed(n);
 const columns = [
   { name: "run", of: t => t.name },
+  { name: "state", of: t => t.state },
   ...data.keys.map((key, k) => ({ name: key, of: t => t.settings[k], show: format })),
   { name: "PSNR", of: t => t.psnr, show: digits(2), down: true },
   { name: "SSIM", of: t => t.ssim, show: digits(4), down: true },
@@ -189,7 +216,6 @@ const columns = [
   { name: "parameters", of: t => t.parameters,
     show: v => v === null ? "\u2013" : v.toLocaleString("en") },
   { name: "latency (s)", of: t => t.latency, show: format },
-  { name: "state", of: t => t.state },
   { name: "duration", of: t => t.seconds, show: duration,
     title: "by the modification times of the run's files" },
 ].filter(c => ["run", "PSNR", "state"].includes(c.name) || trials.some(t => c.of(t) !== null));
@@ -199,11 +225,18 @@ const table = sortable($("trials"), trials, columns, (row, k) => {
   row.onclick = () => pick(k);
   for (const column of columns) {
     const cell = make("td", row), value = column.of(trial);
+    cell.dataset.name = column.name;
+    if (value === null) cell.className = "none";
     if (column.name === "run") {
       const swatch = make("span", cell);
       swatch.className = "swatch";
       swatch.style.setProperty("--own", trial.color);
-      make("button", cell, value);
+      swatch.style.borderTopStyle = { dash: "dashed", dot: "dotted" }[trial.dash] ?? "solid";
+      const button = make("button", cell, trial.short);
+      if (trial.short !== value) {
+        button.title = value;
+        button.setAttribute("aria-label", value);
+      }
       if (trial.error) make("p", cell, trial.error).className = "error";
       if (trial.state === "unfinished") make("p", cell, "running or killed: the run has no summary");
       for (const note of trial.notes) make("p", cell, note);
@@ -217,11 +250,12 @@ const table = sortable($("trials"), trials, columns, (row, k) => {
   markRow(row, k);
 });
 function markRow(row, k) {
+  row.classList.toggle("bad", trials[k].failed);
   row.classList.toggle("on", k === shared.picked);
   row.classList.toggle("dim", !(shared.selected?.has(k) ?? true));
   row.querySelector("button").setAttribute("aria-pressed", k === shared.picked);
 }
-if (trials.every(t => t.name.length < 16)) $("trials").className = "short";
+if (trials.every(t => t.short.length < 16)) $("trials").className = "short";
 table.sort(columns.find(c => c.name === "PSNR"));
 
 // Differences

@@ -1,0 +1,3 @@
+() => {
+  document.getElementById("line").setAttribute("role", "status");  // read aloud when it changes
+}
