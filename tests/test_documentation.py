@@ -66,6 +66,9 @@ ELSEWHERE = (
     (".pt2", "tests/cli/test_export.py"),
     ("faded", "tests/test_contributing.py"),
     ("Faded", "tests/test_contributing.py"),
+    ("hf://", "tests/hub/test_download.py"),
+    ("https://example.com", "tests/hub/test_download.py"),
+    ("torch.hub.load", "tests/hub/test_upload.py"),
 )
 
 

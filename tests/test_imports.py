@@ -19,8 +19,8 @@ LAYERS = (
 )
 LEVEL = {folder: level for level, layer in enumerate(LAYERS) for folder in layer}
 WITHOUT_HYDRA = {"models", "images", "video", "data", "metrics", "weights", "inference"}
-# MPRNet.from_pretrained imports the weights reader when called.
-DEFERRED = {("models/mprnet.py", "mprnet_lit.weights.io")}
+# Methods of MPRNet import the weights reader and writer when called; Info is an annotation.
+DEFERRED = {("models/mprnet.py", f"mprnet_lit.weights.{name}") for name in ("hub", "info", "io")}
 
 
 def imports(path: Path) -> Iterator[Any]:

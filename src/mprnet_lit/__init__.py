@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["MPRNet", "Restorer", "__version__", "load_weights"]
 __version__ = "0.2.0"
 
-# By default, albumentations checks for updates on import, and Ray and onnxruntime (1.29 or newer)
-# send usage statistics.
+# By default, albumentations checks for updates on import, and Ray, huggingface_hub and onnxruntime
+# (1.29 or newer) send usage statistics.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Operations that torch lacks on Apple GPUs run on the CPU.

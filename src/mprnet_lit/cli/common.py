@@ -1,6 +1,8 @@
 """Functions that read the configuration values of several modes."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,17 @@ from omegaconf import DictConfig, OmegaConf
 from mprnet_lit.inference import Restorer
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import keep_freed_memory
+from mprnet_lit.utils.mirror import fetch, uploaded
+from mprnet_lit.weights.address import SCHEMES
 from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 
 def weights_file(config: DictConfig) -> str:
     """Return ``weights``; by default, the file in the package for the task or the benchmark."""
     if config.weights is not None:
-        return str(config.weights)
+        weights = str(config.weights)
+        is_read_later = weights.startswith(SCHEMES)  # by `weights`
+        return weights if is_read_later else str(fetch(weights, lambda name: True))
     benchmark = config.get("benchmark")
     task = str(config.task.name if benchmark is None else benchmark.task)
     if task not in SHIPPED:
@@ -40,12 +46,13 @@ def place(config: DictConfig, key: str) -> str:
     return str(value)
 
 
-def new_file(config: DictConfig) -> Path:
-    """Return ``output``, which must not exist unless ``overwrite`` is set."""
-    output = Path(place(config, "output"))
-    if output.exists() and not config.overwrite:
-        raise UserError(f"{output} already exists: choose another output or add overwrite=true")
-    return output
+@contextmanager
+def new_file(config: DictConfig) -> Iterator[Path]:
+    """Yield ``output``, which must not exist unless ``overwrite`` is set; upload it to a URL."""
+    with uploaded(place(config, "output"), overwrite=bool(config.overwrite)) as output:
+        if output.exists() and not config.overwrite:
+            raise UserError(f"{output} already exists: choose another output or add overwrite=true")
+        yield output
 
 
 def restorer(config: DictConfig, file: str | None = None, **overrides: Any) -> Restorer:

@@ -12,6 +12,7 @@ from mprnet_lit.config.messages import explain
 from mprnet_lit.utils import temp_folder
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.masking import mask_text
+from mprnet_lit.utils.mirror import readable
 from mprnet_lit.utils.text import printable_lines
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -24,7 +25,8 @@ def explain_error(error: Exception, mode: str) -> str | None:
         chain.append(cause)
     for link in chain:
         if isinstance(link, UserError):
-            return str(link).rpartition("UserError: ")[2].strip()  # workers add a traceback
+            # Workers add a traceback.
+            return readable(str(link).rpartition("UserError: ")[2].strip())
         if clause := temp_folder.temp_folder_problem(link):
             return f"{clause}: make room there, or set TMPDIR to a writable folder"
         if isinstance(link, OSError) and link.filename is not None:

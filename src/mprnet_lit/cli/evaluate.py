@@ -24,6 +24,8 @@ from mprnet_lit.training.trainer import build_trainer
 from mprnet_lit.utils.console import print_line, print_table, silence_lightning
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
+from mprnet_lit.utils.mirror import uploaded
+from mprnet_lit.utils.remote import refuse_url
 
 _MEMORY_SHARE = 0.9
 """Fraction of the free memory for tile=auto; high because tiles change the scores."""
@@ -32,7 +34,12 @@ _MEMORY_SHARE = 0.9
 def run(config: DictConfig) -> float | None:
     """Evaluate a network; return the mean PSNR in dB, or ``None`` without targets."""
     silence_lightning()
-    benchmark, folder = config.get("benchmark"), Path(arguments.place(config, "output")).resolve()
+    with uploaded(arguments.place(config, "output"), overwrite=True, is_folder=True) as folder:
+        return _evaluate(config, folder.resolve())
+
+
+def _evaluate(config: DictConfig, folder: Path) -> float | None:
+    benchmark = config.get("benchmark")
     if benchmark is not None and benchmark.protocol is None:  # no public targets
         _submit(config, folder)
         return None
@@ -111,7 +118,7 @@ def _sets(config: DictConfig) -> list[TestSet]:
         return [
             TestSet(
                 str(node.name),
-                find_test_images(str(node.name), Path(node.root), _layouts(node), options.on_error),
+                find_test_images(str(node.name), _root(node), _layouts(node), options.on_error),
                 _published(node),
                 node.images,
             )
@@ -134,7 +141,7 @@ def _sets(config: DictConfig) -> list[TestSet]:
 def _submit(config: DictConfig, folder: Path) -> None:
     """Restore the images of DND and write the submission bundle."""
     node = config.benchmark
-    root = Path(node.root)
+    root = _root(node)
     layout = choose_layout(str(node.name), root, _layouts(node))
     images = find_dnd_images(root / layout["info"], root / layout["scenes"])
     trainer = _trainer(config)
@@ -170,6 +177,11 @@ def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
         processes = trainer.num_devices if restorer.device.type == "cpu" else 1
         restorer.memory_gb = _MEMORY_SHARE * free_bytes(restorer.device) / processes / 1e9
     return restorer
+
+
+def _root(node: DictConfig) -> Path:
+    refuse_url("benchmark.root", node.root, "download the test set")
+    return Path(node.root)
 
 
 def _published(node: DictConfig) -> list[dict[str, Any]]:

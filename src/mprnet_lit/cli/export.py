@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from io import BytesIO
 from itertools import islice
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -30,7 +31,12 @@ _MAX_LOSS = 1.0
 
 def run(config: DictConfig) -> None:
     """Export ``weights`` to ``output``."""
-    path, output = weights_file(config), new_file(config)
+    with new_file(config) as output:
+        _export(config, output)
+
+
+def _export(config: DictConfig, output: Path) -> None:
+    path = weights_file(config)
     if output.suffix not in (".onnx", ".pt2"):
         raise UserError(f"output={output} must end in .onnx, or in .pt2 for a torch.export program")
     if config.export.int8 and output.suffix != ".onnx":

@@ -34,6 +34,7 @@ from mprnet_lit.runs.folder import held
 from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import cores
+from mprnet_lit.utils.remote import refuse_url
 from mprnet_lit.utils.text import printable
 
 
@@ -48,6 +49,7 @@ class Source(NamedTuple):
 def run(config: DictConfig) -> None:
     """Create or complete the store ``output``; with ``prepare.verify``, check it instead."""
     console, folder = Console(), Path(place(config, "output"))
+    refuse_url("output", place(config, "output"), "a store is mapped into memory; copy it later")
     if config.prepare.verify:
         _verify(folder, console)
         return

@@ -3,7 +3,9 @@
 import json
 import statistics
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -28,7 +30,11 @@ def run(config: DictConfig) -> None:
             f"trainer.precision={config.trainer.precision} can't be measured: set it to one of "
             + ", ".join(AUTOCAST)
         )
-    output = None if config.output is None else new_file(config)
+    with nullcontext() if config.output is None else new_file(config) as output:
+        _measure(config, output)
+
+
+def _measure(config: DictConfig, output: Path | None) -> None:
     console = Console()
     device = training_device(config.trainer.accelerator)
     memory_gb = config.profile.memory_gb

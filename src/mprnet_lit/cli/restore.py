@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from mprnet_lit.cli import common as arguments
 from mprnet_lit.cli.restore_inputs import Job, find_jobs
 from mprnet_lit.cli.restore_outputs import Outputs, Source
+from mprnet_lit.cli.restore_places import Target, local_inputs
 from mprnet_lit.cli.restore_plan import check_report, make_plan
 from mprnet_lit.images.photo import read_photo
 from mprnet_lit.inference import Restorer
@@ -27,6 +28,7 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState, file_digest
 from mprnet_lit.utils.hardware import cores
 from mprnet_lit.utils.prefetch import OrderedExecutor, prefetch
+from mprnet_lit.utils.remote import shown
 from mprnet_lit.utils.text import printable
 from mprnet_lit.video.restore import restore_video
 from mprnet_lit.weights import SHIPPED
@@ -47,7 +49,8 @@ def run(config: DictConfig) -> None:
     console, options = Console(), config.restore
     kinds = ["stage1", "stage2"] * options.stages + ["compare"] * options.compare
     destination, note = arguments.place(config, "output"), partial(print_line, console)
-    jobs = find_jobs(arguments.inputs(config), destination, kinds, note)
+    target = Target(destination)
+    jobs = find_jobs(local_inputs(arguments.inputs(config), destination), target.local, kinds, note)
     restorer = arguments.restorer(config)
     print_table(console, restorer.settings)
     if config.weights is None:
@@ -67,11 +70,13 @@ def run(config: DictConfig) -> None:
         recipe=_recipe(restorer),
         limit=restorer.info.change,
         note=note,
+        push=target.push,
     )
-    output = Path(str(config.output))
+    output = Path(target.local)
     page = (output.parent if jobs[0].destination == output else output) / "report.html"
     if options.report:
         check_report(page, outputs.records, overwrite=config.overwrite)
+    target.check(jobs, page if options.report else None, overwrite=config.overwrite)
     plan = make_plan(jobs, outputs.recipe, outputs.records, overwrite=config.overwrite)
     if plan.done:
         done = f"{len(plan.done)} of {len(jobs)}"
@@ -81,7 +86,7 @@ def run(config: DictConfig) -> None:
         print_line(console, f"Replacing {plan.again} of {len(jobs)} results: {changed}")
     for job in plan.done:
         outputs.show_done(job)
-    failures = _restore_all(plan.todo, restorer, outputs, console, str(config.output))
+    failures = _restore_all(plan.todo, restorer, outputs, console, shown(destination))
     if options.report:
         outputs.write_report(page, restorer.settings)
     if failures:

@@ -40,6 +40,7 @@ class Outputs:
     Attributes:
         limit: change of a photo above which a warning is printed; see ``Info.change``.
         note: function that prints a line.
+        push: function that uploads files if the output is a URL.
     """
 
     stages: bool
@@ -48,6 +49,7 @@ class Outputs:
     recipe: str
     limit: float | None
     note: Callable[[str], None]
+    push: Callable[[Sequence[Path]], None] = lambda files: None
     records: Records = field(default_factory=Records)
     entries: list[Entry] = field(default_factory=list)
     photos: int = 0
@@ -70,7 +72,11 @@ class Outputs:
             self.entries.append(entry)
 
     def show_done(self, job: Job) -> None:
-        """Count a photo that an earlier call restored, and add it to the report without stages."""
+        """Count a photo that an earlier call restored, and add it to the report without stages.
+
+        Its files are uploaded if an earlier upload failed.
+        """
+        self.push(job.files)
         if self.report_has_room and not job.is_video:
             before, after = read_photo(job.source).pixels, read_photo(job.destination).pixels
             self.show(job, before, (), after, mean_change(before, after))
@@ -96,6 +102,7 @@ class Outputs:
             self.records.publish(
                 folder, destination.parent, self.recipe, source.job.source, source.file
             )
+        self.push(source.job.files)
 
     def write(
         self, source: Source, stages: list[NDArray[Any]], restored: NDArray[Any]
@@ -140,3 +147,4 @@ class Outputs:
                 omitted=self.photos - shown,
             )
             self.records.publish(folder, page.parent)
+        self.push([page])

@@ -14,6 +14,7 @@ from mprnet_lit.serving.limits import Limits
 from mprnet_lit.serving.photo_restorer import PhotoRestorer
 from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.weights.address import is_address
 from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 
@@ -70,4 +71,5 @@ def _weights(config: DictConfig) -> dict[str, str]:
             raise UserError("each entry of weights must name a file: {NAME: FILE}")
         return {str(name): str(file) for name, file in named.items()}
     file = str(config.weights)
-    return {Path(file).name or file: file}  # the page does not show the folder
+    shown = file.partition("#")[0] if is_address(file) else file  # without checksum
+    return {Path(shown).name or file: file}  # the page does not show the folder

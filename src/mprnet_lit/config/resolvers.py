@@ -9,9 +9,11 @@ from omegaconf import DictConfig, Node, OmegaConf
 
 from mprnet_lit.config.renamed import upgraded
 from mprnet_lit.config.schema import register_schema
+from mprnet_lit.config.values import NOT_AT_URL
 from mprnet_lit.runs.folder import find_run, refuse_existing, run_stamp
 from mprnet_lit.utils.compat import full_key
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.remote import refuse_url
 
 
 def register_resolvers() -> None:
@@ -53,6 +55,7 @@ def required(*, _node_: Node) -> NoReturn:
 
 def run_dir(new: str, *, _root_: DictConfig) -> str:
     """Return the folder of the run that ``resume=auto`` finds, or ``new`` if it finds none."""
+    refuse_url("paths.runs", new, NOT_AT_URL)
     found = find_run(_root_, upgraded) if _root_.resume == "auto" else None
     return str(new if found is None else found)
 

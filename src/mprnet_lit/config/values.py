@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -12,8 +12,11 @@ from mprnet_lit.config.rules import MOST, MOST_WHOLE, Rule
 from mprnet_lit.config.schema import FOREIGN, RULES
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.masking import mask_text
+from mprnet_lit.utils.remote import refuse_url
 from mprnet_lit.utils.text import printable_lines
 
+NOT_AT_URL = "add callbacks=cloud callbacks.cloud.dirpath=URL to save checkpoints at a URL"
+"""Remedy if the folder of a run or a sweep is a URL."""
 TABLE = RULES | FOREIGN
 
 
@@ -56,16 +59,31 @@ def settings(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[st
 class CheckBeforeSweep(Callback):
     """Hydra callback that checks the configuration of a sweep before the first job starts.
 
+    It also checks that the folder of a single run, which Hydra creates, is not a URL.
+
     Hydra calls it before creating the launcher and the sweeper, whose settings are checked too.
     """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Exit if the folder of the run is a URL."""
+        try:
+            folder = OmegaConf.to_container(config.hydra.run, resolve=False)
+            refuse_url("hydra.run.dir", dict(folder)["dir"], NOT_AT_URL)  # type: ignore[arg-type]
+        except UserError as error:
+            _fail(error)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Exit if a value violates its rule. Hydra would turn an ``Exception`` into a warning."""
         try:
+            refuse_url("hydra.sweep.dir", config.hydra.sweep.dir, NOT_AT_URL)
             check_values(config)
         except UserError as error:
-            print(f"Error: {printable_lines(mask_text(str(error)))}", file=sys.stderr)
-            raise SystemExit(1) from error
+            _fail(error)
+
+
+def _fail(error: UserError) -> NoReturn:
+    print(f"Error: {printable_lines(mask_text(str(error)))}", file=sys.stderr)
+    raise SystemExit(1) from error
 
 
 def section_rules(path: str, target: str) -> dict[str, Rule]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from mprnet_lit.images.formats import HIGH_BIT_DEPTH_SUFFIXES
@@ -130,6 +130,11 @@ def find_images(folder: Path, pattern: str = "**/*", on_error: OnError = "raise"
     samples = [Sample(_name(path, folder), path, None, *size) for path, size in sizes.items()]
     _report([*problems, *unreadable], found.skipped, on_error, "image", len(samples))
     return samples
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Return whether a path relative to the folder matches a pattern; see :func:`find_pairs`."""
+    return _match(_split_pattern(pattern), str(PurePosixPath(name).with_suffix(""))) is not None
 
 
 class _Matches:

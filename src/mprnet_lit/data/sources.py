@@ -6,10 +6,12 @@ from typing import Literal, Protocol
 
 import skimage
 
-from mprnet_lit.data.pairing import OnError, Sample, find_images, find_pairs
+from mprnet_lit.data.pairing import OnError, Sample, find_images, find_pairs, matches
+from mprnet_lit.images.listing import is_image
 from mprnet_lit.images.reading import probe_image
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.mirror import fetch
 
 _PHOTOS = {
     "train": (
@@ -66,7 +68,7 @@ class CleanFolder:
     """Folder of clean images that are degraded on the fly.
 
     Args:
-        folder: folder that is searched recursively; ``None`` for no images.
+        folder: folder that is searched recursively, or its URL; ``None`` for no images.
         pattern: glob of the images, relative to ``folder`` and without the file name suffix.
     """
 
@@ -76,14 +78,16 @@ class CleanFolder:
     def samples(self, on_error: OnError) -> list[Sample]:
         """Return the images as targets.
 
+        The images of a URL are downloaded into a cache first; see ``docs/data.md``.
+
         Raises:
-            UserError: the folder is missing, has no matching image, or (with ``on_error="raise"``)
-                has unreadable or ambiguous files.
+            UserError: the folder is missing, has no matching image, can't be downloaded, or (with
+                ``on_error="raise"``) has unreadable or ambiguous files.
         """
         if self.folder is None:
             return []
         require("folder", self.folder, (str, Path), "the path of a folder")
-        return find_images(Path(self.folder), self.pattern, on_error)
+        return find_images(_local(self.folder, self.pattern), self.pattern, on_error)
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,9 @@ class PairedFolders:
     Two files are a pair if the wildcards of their patterns match the same text.
 
     Args:
-        degraded: folder of the degraded images; ``None`` for no images.
-        target: folder of the targets, possibly the same as ``degraded``; ``None`` for no images.
+        degraded: folder of the degraded images, or its URL; ``None`` for no images.
+        target: folder of the targets, or its URL, possibly the same as ``degraded``; ``None`` for
+            no images.
         degraded_pattern: glob of the degraded images, relative to ``degraded`` and without the
             file name suffix.
         target_pattern: glob of the targets, relative to ``target`` and without the file name
@@ -109,17 +114,25 @@ class PairedFolders:
     def samples(self, on_error: OnError) -> list[Sample]:
         """Return the pairs.
 
+        The images of a URL are downloaded into a cache first; see ``docs/data.md``.
+
         Raises:
-            UserError: a folder is missing or has no matching image, or (with ``on_error="raise"``)
-                a file has no partner, can't be read, is ambiguous, or differs in size from its
-                target.
+            UserError: a folder is missing, has no matching image or can't be downloaded, or (with
+                ``on_error="raise"``) a file has no partner, can't be read, is ambiguous, or differs
+                in size from its target.
         """
         if self.degraded is None or self.target is None:
             return []
         for name, folder in (("degraded", self.degraded), ("target", self.target)):
             require(name, folder, (str, Path), "the path of a folder")
-        folders = Path(self.degraded), Path(self.target)
-        return find_pairs(*folders, self.degraded_pattern, self.target_pattern, on_error)
+        degraded = _local(self.degraded, self.degraded_pattern)
+        target = _local(self.target, self.target_pattern)
+        return find_pairs(degraded, target, self.degraded_pattern, self.target_pattern, on_error)
+
+
+def _local(folder: str | Path, pattern: str) -> Path:
+    """Return a local folder with the images of a folder or URL that match a pattern."""
+    return fetch(folder, is_image, lambda name: matches(name, pattern))
 
 
 def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sample]]:

@@ -24,6 +24,7 @@ from mprnet_lit.images.reading import Pixels
 from mprnet_lit.utils.atomic import require_regular_file, write_atomic, write_errors
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.remote import refuse_url
 
 FORMAT = 1
 INDEX, PROGRESS = "index.json", "progress.jsonl"
@@ -251,11 +252,13 @@ class Prepared:
         """Return the samples of the split, in the order of the original data set.
 
         Raises:
-            UserError: ``folder`` is not a complete store, or ``split`` is not ``train`` or ``val``.
+            UserError: ``folder`` is a URL or not a complete store, or ``split`` is not ``train`` or
+                ``val``.
         """
         require("folder", self.folder, (str, Path), "the path of a folder")
         if self.split not in SPLITS:
             raise UserError(f"split={self.split} must be train or val")
+        refuse_url("folder", self.folder, "download the store, which is mapped into memory")
         folder = Path(self.folder)
         return [
             Sample(

@@ -33,6 +33,11 @@ class Listing:
     closed: list[Path]
 
 
+def is_image(name: str) -> bool:
+    """Return whether a file name has the suffix of a supported image format."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
 def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Listing:
     """List the image files in a folder and its subfolders.
 
@@ -44,7 +49,9 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> List
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise UserError(f"the folder {folder} {what}: check the path")
+        archive = {".zip": "zip", ".tar": "tar", ".gz": "tar", ".tgz": "tar"}.get(folder.suffix)
+        hint = f"use {archive}::{folder}" if folder.exists() and archive else "check the path"
+        raise UserError(f"the folder {folder} {what}: {hint}")
     closed: list[Path] = []
     paths = (inside / name for inside, names in walk(folder, closed) for name in names)
     found = split_by_suffix(paths, suffixes, closed)

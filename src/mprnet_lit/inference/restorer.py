@@ -23,6 +23,7 @@ from mprnet_lit.utils.checks import require, require_batch, require_function
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.transfer import to_device
 from mprnet_lit.weights import Info, read
+from mprnet_lit.weights.address import is_address
 
 Image = TypeVar("Image", NDArray[Any], Tensor, PIL.Image.Image)
 _DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -33,8 +34,8 @@ class Restorer:
 
     Args:
         model_or_path: network, weights file (``.pth``, ``.ckpt``, ``.safetensors`` or an exported
-            ``.onnx``), folder of runs, or name of shipped weights; see
-            :func:`mprnet_lit.weights.io.read`.
+            ``.onnx``), folder of runs, or name of shipped weights, or an address (``hf://`` or
+            ``https://``); see :func:`mprnet_lit.weights.io.read`.
         tile: side of the tiles in pixels, a multiple of 8 that is at least 8 larger than
             ``overlap``; ``"auto"`` for the whole image if it fits in memory and otherwise the
             largest tile that fits; ``None`` for the whole image.
@@ -95,7 +96,7 @@ class Restorer:
             model = copy.deepcopy(model_or_path)
         else:
             self.source = str(model_or_path)
-            if Path(model_or_path).suffix == ".onnx":
+            if Path(model_or_path).suffix == ".onnx" and not is_address(self.source):
                 if tlc or compile:
                     raise UserError(
                         f"{'tlc' if tlc else 'compile'}=True is not supported for the exported "

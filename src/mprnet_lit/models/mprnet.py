@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from mprnet_lit.models.stages import ORB, Decoder, Encoder, ORSNet
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.compat import allow_recompilations
 from mprnet_lit.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from mprnet_lit.weights.info import Info
 
 SIZE_MULTIPLE = 8
 """Required divisor of height and width: 2 for the quadrants times 4 for two ``Down`` layers."""
@@ -50,6 +53,9 @@ class MPRNet(nn.Module):
     Raises:
         UserError: the values are not valid for :class:`Size`.
     """
+
+    info: "Info | None" = None
+    """Metadata of the weights, set by :meth:`from_pretrained`."""
 
     def __init__(
         self,
@@ -92,22 +98,73 @@ class MPRNet(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> Self:
-        """Build a network with trained weights.
+        """Build a network with trained weights, whose metadata are then in ``info``.
 
         Args:
             name_or_path: name of weights that the package ships (``"denoise"``, ``"deblur"``,
-                ``"derain"``), or path of a weights file as in
-                :func:`mprnet_lit.weights.io.load_weights`.
+                ``"derain"``), path of a weights file or folder, or address
+                (``hf://OWNER/REPO[/FILE][@REVISION]``, ``https://HOST/PATH``), as in
+                :func:`mprnet_lit.weights.io.read`.
 
         Raises:
-            UserError: the file is missing, or does not contain weights of an MPRNet.
+            UserError: the file is missing, can't be downloaded, or does not contain weights of an
+                MPRNet.
         """
-        from mprnet_lit.weights.io import load_weights  # the only import from a higher layer
+        from mprnet_lit.weights.io import read  # imports from a higher layer only when called
 
-        trained = load_weights(name_or_path)
-        model = cls(**asdict(trained.size))
-        model.load_state_dict(trained.state_dict())
+        trained = read(name_or_path)
+        model = cls(**asdict(trained.model.size))
+        model.load_state_dict(trained.model.state_dict())
+        model.info = trained.info
         return model
+
+    def save_pretrained(self, folder: str | Path, info: "Info | None" = None) -> None:
+        """Write a folder that :meth:`from_pretrained` and the Hugging Face Hub read.
+
+        The folder gets ``model.safetensors``, ``config.json`` with the size of the network, and
+        ``README.md``, a model card.
+
+        Args:
+            folder: folder to create or update.
+            info: metadata; ``self.info`` if ``None``.
+
+        Raises:
+            UserError: a file can't be written.
+        """
+        from mprnet_lit.weights.hub import save_folder
+
+        save_folder(self, folder, info)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        info: "Info | None" = None,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload MPRNet",
+    ) -> str:
+        """Upload the files of :meth:`save_pretrained` to the Hugging Face Hub.
+
+        Args:
+            repo_id: name of the repository, ``OWNER/REPO``, which is created if it is missing.
+            info: metadata; ``self.info`` if ``None``.
+            private: whether a new repository is private; ``None`` for the default of the owner.
+            revision: branch to upload to; ``None`` for the default branch.
+            token: access token; ``None`` for ``HF_TOKEN`` or the token of ``hf auth login``.
+            commit_message: message of the commit.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            UserError: huggingface_hub is not installed, ``repo_id`` is not valid, or the upload
+                failed, for example without a token or a network.
+        """
+        from mprnet_lit.weights.hub import push
+
+        return push(self, repo_id, info, private, revision, token, commit_message)
 
     def start_from_identity(self) -> None:
         """Initialize the output convolutions to zero, so that every stage returns its input.

@@ -47,3 +47,8 @@ SIZES: dict[SizeName, Size] = {
     "small": Size(width=40, unet_step=20, orsnet_step=16, cabs_per_orb=8),  # paper: deraining
     "tiny": Size(width=16, unet_step=8, orsnet_step=8, cabs_per_orb=2),  # for laptop CPUs
 }
+
+
+def size_name(size: Size) -> str:
+    """Return the name of a size, or its hyperparameters if it has no name."""
+    return next((name for name, known in SIZES.items() if known == size), str(size))

@@ -16,6 +16,8 @@ from mprnet_lit.models import Size
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.format_version import check_format
+from mprnet_lit.utils.mirror import uploaded
+from mprnet_lit.utils.remote import is_url, remove
 from mprnet_lit.weights import RECORD, Info
 from mprnet_lit.weights.tensors import is_plain, read_tensors
 
@@ -25,7 +27,7 @@ _MAX_COUNT = 2**53
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Reads, removes and atomically writes checkpoints.
+    """Reads, removes and atomically writes checkpoints, also at URLs.
 
     Only regular files are replaced. Only regular files that are directly in ``folder`` or were
     written by this object are removed.
@@ -34,12 +36,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         folder: directory of the run's checkpoints.
 
     Attributes:
-        written: files that this object wrote.
+        written: files and URLs that this object wrote.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.written: set[Path] = set()
+        self.written: set[Path | str] = set()
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
@@ -47,9 +49,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save a checkpoint.
 
         Raises:
-            UserError: the file can't be written, for example because the disk is full (the previous
-                file is unchanged), or the path is a link or a special file.
+            UserError: the file can't be written, for example because the disk is full or a URL
+                can't be reached (the previous file is unchanged), or the path is a link or a
+                special file.
         """
+        if is_url(address := os.fspath(path)):
+            with uploaded(address, overwrite=True) as copy:
+                self.save_checkpoint(checkpoint, copy)
+            self.written.add(address)
+            return
         path = Path(path)
         linked = path.parent.is_symlink()
         if linked or (os.path.lexists(path) and not is_regular(path)):
@@ -74,6 +82,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Remove a checkpoint if it is a regular file of this run."""
+        if is_url(address := os.fspath(path)):
+            if address in self.written:
+                remove(address)
+            return
         path = Path(path)
         within = path.parent.resolve() == self.folder.resolve() and not self.folder.is_symlink()
         if (within or path in self.written) and is_regular(path):

@@ -20,6 +20,7 @@ from mprnet_lit.training.callbacks.summary import show, write_summary
 from mprnet_lit.training.checkpoints import AVERAGED, epochs_done, read_checkpoint, read_info
 from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import RefusedError
+from mprnet_lit.utils.mirror import fetch
 from mprnet_lit.weights import RECORD
 
 _FIXED = (
@@ -85,7 +86,7 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
     Raises:
         RefusedError: ``resume`` is a folder without a checkpoint, or both ``weights`` and a path in
             ``resume`` are set.
-        UserError: a newer release wrote the run.
+        UserError: a newer release wrote the run, or the URL in ``resume`` can't be read.
     """
     own = folder / runs.LAST
     runs.check_version(folder)
@@ -93,7 +94,7 @@ def find_checkpoint(config: DictConfig, folder: Path) -> Path | None:
         return own
     if config.resume in (None, "auto"):
         return None
-    path = Path(str(config.resume))
+    path = fetch(str(config.resume), lambda name: name.endswith(".ckpt"))
     if path.is_dir():
         if not (path / runs.LAST).is_file():
             raise RefusedError(

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from mprnet_lit.utils.mirror import readable
 from mprnet_lit.utils.text import printable
 
 _IGNORED_WARNINGS = (
@@ -23,8 +24,11 @@ _IGNORED_WARNINGS = (
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line without wrapping, markup and emoji codes; control characters are escaped."""
-    console.print(Text(printable(line)), soft_wrap=True)
+    """Print a line without wrapping, markup and emoji codes; control characters are escaped.
+
+    Local copies of files at URLs are named by their addresses.
+    """
+    console.print(Text(printable(readable(line))), soft_wrap=True)
 
 
 def print_table(console: Console, rows: Mapping[str, Any]) -> None:

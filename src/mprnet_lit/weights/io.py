@@ -12,10 +12,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from mprnet_lit.models import MPRNet
+from mprnet_lit.utils import mirror
 from mprnet_lit.utils.atomic import require_regular_file, write_atomic
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.format_version import FORMAT, check_format
+from mprnet_lit.weights.address import HUB_FILE, SCHEMES, is_address
+from mprnet_lit.weights.download import fetch
 from mprnet_lit.weights.info import OLD_LICENSE, PUBLISHED_LICENSE, RECORD, Info
 from mprnet_lit.weights.official import from_official, is_official, to_official
 from mprnet_lit.weights.shapes import ACTIVATION, build
@@ -48,7 +51,7 @@ def load_weights(path: str | Path) -> MPRNet:
     """Read a network from a weights file, without its metadata.
 
     Args:
-        path: weights file, folder of runs, or name of the shipped weights; see :func:`read`.
+        path: weights file, folder, address, or name of the shipped weights; see :func:`read`.
 
     Raises:
         UserError: the file is missing or damaged, or is not a weights file of an MPRNet.
@@ -69,17 +72,24 @@ def read(path: str | Path) -> Weights:
               without the prefix ``module.``;
             - a training checkpoint or ``.safetensors`` file of this package;
             - a folder of runs, such as ``runs/denoise``, for the best checkpoint of its newest run;
+            - a folder of :meth:`MPRNet.save_pretrained`;
+            - ``hf://OWNER/REPO[/FILE][@REVISION]`` or ``https://HOST/PATH``, optionally with
+              ``#sha256=`` and the checksum of the file; see
+              :func:`mprnet_lit.weights.download.fetch`;
+            - another URL that fsspec reads, such as ``s3://BUCKET/FILE``;
             - ``denoise``, ``deblur`` or ``derain`` for the shipped weights, unless a file or
               folder has this name.
 
     Raises:
-        UserError: the file is missing or damaged, is not a weights file of an MPRNet, or has
-            values that are not finite.
+        UserError: the file is missing or damaged, is not a weights file of an MPRNet, has values
+            that are not finite, or can't be downloaded.
     """
     require("path", path, (str, Path), "the path of a weights file")
+    if isinstance(path, str) and is_address(path):
+        path = fetch(path) if path.startswith(SCHEMES) else mirror.fetch(path, lambda name: True)
     path = shipped(str(path)) if str(path) in SHIPPED and not Path(path).exists() else Path(path)
     if path.is_dir():
-        path = _newest(path)
+        path = path / HUB_FILE if (path / HUB_FILE).is_file() else _newest(path)
     if path.suffix == ".onnx":
         raise UserError(
             f"{path} is an exported network, which can only restore and evaluate: use the weights "
