@@ -79,7 +79,7 @@ def page(path: Path) -> Any:
 @pytest.fixture
 def old_clamp(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clamp of release 0.1, which has no gradient outside [0, 1]."""
-    monkeypatch.setattr("mprnet_lit.training.losses.clamp_unit", lambda x: x.clamp(0, 1))
+    monkeypatch.setattr("mprnet_lit.training.losses.base.clamp_unit", lambda x: x.clamp(0, 1))
 
 
 def test_run_stopped_in_mid_epoch_resumes_to_the_same_weights(
