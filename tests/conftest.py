@@ -1,5 +1,6 @@
 """Shared fixtures: golden data, photographs and the command line."""
 
+import gc
 import hashlib
 import importlib
 import io
@@ -71,6 +72,13 @@ class Golden:
 
 
 cache_compositions()
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage less often, and not among the modules, which takes an eighth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture(scope="session")

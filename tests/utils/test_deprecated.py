@@ -34,7 +34,7 @@ def test_old_import_statements_work_in_a_new_process() -> None:
         [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith(
-        "mprnet_lit.training.losses mprnet_lit.training.callbacks.summary"
+        "mprnet_lit.training.losses.multi_stage mprnet_lit.training.callbacks.summary"
     )
     assert "mprnet_lit.losses has moved to mprnet_lit.training.losses" in done.stderr
 

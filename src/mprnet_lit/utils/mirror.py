@@ -167,7 +167,7 @@ def _remove(folder: Path, found: dict[str, Info]) -> None:
 def _read(folder: Path) -> dict[str, tuple[str, int]]:
     """Return the recorded versions, and the modification times of the local files, by name."""
     path, found = folder / _VERSIONS, {}
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         with suppress(ValueError):  # line cut off by a killed process
             name, value, modified = json.loads(line)
             found[name] = (value, modified)
@@ -176,7 +176,7 @@ def _read(folder: Path) -> dict[str, tuple[str, int]]:
 
 def _remember(folder: Path, name: str, value: str) -> None:
     """Record the version of a copied file. A line that a killed process cut off is ended first."""
-    with write_errors(folder / _VERSIONS), (folder / _VERSIONS).open("a") as file:
+    with write_errors(folder / _VERSIONS), (folder / _VERSIONS).open("a", encoding="utf-8") as file:
         file.write("\n" + json.dumps([name, value, (folder / name).stat().st_mtime_ns]))
 
 
