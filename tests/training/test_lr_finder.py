@@ -43,7 +43,7 @@ def test_suggestion_is_used_recorded_and_kept_on_resuming(
 
     monkeypatch.setattr(lr_finder, "best_rate", seen)
     command = (
-        *SMALLEST, "data.val_crop_size=32", "logger=csv", "trainer.max_epochs=1",
+        *SMALLEST, "data.val_crop_size=32", "logger=csv", "trainer.max_epochs=1", "loss=psnr",
         "trainer.limit_train_batches=2", "trainer.limit_val_batches=1",
     )  # fmt: skip
     outcome = cli(*command, "lr_finder=true")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import socket
 import sys
 import tarfile
@@ -18,7 +19,8 @@ from mprnet_lit.data import Prepared
 from mprnet_lit.training.checkpoints import AtomicCheckpointIO
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.mirror import Outbox, fetch, readable, uploaded
-from mprnet_lit.utils.remote import is_url, shown
+from mprnet_lit.utils.remote import Location, file_name, is_url, shown
+from mprnet_lit.weights.address import parse_address
 
 SECRET = "c4n4ryXYZ"
 
@@ -140,7 +142,7 @@ def test_archives_are_read_without_unsafe_names(memory: Any, tmp_path: Path) -> 
     assert not list(tmp_path.rglob("*evil.png"))
     (site / "a.zip").write_bytes(b"text")
     assert "BadZipFile" in refusal(f"zip::{site}/a.zip")
-    assert "the archive no.zip does not exist" in refusal("zip::no.zip")
+    assert "no.zip does not exist" in refusal("zip::no.zip")
 
 
 def test_errors_are_one_sentence_without_credentials(
@@ -226,7 +228,7 @@ def test_failed_command_uploads_nothing(memory: Any) -> None:
     ):
         pass
     with (
-        pytest.raises(UserError, match="http does not support it"),
+        pytest.raises(UserError, match="can only be read"),
         serve(Path()) as server,
         uploaded(f"{server}/no/r.html", overwrite=True) as path,
     ):
@@ -244,3 +246,38 @@ def test_checkpoint_is_saved_and_removed_at_a_url(memory: Any, tmp_path: Path) -
     for name in ("last", "other"):
         writer.remove_checkpoint(f"memory://run/{name}.ckpt")
     assert memory.store.keys() == {"/run/other.ckpt"}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/a/b%20c.png", "b c.png"),
+        ("/..%2F..%2Fx.jpg", "_.._x.jpg"),
+        ("/%2Fhome%2Fx.jpg", "_home_x.jpg"),
+        ("/C%3A%5Cx.jpg", "C__x.jpg"),
+        ("/..", "file"),
+    ],
+)
+def test_file_names_stay_in_their_folder(path: str, name: str) -> None:
+    assert file_name(path) == name
+
+
+def test_results_are_kept_if_their_upload_fails(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise UserError("no space")
+
+    monkeypatch.setattr(Location, "upload", refused)
+    with (
+        pytest.raises(UserError, match="no space; the results are in ") as raised,
+        uploaded("memory://data/scores.json", overwrite=False) as path,
+    ):
+        path.write_text("{}")
+    folder = Path(str(raised.value).rpartition(" ")[2])
+    assert [each.read_text() for each in folder.iterdir()] == ["{}"]
+    shutil.rmtree(folder)
+
+
+def test_signatures_of_addresses_are_not_shown() -> None:
+    assert "SECRET" not in str(parse_address("https://host/w.pth?X-Amz-Signature=SECRET"))

@@ -72,5 +72,5 @@ def _weights(config: DictConfig) -> dict[str, str]:
             raise UserError("each entry of weights must name a file: {NAME: FILE}")
         return {str(name): str(file) for name, file in named.items()}
     file = str(config.weights)
-    shown = file.partition("#")[0] if is_address(file) else file  # without checksum
+    shown = re.split("[?#]", file)[0] if is_address(file) else file  # no signature, no checksum
     return {Path(shown).name or file: file}  # the page does not show the folder

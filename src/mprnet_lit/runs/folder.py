@@ -29,6 +29,7 @@ ERROR = "error.txt"
 """File with the error message of a run that failed."""
 _IGNORED = (
     "callbacks.collapse_warning",
+    "callbacks.image_quality",
     "callbacks.log_run",
     "callbacks.out_of_memory",
     "callbacks.peer_check",

@@ -103,6 +103,9 @@ class Api:
             return _error(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
         except UserError as error:
             return _error(HTTPStatus.BAD_REQUEST, str(error))
+        except OSError as error:
+            message = f"the upload can't be stored ({error.strerror})"
+            return _error(HTTPStatus.INSUFFICIENT_STORAGE, message)
         finally:
             self._waiting -= 1
             await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
@@ -164,7 +167,7 @@ def _parse(name: str, text: str, kind: type) -> Any:
 def safe_name(name: str) -> str:
     """Return the name of an uploaded file without folders and special characters."""
     name = re.sub(r"[^\w.() -]", "_", re.split(r"[\\/]", name)[-1])
-    return name[-_MAX_NAME:].lstrip(". ") or "photo"
+    return name.encode()[-_MAX_NAME:].decode(errors="ignore").lstrip(". ") or "photo"
 
 
 def _save(source: BinaryIO, path: Path) -> None:

@@ -129,7 +129,7 @@ class PhotoRestorer:
         except UserError as error:  # hide the folders of the server
             message = str(error).replace(str(path), path.name)
             message = message.replace(self._weights[name], name).replace(f"{uploads.folder}/", "")
-            raise UserError(message) from error
+            raise type(error)(message) from error
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise UserError("out of memory: choose a smaller photo") from error
         height, width = restored.shape[:2]

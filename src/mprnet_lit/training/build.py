@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.optim import Adam
 
 from mprnet_lit import weights
@@ -34,6 +34,16 @@ def build_model(config: DictConfig) -> weights.Weights:
     read = weights.read(str(config.weights))
     check_size(config.weights, read.model.size, size)
     return read
+
+
+def with_loss(config: DictConfig) -> DictConfig:
+    """Return the configuration with ``loss``, if it is set, in place of ``task.loss``."""
+    if config.get("loss") is None:
+        return config
+    changed = config.copy()
+    with open_dict(changed):
+        changed.task.loss = changed.pop("loss")
+    return changed
 
 
 def build_module(config: DictConfig, model: MPRNet, **options: Any) -> RestorationModule:

@@ -13,7 +13,13 @@ from mprnet_lit.models import MPRNet
 from mprnet_lit.runs import folder as runs
 from mprnet_lit.runs.provenance import save_provenance
 from mprnet_lit.training import launch, lr_finder, resume
-from mprnet_lit.training.build import build_callbacks, build_info, build_model, build_module
+from mprnet_lit.training.build import (
+    build_callbacks,
+    build_info,
+    build_model,
+    build_module,
+    with_loss,
+)
 from mprnet_lit.training.errors import explained
 from mprnet_lit.training.loggers import build_loggers, opened
 from mprnet_lit.training.sharding import ShardedStrategy
@@ -35,7 +41,8 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
         UserError: a setting is invalid, or the run can't be resumed.
     """
     checkpoint = resume.find_checkpoint(config, folder)
-    given, config = config, lr_finder.with_suggestion(config, folder, checkpoint)
+    given, config = config, with_loss(config)
+    config = lr_finder.with_suggestion(config, folder, checkpoint)
     seed_everything(config.seed, workers=True, verbose=False)
 
     data: RestorationDataModule = instantiate(config.data)

@@ -91,6 +91,7 @@ def suggestion(config: DictConfig, folder: Path) -> float:
                 min_lr=LOWEST,
                 max_lr=HIGHEST,
                 update_attr=False,
+                early_stop_threshold=None,  # assumes positive losses
             )
     assert found is not None  # None with fast_dev_run, which the configuration lacks
     rate = best_rate(found.results["lr"], found.results["loss"])
@@ -126,7 +127,7 @@ def _settings(config: DictConfig, folder: str) -> DictConfig:
     """Return the configuration of the test: no limit but its steps, no validation, no records."""
     changed = config.copy()
     endless = {"max_epochs": STEPS, "max_steps": -1, "max_time": None}
-    never = {"check_val_every_n_epoch": STEPS + 1, "log_every_n_steps": 0}
+    never = {"limit_val_batches": 0, "log_every_n_steps": 0}
     for key, value in (endless | never | {"default_root_dir": folder}).items():
         OmegaConf.update(changed, f"trainer.{key}", value)
     OmegaConf.update(changed, "paths.run", folder)

@@ -42,16 +42,24 @@ def record_table(
     logger: Logger,
     name: str,
     columns: Sequence[str],
-    rows: Sequence[Sequence[str | float | NDArray[np.uint8]]],
+    rows: Callable[[], Sequence[Sequence[str | float | NDArray[np.uint8]]]],
     step: int,
 ) -> None:
-    """Log a table of texts, numbers and images (H, W, 3). Only wandb supports tables."""
+    """Log a table of texts, numbers and images (H, W, 3). Only wandb supports tables.
+
+    Args:
+        logger: logger of the training.
+        name: name of the table.
+        columns: names of the columns.
+        rows: function that returns the rows; it is called for wandb only.
+        step: step of the training.
+    """
     if isinstance(logger, WandbLogger):
         import wandb
 
         data = [
             [wandb.Image(Image.fromarray(v)) if isinstance(v, np.ndarray) else v for v in row]
-            for row in rows
+            for row in rows()
         ]
         logger.log_table(name, columns=list(columns), data=data, step=step)
 

@@ -53,7 +53,6 @@ _REPORTED = (
     "module",
     "trainer",
     "task.loss",
-    "loss",
     "data.augmentation",
     "data.degrade_on",
     "data.patterns",

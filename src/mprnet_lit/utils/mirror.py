@@ -66,7 +66,7 @@ def fetch(
         UserError: the address does not exist, can't be read or has no wanted file, or the disk
             has too little space.
     """
-    url = str(place)
+    url = _absolute(str(place))
     if not is_url(url):
         return Path(place)
     if url.startswith("file://"):
@@ -76,7 +76,8 @@ def fetch(
     wanted = {n: i for n, i in found.items() if single or (is_file(n) and keep(n))}
     if without is not None and is_url(without):
         inner = Location(without).path.rstrip("/") + "/"
-        wanted = {n: i for n, i in wanted.items() if not str(i["name"]).startswith(inner)}
+        found = {n: i for n, i in found.items() if not str(i["name"]).startswith(inner)}
+        wanted = {n: i for n, i in wanted.items() if n in found}
     if not wanted:
         raise UserError(f"{location.name} has no matching file: check the address and the pattern")
     folder = _local(url, "downloads")
@@ -95,6 +96,12 @@ def fetch(
     return copy
 
 
+def _absolute(url: str) -> str:
+    """Return the address of a local archive with the absolute path of its file."""
+    outer, separator, inner = url.partition("::")
+    return f"{outer}::{Path(inner).absolute()}" if separator and not is_url(inner) else url
+
+
 def _located(url: str) -> Location:
     """Open a URL. An archive at a URL is downloaded first, since its members need random access."""
     outer, _, inner = url.partition("::")
@@ -106,6 +113,11 @@ def _located(url: str) -> Location:
         what = "is not a file" if local.exists() else "does not exist"
         raise UserError(f"the archive {shown(inner)} {what}: check the address")
     return Location(url, f"{outer}::{local}")
+
+
+def _threads(location: Location) -> int:
+    """Return the number of threads; other file systems than asynchronous ones need a single one."""
+    return _THREADS if getattr(location.fs, "async_impl", False) else 1
 
 
 def _local(url: str, kind: str) -> Path:
@@ -126,8 +138,7 @@ def _download(location: Location, folder: Path, wanted: dict[str, Info]) -> None
             info = (location.describe(info["name"]) or {}) | {"name": info["name"]}
         return info
 
-    threads = 1 if location.protocol in _ARCHIVES else _THREADS
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(_threads(location)) as pool:
         infos = dict(zip(wanted, pool.map(described, wanted.values()), strict=True))
         todo = {
             name: info
@@ -210,6 +221,8 @@ class Outbox:
             UserError: files exist at the URL that were changed or not uploaded from here, or the
                 URL can't be read.
         """
+        if overwrite:
+            return
         known = _read(self.folder)
 
         def conflicts(file: Path) -> bool:
@@ -217,9 +230,7 @@ class Outbox:
             name = file.relative_to(self.folder).as_posix()
             return info is not None and known.get(name, ("", 0))[0] != _state(info)
 
-        if overwrite:
-            return
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(_threads(self.location)) as pool:
             found = [f for f, c in zip(files, pool.map(conflicts, files), strict=True) if c]
         if found:
             more = f" and {len(found) - 1} more files" if found[1:] else ""
@@ -269,12 +280,22 @@ def uploaded(place: str, *, overwrite: bool, is_folder: bool = False) -> Iterato
         raise UserError(
             f"{location.name} already exists: choose another output or add overwrite=true"
         )
-    with tempfile.TemporaryDirectory(prefix="mprnet_lit-") as folder:
-        local = Path(folder).resolve() / location.path.rstrip("/").rpartition("/")[2]
-        _urls[str(local)] = location.name
+    if location.is_web or location.protocol in _ARCHIVES:
+        raise UserError(f"{location.name} can only be read: choose an output of another kind")
+    folder = Path(tempfile.mkdtemp(prefix="mprnet_lit-")).resolve()
+    local = folder / location.path.rstrip("/").rpartition("/")[2]
+    _urls[str(local)] = location.name
+    try:
         yield local
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    try:
         files = sorted(p for p in local.rglob("*") if p.is_file()) if is_folder else [local]
         for file in files:
             name = file.relative_to(local).as_posix()
             path = location.path.rstrip("/")
             location.upload(file, f"{path}/{name}" if is_folder else path)
+    except UserError as error:
+        raise UserError(f"{error}; the results are in {folder}") from error
+    shutil.rmtree(folder, ignore_errors=True)

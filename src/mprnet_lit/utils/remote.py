@@ -195,7 +195,7 @@ class Location:
     def _single(self, is_file: Callable[[str], bool]) -> dict[str, Info] | None:
         """Return the name and the description of a single file; ``None`` for a folder or glob."""
         path = self.path.partition("?")[0] if self.is_web else self.path
-        name = unquote(PurePosixPath(path).name)
+        name = file_name(path)
         if self.is_web:
             if path.endswith("/") or has_magic(path):
                 return None
@@ -241,6 +241,11 @@ class Location:
                 else:
                     found[unquote(link[len(root) :])] = dict(info) | {"name": link}
         return found
+
+
+def file_name(path: str) -> str:
+    """Return the last part of a percent-encoded path, which never leads out of a folder."""
+    return re.sub(r"[/\\\0:]", "_", unquote(PurePosixPath(path).name)).lstrip(".") or "file"
 
 
 def _is_safe(name: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.remote import shown
 
 HUB_FILE = "model.safetensors"
 """Name of the weights file in a repository of the Hugging Face Hub, by default."""
@@ -50,7 +51,7 @@ class WebAddress:
     sha256: str | None = None
 
     def __str__(self) -> str:
-        return self.url
+        return shown(self.url)
 
     @property
     def file(self) -> str:

@@ -57,11 +57,12 @@ class Panels(Callback):
         if not self.rows:
             return
         panel = draw_panel(self.rows)
-        scored = [
-            [name, *_scores(row), *map(_tile, row)]
-            for name, row in zip(self.names, self.rows, strict=True)
-        ]
+        validated = list(zip(self.names, self.rows, strict=True))
         self.rows, self.names = [], []
+
+        def scored() -> list[list[Any]]:
+            return [[name, *_scores(row), *map(_tile, row)] for name, row in validated]
+
         write_png(self.folder / f"epoch_{trainer.current_epoch + 1:04d}.png", panel)
         write_png(self.folder / "latest.png", panel)
         for logger in trainer.loggers:

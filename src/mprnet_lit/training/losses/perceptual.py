@@ -73,11 +73,14 @@ class PerceptualLoss(StageLoss):
 
     def features(self, images: Tensor) -> Tensor:
         """Return relu2_2 of RGB images in [0, 1]: (B, 3, H, W) -> (B, 128, H // 2, W // 2)."""
-        found: Tensor = (images - self.get_buffer("mean")) / self.get_buffer("deviation")
+        mean, deviation = (self.get_buffer(name).to(images) for name in ("mean", "deviation"))
+        found = (images - mean) / deviation
         for index in _LAYERS:
             if index == _POOLED:
                 found = F.max_pool2d(found, 2)
-            weight, bias = (self.get_buffer(f"{kind}{index}") for kind in ("weight", "bias"))
+            weight, bias = (
+                self.get_buffer(f"{kind}{index}").to(images) for kind in ("weight", "bias")
+            )
             found = F.relu(F.conv2d(found, weight, bias, padding=1))
         return found
 
