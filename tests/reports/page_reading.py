@@ -7,8 +7,6 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from wandb.proto import wandb_internal_pb2
-
 
 def embedded_data(page: str) -> Any:
     """Return the JSON data of a report page."""
@@ -31,6 +29,8 @@ def read_csv(path: Path) -> dict[str, dict[int, float]]:
 
 def read_wandb(path: Path) -> Any:
     """Return the records of an offline run, which ``wandb sync`` uploads."""
+    from wandb.proto import wandb_internal_pb2  # not installed with the lowest versions
+
     data, at, part, records = path.read_bytes(), 7, b"", []
     assert data[:4] == b":W&B"
     while at + 7 <= len(data):
