@@ -121,10 +121,10 @@ def test_missing_photo_large_upload_and_other_sites_are_refused(
     for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         files = {"photo": ("a.png", photo.read_bytes())}
         assert client.post(PATH, files=files, headers=headers).status_code == 403
-    monkeypatch.setattr("mprnet_lit.serving.api._MAX_WAITING", 0)
+    monkeypatch.setattr("mprnet_lit.serving.api.WAITING", 0)
     busy = post(client, photo)
     assert busy.status_code == 503 and "try again later" in busy.text
-    monkeypatch.setattr("mprnet_lit.serving.api._MAX_WAITING", 1)
+    monkeypatch.setattr("mprnet_lit.serving.api.WAITING", 1)
     monkeypatch.setattr(uploads, "_bytes", 0)
     assert post(client, photo).status_code == 507
     monkeypatch.undo()

@@ -11,17 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from mprnet_lit.inference import Restorer
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import keep_freed_memory
-from mprnet_lit.utils.mirror import fetch, uploaded
-from mprnet_lit.weights.address import SCHEMES
+from mprnet_lit.utils.outbox import uploaded
 from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 
 def weights_file(config: DictConfig) -> str:
     """Return ``weights``; by default, the file in the package for the task or the benchmark."""
     if config.weights is not None:
-        weights = str(config.weights)
-        is_read_later = weights.startswith(SCHEMES)  # by `weights`
-        return weights if is_read_later else str(fetch(weights, lambda name: True))
+        return str(config.weights)
     benchmark = config.get("benchmark")
     task = str(config.task.name if benchmark is None else benchmark.task)
     if task not in SHIPPED:

@@ -9,7 +9,7 @@ from mprnet_lit import weights
 from mprnet_lit.cli.common import new_file, weights_file
 from mprnet_lit.models.sizes import size_name
 from mprnet_lit.utils.console import print_table
-from mprnet_lit.weights.download import sha256
+from mprnet_lit.utils.file_state import sha256
 
 
 def run(config: DictConfig) -> None:

@@ -24,8 +24,8 @@ from mprnet_lit.training.trainer import build_trainer
 from mprnet_lit.utils.console import print_line, print_table, silence_lightning
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
-from mprnet_lit.utils.mirror import uploaded
-from mprnet_lit.utils.remote import refuse_url
+from mprnet_lit.utils.outbox import uploaded
+from mprnet_lit.utils.url import refuse_url
 
 _MEMORY_SHARE = 0.9
 """Fraction of the free memory for tile=auto; high because tiles change the scores."""

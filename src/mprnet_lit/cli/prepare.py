@@ -34,8 +34,8 @@ from mprnet_lit.runs.folder import held
 from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import cores
-from mprnet_lit.utils.remote import refuse_url
 from mprnet_lit.utils.text import printable
+from mprnet_lit.utils.url import refuse_url
 
 
 class Source(NamedTuple):

@@ -8,7 +8,7 @@ from rich.console import Console
 from mprnet_lit.cli.common import new_file, place
 from mprnet_lit.reports.runs_report import headline, write_runs_report
 from mprnet_lit.utils.console import print_table
-from mprnet_lit.utils.remote import refuse_url
+from mprnet_lit.utils.url import refuse_url
 
 
 def run(config: DictConfig) -> None:

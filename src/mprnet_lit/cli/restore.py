@@ -28,8 +28,8 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState, file_digest
 from mprnet_lit.utils.hardware import cores
 from mprnet_lit.utils.prefetch import OrderedExecutor, prefetch
-from mprnet_lit.utils.remote import shown
 from mprnet_lit.utils.text import printable
+from mprnet_lit.utils.url import shown
 from mprnet_lit.video.restore import restore_video
 from mprnet_lit.weights import SHIPPED
 

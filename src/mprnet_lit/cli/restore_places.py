@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mprnet_lit.cli.restore_inputs import SUFFIXES, Job
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.mirror import Outbox, fetch
-from mprnet_lit.utils.remote import Location, is_url, shown
+from mprnet_lit.utils.mirror import fetch
+from mprnet_lit.utils.outbox import Outbox
+from mprnet_lit.utils.remote import Location
+from mprnet_lit.utils.url import is_url, shown
 
 
 def local_inputs(sources: Sequence[str], output: str) -> list[str]:
@@ -18,7 +21,7 @@ def local_inputs(sources: Sequence[str], output: str) -> list[str]:
         UserError: a URL can't be read, or is also the output.
     """
     for source in sources:
-        if is_url(source) and is_url(output) and _path(source) == _path(output):
+        if is_url(source) and is_url(output) and _place(source) == _place(output):
             raise UserError(
                 f"output={shown(output)} would overwrite the input files: choose another output"
             )
@@ -76,6 +79,7 @@ def _is_photo_or_video(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def _path(url: str) -> tuple[str, str]:
+def _place(url: str) -> tuple[Any, str]:
+    """Return the file system and the path of a URL."""
     location = Location(url)
-    return location.protocol, location.path.rstrip("/")
+    return location.fs, location.path.rstrip("/")

@@ -14,7 +14,7 @@ from mprnet_lit.serving.limits import Limits
 from mprnet_lit.serving.photo_restorer import PhotoRestorer
 from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.weights.address import is_address
+from mprnet_lit.utils.url import is_url
 from mprnet_lit.weights.shipped import SHIPPED, shipped
 
 
@@ -72,5 +72,5 @@ def _weights(config: DictConfig) -> dict[str, str]:
             raise UserError("each entry of weights must name a file: {NAME: FILE}")
         return {str(name): str(file) for name, file in named.items()}
     file = str(config.weights)
-    shown = re.split("[?#]", file)[0] if is_address(file) else file  # no signature, no checksum
+    shown = re.split("[?#]", file)[0] if is_url(file) else file  # no signature, no checksum
     return {Path(shown).name or file: file}  # the page does not show the folder

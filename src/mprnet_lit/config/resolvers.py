@@ -13,7 +13,7 @@ from mprnet_lit.config.values import NOT_AT_URL
 from mprnet_lit.runs.folder import find_run, refuse_existing, run_stamp
 from mprnet_lit.utils.compat import full_key
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.remote import refuse_url
+from mprnet_lit.utils.url import refuse_url
 
 
 def register_resolvers() -> None:

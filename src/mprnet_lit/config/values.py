@@ -12,8 +12,8 @@ from mprnet_lit.config.rules import MOST, MOST_WHOLE, Rule
 from mprnet_lit.config.schema import FOREIGN, RULES
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.masking import mask_text
-from mprnet_lit.utils.remote import refuse_url
 from mprnet_lit.utils.text import printable_lines
+from mprnet_lit.utils.url import refuse_url
 
 NOT_AT_URL = "add callbacks=cloud callbacks.cloud.dirpath=URL to save checkpoints at a URL"
 """Remedy if the folder of a run or a sweep is a URL."""

@@ -24,7 +24,7 @@ from mprnet_lit.images.reading import Pixels
 from mprnet_lit.utils.atomic import require_regular_file, write_atomic, write_errors
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.remote import refuse_url
+from mprnet_lit.utils.url import refuse_url
 
 FORMAT = 1
 INDEX, PROGRESS = "index.json", "progress.jsonl"

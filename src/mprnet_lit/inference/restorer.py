@@ -21,9 +21,10 @@ from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
 from mprnet_lit.models.padding import pad_to_multiple
 from mprnet_lit.utils.checks import require, require_batch, require_function
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import is_gpu_out_of_memory
 from mprnet_lit.utils.transfer import to_device
+from mprnet_lit.utils.url import is_url
 from mprnet_lit.weights import Info, read
-from mprnet_lit.weights.address import is_address
 
 Image = TypeVar("Image", NDArray[Any], Tensor, PIL.Image.Image)
 _DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -96,7 +97,7 @@ class Restorer:
             model = copy.deepcopy(model_or_path)
         else:
             self.source = str(model_or_path)
-            if Path(model_or_path).suffix == ".onnx" and not is_address(self.source):
+            if Path(model_or_path).suffix == ".onnx" and not is_url(self.source):
                 if tlc or compile:
                     raise UserError(
                         f"{'tlc' if tlc else 'compile'}=True is not supported for the exported "
@@ -282,9 +283,8 @@ class Restorer:
         """Add advice to an out-of-memory error of the GPU."""
         try:
             yield
-        except RuntimeError as error:  # torch.OutOfMemoryError is a RuntimeError
-            is_oom = isinstance(error, torch.OutOfMemoryError)
-            if not is_oom and "MPS backend out of memory" not in str(error):
+        except RuntimeError as error:
+            if not is_gpu_out_of_memory(error):
                 raise
             remedy = (
                 "a smaller memory_gb" if self.tile == "auto" else "tile='auto' or a smaller tile"

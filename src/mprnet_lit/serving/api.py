@@ -17,14 +17,12 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import BaseRoute, Route
 
 from mprnet_lit.images.formats import IMAGE_SUFFIXES
-from mprnet_lit.serving.limits import Limits
+from mprnet_lit.serving.limits import WAITING, Limits
 from mprnet_lit.serving.photo_restorer import PhotoRestorer, Result
 from mprnet_lit.serving.uploads import FullError, Uploads
 from mprnet_lit.utils.errors import UserError
 
 PATH = "/api/restore"
-_MAX_WAITING = 20
-"""Maximum number of requests that wait for their restoration."""
 _MAX_NAME = 100
 _BOOLEANS = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
 
@@ -85,7 +83,7 @@ class Api:
 
     async def _answer(self, request: Request) -> Response:
         """Restore the photo of a form and return it, or an error message of one sentence."""
-        if self._waiting >= _MAX_WAITING:
+        if self._waiting >= WAITING:
             return _error(HTTPStatus.SERVICE_UNAVAILABLE, "too many photos wait: try again later")
         self._waiting += 1
         folder = self.uploads.folder / secrets.token_hex(32)

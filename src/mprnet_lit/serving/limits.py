@@ -16,6 +16,8 @@ from mprnet_lit.utils.hardware import free_bytes
 # (TIFF) to 66 (PNG with alpha) for 16 bits; with self-ensemble 81 (8 bits) and 147 (16 bits).
 _BYTES = {8: 52, 16: 68}
 _BYTES_OF_ENSEMBLE = {8: 100, 16: 160}
+WAITING = 20
+"""Maximum number of photos in the queue of the page, and of requests that wait for the endpoint."""
 _SHARE = 0.5
 """Share of the free memory that one photo may use; the tiles of the network use the rest."""
 

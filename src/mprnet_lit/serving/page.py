@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 from mprnet_lit.images.formats import IMAGE_SUFFIXES
 from mprnet_lit.serving.allowed_hosts import AllowedHosts
 from mprnet_lit.serving.comparison import EMPTY, comparison, script, stylesheet
-from mprnet_lit.serving.limits import Limits
+from mprnet_lit.serving.limits import WAITING, Limits
 from mprnet_lit.serving.photo_restorer import PhotoRestorer
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError, install_hint
 
 if TYPE_CHECKING:
     from mprnet_lit.serving.request_filter import RequestFilter
-
-WAITING = 20
-"""Maximum number of photos in the queue."""
 
 
 def build_app(

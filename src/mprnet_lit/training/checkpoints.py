@@ -16,8 +16,9 @@ from mprnet_lit.models import Size
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.format_version import check_format
-from mprnet_lit.utils.mirror import uploaded
-from mprnet_lit.utils.remote import is_url, remove
+from mprnet_lit.utils.outbox import uploaded
+from mprnet_lit.utils.remote import remove
+from mprnet_lit.utils.url import is_url
 from mprnet_lit.weights import RECORD, Info
 from mprnet_lit.weights.tensors import is_plain, read_tensors
 

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.data import RestorationDataModule
-from mprnet_lit.runs.files import CONFIG, read_yaml
+from mprnet_lit.runs.files import flatten
 from mprnet_lit.training.build import build_model, build_module
 from mprnet_lit.training.callbacks.out_of_memory import OutOfMemoryAdvice
+from mprnet_lit.training.checkpoints import read_checkpoint, read_info
 from mprnet_lit.training.errors import explained
 from mprnet_lit.training.module import RestorationModule
 from mprnet_lit.training.trainer import build_trainer
@@ -148,17 +149,16 @@ def _advised(trainer: Trainer, module: RestorationModule) -> Iterator[None]:
 
 
 def _recorded(checkpoint: Path) -> float:
-    """Return the learning rate in the run folder of a checkpoint.
+    """Return the learning rate in a checkpoint.
 
     Raises:
-        RefusedError: the run was trained without ``lr_finder``, or its record can't be read.
+        UserError: the checkpoint can't be read.
+        RefusedError: its run was trained without ``lr_finder``.
     """
-    found, _ = read_yaml(checkpoint.resolve().parents[1], CONFIG)
-    if isinstance(found, dict) and found.get("lr_finder") is True:
-        optimizer = found.get("optimizer")
-        rate = optimizer.get("lr") if isinstance(optimizer, dict) else None
-        if isinstance(rate, int | float) and rate > 0:
-            return float(rate)
+    found = read_info(read_checkpoint(checkpoint)).config
+    rate = flatten(found).get("optimizer.lr")
+    if found.get("lr_finder") is True and isinstance(rate, int | float) and rate > 0:
+        return float(rate)
     raise RefusedError(
         f"lr_finder=true can't resume {checkpoint}, because its run recorded no suggestion: set "
         "optimizer.lr and lr_finder=false"

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Self
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file: 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """Return a digest of the content of a file: the first 32 hexadecimal digits of SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return sha256(path)[:32]
 
 
 @dataclass(frozen=True, slots=True)

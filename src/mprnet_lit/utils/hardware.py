@@ -80,6 +80,14 @@ def keep_freed_memory() -> bool:
     return bool(library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, 2**31 - 1))
 
 
+def is_gpu_out_of_memory(error: BaseException) -> bool:
+    """Return whether a GPU ran out of memory, for which torch has an exception only on CUDA."""
+    texts = ("CUDA error: out of memory", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
+
+
 def peak_resident() -> float:
     """Return the peak resident memory of this process in bytes."""
     status = Path("/proc/self/status")

@@ -1,7 +1,7 @@
-"""Local copies of files at URLs: a download cache for inputs, and uploads of results.
+"""Local copies of files at URLs.
 
 All readers and writers of this package use local files, which can be memory-mapped, read by worker
-processes and compared with records. A copy is downloaded or uploaded again only if it changed.
+processes and compared with records. A copy is downloaded again only if it changed.
 """
 
 import hashlib
@@ -10,21 +10,20 @@ import logging
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from mprnet_lit.utils.atomic import write_errors
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.remote import Info, Location, is_url, shown, version
+from mprnet_lit.utils.remote import Info, Location, version
+from mprnet_lit.utils.url import ARCHIVES, is_url, shown
 
 log = logging.getLogger(__name__)
 
 _VERSIONS = ".versions.jsonl"
 """File with the versions of the copied files, as JSON lines: name, version, time of the copy."""
-_ARCHIVES = ("zip", "tar", "libarchive")
 _THREADS = 8
 _urls: dict[str, str] = {}
 """Address of each local folder that this process used, without credentials."""
@@ -45,9 +44,14 @@ def readable(text: str) -> str:
     return text
 
 
+def name_in_messages(path: Path, url: str) -> None:
+    """Let :func:`readable` replace a local path by an address without credentials."""
+    _urls[str(path)] = url
+
+
 def fetch(
     place: str | Path,
-    is_file: Callable[[str], bool],
+    is_file: Callable[[str], bool] = lambda name: True,
     keep: Callable[[str], bool] = lambda name: True,
     without: str | None = None,
 ) -> Path:
@@ -55,7 +59,8 @@ def fetch(
 
     Args:
         place: local path, or URL of a file, a folder or a glob.
-        is_file: function that returns whether a file name is wanted, by its suffix.
+        is_file: function that returns whether a file name is wanted, by its suffix; by default,
+            every file is.
         keep: function that returns whether a name relative to a folder is wanted.
         without: URL of a folder whose files are skipped.
 
@@ -66,7 +71,7 @@ def fetch(
         UserError: the address does not exist, can't be read or has no wanted file, or the disk
             has too little space.
     """
-    url = _absolute(str(place))
+    url = str(place)
     if not is_url(url):
         return Path(place)
     if url.startswith("file://"):
@@ -75,12 +80,14 @@ def fetch(
     single, found = location.find(is_file)
     wanted = {n: i for n, i in found.items() if single or (is_file(n) and keep(n))}
     if without is not None and is_url(without):
-        inner = Location(without).path.rstrip("/") + "/"
-        found = {n: i for n, i in found.items() if not str(i["name"]).startswith(inner)}
-        wanted = {n: i for n, i in wanted.items() if n in found}
+        other = Location(without)
+        inner = other.path.rstrip("/") + "/"
+        if other.fs == location.fs:
+            found = {n: i for n, i in found.items() if not str(i["name"]).startswith(inner)}
+            wanted = {n: i for n, i in wanted.items() if n in found}
     if not wanted:
         raise UserError(f"{location.name} has no matching file: check the address and the pattern")
-    folder = _local(url, "downloads")
+    folder = local_folder(url, "downloads")
     with write_errors(folder, "into"):
         folder.mkdir(parents=True, exist_ok=True)
     from filelock import FileLock
@@ -92,7 +99,7 @@ def fetch(
     if not single:
         return folder
     copy = folder / next(iter(wanted))
-    _urls[str(copy)] = location.name
+    name_in_messages(copy, location.name)
     return copy
 
 
@@ -106,39 +113,42 @@ def _located(url: str) -> Location:
     """Open a URL. An archive at a URL is downloaded first, since its members need random access."""
     outer, _, inner = url.partition("::")
     protocol = outer.partition("://")[0]
-    if protocol not in _ARCHIVES or not inner:
+    if protocol not in ARCHIVES or not inner:
         return Location(url)
-    local = fetch(inner, lambda name: True)
+    local = fetch(inner)
     if not local.is_file():
         what = "is not a file" if local.exists() else "does not exist"
         raise UserError(f"the archive {shown(inner)} {what}: check the address")
     return Location(url, f"{outer}::{local}")
 
 
-def _threads(location: Location) -> int:
+def threads(location: Location) -> int:
     """Return the number of threads; other file systems than asynchronous ones need a single one."""
     return _THREADS if getattr(location.fs, "async_impl", False) else 1
 
 
-def _local(url: str, kind: str) -> Path:
-    """Return the local folder of a URL, named by the address and a digest."""
+def local_folder(url: str, kind: str) -> Path:
+    """Return the local folder of a URL, named by the address and a digest.
+
+    The absolute path of a local archive distinguishes it from those with the same name.
+    """
     name = re.sub(r"[^\w.]+", "-", shown(url))[-60:].strip("-.")
-    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(_absolute(url).encode()).hexdigest()[:12]
     folder = cache_folder() / kind / f"{name}-{digest}"
-    _urls[str(folder)] = shown(url).rstrip("/")
+    name_in_messages(folder, shown(url).rstrip("/"))
     return folder
 
 
 def _download(location: Location, folder: Path, wanted: dict[str, Info]) -> None:
     """Download the files that are missing or have another version than the local copy."""
-    known = _read(folder)
+    known = read_versions(folder)
 
     def described(info: Info) -> Info:
         if info.get("size") is None:  # index pages of web servers have no sizes
             info = (location.describe(info["name"]) or {}) | {"name": info["name"]}
         return info
 
-    with ThreadPoolExecutor(_threads(location)) as pool:
+    with ThreadPoolExecutor(threads(location)) as pool:
         infos = dict(zip(wanted, pool.map(described, wanted.values()), strict=True))
         todo = {
             name: info
@@ -160,7 +170,7 @@ def _download(location: Location, folder: Path, wanted: dict[str, Info]) -> None
         def download(name: str) -> None:
             info = todo[name]
             location.download(str(info["name"]), folder / name, info.get("size"))
-            _remember(folder, name, version(info) or "")
+            remember(folder, name, version(info) or "")
 
         try:
             for done in [pool.submit(download, name) for name in todo]:
@@ -171,11 +181,11 @@ def _download(location: Location, folder: Path, wanted: dict[str, Info]) -> None
 
 def _remove(folder: Path, found: dict[str, Info]) -> None:
     """Remove the copies of files that no longer exist at the URL."""
-    for name in _read(folder).keys() - found.keys():
+    for name in read_versions(folder).keys() - found.keys():
         (folder / name).unlink(missing_ok=True)
 
 
-def _read(folder: Path) -> dict[str, tuple[str, int]]:
+def read_versions(folder: Path) -> dict[str, tuple[str, int]]:
     """Return the recorded versions, and the modification times of the local files, by name."""
     path, found = folder / _VERSIONS, {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
@@ -185,117 +195,7 @@ def _read(folder: Path) -> dict[str, tuple[str, int]]:
     return found
 
 
-def _remember(folder: Path, name: str, value: str) -> None:
+def remember(folder: Path, name: str, value: str) -> None:
     """Record the version of a copied file. A line that a killed process cut off is ended first."""
     with write_errors(folder / _VERSIONS), (folder / _VERSIONS).open("a", encoding="utf-8") as file:
         file.write("\n" + json.dumps([name, value, (folder / name).stat().st_mtime_ns]))
-
-
-class Outbox:
-    """Local folder whose files are uploaded to a folder at a URL.
-
-    The versions of the uploaded files are recorded, so that files of others are not overwritten.
-
-    Args:
-        url: address of the folder.
-
-    Attributes:
-        folder: local folder.
-
-    Raises:
-        UserError: the protocol is unknown, or its package is not installed.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.location = Location(url)
-        self.folder = _local(url, "results")
-
-    def path(self, local: Path) -> str:
-        """Return the path at the URL of a file in the local folder."""
-        return f"{self.location.path.rstrip('/')}/{local.relative_to(self.folder).as_posix()}"
-
-    def check(self, files: Sequence[Path], *, overwrite: bool) -> None:
-        """Check that no upload overwrites a file that this machine did not upload.
-
-        Raises:
-            UserError: files exist at the URL that were changed or not uploaded from here, or the
-                URL can't be read.
-        """
-        if overwrite:
-            return
-        known = _read(self.folder)
-
-        def conflicts(file: Path) -> bool:
-            info = self.location.describe(self.path(file))
-            name = file.relative_to(self.folder).as_posix()
-            return info is not None and known.get(name, ("", 0))[0] != _state(info)
-
-        with ThreadPoolExecutor(_threads(self.location)) as pool:
-            found = [f for f, c in zip(files, pool.map(conflicts, files), strict=True) if c]
-        if found:
-            more = f" and {len(found) - 1} more files" if found[1:] else ""
-            raise UserError(
-                f"{found[0]}{more} would be overwritten, but this machine did not write it: choose "
-                "another output or add overwrite=true to replace it"
-            )
-
-    def push(self, files: Sequence[Path]) -> None:
-        """Upload each file atomically, unless it is unchanged since its last upload.
-
-        Raises:
-            UserError: a file can't be written. Files at the URL are whole.
-        """
-        for file in files:
-            name = file.relative_to(self.folder).as_posix()
-            info, known = self.location.describe(self.path(file)), _read(self.folder).get(name)
-            if info is not None and known == (_state(info), file.stat().st_mtime_ns):
-                continue
-            self.location.upload(file, self.path(file))
-            _remember(self.folder, name, _state(self.location.describe(self.path(file)) or {}))
-
-
-def _state(info: Info) -> str:
-    return version(info) or f"{info.get('size')} bytes"
-
-
-@contextmanager
-def uploaded(place: str, *, overwrite: bool, is_folder: bool = False) -> Iterator[Path]:
-    """Yield a local path to write; upload its files at the end of the block if ``place`` is a URL.
-
-    An error in the block uploads nothing.
-
-    Args:
-        place: local path, or URL, of the file or folder.
-        overwrite: whether to replace a file that exists.
-        is_folder: whether ``place`` is a folder, whose existing files are replaced.
-
-    Raises:
-        UserError: the file exists and ``overwrite`` is not set, or it can't be written.
-    """
-    if not is_url(place):
-        yield Path(place)
-        return
-    location = Location(place)
-    if not (is_folder or overwrite) and location.describe(location.path) is not None:
-        raise UserError(
-            f"{location.name} already exists: choose another output or add overwrite=true"
-        )
-    if location.is_web or location.protocol in _ARCHIVES:
-        raise UserError(f"{location.name} can only be read: choose an output of another kind")
-    folder = Path(tempfile.mkdtemp(prefix="mprnet_lit-")).resolve()
-    local = folder / location.path.rstrip("/").rpartition("/")[2]
-    _urls[str(local)] = location.name
-    try:
-        yield local
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    try:
-        files = sorted(p for p in local.rglob("*") if p.is_file()) if is_folder else [local]
-        for file in files:
-            name = file.relative_to(local).as_posix()
-            path = location.path.rstrip("/")
-            location.upload(file, f"{path}/{name}" if is_folder else path)
-    except UserError as error:
-        raise UserError(f"{error}; the results are in {folder}") from error
-    shutil.rmtree(folder, ignore_errors=True)

@@ -12,49 +12,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from glob import has_magic
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from mprnet_lit.utils.atomic import atomic_writer
-from mprnet_lit.utils.errors import UserError, install_hint
-from mprnet_lit.utils.masking import mask_text
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.url import ARCHIVES, CLOUD, explained, file_name, not_supported, shown
 
 Info = dict[str, Any]
 """Description of a file by fsspec: its type, its size, and values that depend on the protocol."""
 
-_URL = re.compile(r"[A-Za-z][\w+.-]*[\w+]://|(zip|tar|libarchive|simplecache|filecache)::")
-_QUERY = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
-_CLOUD = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
-"""Protocols of the extra ``cloud``. These object stores replace a file atomically."""
 _VERSIONS = (
     *("ETag", "etag", "md5Hash", "content_md5", "blob_id", "CRC", "Last-Modified", "LastModified"),
     *("last_modified", "updated", "mtime", "modified", "modify", "created"),
 )
 """Values that change with the content of a file, the most reliable first."""
 _MAX_FILES = 1_000_000
-
-
-def is_url(place: str | Path) -> bool:
-    """Return whether a place is a URL, such as ``s3://BUCKET/FOLDER`` or ``zip::photos.zip``."""
-    return _URL.match(str(place)) is not None
-
-
-def shown(url: str) -> str:
-    """Return a URL without passwords and without the query of a signed address."""
-    return mask_text(_QUERY.sub(r"\1?***", url))
-
-
-def refuse_url(key: str, place: str | Path, remedy: str) -> None:
-    """Raise UserError if a place is a URL, for settings that must be local paths.
-
-    Args:
-        key: name of the setting.
-        place: value of the setting.
-        remedy: completion of the sentence.
-    """
-    if is_url(place):
-        raise UserError(f"{key}={shown(str(place))} must be a local folder: {remedy}")
 
 
 def remove(url: str) -> None:
@@ -115,7 +89,7 @@ class Location:
         except UserError:
             raise
         except Exception as error:  # each protocol has its own errors, which may quote the URL
-            raise UserError(_sentence(error, verb, place, self.protocol)) from None
+            raise UserError(explained(error, verb, place, self.protocol)) from None
 
     def find(self, is_file: Callable[[str], bool]) -> tuple[bool, dict[str, Info]]:
         """List the files of a folder or a glob, or describe one file.
@@ -169,16 +143,20 @@ class Location:
             if size is not None and Path(file.name).stat().st_size != size:
                 raise EOFError("incomplete")
 
+    def require_writable(self) -> None:
+        """Raise UserError if no file can be written: on web servers and in archives."""
+        if self.is_web or self.protocol in ARCHIVES:
+            raise UserError(not_supported("write", self.name, self.protocol))
+
     def upload(self, source: Path, path: str) -> None:
         """Upload a file atomically: readers see the previous file or the whole new file.
 
         Raises:
             UserError: the file can't be written. The previous file is unchanged.
         """
+        self.require_writable()
         with self.errors("write", path):
-            if self.is_web:
-                raise NotImplementedError
-            if self.protocol in _CLOUD:
+            if self.protocol in CLOUD:
                 self.fs.put_file(str(source), path)
                 return
             parent = path.rpartition("/")[0]
@@ -243,11 +221,6 @@ class Location:
         return found
 
 
-def file_name(path: str) -> str:
-    """Return the last part of a percent-encoded path, which never leads out of a folder."""
-    return re.sub(r"[/\\\0:]", "_", unquote(PurePosixPath(path).name)).lstrip(".") or "file"
-
-
 def _is_safe(name: str) -> bool:
     """Return whether a name stays in its folder on every system, and is not hidden."""
     parts = name.split("/")
@@ -261,41 +234,3 @@ def _matches(names: list[str], pattern: list[str]) -> bool:
     if pattern[0] == "**":
         return _matches(names[1:], pattern) or _matches(names, pattern[1:])
     return fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
-
-
-def _sentence(error: Exception, verb: str, place: str, protocol: str) -> str:
-    """Return the message for an error of fsspec or of one of its packages."""
-    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # fsspec reports any error of a web server as a missing file
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    status = getattr(error, "status", None) or getattr(error, "status_code", None)
-    if isinstance(error, ImportError):
-        hint = install_hint("cloud") if protocol in _CLOUD else str(error)
-        return f"{place} needs a package that is not installed: {hint}"
-    if isinstance(error, ValueError) and "Protocol not known" in str(error):
-        return f"{place} has an unknown protocol: use s3, gs, abfs, https, sftp or the like"
-    if (
-        isinstance(error, FileNotFoundError | NotADirectoryError)
-        or status in (404, 410)
-        or kinds & {"NoSuchBucket", "NoSuchKey"}
-    ):
-        return f"{place} does not exist: check the address"
-    if (
-        isinstance(error, PermissionError)
-        or status in (401, 403)
-        or kinds & {"NoCredentialsError", "ClientAuthenticationError", "DefaultCredentialsError"}
-    ):
-        return f"no permission to {verb} {place}: check the credentials of {protocol}"
-    if isinstance(error, NotImplementedError):
-        return f"can't {verb} {place}: {protocol} does not support it; use s3, gs, abfs or sftp"
-    if kinds & {"EOFError", "ClientPayloadError", "ServerDisconnectedError", "IncompleteRead"}:
-        return f"the transfer of {place} was interrupted: repeat the command"
-    if isinstance(error, ConnectionError | TimeoutError) or kinds & {
-        *("ClientConnectionError", "EndpointConnectionError", "FSTimeoutError", "gaierror"),
-        *("ConnectTimeoutError", "ReadTimeoutError", "ServiceRequestError"),
-    }:
-        return f"can't reach {place}: check the address and the network connection"
-    if status is not None:
-        return f"can't {verb} {place} (the server answered with status {status}): try again later"
-    reason = " ".join(shown(str(error)).split())[:200]
-    return f"can't {verb} {place} ({type(error).__name__}: {reason}): check the address"

@@ -2,17 +2,15 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.remote import shown
+from mprnet_lit.utils.url import file_name, shown
 
 HUB_FILE = "model.safetensors"
 """Name of the weights file in a repository of the Hugging Face Hub, by default."""
 SCHEMES = ("hf://", "https://", "http://")
 """Schemes of the addresses that :func:`parse_address` accepts."""
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:/([^@]+))?(?:@(.+))?")
 _CHECKSUM = re.compile(r"sha256=([0-9a-fA-F]{64})")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -56,13 +54,8 @@ class WebAddress:
     @property
     def file(self) -> str:
         """File name in the address, with letters, digits, dots, hyphens and underscores only."""
-        name = PurePosixPath(unquote(urlsplit(self.url).path)).name
-        return re.sub(r"[^\w.-]", "_", name)[-100:].lstrip(".") or "weights"
-
-
-def is_address(text: str) -> bool:
-    """Return whether a text starts with a scheme, such as ``hf://`` or ``https://``."""
-    return _SCHEME.match(text) is not None
+        name = file_name(urlsplit(self.url).path, default="weights")
+        return re.sub(r"[^\w.-]", "_", name)[-100:]
 
 
 def parse_address(text: str) -> HubAddress | WebAddress:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mprnet_lit.models import MPRNet
 from mprnet_lit.models.sizes import size_name
+from mprnet_lit.runs.files import flatten
 from mprnet_lit.utils.text import printable
 from mprnet_lit.weights.address import HUB_FILE
 from mprnet_lit.weights.info import Info
@@ -41,8 +42,8 @@ def model_card(model: MPRNet, info: Info, source: str) -> str:
     name = size_name(model.size)
     count = sum(parameter.numel() for parameter in model.parameters())
     task = f" for the task {_code(info.task)}" if info.task else ""
-    config = training_settings(info.config)
-    settings = {key: value for key in _SETTINGS if (value := _select(config, key)) is not None}
+    recorded = flatten(training_settings(info.config))
+    settings = {key: recorded[key] for key in _SETTINGS if recorded.get(key) is not None}
     metrics = {
         _METRICS.get(key, ("", key))[1]: f"{value:.4g}"
         for key, value in sorted(info.metrics.items())
@@ -93,13 +94,6 @@ def _front_matter(info: Info) -> str:
         }
         fields["model-index"] = [{"name": "mprnet", "results": [result]}]
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in fields.items())
-
-
-def _select(config: Any, key: str) -> Any:
-    """Return the value of a dotted key that is not a list or mapping; else ``None``."""
-    for name in key.split("."):
-        config = config.get(name) if isinstance(config, Mapping) else None
-    return None if isinstance(config, Mapping | list) else config
 
 
 def _table(what: str, rows: Mapping[str, Any]) -> str:

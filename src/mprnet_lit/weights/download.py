@@ -16,9 +16,12 @@ from urllib.request import Request, urlopen
 import torch
 from filelock import FileLock
 
+from mprnet_lit.utils import mirror
 from mprnet_lit.utils.atomic import write_errors
 from mprnet_lit.utils.errors import UserError, install_hint
-from mprnet_lit.weights.address import HubAddress, WebAddress, parse_address
+from mprnet_lit.utils.file_state import sha256
+from mprnet_lit.utils.url import shown
+from mprnet_lit.weights.address import HUB_FILE, SCHEMES, HubAddress, WebAddress, parse_address
 
 OFFLINE = "HF_HUB_OFFLINE"
 """Environment variable that disables all downloads, as in huggingface_hub."""
@@ -30,6 +33,9 @@ _REMEDY = "check the network, or download the file on another machine and pass i
 def fetch(address: str) -> Path:
     """Return the local copy of a weights file, which is downloaded if it is not in the cache.
 
+    Other URLs than those of :func:`parse_address`, such as ``s3://``, are read through fsspec; see
+    :func:`mprnet_lit.utils.mirror.fetch`.
+
     Files of the Hugging Face Hub are in the cache of huggingface_hub (``HF_HOME``), and a new
     version is downloaded if the network is available. Other files are in the cache of
     ``torch.hub`` (``TORCH_HOME``), by address, and are downloaded once. A file that is incomplete
@@ -39,23 +45,23 @@ def fetch(address: str) -> Path:
         address: address of the file, as in :func:`parse_address`.
 
     Raises:
-        UserError: the address is not valid; the file does not exist, is not accessible, is not in
-            the cache without a network, is incomplete, or has another checksum; huggingface_hub is
-            not installed.
+        UserError: the address is not valid; the file does not exist, is a folder or an exported
+            network, is not accessible, is not in the cache without a network, is incomplete, or has
+            another checksum; a package is not installed.
     """
-    parsed = parse_address(address)
-    if parsed.file.endswith(".onnx"):
+    parsed = parse_address(address) if address.startswith(SCHEMES) else None
+    if (address if parsed is None else parsed.file).endswith(".onnx"):
         raise UserError(
-            f"{parsed} is an exported network, which is not downloaded, because its reader is not "
-            "safe for files of unknown origin: download it yourself and pass its path"
+            f"{parsed or shown(address)} is an exported network, which is not downloaded, because "
+            "its reader is not safe for files of unknown origin: download it yourself and pass its "
+            "path"
         )
-    return _from_hub(parsed) if isinstance(parsed, HubAddress) else _from_web(parsed)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file: 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    if parsed is not None:
+        return _from_hub(parsed) if isinstance(parsed, HubAddress) else _from_web(parsed)
+    copy = mirror.fetch(address)
+    if copy.is_dir() and not (copy / HUB_FILE).is_file():
+        raise UserError(f"{shown(address)} is a folder: add the name of a weights file")
+    return copy
 
 
 def _check(path: Path, address: HubAddress | WebAddress) -> None:
@@ -106,7 +112,7 @@ def _from_hub(address: HubAddress) -> Path:
             "hf://OWNER/REPO/FILE"
         ) from error
     except errors.LocalEntryNotFoundError as error:
-        why = f"the Hugging Face Hub can't be reached ({_reason(error.__cause__ or error)})"
+        why = f"the Hugging Face Hub can't be reached ({reason_of(error.__cause__ or error)})"
         why = f"{OFFLINE} is set" if offline else why
         raise UserError(f"{why}, and {address} is not in the cache: {_REMEDY}") from error
     except Exception as error:  # of the HTTP client, whose name depends on the version
@@ -186,10 +192,10 @@ def _size(address: WebAddress) -> int | None:
 
 
 def _failure(address: HubAddress | WebAddress, error: Exception) -> UserError:
-    return UserError(f"can't download {address} ({_reason(error)}): {_REMEDY}")
+    return UserError(f"can't download {address} ({reason_of(error)}): {_REMEDY}")
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the message of an error in one line, or the name of its type."""
     cause = error.reason if isinstance(error, URLError) else error
     return " ".join(str(cause).split())[:200].rstrip(".") or type(error).__name__

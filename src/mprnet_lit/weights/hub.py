@@ -12,6 +12,7 @@ from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError, install_hint
 from mprnet_lit.weights.address import HUB_FILE
 from mprnet_lit.weights.card import model_card
+from mprnet_lit.weights.download import reason_of
 from mprnet_lit.weights.info import Info
 from mprnet_lit.weights.io import save
 
@@ -83,9 +84,8 @@ def push(
                 commit_message=commit_message,
             )
         except Exception as error:  # of the HTTP client, whose name depends on the version
-            reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
             raise UserError(
-                f"can't upload to hf://{repo_id} ({reason}): check the name and the network, and "
-                "set HF_TOKEN to a token that can write"
+                f"can't upload to hf://{repo_id} ({reason_of(error)}): check the name and the "
+                "network, and set HF_TOKEN to a token that can write"
             ) from error
     return str(commit.commit_url)

@@ -12,12 +12,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 from mprnet_lit.models import MPRNet
-from mprnet_lit.utils import mirror
 from mprnet_lit.utils.atomic import require_regular_file, write_atomic
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.format_version import FORMAT, check_format
-from mprnet_lit.weights.address import HUB_FILE, SCHEMES, is_address
+from mprnet_lit.utils.url import is_url
+from mprnet_lit.weights.address import HUB_FILE
 from mprnet_lit.weights.download import fetch
 from mprnet_lit.weights.info import OLD_LICENSE, PUBLISHED_LICENSE, RECORD, Info
 from mprnet_lit.weights.official import from_official, is_official, to_official
@@ -85,8 +85,8 @@ def read(path: str | Path) -> Weights:
             that are not finite, or can't be downloaded.
     """
     require("path", path, (str, Path), "the path of a weights file")
-    if isinstance(path, str) and is_address(path):
-        path = fetch(path) if path.startswith(SCHEMES) else mirror.fetch(path, lambda name: True)
+    if isinstance(path, str) and is_url(path):
+        path = fetch(path)
     path = shipped(str(path)) if str(path) in SHIPPED and not Path(path).exists() else Path(path)
     if path.is_dir():
         path = path / HUB_FILE if (path / HUB_FILE).is_file() else _newest(path)

@@ -9,8 +9,8 @@ from mprnet_lit.utils.masking import is_secret
 
 _KEPT = (
     *("seed", "task", "model", "module", "optimizer", "schedule", "data", "callbacks.ema"),
-    *("trainer.deterministic", "trainer.precision", "trainer.max_epochs", "trainer.max_steps"),
-    *("trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
+    *("lr_finder", "trainer.deterministic", "trainer.precision", "trainer.max_epochs"),
+    *("trainer.max_steps", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
     *("trainer.gradient_clip_algorithm", "trainer.check_val_every_n_epoch"),
     *("trainer.limit_train_batches", "trainer.limit_val_batches"),
 )

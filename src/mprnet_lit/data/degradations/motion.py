@@ -1,16 +1,11 @@
 """Motion blur by camera shake."""
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from mprnet_lit.data.degradations import batched
-from mprnet_lit.data.degradations.base import Degradation, Image, Range, checked_range
-from mprnet_lit.data.degradations.batched import Draw
-from mprnet_lit.data.degradations.color import linear_to_srgb, srgb_to_linear
-from mprnet_lit.data.degradations.noise import add_sensor_noise, typical_read_noise
-from mprnet_lit.utils.checks import require_generator, require_image, require_number
+from mprnet_lit.data.degradations.base import Range, checked_range
+from mprnet_lit.data.degradations.kernel_blur import KernelBlur
+from mprnet_lit.utils.checks import require_generator, require_number
 
 _STEPS = 200
 """Number of points of a camera path."""
@@ -87,7 +82,7 @@ def motion_kernel(
     return kernel.reshape(size, size).astype(np.float32)
 
 
-class MotionBlur(Degradation):
+class MotionBlur(KernelBlur):
     """Motion blur by camera shake in linear light, with weak sensor noise.
 
     Args:
@@ -108,31 +103,6 @@ class MotionBlur(Degradation):
         self.noise = checked_range(self, "noise", noise, high=1)
         self.margin = int(np.ceil(self.length[1])) + 1
 
-    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Blur the image; the result is clipped to [0, 1]. See :meth:`Degradation.__call__`."""
-        require_image(image)
-        require_generator(rng)
-        kernel, shot, read = self._parameters(rng)
-        light = srgb_to_linear(image)
-        blurred = np.asarray(
-            cv2.filter2D(light, -1, kernel, borderType=cv2.BORDER_REFLECT_101), dtype=np.float32
-        ).reshape(light.shape)
-        return linear_to_srgb(add_sensor_noise(blurred, shot, read, rng))
-
-    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> Draw:
-        """Draw the kernel, noise levels and the seed of the noise; see :meth:`Degradation.draw`."""
-        kernel, shot, read = self._parameters(rng)
-        padded = np.pad(kernel, self.margin - len(kernel) // 2)
-        return {"kernel": padded, **batched.draw_sensor_noise(shot, read, rng)}
-
-    def degrade_batch(self, clean: Tensor, draws: Draw) -> Tensor:
-        """Blur the images; see :meth:`Degradation.degrade_batch`."""
-        light = batched.srgb_to_linear(clean)
-        blurred = batched.correlate(light, draws["kernel"][:, None])
-        return batched.linear_to_srgb(batched.add_sensor_noise(blurred, draws))
-
-    def _parameters(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], float, float]:
-        """Draw the kernel (k, k), the shot noise and the read noise."""
-        kernel = motion_kernel(rng, rng.uniform(*self.length), rng.uniform(*self.shake))
-        shot = rng.uniform(*self.noise)
-        return kernel, shot, typical_read_noise(shot, rng)
+    def kernel(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Draw a kernel; see :meth:`KernelBlur.kernel`."""
+        return motion_kernel(rng, rng.uniform(*self.length), rng.uniform(*self.shake))

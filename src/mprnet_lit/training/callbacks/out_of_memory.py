@@ -1,7 +1,8 @@
 """Advice after an out-of-memory error: smaller micro-batches."""
 
-import torch
 from lightning import Callback, LightningModule, Trainer
+
+from mprnet_lit.utils.hardware import is_gpu_out_of_memory
 
 
 class OutOfMemoryAdvice(Callback):
@@ -40,11 +41,10 @@ class OutOfMemoryAdvice(Callback):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether a device or the system ran out of memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
     text = str(error)
-    return isinstance(error, RuntimeError) and (
-        ("DefaultCPUAllocator" in text and "allocate memory" in text)
-        or "CUDA error: out of memory" in text
-        or "MPS backend out of memory" in text
+    of_cpu = "DefaultCPUAllocator" in text and "allocate memory" in text
+    return (
+        isinstance(error, MemoryError)
+        or is_gpu_out_of_memory(error)
+        or (isinstance(error, RuntimeError) and of_cpu)
     )

@@ -1,0 +1,134 @@
+"""Uploads of results to URLs. A file is uploaded again only if it changed."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.mirror import (
+    local_folder,
+    name_in_messages,
+    read_versions,
+    remember,
+    threads,
+)
+from mprnet_lit.utils.remote import Info, Location, version
+from mprnet_lit.utils.url import is_url
+
+
+class Outbox:
+    """Local folder whose files are uploaded to a folder at a URL.
+
+    The versions of the uploaded files are recorded, so that files of others are not overwritten.
+
+    Args:
+        url: address of the folder.
+
+    Attributes:
+        folder: local folder.
+
+    Raises:
+        UserError: the protocol is unknown, or its package is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.location = Location(url)
+        self.location.require_writable()
+        self.folder = local_folder(url, "results")
+        self._known = read_versions(self.folder)
+
+    def path(self, local: Path) -> str:
+        """Return the path at the URL of a file in the local folder."""
+        return f"{self.location.path.rstrip('/')}/{local.relative_to(self.folder).as_posix()}"
+
+    def check(self, files: Sequence[Path], *, overwrite: bool) -> None:
+        """Check that no upload overwrites a file that this machine did not upload.
+
+        Raises:
+            UserError: files exist at the URL that were changed or not uploaded from here, or the
+                URL can't be read.
+        """
+        if overwrite:
+            return
+
+        def conflicts(file: Path) -> bool:
+            info = self.location.describe(self.path(file))
+            name = file.relative_to(self.folder).as_posix()
+            return info is not None and self._known.get(name, ("", 0))[0] != _state(info)
+
+        with ThreadPoolExecutor(threads(self.location)) as pool:
+            found = [f for f, c in zip(files, pool.map(conflicts, files), strict=True) if c]
+        if found:
+            more = f" and {len(found) - 1} more files" if found[1:] else ""
+            raise UserError(
+                f"{found[0]}{more} would be overwritten, but this machine did not write it: choose "
+                "another output or add overwrite=true to replace it"
+            )
+
+    def push(self, files: Sequence[Path]) -> None:
+        """Upload each file atomically, unless it is unchanged since its last upload.
+
+        Raises:
+            UserError: a file can't be written. Files at the URL are whole.
+        """
+        for file in files:
+            name = file.relative_to(self.folder).as_posix()
+            info, modified = self.location.describe(self.path(file)), file.stat().st_mtime_ns
+            if info is not None and self._known.get(name) == (_state(info), modified):
+                continue
+            self.location.upload(file, self.path(file))
+            state = _state(self.location.describe(self.path(file)) or {})
+            remember(self.folder, name, state)
+            self._known[name] = (state, modified)
+
+
+def _state(info: Info) -> str:
+    return version(info) or f"{info.get('size')} bytes"
+
+
+@contextmanager
+def uploaded(place: str, *, overwrite: bool, is_folder: bool = False) -> Iterator[Path]:
+    """Yield a local path to write; upload its files at the end of the block if ``place`` is a URL.
+
+    An error in the block uploads nothing. If the upload fails, the local files are kept.
+
+    Args:
+        place: local path, or URL, of the file or folder.
+        overwrite: whether to replace a file that exists.
+        is_folder: whether ``place`` is a folder, whose existing files are replaced.
+
+    Raises:
+        UserError: the file exists and ``overwrite`` is not set, or it can't be written.
+    """
+    if not is_url(place):
+        yield Path(place)
+        return
+    location = Location(place)
+    location.require_writable()
+    if not (is_folder or overwrite) and location.describe(location.path) is not None:
+        raise UserError(
+            f"{location.name} already exists: choose another output or add overwrite=true"
+        )
+    folder = Path(tempfile.mkdtemp(prefix="mprnet_lit-")).resolve()
+    path = location.path.rstrip("/")
+    local = folder / path.rpartition("/")[2]
+    name_in_messages(local, location.name)
+    is_written = False
+    try:
+        yield local
+        is_written = True
+        files = sorted(p for p in local.rglob("*") if p.is_file()) if is_folder else [local]
+        for file in files:
+            name = file.relative_to(local).as_posix()
+            location.upload(file, f"{path}/{name}" if is_folder else path)
+        is_written = False
+    except UserError as error:
+        if not is_written:
+            raise
+        raise UserError(f"{error}; the results are in {folder}") from error
+    finally:
+        if not is_written:
+            shutil.rmtree(folder, ignore_errors=True)
