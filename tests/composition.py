@@ -1,13 +1,21 @@
 """Cache of the compositions of the package's own configuration, which take a fifth of the suite.
 
 Hydra composes the files and the schemas of each command anew. The result depends only on the chosen
-options of the groups, and on the machine. The values of the command are applied afterwards.
+options of the groups, and on the machine. The values of the command are applied afterwards. The
+workers of pytest-xdist share the compositions. Each process also caches the syntax trees of
+interpolations.
 """
 
 import copy
+import functools
+import hashlib
+import os
 import pickle
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import omegaconf.base
 from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.defaults_list import DefaultsList
@@ -18,8 +26,8 @@ from mprnet_lit.config.resolvers import machine
 _Loader = config_loader_impl.ConfigLoaderImpl
 _create = defaults_list.create_defaults_list
 _compose = _Loader._compose_config_from_defaults_list
-_lists: dict[Any, DefaultsList] = {}
-_configs: dict[Any, bytes] = {}
+_cached: dict[Any, bytes] = {}
+_folder: Path | None = None
 
 
 def cache_compositions() -> None:
@@ -27,6 +35,30 @@ def cache_compositions() -> None:
     config_loader_impl.create_defaults_list = _defaults_list  # type: ignore
     _Loader._compose_config_from_defaults_list = _config  # type: ignore
     CachingConfigRepository.__init__ = _initialize  # type: ignore[method-assign]
+    # A visitor reads the tree and does not change it.
+    omegaconf.base.parse = functools.cache(omegaconf.base.parse)  # type: ignore[attr-defined]
+
+
+def share_compositions(folder: Path) -> None:
+    """Read and write the compositions in a folder, too."""
+    global _folder
+    _folder = folder
+    folder.mkdir(exist_ok=True)
+
+
+def _copy_of(key: Any, make: Callable[[], Any]) -> Any:
+    """Return a copy of the object with this key, which the first call makes."""
+    if key not in _cached:
+        file = _folder and _folder / hashlib.sha256(repr(key).encode()).hexdigest()
+        if file and file.exists():
+            _cached[key] = file.read_bytes()
+        else:
+            _cached[key] = pickle.dumps(make())
+            if file:
+                part = file.with_suffix(f".{os.getpid()}")
+                part.write_bytes(_cached[key])
+                part.replace(file)
+    return pickle.loads(_cached[key])
 
 
 def _is_own(repository: CachingConfigRepository) -> bool:
@@ -51,9 +83,9 @@ def _defaults_list(
     key = config_name, tuple(chosen), tuple(options.items()), machine("auto")
     if not _is_own(repo):
         return _create(repo, config_name, overrides_list, **options)
-    if key not in _lists:
-        _lists[key] = _create(repo, config_name, overrides_list, **options)
-    found = copy.copy(_lists[key])
+    found: DefaultsList = _copy_of(
+        key, lambda: _create(repo, config_name, overrides_list, **options)
+    )
     found.config_overrides = values
     return found
 
@@ -62,9 +94,7 @@ def _config(loader: Any, defaults: list[Any], repo: CachingConfigRepository) -> 
     if not _is_own(repo):
         return _compose(loader, defaults, repo)
     key = tuple((d.config_path, d.parent, d.package, d.is_self, d.primary) for d in defaults)
-    if key not in _configs:
-        _configs[key] = pickle.dumps(_compose(loader, defaults, repo))
-    return pickle.loads(_configs[key])
+    return _copy_of(key, lambda: _compose(loader, defaults, repo))
 
 
 def _initialize(self: CachingConfigRepository, delegate: Any) -> None:

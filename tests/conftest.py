@@ -34,7 +34,7 @@ from mprnet_lit.cli.command_line import chosen_mode, translate
 from mprnet_lit.config.groups import mode_keys
 from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
-from tests.composition import cache_compositions
+from tests.composition import cache_compositions, share_compositions
 from tests.warm import warm_python
 
 if TYPE_CHECKING:
@@ -95,12 +95,21 @@ def published_shapes() -> dict[str, dict[str, Any]]:
     }
 
 
+def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of this run, which all workers of pytest-xdist share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compositions(tmp_path_factory: pytest.TempPathFactory) -> None:
+    share_compositions(common_folder(tmp_path_factory) / "compositions")
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], bytes]], bytes]:
     """Return the content of a file, which the first pytest-xdist worker to request it creates."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # shared by all workers
+    folder = common_folder(tmp_path_factory)
 
     def get(name: str, make: Callable[[], bytes]) -> bytes:
         path = folder / f"shared-{name}"
