@@ -21,9 +21,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## train a tiny denoiser on photographs and show the result (minutes)
 	$(BIN)/python -m mprnet_lit experiment=quickstart
 
-# Three workers keep two cores busy, because some tests wait for other processes.
+# Four workers keep two cores busy, because some tests wait for other processes.
 test: $(INSTALLED) chromium  ## run all tests with the newest versions that pyproject.toml allows
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 # The tests run one after another, because some limit or measure the memory of the GPU.
 test-gpu: $(INSTALLED)  ## run the tests of the GPU (minutes); without one, all are skipped

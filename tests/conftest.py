@@ -74,6 +74,39 @@ class Golden:
 cache_compositions()
 
 
+# The slowest files, which wait for other processes: each worker of pytest-xdist begins with some.
+SLOW = (
+    "cli/test_train.py",
+    "sweeps/test_launchers.py",
+    "sweeps/test_optuna.py",
+    "tests/test_documentation.py",
+    "cli/test_export.py",
+    "training/test_sharding.py",
+    "training/test_peers.py",
+    "training/test_resume.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests so that no worker ends with slow tests while the others have none left."""
+    if "PYTEST_XDIST_WORKER_COUNT" not in os.environ:
+        return
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    by_file: dict[str, list[pytest.Item]] = {name: [] for name in SLOW}
+    others: list[pytest.Item] = []
+    for item in items:
+        slow = next((name for name in SLOW if item.path.as_posix().endswith(name)), None)
+        (by_file[slow] if slow else others).append(item)
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):  # a worker begins with an equal part of the list
+        for name in SLOW[worker::workers]:
+            ordered += by_file[name]
+        part = (worker + 1) * len(items) // workers - len(ordered)
+        ordered += others[: max(part, 0)]
+        del others[: max(part, 0)]
+    items[:] = ordered + others
+
+
 def pytest_collection_finish() -> None:
     """Collect garbage less often, and not among the modules, which takes an eighth of the time."""
     gc.collect()

@@ -7,7 +7,7 @@ import random
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,17 @@ from mprnet_lit.inference.onnx_runtime import OnnxNetwork
 from mprnet_lit.training.checkpoints import read_checkpoint
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
+from tests import composition
 from tests.conftest import Cli
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compositions_stay_in_memory() -> Iterator[None]:
+    """Do not write shared compositions: the contract refuses files outside its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(composition, "_folder", None)
+        yield
+
 
 EXAMPLES = {"images": 30, "pairing": 25, "config": 6, "weights": 15, "mat": 60, "store": 60}
 
