@@ -1,5 +1,6 @@
 """Shared fixtures: golden data, photographs and the command line."""
 
+import faulthandler
 import gc
 import hashlib
 import importlib
@@ -290,6 +291,7 @@ class ForkedCommand:
             for descriptor, file in enumerate(self._printed, start=1):
                 os.dup2(file.fileno(), descriptor)
             sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+            faulthandler.enable(sys.stderr)  # pytest's prints a crash where no test can read it
             os.chdir(folder)
             os.environ["COLUMNS"] = "200"
             sys.argv = ["mprnet_lit", *quick(arguments)]
