@@ -1,18 +1,15 @@
 """Cache of the compositions of the package's own configuration, which take a fifth of the suite.
 
 Hydra composes the files and the schemas of each command anew. The result depends only on the chosen
-options of the groups, and on the machine. The values of the command are applied afterwards. The
-workers of pytest-xdist share the compositions. Each process also caches the syntax trees of
-interpolations.
+options of the groups, and on the machine. The values of the command are applied afterwards. Workers
+of pytest-xdist share the compositions. Each process also caches the syntax trees of interpolations.
 """
 
 import copy
 import functools
 import hashlib
-import os
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import omegaconf.base
@@ -27,7 +24,14 @@ _Loader = config_loader_impl.ConfigLoaderImpl
 _create = defaults_list.create_defaults_list
 _compose = _Loader._compose_config_from_defaults_list
 _cached: dict[Any, bytes] = {}
-_folder: Path | None = None
+
+
+def not_shared(name: str, make: Callable[[], bytes]) -> bytes:
+    """Return new content; see the fixture ``shared``, which replaces this function."""
+    return make()
+
+
+shared = not_shared
 
 
 def cache_compositions() -> None:
@@ -39,25 +43,11 @@ def cache_compositions() -> None:
     omegaconf.base.parse = functools.cache(omegaconf.base.parse)  # type: ignore[attr-defined]
 
 
-def share_compositions(folder: Path) -> None:
-    """Read and write the compositions in a folder, too."""
-    global _folder
-    _folder = folder
-    folder.mkdir(exist_ok=True)
-
-
 def _copy_of(key: Any, make: Callable[[], Any]) -> Any:
     """Return a copy of the object with this key, which the first call makes."""
     if key not in _cached:
-        file = _folder and _folder / hashlib.sha256(repr(key).encode()).hexdigest()
-        if file and file.exists():
-            _cached[key] = file.read_bytes()
-        else:
-            _cached[key] = pickle.dumps(make())
-            if file:
-                part = file.with_suffix(f".{os.getpid()}")
-                part.write_bytes(_cached[key])
-                part.replace(file)
+        name = hashlib.sha256(repr(key).encode()).hexdigest()
+        _cached[key] = shared(name, lambda: pickle.dumps(make()))
     return pickle.loads(_cached[key])
 
 

@@ -34,8 +34,10 @@ from mprnet_lit.__main__ import main
 from mprnet_lit.cli.command_line import chosen_mode, translate
 from mprnet_lit.config.groups import mode_keys
 from mprnet_lit.models import MPRNet
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
-from tests.composition import cache_compositions, share_compositions
+from tests import composition
+from tests.order import start_with_slow_files
 from tests.warm import warm_python
 
 if TYPE_CHECKING:
@@ -72,40 +74,11 @@ class Golden:
         return {name: torch.from_numpy(a) for name, a in self.group("weight/").items()}
 
 
-cache_compositions()
-
-
-# The slowest files, which wait for other processes: each worker of pytest-xdist begins with some.
-SLOW = (
-    "cli/test_train.py",
-    "sweeps/test_launchers.py",
-    "sweeps/test_optuna.py",
-    "tests/test_documentation.py",
-    "cli/test_export.py",
-    "training/test_sharding.py",
-    "training/test_peers.py",
-    "training/test_resume.py",
-)
+composition.cache_compositions()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests so that no worker ends with slow tests while the others have none left."""
-    if "PYTEST_XDIST_WORKER_COUNT" not in os.environ:
-        return
-    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    by_file: dict[str, list[pytest.Item]] = {name: [] for name in SLOW}
-    others: list[pytest.Item] = []
-    for item in items:
-        slow = next((name for name in SLOW if item.path.as_posix().endswith(name)), None)
-        (by_file[slow] if slow else others).append(item)
-    ordered: list[pytest.Item] = []
-    for worker in range(workers):  # a worker begins with an equal part of the list
-        for name in SLOW[worker::workers]:
-            ordered += by_file[name]
-        part = (worker + 1) * len(items) // workers - len(ordered)
-        ordered += others[: max(part, 0)]
-        del others[: max(part, 0)]
-    items[:] = ordered + others
+    items[:] = start_with_slow_files(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
 
 
 def pytest_collection_finish() -> None:
@@ -129,30 +102,26 @@ def published_shapes() -> dict[str, dict[str, Any]]:
     }
 
 
-def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of this run, which all workers of pytest-xdist share."""
-    folder = tmp_path_factory.getbasetemp()
-    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compositions(tmp_path_factory: pytest.TempPathFactory) -> None:
-    share_compositions(common_folder(tmp_path_factory) / "compositions")
-
-
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], bytes]], bytes]:
     """Return the content of a file, which the first pytest-xdist worker to request it creates."""
-    folder = common_folder(tmp_path_factory)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # shared by all workers
 
     def get(name: str, make: Callable[[], bytes]) -> bytes:
         path = folder / f"shared-{name}"
         with FileLock(f"{path}.lock"):
             if not path.exists():
-                path.write_bytes(make())
+                write_atomic(path, make())  # a test may kill the process that writes
             return path.read_bytes()
 
     return get
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_compositions(shared: Callable[[str, Callable[[], bytes]], bytes]) -> None:
+    composition.shared = shared
 
 
 @pytest.fixture(scope="session")
@@ -291,7 +260,7 @@ class ForkedCommand:
             for descriptor, file in enumerate(self._printed, start=1):
                 os.dup2(file.fileno(), descriptor)
             sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
-            faulthandler.enable(sys.stderr)  # pytest's prints a crash where no test can read it
+            faulthandler.enable(sys.stderr)  # pytest enabled it for its own stream
             os.chdir(folder)
             os.environ["COLUMNS"] = "200"
             sys.argv = ["mprnet_lit", *quick(arguments)]

@@ -39,10 +39,10 @@ from tests.conftest import Cli
 
 
 @pytest.fixture(autouse=True, scope="module")
-def compositions_stay_in_memory() -> Iterator[None]:
-    """Do not write shared compositions: the contract refuses files outside its folder."""
+def compositions_are_not_shared() -> Iterator[None]:
+    """Write no compositions: the contract refuses files outside the folder of the test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(composition, "_folder", None)
+        patch.setattr(composition, "shared", composition.not_shared)
         yield
 
 

@@ -116,19 +116,19 @@ def uploaded(place: str, *, overwrite: bool, is_folder: bool = False) -> Iterato
     path = location.path.rstrip("/")
     local = folder / path.rpartition("/")[2]
     name_in_messages(local, location.name)
-    is_written = False
+    is_kept = False
     try:
         yield local
-        is_written = True
+        is_kept = True  # unless the upload succeeds
         files = sorted(p for p in local.rglob("*") if p.is_file()) if is_folder else [local]
         for file in files:
             name = file.relative_to(local).as_posix()
             location.upload(file, f"{path}/{name}" if is_folder else path)
-        is_written = False
+        is_kept = False
     except UserError as error:
-        if not is_written:
+        if not is_kept:
             raise
         raise UserError(f"{error}; the results are in {folder}") from error
     finally:
-        if not is_written:
+        if not is_kept:
             shutil.rmtree(folder, ignore_errors=True)
