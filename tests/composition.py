@@ -31,7 +31,7 @@ def not_shared(name: str, make: Callable[[], bytes]) -> bytes:
     return make()
 
 
-shared = not_shared
+shared: Callable[[str, Callable[[], bytes]], bytes] = not_shared
 
 
 def cache_compositions() -> None:
