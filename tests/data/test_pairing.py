@@ -143,7 +143,7 @@ def test_probing_keeps_the_warnings_filter_of_the_process(
 ) -> None:
     barrier = threading.Barrier(4, timeout=10)
 
-    def check(path: Path, _: Any) -> None:
+    def check(path: Path, _: Any, full: bool) -> None:
         barrier.wait()
         time.sleep(0 if path.stem == "0" else 0.05)  # the first thread to start ends first
 

@@ -15,6 +15,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from mprnet_lit.images.exif import make_upright
 from mprnet_lit.images.formats import convert_hint
+from mprnet_lit.images.truncation import read_tail
 from mprnet_lit.utils.errors import UserError
 
 _PNG_BITS = 24
@@ -100,8 +101,8 @@ def read_high_bit_depth(path: Path, image: Image.Image, alpha: bool = False) -> 
 
 
 def orientation_of(path: Path, image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) to 8."""
-    if image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes():
+    """Return the EXIF orientation, 1 (upright) to 8; of a PNG, EXIF in its last 64 KB counts."""
+    if image.format == "PNG" and "exif" not in image.info and b"eXIf" in read_tail(path):
         image.load()  # the eXIf chunk follows the pixels
     # PngImageFile.getexif would decode the pixels.
     orientation = Image.Image.getexif(image).get(Tag.Orientation, 1)

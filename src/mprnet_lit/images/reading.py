@@ -48,16 +48,21 @@ def read_image(path: Path) -> Pixels:
         return np.array(upright_image(path, image).convert("RGB"), dtype=np.uint8)
 
 
-def probe_image(path: Path) -> tuple[int, int]:
+def probe_image(path: Path, *, full: bool = True) -> tuple[int, int]:
     """Return the height and width of an upright image, in most cases without decoding it.
 
-    Truncated files are detected from checksums (PNG), the end marker (JPEG) or lengths. Only
-    BMP files, and PNG files with EXIF after the pixels, are decoded.
+    Truncated files are detected from the end marker (PNG, JPEG) or lengths. Only BMP files, and PNG
+    files with EXIF after the pixels, are decoded.
+
+    Args:
+        path: path of the image.
+        full: whether to read the whole file, to check the checksums of a PNG and to detect
+            decompression bombs; see :func:`mprnet_lit.images.truncation.check_complete`.
 
     Raises:
         UserError: the file is missing, truncated, not an image, or has an unsupported format.
     """
-    with open_image(path) as (image, _):
+    with open_image(path, full=full) as (image, _):
         width, height = image.size
         if isinstance(image, TiffImageFile):  # Pillow may have swapped the size already
             width, height = image.tag_v2[Tag.ImageWidth], image.tag_v2[Tag.ImageLength]
@@ -85,10 +90,11 @@ def write_png(path: Path, image: Pixels) -> None:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
+def open_image(path: Path, *, full: bool = True) -> Iterator[tuple[Image.Image, bool]]:
     """Open an image; yield the image and whether it has more than 8 bits per channel.
 
-    Every error in the block is converted to a UserError with the path of the image.
+    Every error in the block is converted to a UserError with the path of the image. ``full`` is
+    that of :func:`probe_image`.
 
     Raises:
         UserError: the file is missing, damaged, too large, or has an unsupported format.
@@ -100,7 +106,7 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
             if image.format in ("AVIF", "HEIF"):  # the orientation in XMP does not apply
                 image.info.pop("xmp", None)
             deep = is_high_bit_depth(path, image)
-            check_complete(path, image)
+            check_complete(path, image, full=full)
             yield image, deep
     except UserError:
         raise
