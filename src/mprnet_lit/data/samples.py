@@ -130,7 +130,8 @@ def decoded_bytes(samples: Sequence[Sample], without: str) -> NDArray[np.int64]:
         0 if target.endswith(without) else _depth(target) + _depth(degraded)
         for _, target, degraded, _, _ in listed.columns()
     ]
-    return 3 * np.array(depths, np.int64) * listed.sizes.prod(axis=1, dtype=np.int64)
+    pixels: NDArray[np.int64] = listed.sizes.prod(axis=1, dtype=np.int64)
+    return 3 * np.array(depths, np.int64) * pixels
 
 
 class _Texts:
