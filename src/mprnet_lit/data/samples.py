@@ -5,6 +5,7 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -141,23 +142,21 @@ class _Texts:
         self.content, self._ends = bytearray(), array("q")
 
     def append(self, text: str) -> None:
-        self._append(os.fsencode(text))
+        self.content += text.encode("utf-8", "surrogatepass")  # file names may have surrogates
+        self._ends.append(len(self.content))
 
     def take(self, indices: Sequence[int]) -> Self:
         new = type(self)()
-        for index in indices:
-            new._append(self._encoded(index))
+        parts = [self._encoded(index) for index in indices]
+        new.content = bytearray().join(parts)
+        new._ends.extend(accumulate(map(len, parts)))
         return new
 
     def __getitem__(self, index: int) -> str:
-        return os.fsdecode(bytes(self._encoded(index)))
+        return self._encoded(index).decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
         return (self[k] for k in range(len(self._ends)))
-
-    def _append(self, encoded: bytes | bytearray) -> None:
-        self.content += encoded
-        self._ends.append(len(self.content))
 
     def _encoded(self, index: int) -> bytearray:
         start = self._ends[index - 1] if index else 0
