@@ -21,23 +21,21 @@ _PER_FOLDER = 1_000
 
 
 def make(folder: Path, count: int) -> None:
-    """Write ``count`` pairs of PNG images of 16x12 into ``in`` and ``gt``, 1,000 in a folder."""
-    content = {}
-    for side, value in (("in", 90), ("gt", 100)):
-        path = folder / f"{side}.png"
-        Image.fromarray(np.full((12, 16, 3), value, np.uint8)).save(path)
-        content[side] = path.read_bytes()
-        path.unlink()
-    for k in range(count):
-        for side in content:
-            path = folder / side / f"scene_{k // _PER_FOLDER:04d}" / f"image_{k:07d}.png"
-            if k % _PER_FOLDER == 0:
-                path.parent.mkdir(parents=True)
-            path.write_bytes(content[side])
+    """Create ``count`` pairs of PNG images of 16x12 in ``in`` and ``gt``, 1,000 in a folder.
+
+    The images of a folder are hard links, which are faster to create.
+    """
     old = time.time() - 3600
-    for side in content:
-        for path in (folder / side).rglob("*.png"):
-            os.utime(path, (old, old))
+    for side, value in (("in", 90), ("gt", 100)):
+        image = Image.fromarray(np.full((12, 16, 3), value, np.uint8))
+        for first in range(0, count, _PER_FOLDER):
+            inside = folder / side / f"scene_{first // _PER_FOLDER:04d}"
+            inside.mkdir(parents=True)
+            paths = [f"{inside}/image_{first + k:07d}.png" for k in range(_PER_FOLDER)]
+            image.save(paths[0])
+            os.utime(paths[0], (old, old))
+            for path in paths[1:]:
+                os.link(paths[0], path)
 
 
 def start(folder: Path, kind: str) -> dict[str, float]:
