@@ -58,22 +58,24 @@ def find_pairs(
     degraded = _Matches(degraded_folder, degraded_pattern, manifests[degraded_folder])
     target = _Matches(target_folder, target_pattern, manifests[target_folder])
     problems: list[str] = []
-    candidates: list[tuple[str, str]] = []
+    images: list[str] = []
+    partners: list[str] = []
     for key in sorted(degraded.files.keys() | target.files.keys()):
         faults = [*degraded.faults(key, target), *target.faults(key, degraded)]
         problems += faults
         if not faults:
-            candidates.append((degraded.files[key], target.files[key]))
+            images.append(degraded.files[key])
+            partners.append(target.files[key])
     wanted: dict[Path, dict[str, None]] = {folder: {} for folder in manifests}
-    for image, partner in candidates:
-        wanted[degraded_folder][image] = wanted[target_folder][partner] = None
+    wanted[degraded_folder] |= dict.fromkeys(images)
+    wanted[target_folder] |= dict.fromkeys(partners)
     sizes = {}
     for folder, manifest in manifests.items():
         sizes[folder], unreadable = manifest.probe(wanted[folder])
         problems += unreadable
     pairs = SampleList()
     image_sizes, target_sizes = sizes[degraded_folder], sizes[target_folder]
-    for image, partner in candidates:
+    for image, partner in zip(images, partners, strict=True):
         size, target_size = image_sizes.get(image), target_sizes.get(partner)
         paths = f"{degraded.prefix}{image}", f"{target.prefix}{partner}"
         if paths[0] == paths[1]:
