@@ -13,10 +13,12 @@ from typing import Any
 
 import fsspec
 import pytest
+from tests.full_disk import file_size_limit
 from tests.web_server import serve
 
 from mprnet_lit.data import Prepared
 from mprnet_lit.training.checkpoints import AtomicCheckpointIO
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.mirror import fetch, readable
 from mprnet_lit.utils.outbox import Outbox, uploaded
@@ -122,6 +124,47 @@ def test_index_pages_of_a_web_server_are_followed(memory: Any, tmp_path: Path) -
         copies(f"{server}/set/")
         assert copy.stat().st_mtime_ns == 5, "not downloaded again"
     assert not list(tmp_path.rglob("evil.png"))
+
+
+def test_question_mark_in_a_web_address_starts_a_query(memory: Any, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in ("a.png", "b.png"):
+        (site / name).write_bytes(name.encode())
+    with serve(site) as server:
+        assert set(copies(f"{server}/*.png")) == {"a.png", "b.png"}
+        for query in ("?size=large", "?a=[1]&b=*", "?path=/x/"):
+            single = fetch(f"{server}/a.png{query}", is_png)
+            assert single.name == "a.png" and single.read_bytes() == b"a.png"
+        assert fetch(f"{server}/?photo=4", is_png).suffix == ".png"
+        for page in ("/?C=M;O=D", "?page=2"):
+            message = refusal(f"{server}{page}")
+            assert "is a web page: pass the address of a file, or of a folder without a" in message
+
+
+@pytest.mark.parametrize("kind", ["full", "not writable"])
+def test_errors_of_the_cache_name_the_cache(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    memory.pipe("/set/a.png", bytes(5000))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "a.png").write_bytes(bytes(5000))
+    cache = tmp_path / "cache"
+    problem = "File too large"
+    if kind == "not writable":  # also for root, whom permissions do not stop
+        cache, problem = tmp_path / "file" / "cache", "Not a directory"
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("MPRNET_LIT_CACHE", str(cache))
+    expected = f"can't write into {cache}: {problem}; free disk space or set MPRNET_LIT_CACHE"
+    with serve(tmp_path / "site") as server, file_size_limit(1000):
+        for place in ("memory://set/a.png", "memory://set", f"{server}/", f"{server}/a.png"):
+            assert expected in readable(refusal(place)), place
+        with (
+            pytest.raises(UserError) as caught,
+            uploaded("memory://out/r.html", overwrite=False) as path,
+        ):
+            write_atomic(path, bytes(5000))
+        assert expected in readable(str(caught.value))
 
 
 def test_archives_are_read_without_unsafe_names(memory: Any, tmp_path: Path) -> None:
