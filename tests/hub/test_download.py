@@ -261,7 +261,9 @@ def test_errors_of_the_caches_name_the_caches(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
     for address, (_, variable) in caches.items():
-        with pytest.raises(UserError, match=rf"can't write into .*: Not a .*set {variable} to a wr"):
+        with pytest.raises(
+            UserError, match=rf"can't write into .*: Not a .*set {variable} to a wr"
+        ):
             fetch(address)
 
 

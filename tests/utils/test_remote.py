@@ -16,6 +16,7 @@ import pytest
 from tests.full_disk import file_size_limit
 from tests.web_server import serve
 
+from mprnet_lit.cli.restore_places import Target
 from mprnet_lit.data import Prepared
 from mprnet_lit.training.checkpoints import AtomicCheckpointIO
 from mprnet_lit.utils.atomic import write_atomic
@@ -101,7 +102,17 @@ def test_globs_exclusions_and_single_files(memory: Any) -> None:
     found = {path.relative_to(kept).as_posix() for path in kept.rglob("*.png")}
     assert found == {"in/2.png", "in/12.png"}
     assert fetch("photos", is_png) == Path("photos")
-    assert fetch("file:///photos/a", is_png) == Path("/photos/a")
+
+
+def test_file_urls_are_local_paths(tmp_path: Path) -> None:
+    (tmp_path / "50%25").touch()
+    for name, path in (("a%20b.png", "a b.png"), ("50%25", "50%25")):
+        for host in ("", "localhost"):
+            place = f"file://{host}{tmp_path}/{name}"
+            assert fetch(place, is_png) == tmp_path / path
+            assert Target(place).local == str(tmp_path / path)
+            with uploaded(place, overwrite=False) as local:
+                assert local == tmp_path / path
 
 
 def test_index_pages_of_a_web_server_are_followed(memory: Any, tmp_path: Path) -> None:
@@ -146,9 +157,9 @@ def test_question_mark_in_a_web_address_starts_a_query(memory: Any, tmp_path: Pa
 def test_errors_of_the_cache_name_the_cache(
     memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    memory.pipe("/set/a.png", bytes(5000))
+    memory.pipe("/set/a.png", bytes(500_000))
     (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "a.png").write_bytes(bytes(5000))
+    (tmp_path / "site" / "a.png").write_bytes(bytes(500_000))
     cache = tmp_path / "cache"
     problem = "File too large"
     if kind == "not writable":  # also for root, whom permissions do not stop
@@ -156,15 +167,20 @@ def test_errors_of_the_cache_name_the_cache(
         (tmp_path / "file").touch()
         monkeypatch.setenv("MPRNET_LIT_CACHE", str(cache))
     expected = f"can't write into {cache}: {problem}; free disk space or set MPRNET_LIT_CACHE"
-    with serve(tmp_path / "site") as server, file_size_limit(1000):
+    with serve(tmp_path / "site") as server, file_size_limit(100_000):
         for place in ("memory://set/a.png", "memory://set", f"{server}/", f"{server}/a.png"):
             assert expected in readable(refusal(place)), place
         with (
             pytest.raises(UserError) as caught,
             uploaded("memory://out/r.html", overwrite=False) as path,
         ):
-            write_atomic(path, bytes(5000))
+            write_atomic(path, bytes(500_000))
         assert expected in readable(str(caught.value))
+    if kind == "full":
+        usage = shutil.disk_usage(tmp_path)._replace(free=200_000)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        message = readable(refusal("memory://set"))
+        assert f"needs 0.5 MB, but the disk of {cache} has 0.2 MB free: free disk" in message
 
 
 def test_archives_are_read_without_unsafe_names(memory: Any, tmp_path: Path) -> None:

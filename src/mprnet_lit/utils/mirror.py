@@ -18,7 +18,7 @@ from mprnet_lit.utils.atomic import write_errors
 from mprnet_lit.utils.cache import CACHE, cache_folder
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.remote import Info, Location, version
-from mprnet_lit.utils.url import ARCHIVES, is_url, shown
+from mprnet_lit.utils.url import ARCHIVES, is_url, local_path, shown
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ def fetch(
     url = str(place)
     if not is_url(url):
         return Path(place)
-    if url.startswith("file://"):
-        return Path(url.removeprefix("file://"))
+    if (path := local_path(url)) is not None:
+        return Path(path)
     location = _located(url)
     single, found = location.find(is_file)
     wanted = {n: i for n, i in found.items() if single or (is_file(n) and keep(n))}
@@ -154,10 +154,11 @@ def _download(location: Location, folder: Path, wanted: dict[str, Info]) -> None
         size = sum(info.get("size") or 0 for info in todo.values())
         if size > (free := shutil.disk_usage(folder).free):
             raise UserError(
-                f"the copy of {location.name} needs {size / 1e9:.1f} GB, but the disk of "
-                f"{cache_folder()} has {free / 1e9:.1f} GB free: free disk space or set {CACHE}"
+                f"the copy of {location.name} needs {size / 1e6:.1f} MB, but the disk of "
+                f"{cache_folder()} has {free / 1e6:.1f} MB free: free disk space or set {CACHE}"
             )
-        log.info("Downloading %d files (%.1f MB) from %s", len(todo), size / 1e6, location.name)
+        count = "1 file" if len(todo) == 1 else f"{len(todo)} files"
+        log.info("Downloading %s (%.1f MB) from %s", count, size / 1e6, location.name)
 
         def download(name: str) -> None:
             info = todo[name]

@@ -18,7 +18,7 @@ from mprnet_lit.utils.mirror import (
     threads,
 )
 from mprnet_lit.utils.remote import Info, Location, version
-from mprnet_lit.utils.url import is_url
+from mprnet_lit.utils.url import is_url, local_path
 
 
 class Outbox:
@@ -105,8 +105,9 @@ def uploaded(place: str, *, overwrite: bool, is_folder: bool = False) -> Iterato
     Raises:
         UserError: the file exists and ``overwrite`` is not set, or it can't be written.
     """
-    if not is_url(place):
-        yield Path(place)
+    path = local_path(place)
+    if path is not None or not is_url(place):
+        yield Path(place if path is None else path)
         return
     location = Location(place)
     location.require_writable()
