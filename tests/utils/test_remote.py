@@ -24,7 +24,7 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.mirror import fetch, readable
 from mprnet_lit.utils.outbox import Outbox, uploaded
 from mprnet_lit.utils.remote import Location
-from mprnet_lit.utils.url import file_name, is_url, shown
+from mprnet_lit.utils.url import explained, file_name, is_url, shown
 from mprnet_lit.weights.address import parse_address
 
 SECRET = "c4n4ryXYZ"
@@ -322,6 +322,11 @@ def test_checkpoint_is_saved_and_removed_at_a_url(memory: Any, tmp_path: Path) -
 )
 def test_file_names_stay_in_their_folder(path: str, name: str) -> None:
     assert file_name(path) == name
+
+
+def test_missing_bucket_of_an_upload_is_named() -> None:
+    message = explained(FileNotFoundError("no bucket"), "write", "s3://no/out/a.png", "s3")
+    assert message.startswith("can't write s3://no/out/a.png: its bucket or folder does not exist")
 
 
 def test_results_are_kept_if_their_upload_fails(

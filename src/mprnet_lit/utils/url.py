@@ -72,6 +72,8 @@ def explained(error: Exception, verb: str, place: str, protocol: str) -> str:
         or status in (404, 410)
         or kinds & {"NoSuchBucket", "NoSuchKey"}
     ):
+        if verb == "write":
+            return f"can't write {place}: its bucket or folder does not exist: check the address"
         return f"{place} does not exist: check the address"
     if (
         isinstance(error, PermissionError)
