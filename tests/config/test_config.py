@@ -60,8 +60,8 @@ def test_every_option_of_every_group_composes(option: str, mode: str) -> None:
 
 
 KEYS = {
-    "train": "seed resume weights lr_finder paths data model module optimizer schedule loss trainer "
-    "callbacks logger task tracking",
+    "train": "seed resume weights lr_finder paths data model module optimizer schedule trainer "
+    "callbacks logger loss task tracking",
     "restore": "input output weights overwrite restore inference task",
     "evaluate": "input output weights evaluate inference trainer task paths",
     "serve": "weights serve inference task",
