@@ -227,7 +227,9 @@ def has_key(config: Any, key: str) -> bool:
 
 
 def test_every_link_has_a_target_in_the_repository() -> None:
-    pages = (path for part in (".", "docs", "tests/fixtures") for path in (ROOT / part).glob("*.md"))
+    pages = (
+        path for part in (".", "docs", "tests/fixtures") for path in (ROOT / part).glob("*.md")
+    )
     for page in (*pages, *(ROOT / "docs" / "tutorials").glob("*.md")):
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
             if not re.match(r"https?:", link):
