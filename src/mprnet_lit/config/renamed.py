@@ -94,7 +94,7 @@ def explain_renamed(key: str, value: str, mode: str) -> str | None:
 
 def refuse_renamed(config: DictConfig, mode: str) -> None:
     """Raise UserError if a configuration file sets a renamed key."""
-    for key in RENAMED.keys() | RENAMED_IN_MODE.get(mode, {}).keys():
+    for key in RENAMED | RENAMED_IN_MODE.get(mode, {}):
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
         if OmegaConf.is_dict(node) and name in node and (new := new_name(key, mode)):
