@@ -85,7 +85,7 @@ def read_high_bit_depth(path: Path, image: Image.Image, alpha: bool = False) -> 
         return _read_heic(path, alpha)
     content = path.read_bytes()
     orientation = orientation_of(path, image)
-    flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR_RGB
+    flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR
     # OpenCV does not rotate a TIFF with alpha, and misses the orientation of some PNGs.
     if image.format == "PNG":
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
@@ -97,9 +97,9 @@ def read_high_bit_depth(path: Path, image: Image.Image, alpha: bool = False) -> 
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
         raise ValueError("its 16-bit pixels can't be decoded")
     del content
-    if alpha:
-        for rows in row_bands(*pixels.shape[:2]):
-            pixels[rows] = cv2.cvtColor(pixels[rows], cv2.COLOR_BGRA2RGBA)
+    order = cv2.COLOR_BGRA2RGBA if alpha else cv2.COLOR_BGR2RGB
+    for rows in row_bands(*pixels.shape[:2]):  # IMREAD_COLOR_RGB fails for TIFF
+        pixels[rows] = cv2.cvtColor(pixels[rows], order)
     return np.ascontiguousarray(apply_orientation(pixels, orientation), dtype=np.uint16)
 
 

@@ -41,8 +41,8 @@ def check_memory(path: Path, image: Image.Image, deep: bool) -> None:
     """
     needed, free = restoring_bytes(image, deep), free_bytes(torch.device("cpu"))
     if needed > free:
+        megapixels, gigabytes = image.width * image.height / 1e6, needed / 1e9
         raise UserError(
-            f"{path} has {image.width * image.height / 1e6:.0f} megapixels and needs "
-            f"{needed / 1e9:.1f} GB of memory, but {max(free, 0) / 1e9:.1f} GB are free: close other "
-            "programs, or split the image"
+            f"{path} has {megapixels:.0f} megapixels and needs {gigabytes:.1f} GB of memory, but "
+            f"{max(free, 0) / 1e9:.1f} GB are free: close other programs, or split the image"
         )
