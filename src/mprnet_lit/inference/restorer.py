@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -15,14 +14,18 @@ from mprnet_lit.inference.ensemble import SELF_ENSEMBLE, UPRIGHT
 from mprnet_lit.inference.image_types import to_batch, to_network_input
 from mprnet_lit.inference.options import check_options, check_tiling, parse_device, smallest_tile
 from mprnet_lit.inference.results import Result
-from mprnet_lit.inference.tile_size import band_bytes, largest_tile, memory_budget
+from mprnet_lit.inference.tile_size import (
+    band_bytes,
+    largest_tile,
+    memory_budget,
+    memory_errors,
+)
 from mprnet_lit.inference.tiling import Band, Network, Progress, Tiling, join, run_in_bands
 from mprnet_lit.inference.tlc import with_tlc
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
 from mprnet_lit.models.padding import reflection
 from mprnet_lit.utils.checks import require, require_batch, require_function
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.hardware import is_gpu_out_of_memory
 from mprnet_lit.utils.url import is_url
 from mprnet_lit.weights import Info, read
 
@@ -209,7 +212,7 @@ class Restorer:
         """
         source = to_network_input(image)
         results: list[Result] = []
-        with self._memory_errors():
+        with memory_errors(self.tile):
             for top, stages in self._run(source.pixels, last_only, progress):
                 results = results or [source.result() for _ in stages]
                 for result, stage in zip(results, stages, strict=True):
@@ -238,16 +241,15 @@ class Restorer:
         require_batch("x", x, channels=3)
         if not x.is_floating_point():
             raise UserError(f"x must be floating point in [0, 1], not {x.dtype}")
-        with self._memory_errors():
+        with memory_errors(self.tile):
             x = x.detach()
+
+            def finished(stage: Tensor, top: int) -> Tensor:
+                return (stage if self.strength == 1 else self._blend(x, stage, top)).cpu()
+
             bands = self._run(x, last_only, progress)
-            if self.strength != 1:
-                bands = (
-                    (top, [self._blend(x, stage, top) for stage in stages]) for top, stages in bands
-                )
-            return join(
-                ((top, [stage.cpu() for stage in stages]) for top, stages in bands), x.shape[-2]
-            )
+            bands = ((top, [finished(stage, top) for stage in stages]) for top, stages in bands)
+            return join(bands, x.shape[-2])
 
     def _run(self, pixels: Tensor, last_only: bool, progress: Progress | None) -> Iterator[Band]:
         """Restore pixels (B, C, H, W) with C = 1 or 3 of any type, tile by tile.
@@ -286,43 +288,24 @@ class Restorer:
         """Device of the tiles before and after the network."""
         return self.device if self.runtime == "torch" else torch.device("cpu")
 
-    @contextmanager
-    def _memory_errors(self) -> Iterator[None]:
-        """Add advice to an out-of-memory error of the GPU."""
-        try:
-            yield
-        except RuntimeError as error:
-            if not is_gpu_out_of_memory(error):
-                raise
-            remedy = (
-                "a smaller memory_gb" if self.tile == "auto" else "tile='auto' or a smaller tile"
-            )
-            raise UserError(f"out of GPU memory with tile={self.tile}: set {remedy}") from error
-
     def _tile(
         self, height: int, width: int, images: int = 1, stages: int = 1, itemsize: int = 1
     ) -> int:
         """Return the side of the tiles of a padded image; its longer side for a single tile.
 
-        Args:
-            height: height of the padded image.
-            width: width of the padded image.
-            images: number of images in the batch.
-            stages: number of results for each image.
-            itemsize: bytes of a channel of a pixel in the image and in its results.
+        ``stages`` is the number of results for each image, and ``itemsize`` the bytes of a channel.
         """
         if isinstance(self.tile, int):
             return self.tile
+
+        def largest(held: float) -> int:
+            budget = max(memory_budget(self.device, self.memory_gb, held), 0)
+            per_tile = budget / (self.tile_batch * images)
+            return largest_tile(self.size, per_tile, self.crop is not None)
+
         if self.tile == "auto":
-
-            def largest(held: float) -> int:
-                budget = max(memory_budget(self.device, self.memory_gb, held), 0)
-                per_tile = budget / (self.tile_batch * images)
-                return largest_tile(self.size, per_tile, self.crop is not None)
-
-            held = 0
-            if self._place.type == "cpu":  # the image and its results are on the CPU
-                held = (1 + stages) * images * 3 * height * width * itemsize
+            on_host = self._place.type == "cpu"  # beside the image and its results
+            held = (1 + stages) * images * 3 * height * width * itemsize if on_host else 0
             side = largest(held)
             if height * width > side**2:
                 side = largest(held + band_bytes(stages * images, side, width))

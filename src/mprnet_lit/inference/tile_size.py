@@ -1,9 +1,13 @@
-"""Largest tile that fits in the free memory."""
+"""Largest tile that fits in the free memory, and advice if a GPU runs out of memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from mprnet_lit.models import SIZE_MULTIPLE, Size
-from mprnet_lit.utils.hardware import free_bytes
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import free_bytes, is_gpu_out_of_memory
 
 # Memory of a forward pass, in units of full-size feature maps with width + orsnet_step channels,
 # including convolution workspaces and the running sums of TLC. The measured growth of the
@@ -47,3 +51,19 @@ def memory_budget(device: torch.device, memory_gb: float | None, held: float = 0
         return memory_gb * 1e9 - held
     share = _SHARE * (free_bytes(device) - held)
     return min(share, _CPU_LIMIT) if device.type == "cpu" else share
+
+
+@contextmanager
+def memory_errors(tile: int | str | None) -> Iterator[None]:
+    """Add advice to an out-of-memory error of the GPU.
+
+    Raises:
+        UserError: the GPU ran out of memory in the block.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_gpu_out_of_memory(error):
+            raise
+        remedy = "a smaller memory_gb" if tile == "auto" else "tile='auto' or a smaller tile"
+        raise UserError(f"out of GPU memory with tile={tile}: set {remedy}") from error
