@@ -78,15 +78,15 @@ def test_rows_are_finished_from_top_to_bottom_and_held_for_one_tile() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak memory can be reset")
-@pytest.mark.parametrize(("suffix", "ensemble"), [("jpg", True), ("png", False), ("tif", True)])
+@pytest.mark.parametrize(("suffix", "ensemble"), [("jpg", True), ("png", False), ("tif", False)])
 def test_large_photo_needs_less_than_12_bytes_per_pixel(
     tmp_path: Path, suffix: str, ensemble: bool
 ) -> None:
     """The peak memory of reading, restoring and writing, with an identity network."""
     coarse = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    pixels = cv2.resize(coarse, (3600, 2400))
+    pixels = cv2.resize(coarse, (2100, 1400))
     restorer = mprnet_lit.Restorer(
-        MPRNet(8, 4, 4, 1), tile=256, self_ensemble=ensemble, device="cpu"
+        MPRNet(8, 4, 4, 1), tile=128, overlap=16, self_ensemble=ensemble, device="cpu"
     )
     restorer.network = lambda tiles: [tiles]
     path = tmp_path / f"photo.{suffix}"
