@@ -118,15 +118,16 @@ def _read(folder: Path, name: str, max_bytes: int) -> tuple[dict[str, Curve], st
     if len(header) > _MAX_COLUMNS:
         return {}, f"more than {_MAX_COLUMNS} columns", len(content)
     curves: dict[str, Curve] = {}
+    places = header.index("step"), header.index("epoch")
     damaged = 0
     for line in lines:
         try:
-            points = _points(dict(zip(header, _cells(line), strict=True)))
+            points = _points(_cells(line), places, len(header))
         except (ValueError, OverflowError):
             damaged += 1
             continue
-        for key, point in points.items():
-            curves.setdefault(key, []).append(point)
+        for k, point in points:
+            curves.setdefault(header[k], []).append(point)
     notes = [f"{damaged} damaged {'line' if damaged == 1 else 'lines'} skipped"] if damaged else []
     notes += [] if is_whole else [f"only the first {len(content) / 1e6:.0f} MB were read"]
     return curves, "; ".join(notes), len(content)
@@ -136,16 +137,30 @@ def _cells(line: str) -> list[str]:
     """Parse a line on its own, so that an open quote affects only this line."""
     if len(line) > _MAX_LINE:
         return []
+    if '"' not in line and "\0" not in line:  # faster than the module csv
+        return line.rstrip("\r\n").split(",")
     return next(csv.reader([line.replace("\0", "\ufffd")]), [])
 
 
-def _points(row: dict[str, str]) -> dict[str, Point]:
-    """Return the points of a row by name; values beyond 1e300 become infinite."""
-    step, epoch = (int(float(row.pop(name))) + 1 for name in ("step", "epoch"))
+def _points(cells: list[str], places: tuple[int, int], columns: int) -> list[tuple[int, Point]]:
+    """Return the points of a row by column; values beyond 1e300 become infinite.
+
+    Args:
+        cells: texts of the row.
+        places: columns of the step and of the epoch.
+        columns: number of columns of the file.
+
+    Raises:
+        ValueError: the row is damaged.
+    """
+    if len(cells) != columns:
+        raise ValueError("not a row")
+    step, epoch = (int(float(cells[k])) + 1 for k in places)
     if not (0 < step <= _MAX_STEP and 0 < epoch <= _MAX_STEP):
         raise ValueError("not a step")
-    values = {name: float(text) for name, text in row.items() if text}
-    return {
-        name: Point(step, epoch, v if is_number(v) or math.isnan(v) else math.copysign(math.inf, v))
-        for name, v in values.items()
-    }
+    values = [(k, float(text)) for k, text in enumerate(cells) if text and k not in places]
+    return [(k, Point(step, epoch, _limited(value))) for k, value in values]
+
+
+def _limited(value: float) -> float:
+    return value if is_number(value) or math.isnan(value) else math.copysign(math.inf, value)

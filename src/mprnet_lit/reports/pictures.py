@@ -1,6 +1,5 @@
 """Validation panels of the best runs as embedded images of limited size."""
 
-import math
 import os
 from collections.abc import Sequence
 from itertools import islice
@@ -9,7 +8,7 @@ from typing import Any
 
 from mprnet_lit.images.reading import open_image
 from mprnet_lit.reports.page import embed
-from mprnet_lit.reports.trials import Trial
+from mprnet_lit.reports.trials import Trial, ranked
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.untrusted import NotReadableError, open_inside
 
@@ -29,8 +28,8 @@ def embed_panels(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
     Unreadable panels are skipped and reported in ``notes`` of their run.
     """
-    ranked = sorted(trials, key=lambda t: -math.inf if t.psnr is None else t.psnr, reverse=True)
-    found = [(trial, paths) for trial in ranked if (paths := _epochs(trial.folder))][:_RUNS]
+    with_panels = ((trial, _epochs(trial.folder)) for trial in ranked(trials))
+    found = list(islice(((trial, paths) for trial, paths in with_panels if paths), _RUNS))
     shown = []
     for trial, paths in found:
         pictures = {}

@@ -5,9 +5,10 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ _MAX_SWEEP_BYTES = 2**23
 """Maximum size of the record of a sweep, at about 300 bytes per trial."""
 _MAX_RUNS = 10_000
 """Maximum number of runs in one report."""
+MAX_CURVES = 100
+"""Maximum number of runs with curves; more lines would not be distinct in a figure."""
 _MAX_READS = 3
 """Maximum number of times that one folder is read. Several trials may resume in one folder."""
 
@@ -59,7 +62,7 @@ class Trial:
         best: metrics of the best validation.
         parameters: number of parameters of the network.
         seconds: duration of the run, from the modification times of its files.
-        curves: logged scalars by name.
+        curves: logged scalars by name; empty for a run that is not among the 100 best.
         notes: descriptions of missing or damaged files.
     """
 
@@ -88,10 +91,15 @@ class Trial:
             self.notes.append(f"{file} {damage}")
 
 
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """Return runs by decreasing PSNR; runs without PSNR are last."""
+    return sorted(trials, key=lambda t: -math.inf if t.psnr is None else t.psnr, reverse=True)
+
+
 def find_trials(root: Path) -> tuple[Path, list[Trial]]:
     """Return the common folder of all training runs in ``root``, and the runs.
 
-    ``root`` may be the folder of one run. No file outside ``root`` is read, except for the record
+    Only the 100 best runs have curves. ``root`` may be the folder of one run. No file outside ``root`` is read, except for the record
     of the sweep if ``root`` is one of its trials.
 
     Raises:
@@ -106,12 +114,23 @@ def find_trials(root: Path) -> tuple[Path, list[Trial]]:
             return root, [_of_entry(entries[-1], root.parent, root, root)]
     places = [*sweeps, *(folder.parent for folder in folders)]
     common = Path(os.path.commonpath(places)) if places and folders != [root] else root
-    trials: list[Trial] = []
     claimed: set[Path] = set()
-    for sweep in sweeps:
-        trials += _of_sweep(sweep, common, claimed)
-    trials += [_read(folder, common) for folder in folders if folder not in claimed]
-    return common, [t for t in trials if _mode(t.config) == "train"]
+    of_sweeps = chain.from_iterable(_of_sweep(sweep, common, claimed) for sweep in sweeps)
+    others = (_read(folder, common) for folder in folders if folder not in claimed)
+    trials: list[Trial] = []
+    for trial in chain(of_sweeps, others):
+        if _mode(trial.config) == "train":
+            trials.append(trial)
+            if len(trials) % MAX_CURVES == 0:  # bounds the memory
+                _drop_curves(trials)
+    _drop_curves(trials)
+    return common, trials
+
+
+def _drop_curves(trials: Sequence[Trial]) -> None:
+    """Drop the curves of all runs but the best."""
+    for trial in ranked([t for t in trials if t.curves])[MAX_CURVES:]:
+        trial.curves = {}
 
 
 def _mode(config: dict[str, Any]) -> Any:
@@ -219,6 +238,7 @@ def _read(folder: Path, root: Path) -> Trial:
     if started is not None or failed is None:  # otherwise the run failed before writing these files
         trial.note("environment.json", environment_damage)
         trial.note("config.yaml", config_damage)
+    counted = summary.pop("parameters", None)  # runs of earlier versions have no count
     trial.best = {key: float(v) for key, v in summary.items() if is_number(v)}
     if trial.psnr is None and "val/psnr" in trial.curves:
         trial.best |= _best_of(trial.curves)
@@ -235,7 +255,7 @@ def _read(folder: Path, root: Path) -> Trial:
             trial.config[key] = value
     decay = trial.config.get("callbacks.ema.decay")
     trial.notes += collapse_notes(trial.curves, first_check(decay if is_number(decay) else None))
-    trial.parameters = _parameters(trial.config)
+    trial.parameters = counted if type(counted) is int else _parameters(trial.config)
     trial.overrides = overrides(mask(read_yaml(folder, ".hydra/overrides.yaml")[0]))
     if failed is not None and failed > (ended or 0):
         trial.state, trial.error = "failed", mask_text(read_text(folder / ERROR))

@@ -1,5 +1,6 @@
 """Readers for the files of a run, which may be incomplete, damaged or missing."""
 
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -85,13 +86,16 @@ def is_within(key: str, nodes: Iterable[str]) -> bool:
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of a tree by dotted key; a list of plain values is a leaf."""
+    """Return the leaves of a tree by dotted key; a list of plain values is a leaf.
+
+    Equal keys of several trees share their memory.
+    """
     if isinstance(node, dict):
         children = list(node.items())
     elif isinstance(node, list) and any(isinstance(child, dict | list) for child in node):
         children = list(enumerate(node))
     else:
-        return {prefix.rstrip("."): node} if prefix else {}
+        return {sys.intern(prefix.rstrip(".")): node} if prefix else {}
     found: dict[str, Any] = {}
     for key, child in children:
         found |= flatten(child, f"{prefix}{key}.")

@@ -5,6 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ _MAX_FOLDER_DEPTH = 32
 _MAX_DEPTH = 32
 """Maximum nesting of lists and mappings in a JSON or YAML file."""
 _MAX_NODES = 10_000
-"""Maximum number of values in a YAML file. PyYAML needs about 0.1 ms per value."""
+"""Maximum number of values in a YAML file."""
 _MAX_DIGITS = 18
 """Maximum digits of an integer, to fit in 64 bits. A longer integer becomes float or str."""
 _DEFAULT_MAX_BYTES = 2**18
@@ -29,6 +30,12 @@ _FLAGS = (
     | getattr(os, "O_NONBLOCK", 0)  # else opening a pipe would block
     | getattr(os, "O_BINARY", 0)
 )
+
+
+_MAX_CACHED = 64
+"""Maximum length of a scalar whose value is cached, in characters."""
+_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Parser of YAML in C, or in Python if PyYAML was built without it."""
 
 
 class NotReadableError(Exception):
@@ -109,7 +116,7 @@ def read_yaml(folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTE
             too deeply.
     """
     try:
-        return yaml.load(read_bytes(folder, name, max_bytes), _Loader)
+        return _document(_events(read_bytes(folder, name, max_bytes)))
     # PyYAML raises LookupError for an explicitly tagged number or boolean without a value.
     except (yaml.YAMLError, ValueError, LookupError, RecursionError, OverflowError) as error:
         raise NotReadableError("is damaged") from error
@@ -144,47 +151,87 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             folders.clear()
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML loader of plain values, with limits. Aliases, which may expand a file, are rejected."""
-
-    def __init__(self, stream: bytes) -> None:
-        super().__init__(stream)
-        self.depth = self.nodes = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent) or getattr(self.peek_event(), "anchor", None):
-            raise yaml.YAMLError("anchors and aliases are not supported")
-        self.depth += 1
-        self.nodes += 1
-        if self.depth > _MAX_DEPTH or self.nodes > _MAX_NODES:
-            raise yaml.YAMLError("nested too deeply, or too many values")
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self.depth -= 1
-
-    def integer(self, node: Any) -> int | str:
-        """Return an integer of at most 18 digits, or the text of a longer integer."""
-        text = self.construct_scalar(node)
-        return int(self.construct_yaml_int(node)) if len(text) <= _MAX_DIGITS else str(text)
+def _events(content: bytes) -> Iterator[Any]:
+    """Yield the events of a YAML file up to the maximum number of values."""
+    nodes = 0
+    for event in yaml.parse(content, _PARSER):
+        nodes += isinstance(event, yaml.NodeEvent)
+        if nodes > _MAX_NODES:
+            raise yaml.YAMLError("too many values")
+        yield event
 
 
-_PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
-_Loader.yaml_constructors = {
-    f"tag:yaml.org,2002:{kind}": yaml.SafeLoader.yaml_constructors[f"tag:yaml.org,2002:{kind}"]
-    for kind in _PLAIN
-} | {
-    "tag:yaml.org,2002:int": _Loader.integer,
-    None: yaml.SafeLoader.yaml_constructors[None],
+def _document(events: Iterator[Any]) -> Any:
+    """Return the value of a stream with at most one document; ``None`` for an empty stream."""
+    next(events)  # start of the stream
+    if isinstance(next(events), yaml.StreamEndEvent):
+        return None
+    value = _value(next(events), events, 1)
+    next(events)  # end of the document
+    if not isinstance(next(events), yaml.StreamEndEvent):
+        raise yaml.YAMLError("more than one document")
+    return value
+
+
+def _value(event: Any, events: Iterator[Any], depth: int) -> Any:
+    """Return the value that starts with an event. Aliases, which may expand a file, are rejected.
+
+    Plain values are built from events, because PyYAML composes and constructs values in Python.
+    """
+    if isinstance(event, yaml.AliasEvent) or event.anchor or depth > _MAX_DEPTH:
+        raise yaml.YAMLError("anchors and aliases are not supported, or nested too deeply")
+    if isinstance(event, yaml.ScalarEvent):
+        tag = event.tag if event.tag or event.implicit[0] else _STR
+        return (_scalar if len(event.value) <= _MAX_CACHED else _scalar.__wrapped__)(
+            event.value, tag
+        )
+    sequence = isinstance(event, yaml.SequenceStartEvent)
+    if event.tag not in (None, "!", _TAG + ("seq" if sequence else "map")):
+        raise yaml.YAMLError(f"the tag {event.tag} is not supported")
+    if sequence:
+        items = []
+        while not isinstance(child := next(events), yaml.SequenceEndEvent):
+            items.append(_value(child, events, depth + 1))
+        return items
+    mapping = {}
+    while not isinstance(child := next(events), yaml.MappingEndEvent):
+        if not isinstance(child, yaml.ScalarEvent):
+            raise yaml.YAMLError("a key is a list or a mapping")
+        key = _value(child, events, depth + 1)
+        mapping[key] = _value(next(events), events, depth + 1)
+    return mapping
+
+
+@lru_cache(maxsize=4096)
+def _scalar(text: str, tag: str | None) -> Any:
+    """Return the value of a scalar with an explicit tag, or with the tag of its form.
+
+    An integer of more than 18 digits is returned as text. Dates are texts, as in OmegaConf.
+    """
+    if tag is None:
+        forms = _FORMS.get(text[:1], ())
+        tag = next((tag for tag, form in forms if form.match(text)), _STR)
+    if tag in ("!", _STR) or (tag == f"{_TAG}int" and len(text) > _MAX_DIGITS):
+        return text
+    if tag not in _CONSTRUCTORS:
+        raise yaml.YAMLError(f"the tag {tag} is not supported")
+    return _CONSTRUCTORS[tag](yaml.ScalarNode(tag, text))
+
+
+_TAG = "tag:yaml.org,2002:"
+_STR = f"{_TAG}str"
+_CONSTRUCTORS = {
+    f"{_TAG}{kind}": getattr(yaml.constructor.SafeConstructor(), f"construct_yaml_{kind}")
+    for kind in ("null", "bool", "int", "float")
 }
-# Dates are returned as strings, as in OmegaConf.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if tag.rpartition(":")[2] in _PLAIN]
+_FORMS: dict[str, list[tuple[str, re.Pattern[str]]]] = {
+    first: [(tag, form) for tag, form in resolvers if tag in _CONSTRUCTORS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+for _first in "-+0123456789":
+    _FORMS.setdefault(_first, []).append(
+        (f"{_TAG}float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"))
+    )
 
 
 def _integer(text: str) -> int | float:

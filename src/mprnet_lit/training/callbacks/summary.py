@@ -60,14 +60,26 @@ class Summary(Callback):
         if not self.best:
             print_line(self.console, f"No validation was run. The run is in {self.folder}")
             return
-        write_summary(self.folder, self.best)
+        assert isinstance(pl_module, RestorationModule)
+        write_summary(self.folder, self.best, count_parameters(pl_module))
         show(self.folder, self.best, self.console)
 
 
-def write_summary(folder: Path, best: dict[str, float]) -> None:
-    """Write ``summary.json``: the best validation and the checkpoint that the run started from."""
-    checkpoint = runs.resumed_from(folder)
-    content = best | ({} if checkpoint is None else {"resumed_from": checkpoint})
+def count_parameters(module: RestorationModule) -> int:
+    """Return the number of parameters of the network of a module."""
+    return sum(p.numel() for p in module.model.parameters())
+
+
+def write_summary(folder: Path, best: dict[str, float], parameters: int | None = None) -> None:
+    """Write ``summary.json``.
+
+    Args:
+        folder: directory of the run.
+        best: metrics, epoch and step of the best validation.
+        parameters: number of parameters of the network, if known.
+    """
+    found = {"parameters": parameters, "resumed_from": runs.resumed_from(folder)}
+    content = best | {name: value for name, value in found.items() if value is not None}
     write_atomic(folder / runs.SUMMARY, (json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -92,7 +104,7 @@ def plan(trainer: Trainer) -> list[str]:
     module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
     assert isinstance(module, RestorationModule) and isinstance(data, RestorationDataModule)
     size = module.model.size
-    parameters = sum(p.numel() for p in module.model.parameters())
+    parameters = count_parameters(module)
     patches = len(data.train_samples) * data.crops_per_image
     if trainer.max_steps != -1:
         budget = f"{trainer.max_steps} steps"
