@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mprnet_lit.runs.collapse import find_collapse
-from mprnet_lit.runs.files import is_number
+from mprnet_lit.runs.files import MAX_NUMBER
 from mprnet_lit.utils.untrusted import NotReadableError, open_inside
 
 _MAX_LINE = 100_000
@@ -159,8 +159,7 @@ def _points(cells: list[str], places: tuple[int, int], columns: int) -> list[tup
     if not (0 < step <= _MAX_STEP and 0 < epoch <= _MAX_STEP):
         raise ValueError("not a step")
     values = [(k, float(text)) for k, text in enumerate(cells) if text and k not in places]
-    return [(k, Point(step, epoch, _limited(value))) for k, value in values]
-
-
-def _limited(value: float) -> float:
-    return value if is_number(value) or math.isnan(value) else math.copysign(math.inf, value)
+    return [
+        (k, Point(step, epoch, v if abs(v) <= MAX_NUMBER or v != v else math.copysign(math.inf, v)))
+        for k, v in values
+    ]

@@ -5,13 +5,13 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.short_texts import cache_short
 
 MISSING = "is missing"
 MAX_ENTRIES = 1_000_000
@@ -32,8 +32,6 @@ _FLAGS = (
 )
 
 
-_MAX_CACHED = 64
-"""Maximum length of a scalar whose value is cached, in characters."""
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Parser of YAML in C, or in Python if PyYAML was built without it."""
 
@@ -116,7 +114,7 @@ def read_yaml(folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTE
             too deeply.
     """
     try:
-        return _document(_events(read_bytes(folder, name, max_bytes)))
+        return _Document(read_bytes(folder, name, max_bytes)).read()
     # PyYAML raises LookupError for an explicitly tagged number or boolean without a value.
     except (yaml.YAMLError, ValueError, LookupError, RecursionError, OverflowError) as error:
         raise NotReadableError("is damaged") from error
@@ -151,67 +149,70 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             folders.clear()
 
 
-def _events(content: bytes) -> Iterator[Any]:
-    """Yield the events of a YAML file up to the maximum number of values."""
-    nodes = 0
-    for event in yaml.parse(content, _PARSER):
-        nodes += isinstance(event, yaml.NodeEvent)
-        if nodes > _MAX_NODES:
-            raise yaml.YAMLError("too many values")
-        yield event
+class _Document:
+    """Value of a YAML file with at most one document, built from the events of the parser.
 
+    PyYAML would compose and construct the values in Python, which takes several times as long.
+    Aliases, which may expand a file, are rejected.
 
-def _document(events: Iterator[Any]) -> Any:
-    """Return the value of a stream with at most one document; ``None`` for an empty stream."""
-    next(events)  # start of the stream
-    if isinstance(next(events), yaml.StreamEndEvent):
-        return None
-    value = _value(next(events), events, 1)
-    next(events)  # end of the document
-    if not isinstance(next(events), yaml.StreamEndEvent):
-        raise yaml.YAMLError("more than one document")
-    return value
-
-
-def _value(event: Any, events: Iterator[Any], depth: int) -> Any:
-    """Return the value that starts with an event. Aliases, which may expand a file, are rejected.
-
-    Plain values are built from events, because PyYAML composes and constructs values in Python.
+    Args:
+        content: content of the file.
     """
-    if isinstance(event, yaml.AliasEvent) or event.anchor or depth > _MAX_DEPTH:
-        raise yaml.YAMLError("anchors and aliases are not supported, or nested too deeply")
-    if isinstance(event, yaml.ScalarEvent):
-        tag = event.tag if event.tag or event.implicit[0] else _STR
-        return (_scalar if len(event.value) <= _MAX_CACHED else _scalar.__wrapped__)(
-            event.value, tag
-        )
-    sequence = isinstance(event, yaml.SequenceStartEvent)
-    if event.tag not in (None, "!", _TAG + ("seq" if sequence else "map")):
-        raise yaml.YAMLError(f"the tag {event.tag} is not supported")
-    if sequence:
-        items = []
-        while not isinstance(child := next(events), yaml.SequenceEndEvent):
-            items.append(_value(child, events, depth + 1))
-        return items
-    mapping = {}
-    while not isinstance(child := next(events), yaml.MappingEndEvent):
-        if not isinstance(child, yaml.ScalarEvent):
-            raise yaml.YAMLError("a key is a list or a mapping")
-        key = _value(child, events, depth + 1)
-        mapping[key] = _value(next(events), events, depth + 1)
-    return mapping
+
+    def __init__(self, content: bytes) -> None:
+        self._next = _PARSER(content).get_event
+        self._nodes = 0
+
+    def read(self) -> Any:
+        """Return the value; ``None`` for an empty file."""
+        self._next()  # start of the stream
+        if isinstance(self._next(), yaml.StreamEndEvent):
+            return None
+        value = self._value(self._next(), 1)
+        self._next()  # end of the document
+        if not isinstance(self._next(), yaml.StreamEndEvent):
+            raise yaml.YAMLError("more than one document")
+        return value
+
+    def _value(self, event: Any, depth: int) -> Any:
+        """Return the value that starts with an event."""
+        self._nodes += 1
+        if self._nodes > _MAX_NODES or depth > _MAX_DEPTH:
+            raise yaml.YAMLError("nested too deeply, or too many values")
+        kind = type(event)
+        if kind is yaml.AliasEvent or event.anchor:
+            raise yaml.YAMLError("anchors and aliases are not supported")
+        tag, following = event.tag, self._next
+        if kind is yaml.ScalarEvent:
+            if tag:
+                return _tagged(event.value, tag)
+            return _plain(event.value) if event.implicit[0] else event.value
+        if tag not in (None, "!", _KINDS[kind]):
+            raise yaml.YAMLError(f"the tag {tag} is not supported")
+        if kind is yaml.SequenceStartEvent:
+            items = []
+            while type(child := following()) is not yaml.SequenceEndEvent:
+                items.append(self._value(child, depth + 1))
+            return items
+        mapping = {}
+        while type(child := following()) is not yaml.MappingEndEvent:
+            if type(child) is not yaml.ScalarEvent:
+                raise yaml.YAMLError("a key is a list or a mapping")
+            key = self._value(child, depth + 1)
+            mapping[key] = self._value(following(), depth + 1)
+        return mapping
 
 
-@lru_cache(maxsize=4096)
-def _scalar(text: str, tag: str | None) -> Any:
-    """Return the value of a scalar with an explicit tag, or with the tag of its form.
+@cache_short
+def _plain(text: str) -> Any:
+    """Return the value of a scalar without quotes. Dates are texts, as in OmegaConf."""
+    forms = _FORMS.get(text[:1], ())
+    return _tagged(text, next((tag for tag, form in forms if form.match(text)), "!"))
 
-    An integer of more than 18 digits is returned as text. Dates are texts, as in OmegaConf.
-    """
-    if tag is None:
-        forms = _FORMS.get(text[:1], ())
-        tag = next((tag for tag, form in forms if form.match(text)), _STR)
-    if tag in ("!", _STR) or (tag == f"{_TAG}int" and len(text) > _MAX_DIGITS):
+
+def _tagged(text: str, tag: str) -> Any:
+    """Return the value of a scalar; an integer of more than 18 digits is returned as text."""
+    if tag in ("!", f"{_TAG}str") or (tag == f"{_TAG}int" and len(text) > _MAX_DIGITS):
         return text
     if tag not in _CONSTRUCTORS:
         raise yaml.YAMLError(f"the tag {tag} is not supported")
@@ -219,7 +220,7 @@ def _scalar(text: str, tag: str | None) -> Any:
 
 
 _TAG = "tag:yaml.org,2002:"
-_STR = f"{_TAG}str"
+_KINDS = {yaml.SequenceStartEvent: f"{_TAG}seq", yaml.MappingStartEvent: f"{_TAG}map"}
 _CONSTRUCTORS = {
     f"{_TAG}{kind}": getattr(yaml.constructor.SafeConstructor(), f"construct_yaml_{kind}")
     for kind in ("null", "bool", "int", "float")
