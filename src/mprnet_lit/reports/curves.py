@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mprnet_lit.runs.collapse import find_collapse
-from mprnet_lit.runs.files import MAX_NUMBER
+from mprnet_lit.runs.files import MAX_NUMBER, is_number
 from mprnet_lit.utils.untrusted import NotReadableError, open_inside
 
 _MAX_LINE = 100_000
@@ -111,23 +111,19 @@ def _read(folder: Path, name: str, max_bytes: int) -> tuple[dict[str, Curve], st
     with os.fdopen(descriptor, "rb") as file:
         content = file.read(max(max_bytes, 0))
         is_whole = not file.read(1)
-    lines = io.StringIO(content.decode(errors="replace"), newline="")
-    header = _cells(next(lines, ""))
+    first, *lines = io.StringIO(content.decode(errors="replace"), newline="").readlines() or [""]
+    header = _cells(first)
     if not {"step", "epoch"} <= set(header):
         return {}, "the file is empty, or the CSV logger did not write it", len(content)
     if len(header) > _MAX_COLUMNS:
         return {}, f"more than {_MAX_COLUMNS} columns", len(content)
-    curves: dict[str, Curve] = {}
-    places = header.index("step"), header.index("epoch")
-    damaged = 0
-    for line in lines:
-        try:
-            points = _points(_cells(line), places, len(header))
-        except (ValueError, OverflowError):
-            damaged += 1
-            continue
-        for k, point in points:
-            curves.setdefault(header[k], []).append(point)
+    rows = [row for line in lines if len(row := _cells(line)) == len(header)]
+    try:
+        curves = _curves(header, rows)
+    except (ValueError, OverflowError):
+        rows = [row for row in rows if _is_valid(header, row)]
+        curves = _curves(header, rows)
+    damaged = len(lines) - len(rows)
     notes = [f"{damaged} damaged {'line' if damaged == 1 else 'lines'} skipped"] if damaged else []
     notes += [] if is_whole else [f"only the first {len(content) / 1e6:.0f} MB were read"]
     return curves, "; ".join(notes), len(content)
@@ -142,24 +138,40 @@ def _cells(line: str) -> list[str]:
     return next(csv.reader([line.replace("\0", "\ufffd")]), [])
 
 
-def _points(cells: list[str], places: tuple[int, int], columns: int) -> list[tuple[int, Point]]:
-    """Return the points of a row by column; values beyond 1e300 become infinite.
-
-    Args:
-        cells: texts of the row.
-        places: columns of the step and of the epoch.
-        columns: number of columns of the file.
+def _curves(header: list[str], rows: list[list[str]]) -> dict[str, Curve]:
+    """Return the curves of the rows of a file; values beyond 1e300 become infinite.
 
     Raises:
-        ValueError: the row is damaged.
+        ValueError: a cell is not a number, or a step or an epoch is out of range.
+        OverflowError: a step or an epoch is infinite.
     """
-    if len(cells) != columns:
-        raise ValueError("not a row")
-    step, epoch = (int(float(cells[k])) + 1 for k in places)
-    if not (0 < step <= _MAX_STEP and 0 < epoch <= _MAX_STEP):
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
+    steps, epochs = (
+        [int(float(text)) + 1 for text in columns.pop(name, ())] for name in ("step", "epoch")
+    )
+    if not all(0 < count <= _MAX_STEP for count in (*steps, *epochs)):
         raise ValueError("not a step")
-    values = [(k, float(text)) for k, text in enumerate(cells) if text and k not in places]
-    return [
-        (k, Point(step, epoch, v if abs(v) <= MAX_NUMBER or v != v else math.copysign(math.inf, v)))
-        for k, v in values
-    ]
+    curves = {}
+    for name, texts in columns.items():
+        curve = [
+            Point(step, epoch, float(text))
+            for step, epoch, text in zip(steps, epochs, texts, strict=True)
+            if text
+        ]
+        if any(abs(point.value) > MAX_NUMBER for point in curve):
+            curve = [Point(s, e, v if is_number(v) else _infinite(v)) for s, e, v in curve]
+        if curve:
+            curves[name] = curve
+    return curves
+
+
+def _infinite(value: float) -> float:
+    return value if math.isnan(value) else math.copysign(math.inf, value)
+
+
+def _is_valid(header: list[str], row: list[str]) -> bool:
+    try:
+        _curves(header, [row])
+    except (ValueError, OverflowError):
+        return False
+    return True

@@ -48,9 +48,10 @@ def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) ->
             outside ``folder``, is larger than ``max_bytes``, or can't be opened.
     """
     try:
-        expected = folder.resolve(strict=True) / name
+        inside = folder.resolve(strict=True)
+        expected = inside / name
         real = expected.resolve(strict=True)
-        if real != expected or not real.is_relative_to(folder.resolve()):
+        if real != expected or not real.is_relative_to(inside):
             raise NotReadableError("is a symbolic link or outside the folder, and is not read")
         descriptor = os.open(expected, _FLAGS)
     except OSError as error:
