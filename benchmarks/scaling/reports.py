@@ -48,7 +48,7 @@ def make_runs(folder: Path, count: int, *, with_parameters: bool = True) -> None
     leaves = flatten(OmegaConf.to_container(config, resolve=True))
     environment = {
         "command": "python -m mprnet_lit task=denoise",
-        "packages": {name: "1.2.3" for name in ("torch", "lightning", "hydra-core", "numpy")},
+        "packages": dict.fromkeys(("torch", "lightning", "hydra-core", "numpy"), "1.2.3"),
         "machine": {"system": "Linux", "cpu_cores": 2, "memory_gb": 25.3, "gpus": []},
     }
     picture = Image.effect_noise((384, 128), 60).convert("RGB")

@@ -20,6 +20,8 @@ _MAX_CATEGORIES = 5
 """Maximum number of distinct numbers that are treated as categories, as in a grid search."""
 _MAX_KEYS = 50
 """Maximum number of settings that are analyzed."""
+_MAX_POINTS = 500
+"""Maximum number of runs in the figures of the single settings, which are drawn in SVG."""
 _Column = tuple[list[Any], Any]
 
 
@@ -64,7 +66,8 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
             shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
             first = list(shares)[:MAX_AXES]
             bars = optuna.visualization.plot_param_importances(study, evaluator, first)
-            slices = optuna.visualization.plot_slice(study, first, target_name="PSNR (dB)")
+            shown = _study(trials, columns, _MAX_POINTS)
+            slices = optuna.visualization.plot_slice(shown, first, target_name="PSNR (dB)")
     finally:
         optuna.logging.set_verbosity(verbosity)
     bars.update_layout(yaxis_title=None)
@@ -73,22 +76,38 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     slices.update_traces(marker={"colorscale": RAMP, "colorbar": {"title": {"text": "run"}}})
     note = f"Settings that distinguish the best {best:.0%} from all {len(done)} complete runs"
     note += " (uncertain: few runs)." if len(done) < 10 * len(shares) else "."
+    if len(done) > _MAX_POINTS:
+        note += f" The points are {_MAX_POINTS} of these runs, evenly spread over the PSNR."
     return [plain(bars), plain(slices)], note
 
 
-def _study(trials: Sequence[Trial], columns: dict[str, _Column]) -> Any:
-    """Return an in-memory study with one trial per run; incomplete runs are failed trials."""
+def _study(trials: Sequence[Trial], columns: dict[str, _Column], most: int | None = None) -> Any:
+    """Return an in-memory study with one trial per run; incomplete runs are failed trials.
+
+    Args:
+        trials: runs.
+        columns: values of each setting for the complete runs, and their distribution.
+        most: maximum number of complete trials, evenly spread over the PSNR; ``None`` for all.
+    """
     import optuna
 
     study = optuna.create_study(direction="maximize")
     distributions = {key: distribution for key, (_, distribution) in columns.items()}
     rows = zip(*(values for values, _ in columns.values()), strict=True)
-    for trial in trials:
+    done = sorted(
+        (k for k, t in enumerate(trials) if _is_complete(t)), key=lambda k: trials[k].psnr
+    )
+    if most is not None and len(done) > most:
+        done = [done[k * (len(done) - 1) // (most - 1)] for k in range(most)]
+    shown = set(done)
+    for k, trial in enumerate(trials):
         created = optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
-        if _is_complete(trial):
-            params = dict(zip(columns, next(rows), strict=True))
+        values = next(rows) if _is_complete(trial) else ()
+        if k in shown:
             created = optuna.trial.create_trial(
-                params=params, distributions=distributions, value=trial.psnr
+                params=dict(zip(columns, values, strict=True)),
+                distributions=distributions,
+                value=trial.psnr,
             )
         study.add_trial(created)
     return study

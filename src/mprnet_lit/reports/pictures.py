@@ -8,15 +8,15 @@ from typing import Any
 
 from mprnet_lit.images.reading import open_image
 from mprnet_lit.reports.page import embed
-from mprnet_lit.reports.trials import Trial, ranked
+from mprnet_lit.reports.trials import MAX_CURVES, Trial, ranked
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.untrusted import NotReadableError, open_inside
 
 _RUNS = 3
 """Number of runs whose panels are shown."""
 _MAX_EPOCHS = 40
-_MAX_TOTAL = 9_000_000
-"""Maximum total size of the panels of a page in bytes."""
+_MAX_TOTAL, _MAX_BESIDE_MANY = 9_000_000, 1_500_000
+"""Maximum total size of the panels of a page in bytes, and the maximum beside over 100 runs."""
 _MAX_WIDTH = 1600
 _MAX_FILES = 100_000
 _MAX_BYTES, _MAX_PIXELS = 2**26, 2**26
@@ -38,7 +38,8 @@ def embed_panels(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             trial.note(f"panels/{paths[epoch].name}", damage)
             if picture:
                 pictures[epoch] = picture
-        room = _MAX_TOTAL // len(found)
+        total = _MAX_TOTAL if len(trials) <= MAX_CURVES else _MAX_BESIDE_MANY
+        room = total // len(found)
         while len(pictures) > 1 and sum(map(len, pictures.values())) > room:
             kept = _spread(list(pictures), max(len(pictures) * 3 // 4, 1), 0)
             pictures = {epoch: pictures[epoch] for epoch in kept}

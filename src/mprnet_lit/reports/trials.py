@@ -9,15 +9,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mprnet_lit.models import MPRNet
 from mprnet_lit.reports.curves import Curve, collapse_notes, curve_files, read_curves
+from mprnet_lit.reports.parameter_counts import count_parameters
 from mprnet_lit.runs.collapse import first_check
 from mprnet_lit.runs.files import (
     flatten,
@@ -34,10 +31,7 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.masking import mask, mask_text
 from mprnet_lit.utils.untrusted import MISSING, walk
 
-_SIZE = ("width", "unet_step", "orsnet_step", "cabs_per_orb", "reduction")
 _NO_RUNS_INSIDE = {"checkpoints", "panels", "csv", "tensorboard", "wandb", "mlflow"}
-_MAX_WIDTH, _MAX_CABS = 4096, 64
-"""Maximum width and number of blocks of networks whose parameters are counted."""
 _MAX_SWEEP_BYTES = 2**23
 """Maximum size of the record of a sweep, at about 300 bytes per trial."""
 _MAX_RUNS = 10_000
@@ -101,8 +95,8 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
 def find_trials(root: Path) -> tuple[Path, list[Trial]]:
     """Return the common folder of all training runs in ``root``, and the runs.
 
-    Only the 100 best runs have curves. ``root`` may be the folder of one run. No file outside ``root`` is read, except for the record
-    of the sweep if ``root`` is one of its trials.
+    ``root`` may be the folder of one run. No file outside ``root`` is read, except for the record
+    of the sweep if ``root`` is one of its trials. Only the 100 best runs have curves.
 
     Raises:
         UserError: ``root`` contains more than 10,000 runs or a million files.
@@ -270,7 +264,7 @@ def _read(folder: Path, root: Path) -> Trial:
             trial.config[key] = value
     decay = trial.config.get("callbacks.ema.decay")
     trial.notes += collapse_notes(trial.curves, first_check(decay if is_number(decay) else None))
-    trial.parameters = counted if type(counted) is int else _parameters(trial.config)
+    trial.parameters = counted if type(counted) is int else count_parameters(trial.config)
     trial.overrides = overrides(mask(read_yaml(folder, ".hydra/overrides.yaml")[0]))
     if failed is not None and failed > (ended or 0):
         trial.state, trial.error = "failed", mask_text(read_text(folder / ERROR))
@@ -298,23 +292,6 @@ def _best_of(curves: dict[str, Curve]) -> dict[str, float]:
         if name.startswith("val/") and math.isfinite(value):
             found[name.removeprefix("val/")] = value
     return found
-
-
-def _parameters(config: dict[str, Any]) -> int | None:
-    sizes: dict[str, Any] = {name: config.get(f"model.{name}") for name in _SIZE}
-    if not all(type(v) is int and 0 < v <= _MAX_WIDTH for v in sizes.values()):
-        return None
-    return _count(**sizes) if sizes["cabs_per_orb"] <= _MAX_CABS else None
-
-
-@cache
-def _count(**sizes: int) -> int | None:
-    try:
-        with torch.device("meta"):  # allocates no memory
-            model = MPRNet(**sizes)
-        return sum(p.numel() for p in model.parameters())
-    except (ValueError, RuntimeError):  # not a valid network
-        return None
 
 
 def _name(folder: Path, root: Path) -> str:

@@ -27,8 +27,8 @@ class Summary(Callback):
         folder: directory of the run.
 
     Attributes:
-        best: metrics, epoch and step of the best validation. A resumed training starts with the
-            values of ``best.ckpt``.
+        best: metrics, epoch and step of the best validation, and the number of parameters of the
+            network. A resumed training starts with the values of ``best.ckpt``.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -51,7 +51,12 @@ class Summary(Callback):
             if name.startswith("val/")
         }
         if metrics["psnr"] > self.best.get("psnr", float("-inf")):
-            self.best = metrics | {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+            assert isinstance(pl_module, RestorationModule)
+            self.best = metrics | {
+                "epoch": trainer.current_epoch + 1,
+                "step": trainer.global_step,
+                "parameters": count_parameters(pl_module),
+            }
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``summary.json`` and print the table."""
@@ -60,8 +65,7 @@ class Summary(Callback):
         if not self.best:
             print_line(self.console, f"No validation was run. The run is in {self.folder}")
             return
-        assert isinstance(pl_module, RestorationModule)
-        write_summary(self.folder, self.best, count_parameters(pl_module))
+        write_summary(self.folder, self.best)
         show(self.folder, self.best, self.console)
 
 
@@ -70,16 +74,10 @@ def count_parameters(module: RestorationModule) -> int:
     return sum(p.numel() for p in module.model.parameters())
 
 
-def write_summary(folder: Path, best: dict[str, float], parameters: int | None = None) -> None:
-    """Write ``summary.json``.
-
-    Args:
-        folder: directory of the run.
-        best: metrics, epoch and step of the best validation.
-        parameters: number of parameters of the network, if known.
-    """
-    found = {"parameters": parameters, "resumed_from": runs.resumed_from(folder)}
-    content = best | {name: value for name, value in found.items() if value is not None}
+def write_summary(folder: Path, best: dict[str, float]) -> None:
+    """Write ``summary.json``: the best validation and the checkpoint that the run started from."""
+    checkpoint = runs.resumed_from(folder)
+    content = best | ({} if checkpoint is None else {"resumed_from": checkpoint})
     write_atomic(folder / runs.SUMMARY, (json.dumps(content, indent=2) + "\n").encode())
 
 
