@@ -4,7 +4,8 @@ import csv
 import io
 import math
 import os
-from itertools import islice, pairwise
+from collections.abc import Sequence
+from itertools import compress, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,21 +21,30 @@ _MAX_COLUMNS = 500
 _MAX_STEP = 2**53
 
 
-class Point(NamedTuple):
-    """Value of a logged scalar, which may be NaN or infinite.
+class Curve(NamedTuple):
+    """Values of a logged scalar at the steps of a run; the three lists have the same length.
 
     Attributes:
-        step: optimizer step, starting at 1.
-        epoch: epoch, starting at 1.
-        value: logged value.
+        steps: optimizer steps, starting at 1.
+        epochs: epochs, starting at 1.
+        values: logged values, which may be NaN or infinite.
     """
 
-    step: int
-    epoch: int
-    value: float
+    steps: list[int]
+    epochs: list[int]
+    values: list[float]
 
+    @property
+    def size(self) -> int:
+        """Number of points."""
+        return len(self.steps)
 
-Curve = list[Point]
+    def at(self, places: Sequence[int]) -> "Curve":
+        """Return the points at some places of the lists."""
+        steps, epochs, values = self
+        return Curve(
+            [steps[k] for k in places], [epochs[k] for k in places], [values[k] for k in places]
+        )
 
 
 def thinned(curve: Curve, max_points: int) -> Curve:
@@ -42,16 +52,16 @@ def thinned(curve: Curve, max_points: int) -> Curve:
 
     Non-finite points are removed first.
     """
-    finite = [point for point in curve if math.isfinite(point.value)]
+    finite = [k for k, value in enumerate(curve.values) if math.isfinite(value)]
     if len(finite) <= max_points:
-        return finite
+        return curve.at(finite)
     intervals = max((max_points - 2) // 2, 1)
     bounds = [len(finite) * k // intervals for k in range(intervals + 1)]
-    kept = {0, len(finite) - 1}
+    kept = {finite[0], finite[-1]}
     for low, high in pairwise(bounds):
-        kept.add(min(range(low, high), key=lambda k: finite[k].value))
-        kept.add(max(range(low, high), key=lambda k: finite[k].value))
-    return [finite[k] for k in sorted(kept)]
+        kept.add(min(finite[low:high], key=curve.values.__getitem__))
+        kept.add(max(finite[low:high], key=curve.values.__getitem__))
+    return curve.at(sorted(kept))
 
 
 def read_curves(folder: Path) -> tuple[dict[str, Curve], list[str]]:
@@ -67,15 +77,28 @@ def read_curves(folder: Path) -> tuple[dict[str, Curve], list[str]]:
         remaining -= size
         if damage:
             notes.append(f"{file}: {damage}")
-        start = min((curve[0].step for curve in read.values()), default=math.inf)
-        curves = {
-            name: [p for p in curves.get(name, []) if p.step < start] + read.get(name, [])
-            for name in curves | read
-        }
+        curves = _continued(curves, read) if curves and read else curves or read
     for name, curve in curves.items():
-        if bad := sum(not math.isfinite(point.value) for point in curve):
-            notes.append(f"{name} is not finite at {bad} of {len(curve)} points")
-    return {name: curve for name, curve in curves.items() if curve}, notes
+        if bad := sum(not math.isfinite(value) for value in curve.values):
+            notes.append(f"{name} is not finite at {bad} of {curve.size} points")
+    return curves, notes
+
+
+def _continued(curves: dict[str, Curve], read: dict[str, Curve]) -> dict[str, Curve]:
+    """Return the curves up to the start of a later file, followed by the curves of that file."""
+    start = min(curve.steps[0] for curve in read.values())
+    found = {}
+    for name in curves | read:
+        earlier, later = (of.get(name, Curve([], [], [])) for of in (curves, read))
+        earlier = earlier.at([k for k, step in enumerate(earlier.steps) if step < start])
+        joined = Curve(
+            earlier.steps + later.steps,
+            earlier.epochs + later.epochs,
+            earlier.values + later.values,
+        )
+        if joined.size:
+            found[name] = joined
+    return found
 
 
 def collapse_notes(curves: dict[str, Curve], first_step: float) -> list[str]:
@@ -83,8 +106,9 @@ def collapse_notes(curves: dict[str, Curve], first_step: float) -> list[str]:
     validations: dict[int, dict[str, float]] = {}
     for name, curve in curves.items():
         if name.startswith("val/"):
-            for point in curve:
-                validations.setdefault(point.step, {})[name.removeprefix("val/")] = point.value
+            short = name.removeprefix("val/")
+            for step, value in zip(curve.steps, curve.values, strict=True):
+                validations.setdefault(step, {})[short] = value
     for step in sorted(step for step in validations if step >= first_step):
         if found := find_collapse(validations[step]):
             return [f"after step {step}, {found}"]
@@ -153,20 +177,18 @@ def _curves(header: list[str], rows: list[list[str]]) -> dict[str, Curve]:
         raise ValueError("not a step")
     curves = {}
     for name, texts in columns.items():
-        curve = [
-            Point(step, epoch, float(text))
-            for step, epoch, text in zip(steps, epochs, texts, strict=True)
-            if text
-        ]
-        if any(abs(point.value) > MAX_NUMBER for point in curve):
-            curve = [Point(s, e, v if is_number(v) else _infinite(v)) for s, e, v in curve]
-        if curve:
-            curves[name] = curve
+        values = list(map(float, filter(None, texts)))
+        if not values:
+            continue
+        if not math.isfinite(sum(values)) or max(max(values), -min(values)) > MAX_NUMBER:
+            values = list(map(_limited, values))
+        curves[name] = Curve(list(compress(steps, texts)), list(compress(epochs, texts)), values)
     return curves
 
 
-def _infinite(value: float) -> float:
-    return value if math.isnan(value) else math.copysign(math.inf, value)
+def _limited(value: float) -> float:
+    """Return a value; infinity for a magnitude over 1e300."""
+    return value if is_number(value) or math.isnan(value) else math.copysign(math.inf, value)
 
 
 def _is_valid(header: list[str], row: list[str]) -> bool:

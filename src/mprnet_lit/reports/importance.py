@@ -40,7 +40,8 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     """
     if not keys:
         return [], "No setting differs between the runs."
-    done = [trial for trial in trials if _is_complete(trial)]
+    numbers = [k for k, t in enumerate(trials) if t.state == "complete" and t.psnr is not None]
+    done = [trials[k] for k in numbers]
     if len(done) < _MIN_RUNS:
         return [], f"Too few runs are complete: {len(done)} of at least {_MIN_RUNS}."
     if len({t.psnr for t in done}) == 1:
@@ -61,18 +62,21 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            study = _study(trials, columns)
+            study = _study(done, columns)
             evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
             shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
             first = list(shares)[:MAX_AXES]
             bars = optuna.visualization.plot_param_importances(study, evaluator, first)
-            shown = _study(trials, columns, _MAX_POINTS)
-            slices = optuna.visualization.plot_slice(shown, first, target_name="PSNR (dB)")
+            shown = _spread(done)
+            some = _study([done[k] for k in shown], _at(columns, shown))
+            slices = optuna.visualization.plot_slice(some, first, target_name="PSNR (dB)")
     finally:
         optuna.logging.set_verbosity(verbosity)
     bars.update_layout(yaxis_title=None)
     bars.update_xaxes(range=[0, 1.2 * max(shares.values())])  # room for the values of the bars
     slices.update_xaxes(dtick=1, selector={"type": "log"})
+    for trace in slices.data:  # whose colors are the numbers of the trials in the study
+        trace.marker.color = [numbers[shown[number]] for number in trace.marker.color]
     slices.update_traces(marker={"colorscale": RAMP, "colorbar": {"title": {"text": "run"}}})
     note = f"Settings that distinguish the best {best:.0%} from all {len(done)} complete runs"
     note += " (uncertain: few runs)." if len(done) < 10 * len(shares) else "."
@@ -81,40 +85,34 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     return [plain(bars), plain(slices)], note
 
 
-def _study(trials: Sequence[Trial], columns: dict[str, _Column], most: int | None = None) -> Any:
-    """Return an in-memory study with one trial per run; incomplete runs are failed trials.
-
-    Args:
-        trials: runs.
-        columns: values of each setting for the complete runs, and their distribution.
-        most: maximum number of complete trials, evenly spread over the PSNR; ``None`` for all.
-    """
+def _study(done: Sequence[Trial], columns: dict[str, _Column]) -> Any:
+    """Return an in-memory study of complete runs, with the values of their settings."""
     import optuna
 
     study = optuna.create_study(direction="maximize")
     distributions = {key: distribution for key, (_, distribution) in columns.items()}
     rows = zip(*(values for values, _ in columns.values()), strict=True)
-    done = sorted(
-        (k for k, t in enumerate(trials) if _is_complete(t)), key=lambda k: trials[k].psnr
+    study.add_trials(
+        optuna.trial.create_trial(
+            params=dict(zip(columns, row, strict=True)),
+            distributions=distributions,
+            value=trial.psnr,
+        )
+        for trial, row in zip(done, rows, strict=True)
     )
-    if most is not None and len(done) > most:
-        done = [done[k * (len(done) - 1) // (most - 1)] for k in range(most)]
-    shown = set(done)
-    for k, trial in enumerate(trials):
-        created = optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
-        values = next(rows) if _is_complete(trial) else ()
-        if k in shown:
-            created = optuna.trial.create_trial(
-                params=dict(zip(columns, values, strict=True)),
-                distributions=distributions,
-                value=trial.psnr,
-            )
-        study.add_trial(created)
     return study
 
 
-def _is_complete(trial: Trial) -> bool:
-    return trial.state == "complete" and trial.psnr is not None
+def _spread(done: Sequence[Trial]) -> list[int]:
+    """Return the places of at most 500 runs, evenly spread over the PSNR."""
+    ranked = sorted(range(len(done)), key=lambda k: done[k].psnr or 0)
+    if len(ranked) <= _MAX_POINTS:
+        return list(range(len(done)))
+    return sorted(ranked[k * (len(ranked) - 1) // (_MAX_POINTS - 1)] for k in range(_MAX_POINTS))
+
+
+def _at(columns: dict[str, _Column], places: Sequence[int]) -> dict[str, _Column]:
+    return {key: ([values[k] for k in places], kind) for key, (values, kind) in columns.items()}
 
 
 def _column(values: Sequence[Any]) -> _Column | None:

@@ -80,7 +80,7 @@ def describe(trials: Sequence[Trial]) -> dict[str, Any]:
     panels = embed_panels(trials)  # adds notes to the trials
     same, differ = environment_differences(trials)
     names = sorted({name for trial in trials for name in trial.curves})
-    lengths = [len(curve) for trial in trials for curve in trial.curves.values()]
+    lengths = [curve.size for trial in trials for curve in trial.curves.values()]
     max_points = _points_per_curve(lengths)
     failed = sum(trial.error is not None for trial in trials)
     max_error = max(_MAX_MESSAGES // max(failed, 1), 200)
@@ -165,9 +165,8 @@ def _trial(trial: Trial, keys: Sequence[str], max_points: int, max_error: int) -
 
 def _curve(curve: Curve, max_points: int) -> list[list[Any]]:
     """Return the steps, the epochs and the values of a thinned curve."""
-    points = thinned(curve, max_points)
-    values = [_rounded(point.value, 6) for point in points]
-    return [[point.step for point in points], [point.epoch for point in points], values]
+    kept = thinned(curve, max_points)
+    return [kept.steps, kept.epochs, [_rounded(value, 6) for value in kept.values]]
 
 
 def _rows(differ: Differences, short: Mapping[str, str]) -> list[list[Any]]:

@@ -282,15 +282,18 @@ def _masked(content: Any) -> dict[str, Any]:
 
 def _best_of(curves: dict[str, Curve]) -> dict[str, float]:
     """Return the best validation from the curves, for a run without ``summary.json``."""
-    finite = [point for point in curves["val/psnr"] if math.isfinite(point.value)]
+    psnr = curves["val/psnr"]
+    finite = [k for k, value in enumerate(psnr.values) if math.isfinite(value)]
     if not finite:
         return {}
-    best = max(finite, key=lambda point: point.value)
-    found: dict[str, float] = {"epoch": best.epoch, "step": best.step}
+    best = max(finite, key=psnr.values.__getitem__)
+    step = psnr.steps[best]
+    found: dict[str, float] = {"epoch": psnr.epochs[best], "step": step}
     for name, curve in curves.items():
-        value = next((point.value for point in curve if point.step == best.step), math.nan)
-        if name.startswith("val/") and math.isfinite(value):
-            found[name.removeprefix("val/")] = value
+        if name.startswith("val/") and step in curve.steps:
+            value = curve.values[curve.steps.index(step)]
+            if math.isfinite(value):
+                found[name.removeprefix("val/")] = value
     return found
 
 

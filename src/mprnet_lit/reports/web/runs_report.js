@@ -33,7 +33,7 @@ const shared = { picked: null, selected: null };
 const isShown = k => (shared.selected?.has(k) ?? true) && k === (shared.picked ?? k);
 function mark() {
   for (const id of ["plot", "axes"]) {
-    const traces = $(id).data?.filter(trace => trace.meta !== undefined) ?? [];
+    const traces = $(id)?.data?.filter(trace => trace.meta !== undefined) ?? [];
     if (traces.length) Plotly.restyle(id, {
       opacity: traces.map(trace => isShown(trace.meta) ? 1 : 0.12),
       "line.width": traces.map(trace => trace.meta === shared.picked ? 4 : 2),
