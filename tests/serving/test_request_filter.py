@@ -5,10 +5,8 @@ import io
 import json
 import os
 import re
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,11 @@ from starlette.testclient import TestClient
 from tests.conftest import PHOTOS
 
 from mprnet_lit import Restorer
-from mprnet_lit.images.photo import read_photo
 from mprnet_lit.models import MPRNet
 from mprnet_lit.serving import photo_restorer
 from mprnet_lit.serving.allowed_hosts import AllowedHosts, RequestError
-from mprnet_lit.serving.limits import Limits, check_photo
-from mprnet_lit.serving.photo_restorer import PhotoRestorer
+from mprnet_lit.serving.limits import Limits, check_memory, check_photo
+from mprnet_lit.serving.photo_restorer import Options, PhotoRestorer
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import Info
@@ -295,30 +292,6 @@ def test_reserved_space_counts_towards_the_limit(tmp_path: Path) -> None:
         pass
 
 
-def test_one_photo_at_a_time_is_decoded(
-    restorer: PhotoRestorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(png())
-    busy, acquired = threading.Semaphore(1), []
-
-    def counted(path: Path) -> Any:
-        acquired.append(busy.acquire(blocking=False))
-        try:
-            return read_photo(path)
-        finally:
-            busy.release()
-
-    monkeypatch.setattr(photo_restorer, "read_photo", counted)
-    uploads = Uploads(tmp_path / "made", 50, 60)
-    with ThreadPoolExecutor(4) as pool:
-        done = [
-            pool.submit(restorer.restore, path, "cat", False, False, 1, Limits(1, 1), uploads)
-            for _ in range(8)
-        ]
-    assert all(each.result().file.is_file() for each in done) and acquired == [True] * 8
-
-
 def header(path: Path, size: tuple[int, int], bits: Any) -> Path:
     """Write a PNG with a header and without pixels."""
     import struct
@@ -337,26 +310,35 @@ def header(path: Path, size: tuple[int, int], bits: Any) -> Path:
 def test_memory_is_estimated_from_the_header(
     tmp_path: Path, restorer: PhotoRestorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def check(gigabytes: float | None, self_ensemble: bool = False) -> int:
+        limits = Limits(50, 50, gigabytes)
+        demand = check_photo(path, limits, self_ensemble)
+        check_memory(path, demand, limits, self_ensemble)
+        return demand.pixels
+
     path = header(tmp_path / "a.png", (7000, 7000), 16)
     with pytest.raises(
         UserError, match=r"a\.png needs 3\.3 GB of memory, but 3\.0 GB are available"
     ):
-        check_photo(path, Limits(50, 50, gigabytes=3))
-    assert check_photo(path, Limits(50, 50, gigabytes=4)) == 7000 * 7000 * 8
+        check(3)
+    assert check(4) == 7000 * 7000 * 8
     with pytest.raises(
         UserError, match=r"7\.8 GB .*: turn off self-ensemble, or choose a smaller photo"
     ):
-        check_photo(path, Limits(50, 50, gigabytes=4), self_ensemble=True)
+        check(4, self_ensemble=True)
     path = header(path, (7000, 7000), 8)
-    assert check_photo(path, Limits(50, 50, gigabytes=3)) == 7000 * 7000 * 4
+    assert check(3) == 7000 * 7000 * 4
     monkeypatch.setattr("mprnet_lit.serving.limits.free_bytes", lambda device: 5e9)
     with pytest.raises(UserError, match=r"2\.5 GB of memory, but 2\.5 GB are available"):
-        check_photo(path, Limits(50, 50))
+        check(None)
     decoded: list[Path] = []
     monkeypatch.setattr(photo_restorer, "read_photo", decoded.append)
-    with pytest.raises(UserError, match="needs"):
-        restorer.restore(path, "cat", False, False, 1, Limits(50, 50), Uploads(tmp_path, 999, 60))
-    assert not decoded
+    with (
+        pytest.raises(UserError, match="needs"),
+        restorer.turn(path, Options("cat"), Limits(50, 50)) as turn,
+    ):
+        restorer.restore(turn, Uploads(tmp_path, 999, 60))
+    assert not decoded and not restorer.line.length
 
 
 def test_16_bit_tiffs_are_detected_by_their_header(tmp_path: Path) -> None:
@@ -365,7 +347,7 @@ def test_16_bit_tiffs_are_detected_by_their_header(tmp_path: Path) -> None:
         ("b.tif", np.zeros((10, 10), np.uint16), 800),
     ):
         Image.fromarray(pixels).save(tmp_path / name)
-        assert check_photo(tmp_path / name, Limits(1, 1)) == expected
+        assert check_photo(tmp_path / name, Limits(1, 1)).pixels == expected
 
 
 def test_limits_of_file_size_and_type(tmp_path: Path) -> None:

@@ -16,10 +16,8 @@ from mprnet_lit.utils.hardware import free_bytes
 # (TIFF) to 66 (PNG with alpha) for 16 bits; with self-ensemble 81 (8 bits) and 147 (16 bits).
 _BYTES = {8: 52, 16: 68}
 _BYTES_OF_ENSEMBLE = {8: 100, 16: 160}
-WAITING = 20
-"""Maximum number of photos in the queue of the page, and of requests that wait for the endpoint."""
 _SHARE = 0.5
-"""Share of the free memory that one photo may use; the tiles of the network use the rest."""
+"""Share of the free memory that photos may use; the tiles of the network use the rest."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +34,33 @@ class Limits:
     megapixels: float
     gigabytes: float | None = None
 
+    def available(self) -> float:
+        """Return the maximum memory in bytes of all photos in memory."""
+        if self.gigabytes is not None:
+            return self.gigabytes * 1e9
+        return _SHARE * free_bytes(torch.device("cpu"))
 
-def check_photo(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
-    """Check the file size and the header of a photo.
+
+@dataclass(frozen=True)
+class Demand:
+    """Memory for a photo, estimated from its header.
+
+    Attributes:
+        pixels: size in bytes of the decoded pixels with alpha; 0 if the header is unreadable.
+        peak: maximum memory in bytes during the restoration.
+    """
+
+    pixels: int = 0
+    peak: float = 0.0
+
+
+def check_photo(path: Path, limits: Limits, self_ensemble: bool = False) -> Demand:
+    """Check the file size and the header of a photo, and return its demand for memory.
 
     Args:
         path: file of the photo.
         limits: limits of the photo.
         self_ensemble: whether self-ensemble is on, which needs more memory.
-
-    Returns:
-        Size in bytes of the decoded pixels with alpha; 0 if the header is unreadable.
 
     Raises:
         UserError: the file is missing, exceeds a limit, or is not a photo.
@@ -71,20 +85,27 @@ def check_photo(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
             "megapixels"
         ) from error
     except Exception:  # read_photo reads the file or reports the reason
-        return 0
+        return Demand()
     if pixels > limits.megapixels * 1e6:
         raise UserError(
             f"{path.name} has {pixels / 1e6:.1f} megapixels, but the limit of this page is "
             f"{limits.megapixels:g} megapixels"
         )
-    needed = pixels * (_BYTES_OF_ENSEMBLE if self_ensemble else _BYTES)[bits]
-    bound = _SHARE * free_bytes(torch.device("cpu"))
-    if limits.gigabytes is not None:
-        bound = limits.gigabytes * 1e9
-    if needed > bound:
+    return Demand(
+        pixels * 4 * bits // 8, pixels * (_BYTES_OF_ENSEMBLE if self_ensemble else _BYTES)[bits]
+    )
+
+
+def check_memory(path: Path, demand: Demand, limits: Limits, self_ensemble: bool = False) -> None:
+    """Check that the memory for a photo is available.
+
+    Raises:
+        UserError: the photo needs more memory.
+    """
+    bound = limits.available()
+    if demand.peak > bound:
         remedy = "turn off self-ensemble, or " if self_ensemble else ""
         raise UserError(
-            f"{path.name} needs {needed / 1e9:.1f} GB of memory, but {bound / 1e9:.1f} GB are "
+            f"{path.name} needs {demand.peak / 1e9:.1f} GB of memory, but {bound / 1e9:.1f} GB are "
             f"available: {remedy}choose a smaller photo"
         )
-    return pixels * 4 * bits // 8
