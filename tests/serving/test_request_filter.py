@@ -7,6 +7,8 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,32 @@ def test_strength_blends_the_photo_and_its_restoration(
     for invalid in (1.01, -0.5, "1", None, float("nan"), [1]):
         data = json.dumps({"data": [None, "cat", False, False, invalid], "session_hash": "a"})
         assert page.post("/gradio_api/queue/join", content=data).status_code == 400
+
+
+def test_visitors_are_told_their_place_in_the_queue(
+    page: TestClient, restorer: PhotoRestorer
+) -> None:
+    path, line = upload(page, "cat.png", png()), restorer.line
+    with ThreadPoolExecutor(2) as pool, ExitStack() as others:
+        for _ in range(2):
+            others.enter_context(line.joined(1, lambda: 1e9))
+        assert join(page, {"path": path}, "queue").status_code == 200
+        while line.length < 1:
+            time.sleep(0.01)
+        files, fields = {"photo": ("a.png", png())}, {"ticket": "my-photo"}
+        answer = pool.submit(page.post, "/api/restore", files=files, data=fields)
+        while line.length < 2:
+            time.sleep(0.01)
+        found = page.get("/api/restore", params={"ticket": "my-photo"}).json()
+        assert (found["place"], found["waiting"]) == (2, 2)
+        assert page.get("/api/restore", params={"ticket": "other"}).json()["place"] is None
+        others.close()
+        assert answer.result().status_code == 200
+    events = page.get("/gradio_api/queue/data", params={"session_hash": "queue"}).text
+    messages = [json.loads(line[5:]) for line in events.splitlines() if line.startswith("data:")]
+    told = [m["output"]["data"][2] for m in messages if m["msg"] == "process_generating"]
+    assert told[0] == "Place 1 in the queue."
+    assert "restored in" in json.dumps(messages)
 
 
 def test_messages_about_invalid_files_omit_the_folder(page: TestClient, uploads: Uploads) -> None:

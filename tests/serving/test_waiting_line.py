@@ -51,7 +51,6 @@ class Blocked(Restorer):
 def test_photos_of_equal_size_and_options_are_restored_as_one_batch(tmp_path: Path) -> None:
     network = Blocked()
     restorer = PhotoRestorer({"a": "a.pth"}, lambda file, tlc: network)
-    restorer.line.together = 8
     uploads = Uploads(tmp_path / "made", 50, 60)
     cat = Image.open(PHOTOS / "chelsea.png")
     photos = []
@@ -106,11 +105,11 @@ def test_images_of_a_failed_batch_are_restored_singly() -> None:
 
 def test_line_serves_in_order_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mprnet_lit.serving.waiting_line.WAITING", 2)
-    line, leave = WaitingLine(together=3), []
+    line, leave = WaitingLine(), []
     tickets = []
     for needed, name in ((6, None), (3, None), (2, "mine"), (1, None)):
         stack = ExitStack()
-        tickets.append(stack.enter_context(line.joined(needed, enough, name)))
+        tickets.append(stack.enter_context(line.joined(needed, enough, 2, name)))
         leave.append(stack.close)
     # The last photo would fit, but photos are served in the order of their arrival.
     assert [ticket.place for ticket in tickets] == [0, 0, 1, 2]
@@ -126,6 +125,8 @@ def test_line_serves_in_order_within_the_memory(monkeypatch: pytest.MonkeyPatch)
     assert line.place("mine") == 0
     for each in (leave[0], leave[2], leave[3]):
         each()
+    with line.joined(1, enough), line.joined(1, enough) as second, line.joined(1, enough) as third:
+        assert (second.place, third.place) == (0, 1)  # photos that are not restored as a batch
     with line.joined(99, enough) as large:  # alone, and refused by check_memory
         assert large.place == 0 and large.is_alone
     assert not line.length and not line._served

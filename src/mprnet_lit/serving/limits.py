@@ -46,10 +46,12 @@ class Demand:
     """Memory for a photo, estimated from its header.
 
     Attributes:
-        pixels: size in bytes of the decoded pixels with alpha; 0 if the header is unreadable.
+        area: number of pixels; 0 if the header is unreadable.
+        pixels: size in bytes of the decoded pixels with alpha.
         peak: maximum memory in bytes during the restoration.
     """
 
+    area: int = 0
     pixels: int = 0
     peak: float = 0.0
 
@@ -91,9 +93,8 @@ def check_photo(path: Path, limits: Limits, self_ensemble: bool = False) -> Dema
             f"{path.name} has {pixels / 1e6:.1f} megapixels, but the limit of this page is "
             f"{limits.megapixels:g} megapixels"
         )
-    return Demand(
-        pixels * 4 * bits // 8, pixels * (_BYTES_OF_ENSEMBLE if self_ensemble else _BYTES)[bits]
-    )
+    per_pixel = (_BYTES_OF_ENSEMBLE if self_ensemble else _BYTES)[bits]
+    return Demand(pixels, pixels * 4 * bits // 8, pixels * per_pixel)
 
 
 def check_memory(path: Path, demand: Demand, limits: Limits, self_ensemble: bool = False) -> None:

@@ -27,9 +27,7 @@ _PREVIEW = 1600
 _MAX_IMAGES = 8
 """Maximum number of images in a batch."""
 _MAX_PIXELS, _MAX_PIXELS_ON_CPU = 2**21, 2**16
-"""Maximum number of pixels in a batch. A batch of four images of 128x128 takes less on a CPU than four images."""
-_TOGETHER_ON_CPU = 4
-"""Maximum number of photos in memory on a CPU. Some are decoded while another is restored."""
+"""Maximum number of pixels in a batch. On a CPU, four images of 128x128 are faster as a batch."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,7 @@ class PhotoRestorer:
         self._lock = threading.Lock()
         self._batches = Batches()
         self._built = {(name, False): build(file, False) for name, file in weights.items()}
-        on_gpu = any(r.device.type != "cpu" for r in self._built.values())
-        self.line = WaitingLine(2 * _MAX_IMAGES if on_gpu else _TOGETHER_ON_CPU)
+        self.line = WaitingLine()
         self.labels = {name: _label(name, r.info.task) for (name, _), r in self._built.items()}
 
     @contextmanager
@@ -148,7 +145,8 @@ class PhotoRestorer:
         if options.weights not in self._weights:
             raise UserError("these weights are not available: choose weights from the list")
         demand = check_photo(path, limits, options.self_ensemble)
-        with self.line.joined(demand.peak, limits.available, client) as ticket:
+        batch = _batch_size(self._built[options.weights, False], demand.area)
+        with self.line.joined(demand.peak, limits.available, batch, client) as ticket:
             yield Turn(path, options, limits, demand, ticket)
 
     def restore(self, turn: Turn, uploads: Uploads, *, previews: bool = True) -> Result:
@@ -178,7 +176,7 @@ class PhotoRestorer:
                     photo.pixels,
                     options,
                     partial(_restore, restorer, options),
-                    _batch_size(restorer, photo.pixels),
+                    turn.ticket.batch,
                 )
                 folder = uploads.folder / secrets.token_hex(32)  # not guessable
                 file = folder / f"{path.stem}.restored{path.suffix.lower()}"
@@ -215,13 +213,12 @@ def _restore(restorer: Restorer, options: Options, pixels: Pixels) -> Pixels:
     return restorer(pixels)
 
 
-def _batch_size(restorer: Restorer, pixels: Pixels) -> int:
-    """Return the maximum number of images of this size in a batch."""
-    if restorer.runtime != "torch":  # an exported network restores one image at a time
+def _batch_size(restorer: Restorer, area: int) -> int:
+    """Return the maximum number of images of ``area`` pixels in a batch."""
+    if restorer.runtime != "torch" or area == 0:  # an exported network restores single images
         return 1
     most = _MAX_PIXELS_ON_CPU if restorer.device.type == "cpu" else _MAX_PIXELS
-    height, width = pixels.shape[:2]
-    return max(min(most // (height * width), _MAX_IMAGES), 1)
+    return max(min(most // area, _MAX_IMAGES), 1)
 
 
 def _preview(folder: Path, side: str, pixels: Pixels) -> Path:

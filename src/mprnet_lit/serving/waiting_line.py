@@ -24,6 +24,7 @@ class Ticket:
         line: line of the photo.
         needed: estimated memory for the photo in bytes.
         available: function that returns the memory for all photos in bytes.
+        batch: maximum number of photos of this size in a batch.
         name: name by which a client asks for the place; ``None`` if nobody asks.
 
     Attributes:
@@ -36,9 +37,11 @@ class Ticket:
         line: "WaitingLine",
         needed: float,
         available: Callable[[], float],
-        name: str | None = None,
+        batch: int,
+        name: str | None,
     ) -> None:
-        self._line, self.needed, self.available, self.name = line, needed, available, name
+        self._line, self.needed, self.available = line, needed, available
+        self.batch, self.name = batch, name
         self.is_alone = True
 
     @property
@@ -61,15 +64,12 @@ class Ticket:
 class WaitingLine:
     """Line of photos, in the order of their arrival.
 
-    Several photos have their turn at once, as long as their memory is available. A photo that needs
-    more memory has its turn alone.
-
-    Args:
-        together: maximum number of photos that have their turn at once.
+    The photos of two batches have their turn at once, as long as their memory is available: one
+    batch is decoded or encoded while the device restores the other. A photo that needs more memory
+    has its turn alone.
     """
 
-    def __init__(self, together: int) -> None:
-        self.together = together
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: list[Ticket] = []
         self._served: list[Ticket] = []
@@ -81,19 +81,24 @@ class WaitingLine:
 
     @contextmanager
     def joined(
-        self, needed: float, available: Callable[[], float], name: str | None = None
+        self,
+        needed: float,
+        available: Callable[[], float],
+        batch: int = 1,
+        name: str | None = None,
     ) -> Iterator[Ticket]:
         """Hold a place in the line; the memory is free for other photos afterwards.
 
         Args:
             needed: estimated memory for the photo in bytes.
             available: function that returns the memory for all photos in bytes.
+            batch: maximum number of photos of this size in a batch.
             name: name by which a client asks for the place.
 
         Raises:
             BusyError: 20 photos wait.
         """
-        ticket = Ticket(self, needed, available, name)
+        ticket = Ticket(self, needed, available, batch, name)
         with self._changed:
             if len(self._waiting) >= WAITING:
                 raise BusyError
@@ -123,10 +128,13 @@ class WaitingLine:
 
     def _admit(self) -> None:
         """Serve the first photos in the line while there is room for them."""
-        while self._waiting and len(self._served) < self.together:
+        while self._waiting:
             first = self._waiting[0]
-            needed = first.needed + sum(ticket.needed for ticket in self._served)
-            if self._served and needed > first.available():
+            together = (first, *self._served)
+            if self._served and (
+                len(together) > 2 * min(ticket.batch for ticket in together)
+                or sum(ticket.needed for ticket in together) > first.available()
+            ):
                 break
             first.is_alone = not self._served
             self._served.append(self._waiting.pop(0))
