@@ -180,6 +180,7 @@ def _page(
             restore,
             [photo, weights, local, mean, share],
             [shown, download, line],
+            show_progress_on=shown,  # not on the line, where it would cover the button
             concurrency_limit=None,  # the line limits the number of photos
             api_visibility="private",
         )

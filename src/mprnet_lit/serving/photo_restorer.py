@@ -143,7 +143,10 @@ class PhotoRestorer:
             UserError: the photo exceeds a limit or is not a photo, or the weights are unknown.
         """
         if options.weights not in self._weights:
-            raise UserError("these weights are not available: choose weights from the list")
+            names = ", ".join(self.labels)
+            raise UserError(
+                f"weights={options.weights[:80]} are not available: choose one of {names}"
+            )
         demand = check_photo(path, limits, options.self_ensemble)
         batch = _batch_size(self._built[options.weights, False], demand.area)
         with self.line.joined(demand.peak, limits.available, batch, client) as ticket:
