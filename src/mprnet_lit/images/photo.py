@@ -14,9 +14,15 @@ from PIL import Image, ImageCms
 from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mprnet_lit.images.encoding import encode_bmp, encode_deep_png, encode_heic, encode_tiff
+from mprnet_lit.images.encoding import (
+    encode_bmp,
+    encode_deep_png,
+    encode_heic,
+    encode_png,
+    encode_tiff,
+)
 from mprnet_lit.images.exif import exif_from_tiff, make_upright
-from mprnet_lit.images.formats import Format, format_for
+from mprnet_lit.images.formats import Format, format_for, supported_formats
 from mprnet_lit.images.high_bit_depth import read_high_bit_depth
 from mprnet_lit.images.reading import Pixels, open_image, to_float, to_uint8, upright_image
 from mprnet_lit.utils.atomic import write_atomic
@@ -94,6 +100,13 @@ def read_photo(path: Path) -> Photo:
             lossy=image.format in _LOSSY or _is_lossy_webp(path, image),
             cicp=(nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None,
         )
+
+
+def decoded_bytes(path: Path) -> int:
+    """Return the approximate size of a decoded photo from its header; 0 if it can't be read."""
+    with suppress(Exception), Image.open(path, formats=supported_formats()) as image:
+        return image.width * image.height * (6 if image.mode.startswith("I;16") else 3)
+    return 0
 
 
 def write_photo(path: Path, photo: Photo) -> None:
@@ -247,7 +260,9 @@ def _encode(photo: Photo, form: Format) -> bytes:
     elif form.pillow in ("JPEG", "AVIF"):
         options["subsampling"] = "4:0:0" if form.pillow == "AVIF" and count == 1 else "4:4:4"
         options["speed"] = _AVIF_SPEED
-    file = io.BytesIO()
     image = Image.fromarray(channels[..., 0] if count == 1 else channels)
+    if form.pillow == "PNG":
+        return encode_png(image, **options)
+    file = io.BytesIO()
     image.save(file, form.pillow, **options)
     return file.getvalue()
