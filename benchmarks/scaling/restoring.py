@@ -57,18 +57,18 @@ def write_photos(folder: Path, count: int) -> None:
         image.save(folder / f"{number:04}.png", compress_level=1)
 
 
-def time_reference(source: Path, output: Path) -> float:
-    """Return the seconds to read, encode and write all files on all cores."""
+def time_reference(source: Path, output: Path) -> tuple[float, float]:
+    """Return the seconds to read, encode and write all files on all cores, and those of CPU."""
     output.mkdir()
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(cores()) as pool:
         for _ in pool.map(lambda p: write_photo(output / p.name, read_photo(p)), source.iterdir()):
             pass
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - used
 
 
-def time_restore(source: Path, output: Path, processes: int) -> float:
-    """Return the seconds of the slowest of several commands on one folder, without the imports."""
+def time_restore(source: Path, output: Path, processes: int) -> tuple[float, float]:
+    """Return the seconds of several commands on one folder without imports, and those of CPU."""
     command = [sys.executable, "-m", __spec__.name, "--restore", str(source), str(output)]
     running = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -76,15 +76,15 @@ def time_restore(source: Path, output: Path, processes: int) -> float:
     ]
     for process in running:  # start together, after the imports
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    started = time.perf_counter()
+    started, used = time.perf_counter(), 0.0
     for process in running:
         assert process.stdin is not None
         process.stdin.close()
     for process in running:
         assert process.stdout is not None
-        process.stdout.read()
+        used += float(process.stdout.read().split()[-1])
         assert process.wait() == 0
-    return time.perf_counter() - started
+    return time.perf_counter() - started, used
 
 
 def run_restore(source: str, output: str) -> None:
@@ -102,24 +102,26 @@ def run_restore(source: str, output: str) -> None:
     torch.set_num_threads(1)
     print("ready", flush=True)
     sys.stdin.read()
+    used = time.process_time()
     with patch.object(common, "Restorer", Identity):
         restore.run(config)
+    print(time.process_time() - used)
 
 
-def measure(photos: int, processes: list[int]) -> dict[str, float]:
-    """Return photos per second of the reference and of each number of commands."""
-    rates = {}
+def measure(photos: int, processes: list[int]) -> dict[str, tuple[float, float]]:
+    """Return seconds and CPU seconds of the reference and of each number of commands."""
+    times = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights.save(MPRNet.from_size("tiny"), folder / "w.safetensors")
         write_photos(folder / "in", photos)
-        rates["read and encode"] = photos / time_reference(folder / "in", folder / "reference")
+        times["read and encode"] = time_reference(folder / "in", folder / "reference")
         for count in processes:
             output = folder / "out"
-            rates[f"{count} commands"] = photos / time_restore(folder / "in", output, count)
+            times[f"{count} commands"] = time_restore(folder / "in", output, count)
             assert len(list(output.glob("*.png"))) == photos
             shutil.rmtree(output)
-    return rates
+    return times
 
 
 def main() -> None:
@@ -132,8 +134,12 @@ def main() -> None:
         run_restore(*options.restore)
         return
     for photos in options.photos:
-        for name, rate in measure(photos, options.processes).items():
-            print(f"{photos:6} photos of 1280x720, {name:16} {rate:6.1f} per second", flush=True)
+        for name, (seconds, used) in measure(photos, options.processes).items():
+            print(
+                f"{photos:6} photos of 1280x720, {name:16} {photos / seconds:6.1f} per second, "
+                f"{used / photos * 1e3:6.0f} ms of CPU each",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

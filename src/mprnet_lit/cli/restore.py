@@ -23,7 +23,7 @@ from mprnet_lit.cli.restore_bar import ProgressBar
 from mprnet_lit.cli.restore_inputs import Job, find_jobs
 from mprnet_lit.cli.restore_outputs import Outputs, Source
 from mprnet_lit.cli.restore_places import Target, local_inputs
-from mprnet_lit.cli.restore_plan import check_report, make_plan
+from mprnet_lit.cli.restore_plan import Plan, check_report, make_plan
 from mprnet_lit.cli.restore_processes import Process, device_count, other_devices, this_process
 from mprnet_lit.cli.restore_sharing import SharedJobs
 from mprnet_lit.images.photo import decoded_bytes, read_photo
@@ -54,9 +54,10 @@ def run(config: DictConfig) -> None:
     """
     process, console = this_process(), Console()
     count = device_count(config, process)
-    devices = other_devices(config, count, process.started, console)
+    devices: AbstractContextManager[None] = nullcontext()
     if count > 1:
         process = replace(process, count=count)
+        devices = other_devices(config, process, console)
     failures, number = restore_files(config, process, console, devices)
     if failures:
         lines = "".join(f"\n  {printable(failure)}" for failure in failures)
@@ -122,12 +123,7 @@ def restore_files(
         check_report(page, outputs.records, overwrite=config.overwrite)
     target.check(jobs, page if options.report else None, overwrite=config.overwrite)
     plan = make_plan(jobs, outputs.recipe, outputs.records, overwrite=config.overwrite)
-    if plan.done:
-        count = f"{len(plan.done)} of {len(jobs)}"
-        say(f"{count} are already restored (overwrite=true restores them again)")
-    if plan.again:
-        changed = "the photo, the weights or the options changed"
-        say(f"Replacing {plan.again} of {len(jobs)} results: {changed}")
+    _tell_plan(plan, say)
     for job in plan.done:
         outputs.show_done(job)
     settings = {"results in": shown(destination)} | restorer.settings
@@ -147,6 +143,17 @@ def restore_files(
     rate = f"{done} restored in {seconds:.1f} s ({done / seconds:.2f} a second)"
     say(f"{rate} into {shown(destination)}{by_others}")
     return shared.failures, len(plan.todo)
+
+
+def _tell_plan(plan: Plan, say: Callable[[str], None]) -> None:
+    """Print how many results are up to date, and how many are replaced."""
+    count = len(plan.done) + len(plan.todo)
+    if plan.done:
+        done = f"{len(plan.done)} of {count}"
+        say(f"{done} are already restored (overwrite=true restores them again)")
+    if plan.again:
+        changed = "the photo, the weights or the options changed"
+        say(f"Replacing {plan.again} of {count} results: {changed}")
 
 
 def _recipe(restorer: Restorer) -> str:

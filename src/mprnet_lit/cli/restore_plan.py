@@ -40,8 +40,8 @@ def make_plan(jobs: Sequence[Job], recipe: str, records: Records, *, overwrite: 
         record = records.of(job.destination.parent)
         source = record.relative(records.real(job.source))
         result = record.find(job.destination.name)
-        if result is None and not overwrite and os.path.lexists(job.destination):
-            record.refresh()  # another process may have written the result since
+        if result is None and not overwrite and any(map(os.path.lexists, job.files)):
+            record.refresh()  # another process may have written the files since
             result = record.find(job.destination.name)
         if overwrite:
             todo.append(job)

@@ -93,19 +93,17 @@ def device_count(config: DictConfig, process: Process) -> int:
 
 
 @contextmanager
-def other_devices(
-    config: DictConfig, count: int, started: float, console: Console
-) -> Iterator[None]:
-    """Run ``restore_worker`` in ``count - 1`` further processes; print their lines.
+def other_devices(config: DictConfig, first: Process, console: Console) -> Iterator[None]:
+    """Run ``restore_worker`` in further processes, one for each other device; print their lines.
 
-    They end when no file is left. An exception in the block stops them.
+    The processes end when no file is left. An exception in the block stops them.
     """
-    values = {"config": OmegaConf.to_container(config, resolve=True), "count": count}
-    values["started"] = started
+    settings = OmegaConf.to_container(config, resolve=True)
+    values = {"config": settings, "count": first.count, "started": first.started}
     running: list[subprocess.Popen[str]] = []
     printing: list[threading.Thread] = []
     try:
-        for rank in range(1, count):
+        for rank in range(1, first.count):
             process = subprocess.Popen(
                 [sys.executable, "-m", "mprnet_lit.cli.restore_worker"],
                 stdin=subprocess.PIPE,

@@ -192,7 +192,7 @@ class _PrefetchLoader(DataLoader[Any]):
         self._cost = cost
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        read: Callable[[Any], Any] = self.collate_fn  # type: ignore[assignment]
+        read: Callable[[Any], Any] = self.collate_fn
         items = (self.dataset[index] for index in self.sampler)
         return map_ahead(read, items, self._readers, self._cost, _BYTES_AHEAD)
 

@@ -55,8 +55,8 @@ class Claims:
     error messages of failed names.
 
     Args:
-        folder: folder that contains the hidden folder. Missing parents are created, and removed at
-            the end if they are empty.
+        folder: folder that contains the hidden folder. It is created if it is missing, and then
+            removed if it is empty when this process ends.
 
     Raises:
         UserError: the hidden folder can't be created.
@@ -84,10 +84,11 @@ class Claims:
         self._beats.join()
         for name in list(self._owned):
             self.release(name)
+        now = self._now()
         os.close(self._descriptor)  # Windows does not remove an open file
         with suppress(OSError):
             self._file_of(self._token).unlink()
-        self._remove_leftovers()
+        self._remove_leftovers(now)
         for path in self._created:
             with suppress(OSError):  # not empty
                 path.rmdir()
@@ -168,8 +169,16 @@ class Claims:
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT):
-            with suppress(OSError):
-                os.utime(self._file_of(self._token))
+            self._now()
+
+    def _now(self) -> float:
+        """Update the file of this process; return the time of the file system in seconds."""
+        own = self._file_of(self._token)
+        try:
+            os.utime(own)
+            return own.stat().st_mtime
+        except OSError:
+            return time.time()
 
     def _has_ended(self, file: Path) -> bool:
         """Return whether the process of a file has ended; examine a running process once a second.
@@ -180,22 +189,17 @@ class Claims:
             return False
         examined, ended = self._examined.get(file, (float("-inf"), False))
         if not ended and time.monotonic() - examined > _TRUSTED:
-            now = time.time()
-            with suppress(OSError):
-                os.utime(own := self._file_of(self._token))
-                now = own.stat().st_mtime
             try:
-                ended = _is_abandoned(file, now)
+                ended = _is_abandoned(file, self._now())
             except OSError as error:
                 ended = isinstance(error, FileNotFoundError)
             self._examined[file] = time.monotonic(), ended
         return ended
 
-    def _remove_leftovers(self) -> None:
+    def _remove_leftovers(self, now: float) -> None:
         """Remove the files of killed processes, unless another process is running."""
         with suppress(OSError):
             paths = [path for path in self.folder.iterdir() if _NAMES.fullmatch(path.name)]
-            now = time.time()
             workers = [path for path in paths if path.suffix == ".worker"]
             if all(_is_abandoned(path, now, remove=True) for path in workers):
                 for path in paths:
