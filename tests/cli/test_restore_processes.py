@@ -73,11 +73,21 @@ def test_four_commands_restore_each_photo_once_also_after_a_kill(folder: Path) -
     assert found == [RECORD, *photos]
 
 
-def test_devices_share_the_photos_and_the_first_reports(cli: Cli, folder: Path) -> None:
+def test_devices_share_the_photos_and_the_first_reports(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = restore_outputs.write_photo
+
+    def write_slowly(*arguments: Any) -> None:  # so that the second process can start
+        time.sleep(0.2)
+        write(*arguments)
+
+    monkeypatch.setattr(restore_outputs, "write_photo", write_slowly)
     outcome = cli(*RUN, "restore.devices=2", "restore.report=true", status=1)
     assert outcome.output.count("16 restored in") == outcome.output.count("device") == 1
     assert outcome.errors.count("1 of 17 files could not be restored") == 1
     assert outcome.output.count(": changed by") == PHOTOS
+    assert "of them by other processes" in outcome.output
     photos = [f"{number:02}.png" for number in range(PHOTOS)]
     assert recorded(folder) == photos
     page = (folder / "out" / "report.html").read_text()

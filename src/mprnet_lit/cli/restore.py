@@ -134,9 +134,9 @@ def restore_files(
     since = process.started if config.overwrite else None
     with SharedJobs(folder, outputs, since) as shared, devices or nullcontext():
         seconds = _restore_all(plan.todo, restorer, outputs, console, shared, process)
-        for job in shared.others:
+        for job in shared.others if process.rank == 0 else ():
             outputs.show_done(job)
-        if options.report and shared.takes_report(page):
+        if options.report and process.rank == 0 and shared.takes_report(page):
             outputs.write_report(page, settings)
     done = len(plan.todo) - len(shared.failures)
     by_others = f", {len(shared.others)} of them by other processes" * bool(shared.others)

@@ -96,7 +96,7 @@ def device_count(config: DictConfig, process: Process) -> int:
 def other_devices(config: DictConfig, first: Process, console: Console) -> Iterator[None]:
     """Run ``restore_worker`` in further processes, one for each other device; print their lines.
 
-    The processes end when no file is left. An exception in the block stops them.
+    At the end of the block, no file may be left. An exception in the block stops the processes.
     """
     settings = OmegaConf.to_container(config, resolve=True)
     values = {"config": settings, "count": first.count, "started": first.started}
@@ -119,6 +119,9 @@ def other_devices(config: DictConfig, first: Process, console: Console) -> Itera
             printing.append(threading.Thread(target=_print_lines, args=(process, console)))
             printing[-1].start()
         yield
+        ended = [process.poll() for process in running]
+        for process in running:  # no file is left, also for a process that still starts
+            process.kill()
     except BaseException:
         for process in running:
             process.terminate()
@@ -127,11 +130,9 @@ def other_devices(config: DictConfig, first: Process, console: Console) -> Itera
         for process, thread in zip(running, printing, strict=False):
             process.wait()
             thread.join()
-    for rank, process in enumerate(running, start=1):
-        if process.returncode:
-            how = f"exit status {process.returncode}"
-            if process.returncode < 0:
-                how = f"signal {-process.returncode}"
+    for rank, status in enumerate(ended, start=1):
+        if status:
+            how = f"signal {-status}" if status < 0 else f"exit status {status}"
             print_line(
                 console,
                 f"Warning: the process of device {rank} ended with {how}; the other processes "
