@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lightning.fabric.utilities.rank_zero  # noqa: F401  # else each fork imports it
 import pytest
 import torch
 from PIL import Image
@@ -79,7 +80,7 @@ def test_devices_share_the_photos_and_the_first_reports(
     write = restore_outputs.write_photo
 
     def write_slowly(*arguments: Any) -> None:  # so that the second process can start
-        time.sleep(0.2)
+        time.sleep(0.1)
         write(*arguments)
 
     monkeypatch.setattr(restore_outputs, "write_photo", write_slowly)
