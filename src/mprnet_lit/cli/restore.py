@@ -26,7 +26,8 @@ from mprnet_lit.cli.restore_places import Target, local_inputs
 from mprnet_lit.cli.restore_plan import Plan, check_report, make_plan
 from mprnet_lit.cli.restore_processes import Process, device_count, other_devices, this_process
 from mprnet_lit.cli.restore_sharing import SharedJobs
-from mprnet_lit.images.photo import decoded_bytes, read_photo
+from mprnet_lit.images.memory import decoded_bytes
+from mprnet_lit.images.photo import read_photo
 from mprnet_lit.inference import Restorer
 from mprnet_lit.inference.change import mean_change
 from mprnet_lit.utils.console import print_line, print_table

@@ -15,7 +15,7 @@ from mprnet_lit.data.datasets import to_tensor
 from mprnet_lit.data.sampling import EpochSampler
 from mprnet_lit.evaluation.dnd import DndImage, write_submission
 from mprnet_lit.evaluation.test_sets import EvaluationImage, ImageFiles
-from mprnet_lit.images.photo import decoded_bytes
+from mprnet_lit.images.memory import decoded_bytes
 from mprnet_lit.images.reading import to_float
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import Protocol

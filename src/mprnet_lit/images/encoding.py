@@ -8,7 +8,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import putchunk
 
+from mprnet_lit.images.bands import row_bands
 from mprnet_lit.images.exif import TEXT_TAGS, add_directories
 
 _METERS_PER_INCH = 0.0254
 _X265_PRESET = "ultrafast"
 """Encoding is six times as fast as with the default "slow", and files are 1/7 larger."""
+_TIFF_BUFFER = 2**24
+"""Bytes of strips that are compressed at the same time, by several threads."""
 _BMP_V4 = 108
 """Bytes of the header BITMAPV4HEADER."""
 
@@ -30,21 +33,28 @@ _BAND, _SHARE = 16, 24
 Dpi = tuple[float, float]
 
 
-def encode_png(image: Image.Image, **options: Any) -> bytes:
-    """Encode an 8-bit PNG.
+class WriteOnly:
+    """File without a descriptor.
 
     Args:
-        image: image of mode L, LA, RGB or RGBA.
-        options: further options of Pillow, such as the EXIF block.
+        file: file that is open for writing.
     """
 
-    def encode(image: Image.Image, strategy: int, **options: Any) -> bytes:
+    def __init__(self, file: BinaryIO) -> None:
+        self.write, self.flush = file.write, file.flush
+
+
+def png_strategy(channels: NDArray[np.uint8]) -> int:
+    """Return the strategy of zlib for an 8-bit PNG, the option ``compress_type`` of Pillow."""
+    sample = _sample(channels)
+    image = Image.fromarray(sample[..., 0] if sample.shape[2] == 1 else sample)
+
+    def encode(strategy: int) -> bytes:
         file = io.BytesIO()
-        image.save(file, "PNG", compress_type=strategy, **options)
+        image.save(file, "PNG", compress_type=strategy)
         return file.getvalue()
 
-    sample = Image.fromarray(_sample(np.asarray(image)))
-    return encode(image, _strategy(lambda strategy: encode(sample, strategy)), **options)
+    return _strategy(encode)
 
 
 def _strategy(encode: Callable[[int], bytes]) -> int:
@@ -71,23 +81,34 @@ def _sample(rows: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([rows[start : start + _BAND] for start in starts])
 
 
+def _filtered(channels: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return the bytes of rows of a PNG after filter type 1 (Sub).
+
+    Filtered bytes are differences from the pixel on the left, modulo 256.
+    """
+    count = channels.shape[2]
+    rows = channels.astype(">u2").view(np.uint8).reshape(len(channels), -1)
+    filtered = np.ones((len(rows), 1 + rows.shape[1]), np.uint8)
+    filtered[:, 1:] = rows
+    filtered[:, 1 + 2 * count :] -= rows[:, : -2 * count]
+    return filtered
+
+
 def _deflate(rows: NDArray[np.uint8], strategy: int) -> bytes:
     compressor = zlib.compressobj(strategy=strategy)
-    return compressor.compress(rows.tobytes()) + compressor.flush()
+    return compressor.compress(rows.data) + compressor.flush()
 
 
 def encode_deep_png(
-    channels: NDArray[np.uint16], exif: bytes | None, icc: bytes | None, dpi: Dpi | None
-) -> bytes:
+    file: BinaryIO,
+    channels: NDArray[np.uint16],
+    exif: bytes | None,
+    icc: bytes | None,
+    dpi: Dpi | None,
+) -> None:
     """Encode a 16-bit PNG."""
     height, width, count = channels.shape
     color_type = {1: 0, 2: 4, 3: 2, 4: 6}[count]
-    # PNG filter type 1 (Sub): difference from the pixel on the left, modulo 256.
-    rows = channels.astype(">u2").view(np.uint8).reshape(height, -1)
-    filtered = np.ones((height, 1 + rows.shape[1]), np.uint8)
-    filtered[:, 1:] = rows
-    filtered[:, 1 + 2 * count :] -= rows[:, : -2 * count]
-    file = io.BytesIO()
     file.write(b"\x89PNG\r\n\x1a\n")
     putchunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0))
     if icc:
@@ -96,21 +117,27 @@ def encode_deep_png(
         putchunk(file, b"pHYs", struct.pack(">IIB", *_per_meter(dpi), 1))
     if exif:
         putchunk(file, b"eXIf", exif)
-    sample = _sample(filtered)
+    sample = _filtered(_sample(channels))
     strategy = _strategy(lambda strategy: _deflate(sample, strategy))
-    putchunk(file, b"IDAT", _deflate(filtered, strategy))
+    compressor = zlib.compressobj(strategy=strategy)
+    for band in row_bands(height, width):
+        if compressed := compressor.compress(_filtered(channels[band]).data):
+            putchunk(file, b"IDAT", compressed)
+    putchunk(file, b"IDAT", compressor.flush())
     putchunk(file, b"IEND")
-    return file.getvalue()
 
 
 def encode_tiff(
-    channels: NDArray[Any], exif: bytes | None, icc: bytes | None, dpi: Dpi | None
-) -> bytes:
-    """Encode a TIFF of 8 or 16 bits with Deflate compression."""
+    file: BinaryIO,
+    channels: NDArray[Any],
+    exif: bytes | None,
+    icc: bytes | None,
+    dpi: Dpi | None,
+) -> None:
+    """Encode a TIFF of 8 or 16 bits with Deflate compression. The file is readable too."""
     count = channels.shape[2]
     tags = Image.Exif()
     tags.load(exif or b"")
-    file = io.BytesIO()
     tifffile.imwrite(
         file,
         channels[..., 0] if count == 1 else channels,
@@ -128,31 +155,33 @@ def encode_tiff(
         extratags=[
             (tag, "s", 0, str(tags[tag]).encode(), True) for tag in TEXT_TAGS if tag in tags
         ],
+        buffersize=_TIFF_BUFFER,
     )
-    return add_directories(file.getvalue(), tags)
+    add_directories(file, tags)
 
 
-def encode_bmp(channels: NDArray[np.uint8], dpi: Dpi | None) -> bytes:
+def encode_bmp(file: BinaryIO, channels: NDArray[np.uint8], dpi: Dpi | None) -> None:
     """Encode RGBA as a BMP with an alpha mask (BITMAPV4HEADER), which Pillow cannot write."""
     height, width, _ = channels.shape
-    pixels = channels[::-1, :, [2, 1, 0, 3]].tobytes()  # BGRA, from the bottom row up
     density = _per_meter(dpi or (96, 96))
     offset = 14 + _BMP_V4
-    file = struct.pack("<2sI4xI", b"BM", offset + len(pixels), offset)
+    file.write(struct.pack("<2sI4xI", b"BM", offset + channels.nbytes, offset))
     # Compression 3 (BI_BITFIELDS): the masks below assign the channels.
-    file += struct.pack("<IiiHHII", _BMP_V4, width, height, 1, 32, 3, len(pixels))
-    file += struct.pack("<ii8x", *density)
-    file += struct.pack("<4I4s48x", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")  # sRGB, reversed
-    return file + pixels
+    file.write(struct.pack("<IiiHHII", _BMP_V4, width, height, 1, 32, 3, channels.nbytes))
+    file.write(struct.pack("<ii8x", *density))
+    file.write(struct.pack("<4I4s48x", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs"))  # sRGB
+    for rows in row_bands(height, width):
+        file.write(channels[::-1][rows][..., [2, 1, 0, 3]].tobytes())  # BGRA, from the bottom up
 
 
 def encode_heic(
+    file: BinaryIO,
     channels: NDArray[Any],
     exif: bytes | None,
     icc: bytes | None,
     cicp: tuple[int, int] | None,
     quality: int,
-) -> bytes:
+) -> None:
     """Encode a HEIC with 8 bits, or with 10 bits for uint16 pixels. Requires pillow-heif.
 
     Without an ICC profile, the color primaries and the transfer function ``cicp`` (ITU-T H.273) are
@@ -173,9 +202,7 @@ def encode_heic(
         options |= {"matrix_coefficients": 6, "full_range_flag": 1}
     if count > 2:
         options["chroma"] = 444
-    file = io.BytesIO()
     image.save(file, exif=exif and b"Exif\0\0" + exif, **options)
-    return file.getvalue()
 
 
 def _per_meter(dpi: Dpi) -> tuple[int, int]:
