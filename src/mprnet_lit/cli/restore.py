@@ -6,11 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,9 +17,9 @@ from mprnet_lit.cli.restore_inputs import Job, find_jobs
 from mprnet_lit.cli.restore_outputs import Outputs, Source
 from mprnet_lit.cli.restore_places import Target, local_inputs
 from mprnet_lit.cli.restore_plan import check_report, make_plan
+from mprnet_lit.cli.restore_video import restore_and_write
 from mprnet_lit.images.photo import read_photo
 from mprnet_lit.inference import Restorer
-from mprnet_lit.inference.change import mean_change
 from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState, file_digest
@@ -30,7 +27,6 @@ from mprnet_lit.utils.hardware import cores
 from mprnet_lit.utils.prefetch import OrderedExecutor, prefetch
 from mprnet_lit.utils.text import printable
 from mprnet_lit.utils.url import shown
-from mprnet_lit.video.restore import restore_video
 from mprnet_lit.weights import SHIPPED
 
 T = TypeVar("T")
@@ -168,16 +164,7 @@ def _restore(
 ) -> Callable[[], Callable[[], None]] | None:
     """Restore a photo and return the function that writes it; restore and write a video."""
     if source.photo is None:
-        changes: list[float] = []
-
-        def restore_frame(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            restored = restorer(frame)
-            changes.append(mean_change(frame, restored))
-            return restored
-
-        with outputs.writing(source) as result:
-            restore_video(source.job.source, result, restore_frame, bar.move, outputs.note)
-        outputs.tell(source.job, fmean(changes or [0.0]))
+        restore_and_write(source, restorer, outputs, bar.move)
         return None
     last_only = not (outputs.stages or outputs.report_has_room)
     *stages, restored = restorer.stages(source.photo.pixels, bar.move, last_only=last_only)

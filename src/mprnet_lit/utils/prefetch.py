@@ -12,17 +12,25 @@ T = TypeVar("T")
 _END = object()
 
 
-def prefetch(items: Iterable[T]) -> Iterator[T]:
-    """Yield the items of an iterable, and compute the next item in a background thread.
+def prefetch(items: Iterable[T], depth: int = 1) -> Iterator[T]:
+    """Yield the items of an iterable, and compute the next items in a background thread.
 
-    One item is prefetched. An error of the iterable is raised after all earlier items are yielded.
+    An error of the iterable is raised after all earlier items are yielded.
+
+    Args:
+        items: iterable.
+        depth: number of items that are prefetched.
     """
     source = iter(items)
     with ThreadPoolExecutor(1, "prefetch") as pool:
-        upcoming = pool.submit(next, source, _END)
-        while (item := upcoming.result()) is not _END:
-            upcoming = pool.submit(next, source, _END)
-            yield cast(T, item)
+        upcoming = deque(pool.submit(next, source, _END) for _ in range(depth))
+        try:
+            while (item := upcoming.popleft().result()) is not _END:
+                upcoming.append(pool.submit(next, source, _END))
+                yield cast(T, item)
+        finally:
+            for future in upcoming:
+                future.cancel()
 
 
 class OrderedExecutor:
