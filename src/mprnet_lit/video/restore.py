@@ -58,9 +58,9 @@ def restore_video(
 ) -> Restored:
     """Restore every frame of a video.
 
-    The suffix of ``destination`` selects the container and the encoder: H.264 (CRF 16) in MP4, MOV
-    and Matroska, VP9 (CRF 18) in WebM, MPEG-4 (quantizer 2) in AVI. The encoder writes 8 bits and
-    4:2:0, or 4:4:4 if the height or width is odd (except in AVI). An alpha channel is copied to
+    The suffix of ``destination`` selects the container and the encoder: H.264 (CRF 15.5) in MP4,
+    MOV and Matroska, VP9 (CRF 18) in WebM, MPEG-4 (quantizer 2) in AVI. The encoder writes 8 bits
+    and 4:2:0, or 4:4:4 if the height or width is odd (except in AVI). An alpha channel is copied to
     WebM (VP9) and MOV (ProRes 4444).
 
     The output keeps the frame size, time stamps, color range, color tags, pixel aspect ratio,
