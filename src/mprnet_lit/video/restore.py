@@ -155,7 +155,7 @@ class _Job:
             if self.segments is not None:
                 self.segments.remove()
             raise
-        return Restored(done, fmean(writer.changes))
+        return Restored(done, fmean(writer.changes or [0.0]))
 
     def _open(self) -> tuple[Decoding, Writer]:
         """Add the streams of the output, write its header, and return the decoder and writer."""
@@ -183,6 +183,6 @@ class _Job:
         base = stream.codec_context.time_base
         decoding = Decoding(source, tuple(copies), base, encoding.alpha, size, reused)
         writer = Writer(
-            destination, stream, copies, color, create_encoder, self.measure, self.segments
+            destination, stream, copies, color, create_encoder, self.measure, self.segments, reused
         )
         return decoding, writer

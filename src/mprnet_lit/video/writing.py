@@ -37,6 +37,7 @@ class Writer:
         create_encoder: function that returns a stream with a new encoder.
         measure: function that returns the change of a frame, given its RGB values before and after.
         segments: work folder of the segments; ``None`` to keep none.
+        reused: number of segments that are read from the work folder.
         changes: changes of all written frames.
     """
 
@@ -47,6 +48,7 @@ class Writer:
     create_encoder: "Callable[[], VideoStream]"
     measure: Callable[[Frames, Frames], float]
     segments: Segments | None
+    reused: int
     changes: list[float] = field(default_factory=list)
     _scaler: "VideoReformatter" = field(default_factory=new_scaler)
     _encoder: "VideoStream | None" = None
@@ -80,7 +82,7 @@ class Writer:
             self._encoder = None
             if self.segments is not None:
                 self.segments.save(number, segment)
-        elif self.segments is not None:
+        elif self.segments is not None and number < self.reused:
             segment = self.segments.load(number)
         self.changes += segment.changes
         self._shift(segment.packets, is_first=number == 0)
