@@ -1,5 +1,6 @@
 """``mode=serve``: the page in a browser."""
 
+import importlib
 import os
 import re
 import signal
@@ -27,8 +28,6 @@ from mprnet_lit.images.photo import read_photo
 from mprnet_lit.models import MPRNet
 from mprnet_lit.weights import Info, save
 
-pytest.importorskip("gradio")
-
 
 def free_port() -> Any:
     with socket.socket() as probe:
@@ -42,6 +41,7 @@ def command(*arguments: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    importlib.import_module("gradio")  # forked commands then have it
     folder = tmp_path_factory.mktemp("serve")
     torch.manual_seed(0)
     model = MPRNet(width=8, unet_step=4, orsnet_step=4, cabs_per_orb=2, reduction=4)
@@ -126,6 +126,10 @@ def test_photo_is_restored_and_downloaded_in_its_format(
     bounds = [slider.get_attribute(name) for name in ("min", "max", "value")]
     assert bounds == ["0", "1", "1"]
     label = browser.find_element(By.ID, "strength").text
+    progress = """const { components, dependencies } = window.gradio_config;
+        return components.filter((c) => dependencies[0].show_progress_on.includes(c.id))
+            .map((c) => c.props.elem_id);"""
+    assert browser.execute_script(progress) == ["compare"]
     assert "Strength" in label and "0: the photo itself, 1: the full restoration" in label
     choice = browser.find_element(By.CSS_SELECTOR, "input[aria-label='Task and weights']")
     assert choice.get_attribute("value") == "denoise \N{EN DASH} cat"

@@ -237,7 +237,7 @@ BUILDERS: dict[str, Callable[[DictConfig], object]] = {
     "callbacks": build_callbacks,
     "module": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
     "optimizer": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
-    "task.loss": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
+    "loss": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
     "data": build_data,
     "task.degradation": build_data,
     "task.augmentation": build_data,

@@ -111,7 +111,8 @@ class PhotoRestorer:
                 invalid, or the folder is full.
         """
         if name not in self._weights:
-            raise UserError("these weights are not available: choose weights from the list")
+            names = ", ".join(self.labels)
+            raise UserError(f"weights={name[:80]} are not available: choose one of {names}")
         try:
             with self._lock, uploads.reserved(check_photo(path, limits, self_ensemble)):
                 restorer = self._restorer(name, tlc)
