@@ -1,8 +1,8 @@
 """Time and memory of ``mode=restore`` around the network, for videos of three sizes.
 
 ``python -m benchmarks.scaling.video`` restores a clip of each size with a network that returns its
-input, in a process of its own, and prints a line of JSON. The clip is a photo of scikit-image that
-moves, with film grain (sigma 1.5 of 255).
+input, in a process of its own, and prints a line of JSON. PyTorch uses one thread. The clip is a
+photo of scikit-image that moves, with film grain (sigma 1.5 of 255).
 """
 
 import json
@@ -85,7 +85,7 @@ def measure() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     if len(sys.argv) > 1:
         print(json.dumps(restore_clip(Path(sys.argv[1]))))
     else:
