@@ -168,7 +168,7 @@ def test_damaged_video_leaves_no_segments(tmp_path: Path) -> None:
     middle = data.index(b"IDAT", len(data) * 3 // 4)
     data[middle : middle + 2000] = bytes(2000)
     path.write_bytes(data)
-    saved = []
+    saved: list[Path] = []
 
     def list_segments(frames: Any) -> Any:
         saved.extend(folder.glob("*.npz"))
@@ -202,7 +202,7 @@ def test_batches_end_with_their_segment(tmp_path: Path, size: int, counts: list[
 def test_next_frame_is_restored_while_the_previous_one_is_encoded(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4")
     restored = [threading.Event() for _ in range(FRAMES)]
-    overlaps = []
+    overlaps: list[bool] = []
 
     def function(frames: Any) -> Any:
         next(event for event in restored if not event.is_set()).set()

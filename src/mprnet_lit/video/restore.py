@@ -183,6 +183,14 @@ class _Job:
         base = stream.codec_context.time_base
         decoding = Decoding(source, tuple(copies), base, encoding.alpha, size, reused)
         writer = Writer(
-            destination, stream, copies, color, create_encoder, self.measure, self.segments, reused
+            destination,
+            output,
+            stream,
+            copies,
+            color,
+            create_encoder,
+            self.measure,
+            self.segments,
+            reused,
         )
         return decoding, writer

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,7 +21,7 @@ SECONDS = 5
 """Duration of a segment. Each segment starts with a new encoder, and so with a key frame."""
 MIN_FRAMES = 4
 """Minimum number of frames of a segment: more than the number of frames that encoders reorder."""
-_ALPHA = "matroska_block_additional"
+_ALPHA: Final = "matroska_block_additional"
 """Side data of a packet in which VP9 has its alpha channel."""
 
 
@@ -120,13 +120,14 @@ def _unpack(table: Any, data: memoryview, side: memoryview) -> "Iterator[Packet[
     import av
     from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
+    create = cast(Any, PacketSideData)  # the type stubs lack its arguments
     start = side_start = 0
     for pts, dts, duration, is_key, size, side_size in table.tolist():
         packet: Packet[Any] = av.Packet(bytes(data[start : start + size]))
         packet.pts, packet.dts, packet.duration = pts, dts, duration
         packet.is_keyframe = bool(is_key)
         if side_size:
-            added = PacketSideData(packet_sidedata_type_from_literal(_ALPHA), side_size)
+            added = create(packet_sidedata_type_from_literal(_ALPHA), side_size)
             added.update(bytes(side[side_start : side_start + side_size]))
             packet.set_sidedata(added)
         start, side_start = start + size, side_start + side_size

@@ -15,6 +15,7 @@ from mprnet_lit.video.reading import write_errors
 from mprnet_lit.video.segments import Segment, Segments
 
 if TYPE_CHECKING:
+    from av.container import OutputContainer
     from av.packet import Packet
     from av.stream import Stream
     from av.video.reformatter import VideoReformatter
@@ -31,7 +32,8 @@ class Writer:
 
     Attributes:
         destination: path of the output, for error messages.
-        stream: video stream of the output, whose header is written.
+        output: output, whose header is written.
+        stream: video stream of the output.
         copies: copied streams of the output by source stream.
         color: color tags of the output.
         create_encoder: function that returns a stream with a new encoder.
@@ -42,6 +44,7 @@ class Writer:
     """
 
     destination: Path
+    output: "OutputContainer"
     stream: "VideoStream"
     copies: "dict[Stream, Stream]"
     color: Color
@@ -92,7 +95,7 @@ class Writer:
             packet.stream = self.copies[packet.stream]
         with write_errors(self.destination):
             for packet in heapq.merge(self._copies, segment.packets, key=_seconds):
-                self.stream.container.mux(packet)
+                self.output.mux(packet)
         self._copies = []
 
     def _encode(self, before: Frames, after: Frames, pts: int, duration: int) -> None:
@@ -103,7 +106,7 @@ class Writer:
         self._segment.changes.append(self.measure(before[..., :3], after))
         pixels = np.dstack((after, before[..., 3:])) if before.shape[2] == 4 else after
         context = self._encoder.codec_context
-        frame = to_frame(pixels, context.pix_fmt, self.color, self._scaler)
+        frame = to_frame(pixels, str(context.pix_fmt), self.color, self._scaler)
         frame.pts, frame.duration, frame.time_base = pts, duration, context.time_base
         with write_errors(self.destination):
             self._segment.packets += self._encoder.encode(frame)
@@ -115,9 +118,9 @@ class Writer:
         the frame N positions earlier. A new encoder does not know the time stamps before its first
         frame.
         """
-        times = sorted(packet.pts for packet in packets)
+        times = sorted(packet.pts or 0 for packet in packets)
         if is_first:
-            delay = sum(packet.dts < times[0] for packet in packets)
+            delay = sum((packet.dts or 0) < times[0] for packet in packets)
             self._delayed = times[len(times) - delay :]
             return
         times = self._delayed + times
