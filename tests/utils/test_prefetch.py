@@ -18,7 +18,8 @@ def test_items_are_yielded_once_in_order(items: Any) -> None:
     assert list(prefetch(iter(items))) == items
 
 
-def test_only_the_next_item_is_prefetched() -> None:
+@pytest.mark.parametrize("depth", [1, 3])
+def test_number_of_prefetched_items_is_limited(depth: int) -> None:
     created, events = [], [threading.Event() for _ in range(5)]
 
     def items() -> Iterator[Any]:
@@ -27,10 +28,10 @@ def test_only_the_next_item_is_prefetched() -> None:
             events[number].set()
             yield number
 
-    for number in prefetch(items()):
-        if number < 4:
-            assert events[number + 1].wait(10)
-        assert created == list(range(min(number + 2, 5)))
+    for number in prefetch(items(), depth):
+        count = min(number + 1 + depth, 5)
+        assert events[count - 1].wait(10)
+        assert created == list(range(count))
 
 
 def test_error_is_raised_after_the_items_before_it() -> None:

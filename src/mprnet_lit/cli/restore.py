@@ -9,12 +9,9 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -26,10 +23,10 @@ from mprnet_lit.cli.restore_places import Target, local_inputs
 from mprnet_lit.cli.restore_plan import Plan, check_report, make_plan
 from mprnet_lit.cli.restore_processes import Process, device_count, other_devices, this_process
 from mprnet_lit.cli.restore_sharing import SharedJobs
+from mprnet_lit.cli.restore_video import restore_and_write
 from mprnet_lit.images.memory import decoded_bytes
 from mprnet_lit.images.photo import read_photo
 from mprnet_lit.inference import Restorer
-from mprnet_lit.inference.change import mean_change
 from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState, file_digest
@@ -37,7 +34,6 @@ from mprnet_lit.utils.hardware import cores, free_bytes
 from mprnet_lit.utils.prefetch import OrderedExecutor, map_ahead
 from mprnet_lit.utils.text import printable
 from mprnet_lit.utils.url import shown
-from mprnet_lit.video.restore import restore_video
 from mprnet_lit.weights import SHIPPED
 
 T = TypeVar("T")
@@ -252,16 +248,7 @@ def _restore(
 ) -> Callable[[], Callable[[], None]]:
     """Restore a photo and return the function that writes it; restore and write a video."""
     if source.photo is None:
-        changes: list[float] = []
-
-        def restore_frame(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            restored = restorer(frame)
-            changes.append(mean_change(frame, restored))
-            return restored
-
-        with outputs.writing(source) as result:
-            restore_video(source.job.source, result, restore_frame, bar.move, outputs.note)
-        outputs.tell(source.job, fmean(changes or [0.0]))
+        restore_and_write(source, restorer, outputs, bar.move)
         return lambda: lambda: None
     last_only = not (outputs.stages or outputs.report_has_room)
     *stages, restored = restorer.stages(source.photo.pixels, bar.move, last_only=last_only)

@@ -4,7 +4,7 @@ Threads suffice, as decoders, encoders, zlib and torch release the GIL.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import inf
 from typing import Any, Self, TypeVar, cast
@@ -14,17 +14,25 @@ R = TypeVar("R")
 _END = object()
 
 
-def prefetch(items: Iterable[T]) -> Iterator[T]:
-    """Yield the items of an iterable, and compute the next item in a background thread.
+def prefetch(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
+    """Yield the items of an iterable, and compute the next items in a background thread.
 
-    One item is prefetched. An error of the iterable is raised after all earlier items are yielded.
+    An error of the iterable is raised after all earlier items are yielded.
+
+    Args:
+        items: iterable.
+        depth: number of items that are prefetched.
     """
     source = iter(items)
     with ThreadPoolExecutor(1, "prefetch") as pool:
-        upcoming = pool.submit(next, source, _END)
-        while (item := upcoming.result()) is not _END:
-            upcoming = pool.submit(next, source, _END)
-            yield cast(T, item)
+        upcoming = deque(pool.submit(next, source, _END) for _ in range(depth))
+        try:
+            while (item := upcoming.popleft().result()) is not _END:
+                upcoming.append(pool.submit(next, source, _END))
+                yield cast(T, item)
+        finally:
+            for future in upcoming:
+                future.cancel()
 
 
 def map_ahead(
