@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def _make(folder: Path, pairs: int) -> None:
             cv2.imwrite(str(path), image.astype(np.uint8)[:, :, ::-1])
 
 
-def _make_hdf5(path: Path, samples: list[Sample]) -> None:
+def _make_hdf5(path: Path, samples: Sequence[Sample]) -> None:
     with h5py.File(path, "w") as file:
         for k, sample in enumerate(samples):
             for side in ("target", "degraded"):
@@ -77,7 +78,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
                         file[f"{side}/{key.item}"][top : top + PATCH, left : left + PATCH]
 
         def batches(
-            source: list[Sample], crops_per_image: int, cache: float, window: int | None
+            source: Sequence[Sample], crops_per_image: int, cache: float, window: int | None
         ) -> None:
             """Load batches of augmented float patches."""
             dataset = CropDataset(
@@ -108,7 +109,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
         return {"figures": figures, "patches": patches, "bytes": size}
 
 
-def _prepare(folder: Path, store: Path) -> list[Sample]:
+def _prepare(folder: Path, store: Path) -> Sequence[Sample]:
     """Prepare the pairs in a store, and return the training samples of the store."""
     command = [sys.executable, "-m", "mprnet_lit", "mode=prepare", "data=paired", f"output={store}"]
     for split in ("train", "val"):  # identical, so that no pairs are held out

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 from mprnet_lit.utils.errors import UserError
 
@@ -104,7 +105,8 @@ def attempt(action: Action, data: bytes, folder: Path) -> tuple[bool, float]:
         _watch.append(_Watch())
     accepted = True
     started = time.perf_counter()
-    with _watch[0].over(folder) as seen:
+    cache = {"MPRNET_LIT_CACHE": str(folder / "cache")}  # of the manifests of data folders
+    with _watch[0].over(folder) as seen, mock.patch.dict(os.environ, cache):
         try:
             action(data, folder)
         except UserError as error:

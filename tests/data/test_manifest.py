@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from mprnet_lit.data import CleanFolder, PairedFolders, RestorationDataModule, m
 from mprnet_lit.data.manifest import Check, Manifest
 from mprnet_lit.data.pairing import find_images, find_pairs
 from mprnet_lit.data.samples import Sample, SampleList, decoded_bytes, digest
+from mprnet_lit.images.reading import probe_image
 from mprnet_lit.utils.errors import UserError
 
 HOUR_AGO = time.time() - 3600
@@ -37,7 +39,7 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], set[st
     """
     monkeypatch.setenv("MPRNET_LIT_CACHE", str(tmp_path / "cache"))
     seen: set[str] = set()
-    probe = manifest.probe_image
+    probe = probe_image
 
     def spy(path: Path, *, full: bool) -> tuple[int, int]:
         seen.add(path.name + "!" * full)
@@ -146,7 +148,7 @@ def test_unusable_manifest_is_ignored(
                 database.execute("PRAGMA user_version = 99")
     read()
     for check in ("headers", "known") if damage == "readonly" else ("headers",):
-        assert sizes(tmp_path / "data", check) == {"a": (16, 12)}  # type: ignore[arg-type]
+        assert sizes(tmp_path / "data", check) == {"a": (16, 12)}
         assert read() == {"a.png"}
 
 
@@ -163,7 +165,7 @@ def test_many_files_are_read_in_processes_with_the_same_result(
     monkeypatch.setattr(manifest, "cores", lambda: 3)
     read()
     assert Manifest(folder).probe([f"{k}.png" for k in range(5)]) == found
-    assert read() == set() or manifest.sys.platform != "linux"
+    assert read() == set() or sys.platform != "linux"
     sizes, (problem,) = found
     assert sizes == {f"{k}.png": (8, 8 + k) for k in (0, 1, 2, 4)}
     assert problem.startswith(f"{folder / '3.png'} is not an image")

@@ -81,7 +81,10 @@ def run(config: DictConfig) -> None:
 
 
 def _prepare(
-    folder: Path, samples: dict[Split, list[Sample]], images: dict[str, Source], console: Console
+    folder: Path,
+    samples: dict[Split, Sequence[Sample]],
+    images: dict[str, Source],
+    console: Console,
 ) -> dict[str, StoredImage]:
     """Create or complete a store that the caller has locked; return its files."""
     done = {file: s for file, s in completed_images(folder).items() if file in images}

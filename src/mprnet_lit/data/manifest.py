@@ -25,9 +25,9 @@ from filelock import FileLock
 from mprnet_lit.images.listing import list_names
 from mprnet_lit.images.reading import probe_image
 from mprnet_lit.utils.atomic import atomic_writer
+from mprnet_lit.utils.cache import cache_folder
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import cores
-from mprnet_lit.utils.mirror import cache_folder
 
 log = logging.getLogger(__name__)
 
