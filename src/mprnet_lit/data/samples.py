@@ -139,28 +139,28 @@ class _Texts:
     """Compact list of texts: their bytes one after another, and the end of each."""
 
     def __init__(self) -> None:
-        self.content, self._ends = bytearray(), array("q")
+        self.content, self.ends = bytearray(), array("q")
 
     def append(self, text: str) -> None:
         self.content += text.encode("utf-8", "surrogatepass")  # file names may have surrogates
-        self._ends.append(len(self.content))
+        self.ends.append(len(self.content))
 
     def take(self, indices: Sequence[int]) -> Self:
         new = type(self)()
         parts = [self._encoded(index) for index in indices]
         new.content = bytearray().join(parts)
-        new._ends.extend(accumulate(map(len, parts)))
+        new.ends.extend(accumulate(map(len, parts)))
         return new
 
     def __getitem__(self, index: int) -> str:
         return self._encoded(index).decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
-        return (self[k] for k in range(len(self._ends)))
+        return (self[k] for k in range(len(self.ends)))
 
     def _encoded(self, index: int) -> bytearray:
-        start = self._ends[index - 1] if index else 0
-        return self.content[start : self._ends[index]]
+        start = self.ends[index - 1] if index else 0
+        return self.content[start : self.ends[index]]
 
 
 def _depth(path: str) -> int:

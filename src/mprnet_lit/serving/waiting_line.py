@@ -47,7 +47,7 @@ class Ticket:
     @property
     def place(self) -> int:
         """Place in the line, starting at 1; 0 if it is the turn of the photo."""
-        return self._line._place(self)
+        return self._line.place_of(self)
 
     def wait(self, known: int = 0) -> int:
         """Wait for the turn of the photo, or for another place than a known one.
@@ -58,7 +58,7 @@ class Ticket:
         Returns:
             The place.
         """
-        return self._line._wait(self, known)
+        return self._line.wait(self, known)
 
 
 class WaitingLine:
@@ -117,11 +117,11 @@ class WaitingLine:
             found = [ticket for ticket in (*self._waiting, *self._served) if ticket.name == name]
         return found[0].place if found else None
 
-    def _place(self, ticket: Ticket) -> int:
+    def place_of(self, ticket: Ticket) -> int:
         with self._changed:
             return self._waiting.index(ticket) + 1 if ticket in self._waiting else 0
 
-    def _wait(self, ticket: Ticket, known: int) -> int:
+    def wait(self, ticket: Ticket, known: int) -> int:
         with self._changed:
             self._changed.wait_for(lambda: ticket.place == 0 or known not in (0, ticket.place))
             return ticket.place
