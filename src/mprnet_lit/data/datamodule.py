@@ -1,22 +1,25 @@
 """LightningDataModule of image pairs: splits, batch sizes and data loaders."""
 
+import secrets
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, cast
 
 import torch
 from lightning import LightningDataModule
 
 from mprnet_lit.data.augmentation import PairedAugmentation
-from mprnet_lit.data.datasets import CropDataset
+from mprnet_lit.data.caches import Cache, CachePlan
+from mprnet_lit.data.datasets import CropDataset, start_worker
 from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.degrade_on import DegradeOn, check_choice, degrade_batch, on_device
 from mprnet_lit.data.pairing import OnError, Sample, digest
 from mprnet_lit.data.patterns import Patterns
-from mprnet_lit.data.sampling import EpochSampler, LazyLoader, start_worker
+from mprnet_lit.data.sampling import EpochSampler, LazyLoader
+from mprnet_lit.data.shared_cache import node_token
 from mprnet_lit.data.shared_memory import Transfer, as_arrays, choose_transfer
 from mprnet_lit.data.sources import Source, hold_out
-from mprnet_lit.data.store import SUFFIX
 from mprnet_lit.utils.checks import require_function
 from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.utils.hardware import cores
@@ -46,7 +49,8 @@ class RestorationDataModule(LightningDataModule):
         batch_size: total number of patches per optimizer step, over all devices and accumulated
             batches.
         crops_per_image: number of training patches per image and epoch. If the decoded images do
-            not fit in ``cache_gb``, patches are only shuffled within groups of images that fit.
+            not fit in ``cache_gb``, patches are only shuffled within groups of images, of which two
+            fit.
         holdout: fraction of the training images that is held out for validation if ``val`` has no
             images, in (0, 1).
         on_error: ``raise`` to report all faulty files in one error, or ``skip`` to skip faulty
@@ -54,7 +58,8 @@ class RestorationDataModule(LightningDataModule):
             partner, or differs in size from its partner.
         num_workers: number of worker processes per device; ``None`` for a default based on the
             number of CPU cores.
-        cache_gb: maximum size of the cache of decoded images in GB, per process.
+        cache_gb: maximum size of the cache of decoded images in GB, which all processes of a
+            machine share.
         seed: random seed of the order, the crops, the augmentation and the degradation.
         degrade_on: where training patches are degraded: ``cpu`` in the workers, ``device`` in
             batches on the device of the Trainer, and ``auto`` on the device if it is an accelerator
@@ -112,6 +117,8 @@ class RestorationDataModule(LightningDataModule):
         self.train_samples: list[Sample] = []
         self.val_samples: list[Sample] = []
         self._transfer: Transfer | None = None
+        self._batch_bytes = 0
+        self._caches: tuple[Cache, Cache] | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """List and check the images. Repeated calls have no effect.
@@ -142,7 +149,7 @@ class RestorationDataModule(LightningDataModule):
             "images": len(self.train_samples),
             "patches": len(self.train_samples) * self.crops_per_image,
             "training": digest(self.train_samples),
-            "window": self._shuffle_window(),
+            "window": self._plan.window,
             "validation": digest(self.val_samples, self.val_crop_size),
         }
 
@@ -167,8 +174,8 @@ class RestorationDataModule(LightningDataModule):
         if "window" in differ:
             raise RefusedError(
                 f"can't resume with cache_gb={self.cache_bytes / 1e9:g}, because the order of the "
-                "patches depends on cache_gb. Use the value of the checkpoint, or start a new run "
-                "from the weights of the checkpoint"
+                "patches depends on cache_gb (in version 0.1, in another way). Use the value and the "
+                "version of the checkpoint, or start a new run from the weights of the checkpoint"
             )
 
     def train_dataloader(self) -> LazyLoader:
@@ -213,6 +220,9 @@ class RestorationDataModule(LightningDataModule):
         degradation = self.degradation
         if degradation is not None and not training:
             degradation = degradation.for_validation()
+        transfer = self._choose_transfer()
+        workers = 0 if transfer is Transfer.NONE else self.workers(world_size)
+        caches = self._open_caches(workers)
         dataset = CropDataset(
             self.train_samples if training else self.val_samples,
             self.patch_size if training else self.val_crop_size,
@@ -222,7 +232,7 @@ class RestorationDataModule(LightningDataModule):
             augmentation=self.augmentation,
             crops_per_image=self.crops_per_image if training else 1,
             seed=self.seed,
-            cache_bytes=self.cache_bytes,
+            cache=caches[0 if training else 1],
             degrade_later=training and self.degrades_on_device(),
         )
 
@@ -233,8 +243,6 @@ class RestorationDataModule(LightningDataModule):
             epoch, batches = divmod(done, int(trainer.num_training_batches))
             return epoch, batches * batch_size
 
-        transfer = self._choose_transfer()
-        workers = 0 if transfer is Transfer.NONE else self.workers(world_size)
         return LazyLoader(
             dataset,
             batch_size=batch_size,
@@ -245,7 +253,8 @@ class RestorationDataModule(LightningDataModule):
                 rank=rank,
                 world_size=world_size,
                 images=len(dataset.samples),
-                window=self._shuffle_window(),
+                sizes=self._plan.sizes if training else None,
+                window=self._plan.window if training else None,
                 position=position,
             ),
             num_workers=workers,
@@ -270,16 +279,29 @@ class RestorationDataModule(LightningDataModule):
             pixels = self.device_batch_size() * patch**2 + max(val_pixels, default=0)
             needed = _BATCHES_PER_WORKER * workers * pixels * _BYTES_PER_PIXEL
             self._transfer, warning = choose_transfer(needed, workers)
+            self._batch_bytes = needed if self._transfer is Transfer.SHARED else 0
             if warning and (trainer is None or trainer.is_global_zero):
                 print(f"Warning: {warning}", file=sys.stderr, flush=True)
         return self._transfer
 
-    def _shuffle_window(self) -> int | None:
-        """Return the number of images to shuffle together; ``None`` to shuffle all."""
-        sizes = [s.decoded_bytes for s in self.train_samples if s.target.suffix != SUFFIX]
-        if self.crops_per_image == 1 or sum(sizes) <= self.cache_bytes:
-            return None
-        return max(1, int(self.cache_bytes / max(sizes)))
+    @cached_property
+    def _plan(self) -> CachePlan:
+        samples = self.train_samples, self.val_samples
+        return CachePlan.of(*samples, self.crops_per_image, self.cache_bytes)
+
+    def _open_caches(self, workers: int) -> tuple[Cache, Cache]:
+        """Return the caches of training and validation, the same ones in each call."""
+        if self._caches is None:
+            trainer, token = self.trainer, secrets.token_hex(8)
+            if trainer is not None:
+                token = trainer.strategy.broadcast(token)
+            self._caches = self._plan.open(
+                max(workers, 1) * (trainer.num_devices if trainer else 1) + (workers > 0),
+                node_token(token),
+                2 * self._batch_bytes,
+                warn=trainer is None or trainer.is_global_zero,
+            )
+        return self._caches
 
     def workers(self, world_size: int) -> int:
         """Return the number of worker processes per device.
