@@ -131,11 +131,9 @@ def main() -> None:
         folder.mkdir()
         make(folder)
         for workers in (1, 2, 8):
-            code = (
-                "import json; from pathlib import Path; from benchmarks.scaling import "
-                f"decoded_images as d; print(json.dumps(d.measure(Path({str(folder)!r}), {workers})))"
-            )
-            done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+            command = [sys.executable, "-m", "benchmarks.scaling.decoded_images"]
+            command += [str(folder), str(workers)]
+            done = subprocess.run(command, check=True, capture_output=True)
             figures = json.loads(done.stdout.splitlines()[-1])
             print(
                 f"{workers} workers: {figures['memory'] / 1e9:.2f} GB, "
@@ -147,4 +145,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) == 3:  # for one number of workers
+        print(json.dumps(measure(Path(sys.argv[1]), int(sys.argv[2]))))
+    else:
+        main()

@@ -85,7 +85,9 @@ class CachePlan:
                 )
         if cache is None:
             cache = ImageCache(self.limit // processes)
-        return cache if self.training else ImageCache(0), cache if self.validation else ImageCache(0)
+        return cache if self.training else ImageCache(0), cache if self.validation else ImageCache(
+            0
+        )
 
 
 def _sizes(samples: Sequence[Sample]) -> NDArray[np.int64]:

@@ -174,8 +174,8 @@ class RestorationDataModule(LightningDataModule):
         if "window" in differ:
             raise RefusedError(
                 f"can't resume with cache_gb={self.cache_bytes / 1e9:g}, because the order of the "
-                "patches depends on cache_gb (in version 0.1, in another way). Use the value and the "
-                "version of the checkpoint, or start a new run from the weights of the checkpoint"
+                "patches depends on cache_gb, and differs from that of version 0.2. Use the value "
+                "and the version of the checkpoint, or start a new run from its weights"
             )
 
     def train_dataloader(self) -> LazyLoader:
