@@ -201,7 +201,7 @@ QUICK = (
     "data.patch_size=32",
     "data.batch_size=2",
     "data.crops_per_image=2",
-    "data.val_crop_size=64",
+    "data.val_crop_size=32",
 )
 
 Cli = Callable[..., Outcome]

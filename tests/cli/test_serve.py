@@ -1,5 +1,6 @@
 """``mode=serve``: the page in a browser."""
 
+import importlib
 import os
 import re
 import signal
@@ -27,8 +28,6 @@ from mprnet_lit.images.photo import read_photo
 from mprnet_lit.models import MPRNet
 from mprnet_lit.weights import Info, save
 
-pytest.importorskip("gradio")
-
 
 def free_port() -> Any:
     with socket.socket() as probe:
@@ -42,6 +41,7 @@ def command(*arguments: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    importlib.import_module("gradio")  # forked commands then have it
     folder = tmp_path_factory.mktemp("serve")
     torch.manual_seed(0)
     model = MPRNet(width=8, unet_step=4, orsnet_step=4, cabs_per_orb=2, reduction=4)

@@ -17,8 +17,6 @@ from mprnet_lit.serving.limits import Limits
 from mprnet_lit.serving.photo_restorer import PhotoRestorer
 from mprnet_lit.serving.uploads import Uploads
 
-pytest.importorskip("gradio")
-
 HERE = "http://127.0.0.1:7860"
 PATH = "/api/restore"
 

@@ -29,8 +29,6 @@ from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import Info
 
-pytest.importorskip("gradio")
-
 HERE = "http://127.0.0.1:7860"
 
 

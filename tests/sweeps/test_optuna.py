@@ -124,7 +124,7 @@ def test_grid_continues_after_a_failed_job_and_exits_with_an_error(
 
 def test_slow_trials_are_pruned(cli: Cli, tmp_path: Path) -> None:
     cli(*SWEEP, "sweep.trials=4", "sweep.startup_trials=1", "callbacks.pruner.warmup_epochs=0",
-        "optimizer.lr=choice(1e-3,1e-9)", "trainer.max_epochs=6", "schedule.warmup_epochs=0",
+        "optimizer.lr=choice(1e-3,1e-9)", "trainer.max_epochs=4", "schedule.warmup_epochs=0",
         "model.start_from_identity=true", "seed=3", "data.crops_per_image=2",
         "trainer.limit_val_batches=1.0")  # fmt: skip
     study = optuna.load_study(
@@ -132,9 +132,9 @@ def test_slow_trials_are_pruned(cli: Cli, tmp_path: Path) -> None:
     )
     pruned = [t for t in study.trials if t.state.name == "PRUNED"]
     assert pruned
-    assert all(len(t.intermediate_values) < 6 for t in pruned)
+    assert all(len(t.intermediate_values) < 4 for t in pruned)
     complete = [t for t in study.trials if t.state.name == "COMPLETE"]
-    assert all(len(t.intermediate_values) == 6 for t in complete)
+    assert all(len(t.intermediate_values) == 4 for t in complete)
 
 
 def test_equal_killed_trials_resume_each_in_its_own_folder(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ import yaml
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tests.conftest import SMALLEST, Cli
@@ -98,6 +97,8 @@ def test_all_loggers_record_the_same(
         assert sum(stages) == pytest.approx(loss, rel=1e-5)
 
     events = EventAccumulator(str(outcome.file("events.out.tfevents*").parent)).Reload()
+    from mlflow import MlflowClient  # imported in two seconds, so not in each worker
+
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("denoise")
     assert experiment is not None

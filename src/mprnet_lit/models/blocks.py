@@ -15,6 +15,17 @@ def conv(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Conv2d
     return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
 
 
+def resized(x: Tensor, height: int, width: int) -> Tensor:
+    """Interpolate bilinearly: (B, C, H, W) -> (B, C, height, width)."""
+    # With scale_factor, the sizes in exported graphs are rounded floats, which are slow to load.
+    return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Interpolate bilinearly: (B, C, H, W) -> (B, C, 2H, 2W)."""
+    return resized(x, 2 * x.shape[-2], 2 * x.shape[-1])
+
+
 class ChannelAttention(nn.Module):
     """Channel attention: scales each channel by a gate computed from the global averages.
 
@@ -70,8 +81,8 @@ class Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features at half the size."""
-        x = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
-        out: Tensor = self.conv(x)
+        height, width = x.shape[-2:]
+        out: Tensor = self.conv(resized(x, height // 2, width // 2))
         return out
 
 
@@ -87,7 +98,7 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features at twice the size."""
-        return F.interpolate(self.conv(x), scale_factor=2, mode="bilinear", align_corners=False)
+        return doubled(self.conv(x))
 
 
 class SAM(nn.Module):

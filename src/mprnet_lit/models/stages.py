@@ -7,7 +7,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mprnet_lit.models.blocks import CAB, Down, Up, conv
+from mprnet_lit.models.blocks import CAB, Down, Up, conv, doubled
 
 Levels = tuple[Tensor, Tensor, Tensor]
 
@@ -126,7 +126,7 @@ class ORSNet(nn.Module):
             )
             fused = from_encoder.add_(from_decoder)
             for _ in range(level):
-                fused = F.interpolate(fused, scale_factor=2, mode="bilinear", align_corners=False)
+                fused = doubled(fused)
             x = orb(x).add_(fused)
         return x
 
