@@ -169,7 +169,7 @@ def test_small_shared_memory_selects_temporary_files(
 
     def place(space: int, reserved: int) -> Path | None:
         cache = open_shared_cache(10**9, space, TOKEN, reserved)
-        return cache and cache.scratch.path.parent
+        return None if cache is None else cache.scratch.path.parent
 
     assert place(20_000_000, 40_000_000) == shm
     assert place(20_000_000, 50_000_000) == disk

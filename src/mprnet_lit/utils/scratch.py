@@ -11,7 +11,12 @@ from typing import Any
 
 import psutil
 
-from mprnet_lit.utils.atomic import fcntl, remove_leftovers, remove_unlocked, temporary_folder_name
+from mprnet_lit.utils.atomic import remove_leftovers, remove_unlocked, temporary_folder_name
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 class ScratchFolder:
