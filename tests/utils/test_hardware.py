@@ -1,13 +1,16 @@
 """Precision and memory settings that depend on the hardware."""
 
+import multiprocessing
 import subprocess
 import sys
 
+import numpy as np
+import psutil
 import pytest
 import torch
 from tests.conftest import Cli
 
-from mprnet_lit.utils.hardware import fast_precision
+from mprnet_lit.utils.hardware import fast_precision, keep_freed_memory, return_freed_memory
 
 FAULTS = """
 import resource, torch
@@ -73,3 +76,20 @@ def test_training_prints_the_precision_that_suits_the_cpu(
     advice = "has bfloat16 instructions: consider trainer.precision=bf16-mixed"
     fact = advice if bf16 else "has no bfloat16 instructions"
     assert f"precision 32-true (this CPU {fact});" in output
+
+
+def test_data_workers_return_the_memory_of_large_images() -> None:
+    def work() -> None:
+        keep_freed_memory()
+        return_freed_memory()
+        before = psutil.Process().memory_info().rss
+        for _ in range(3):
+            np.ones(20_000_000, np.uint8)
+            np.ones(10_000_000, np.uint8)
+        kept = psutil.Process().memory_info().rss - before
+        assert kept < 5_000_000, kept
+
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0

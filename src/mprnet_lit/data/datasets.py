@@ -1,5 +1,6 @@
 """Dataset of crops. Each item is a pure function of the seed and the key of the item."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from mprnet_lit.data.shared_cache import SharedCache
 from mprnet_lit.data.store import SUFFIX, open_pixels
 from mprnet_lit.images.reading import Pixels, read_image, to_float
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import return_freed_memory
 
 
 class ImageCache:
@@ -170,11 +172,16 @@ def to_tensor(image: Pixels | NDArray[np.float32]) -> torch.Tensor:
 
 
 def start_worker(worker: int, **_: Any) -> None:
-    """Set up a data worker: no threads of OpenCV, because the workers run in parallel.
+    """Set up a data worker.
 
-    If the training process is killed, the worker deletes the images of a shared cache.
+    The worker uses no threads of OpenCV, because the workers run in parallel. Its own memory stays
+    small: freed memory is returned, and the garbage collector does not touch (and thus copy) the
+    pages of the training process. If that process is killed, the worker deletes the images of a
+    shared cache.
     """
     cv2.setNumThreads(0)
+    return_freed_memory()
+    gc.freeze()
     info = get_worker_info()
     dataset = info.dataset if info else None
     if isinstance(dataset, CropDataset) and isinstance(dataset.cache, SharedCache):
