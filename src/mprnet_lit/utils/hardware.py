@@ -91,7 +91,7 @@ def return_freed_memory() -> bool:
         return False
     library = ctypes.CDLL(None)
     settings = (_MMAP_MAX, 2**16), (_MMAP_THRESHOLD, _LARGE_BLOCK), (_TRIM_THRESHOLD, _LARGE_BLOCK)
-    return min(library.mallopt(*setting) for setting in settings) == 1
+    return bool(min(library.mallopt(*setting) for setting in settings))
 
 
 def is_gpu_out_of_memory(error: BaseException) -> bool:
