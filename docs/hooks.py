@@ -35,12 +35,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Replace each link to a file outside the docs, which would be broken, with its text."""
+    """Replace each link to a file outside the docs, which would be broken, with its text.
+
+    A link to the folder of the configuration becomes a link to the configuration reference.
+    """
     folder = posixpath.dirname(page.file.src_uri)
 
     def shown(link: re.Match[str]) -> str:
-        outside = posixpath.normpath(posixpath.join(folder, link[2])).startswith("../")
-        return f"`{link[1]}`" if outside else link[0]
+        target = posixpath.normpath(posixpath.join(folder, link[2]))
+        if target == "../conf":
+            return f"[{link[1]}]({posixpath.relpath(REFERENCE, folder or '.')})"
+        return f"`{link[1]}`" if target.startswith("../") else link[0]
 
     return re.sub(r"\[([^\]]+)\]\((\.\./[^)]*)\)", shown, markdown)
 

@@ -31,6 +31,11 @@ class _Handler(SimpleHTTPRequestHandler):
         else:
             super().do_HEAD()
 
+    def send_header(self, keyword: str, value: str) -> None:
+        """Declare the answer to ``/?photo=NUMBER`` to be an image, as that of a script."""
+        is_photo = self.path.startswith("/?photo=") and keyword.lower() == "content-type"
+        super().send_header(keyword, "image/png" if is_photo else value)
+
     def log_message(self, *_: Any) -> None:
         """Print nothing."""
 

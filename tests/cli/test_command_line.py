@@ -283,6 +283,7 @@ def test_help_includes_options_of_a_config_dir(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("tile: 64", "tile: this key is now inference.tile; rename it in your configuration file"),
+        ("task: {loss: {eps: 1}}", "task.loss: this key is now loss; rename it in your"),
         ("mode: report", "a configuration file can't choose the mode (report): add mode=NAME"),
         ("defaults: [override /mode: x]", "a configuration file can't choose the mode: add mode=N"),
     ],

@@ -126,6 +126,10 @@ def test_photo_is_restored_and_downloaded_in_its_format(
     bounds = [slider.get_attribute(name) for name in ("min", "max", "value")]
     assert bounds == ["0", "1", "1"]
     label = browser.find_element(By.ID, "strength").text
+    progress = """const { components, dependencies } = window.gradio_config;
+        return components.filter((c) => dependencies[0].show_progress_on.includes(c.id))
+            .map((c) => c.props.elem_id);"""
+    assert browser.execute_script(progress) == ["compare"]
     assert "Strength" in label and "0: the photo itself, 1: the full restoration" in label
     choice = browser.find_element(By.CSS_SELECTOR, "input[aria-label='Task and weights']")
     assert choice.get_attribute("value") == "denoise \N{EN DASH} cat"

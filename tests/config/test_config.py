@@ -61,7 +61,7 @@ def test_every_option_of_every_group_composes(option: str, mode: str) -> None:
 
 KEYS = {
     "train": "seed resume weights lr_finder paths data model module optimizer schedule trainer "
-    "callbacks logger task tracking",
+    "callbacks logger loss task tracking",
     "restore": "input output weights overwrite restore inference task",
     "evaluate": "input output weights evaluate inference trainer task paths",
     "serve": "weights serve inference task",
@@ -69,7 +69,7 @@ KEYS = {
     "export": "weights output overwrite export task data paths seed",
     "convert": "weights output overwrite task",
     "prepare": "output prepare data task paths seed",
-    "profile": "weights output overwrite profile paths data model module optimizer schedule "
+    "profile": "weights output overwrite profile paths data model module optimizer schedule loss "
     "trainer task seed",
 }
 """Top-level keys of the primary configurations."""
@@ -94,8 +94,8 @@ def test_paper_experiments(task: str, size: SizeName, patch: int, epochs: int) -
     assert config.optimizer.weight_decay == (1e-8 if task == "denoise" else 0)
     assert config.schedule.extra_period == (40 if task == "denoise" else 0)
     assert config.module.mixup_alpha == (0.6 if task == "denoise" else 0)
-    assert config.task.loss.clamp == (task == "denoise")
-    assert config.task.loss.edge_weight == (0 if task == "denoise" else 0.05)
+    assert config.loss.clamp == (task == "denoise")
+    assert config.loss.edge_weight == (0 if task == "denoise" else 0.05)
 
 
 @pytest.fixture
@@ -182,6 +182,7 @@ def test_task_without_a_recipe_is_reported(tmp_path: Path) -> None:
         ),
         ("task.paper.epochs=3", "the key 'task.paper.epochs' was removed: the hyperparameters"),
         ("module.warmup_epochs=1", "this key is now schedule.warmup_epochs"),
+        ("task.loss.eps=0.03", "this key is now loss.eps: type loss.eps=0.03"),
         ("trainer.auto_batch=true", "was removed: set a larger trainer.accumulate_grad_batches"),
     ],
 )
@@ -190,6 +191,21 @@ def test_old_keys_name_the_new_ones(override: str, expected: str) -> None:
         compose(override)
     sentence = explain(error.value, "train")
     assert sentence is not None and expected in sentence
+
+
+def test_every_key_of_a_loss_takes_effect_or_is_refused() -> None:
+    register_resolvers()
+    assert compose("task=derain", "loss=charbonnier", "loss.eps=0.03").loss.eps == 0.03
+    for mode, key in (
+        ("mode=train", "task.loss.eps"),
+        ("mode=profile", "task.loss.eps"),
+        ("mode=train", "loss.eps"),
+    ):
+        with pytest.raises(ConfigCompositionException):
+            compose(mode, "loss=l1", f"{key}=0.03")
+    old = {"task.loss._target_": "mprnet_lit.losses.MultiStageLoss", "task.loss.eps": 0.03}
+    new = {"loss._target_": "mprnet_lit.training.losses.MultiStageLoss", "loss.eps": 0.03}
+    assert upgraded(old, new) == new
 
 
 def test_fingerprint_ignores_resume_and_paths() -> None:

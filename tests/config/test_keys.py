@@ -9,6 +9,7 @@ CONFIG = OmegaConf.create(
     {
         "data": {"patch_size": 100, "on_error": "raise", "seed": "${seed}"},
         "inference": {"tile": 96},
+        "evaluate": {"metrics": ["niqe"]},
         "seed": 0,
         "output": None,
     }
@@ -23,6 +24,7 @@ CONFIG = OmegaConf.create(
         ("or set on_error='skip' to skip", "or set data.on_error=skip to skip"),
         ("(tile=96): set tile=64", "(inference.tile=96): set inference.tile=64"),
         ("data.patch_size=9 or output=x", "data.patch_size=9 or output=x"),
+        ("metrics=[niqe]: niqe can't be", "evaluate.metrics=[niqe]: niqe can't be"),
         ("seed=3 differs", "seed=3 differs"),
         ("my/tile=3.png and my_tile=4", "my/tile=3.png and my_tile=4"),
     ],

@@ -25,7 +25,7 @@ from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.config.schema import KEYS
 from mprnet_lit.config.values import TABLE, check_value, check_values, settings
 from mprnet_lit.data import degradations
-from mprnet_lit.data.pairing import Sample
+from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.models import MPRNet
 from mprnet_lit.training.build import build_callbacks, build_module
@@ -237,7 +237,7 @@ BUILDERS: dict[str, Callable[[DictConfig], object]] = {
     "callbacks": build_callbacks,
     "module": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
     "optimizer": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
-    "task.loss": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
+    "loss": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
     "data": build_data,
     "task.degradation": build_data,
     "task.augmentation": build_data,

@@ -17,7 +17,7 @@ from PIL import Image
 from mprnet_lit.data import CleanFolder, RestorationDataModule, shared_cache
 from mprnet_lit.data.caches import CachePlan
 from mprnet_lit.data.degradations import GaussianNoise
-from mprnet_lit.data.pairing import Sample
+from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.shared_cache import SharedCache, node_token, open_shared_cache
 from mprnet_lit.images.reading import read_image
 from mprnet_lit.utils.scratch import ScratchFolder

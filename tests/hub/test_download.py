@@ -14,6 +14,7 @@ import huggingface_hub
 import pytest
 import torch
 from tests.conftest import Cli
+from tests.full_disk import file_size_limit
 from tests.hub.hub_server import COMMIT, HubServer
 
 from mprnet_lit import MPRNet, Restorer, weights
@@ -240,3 +241,38 @@ def test_command_line_takes_addresses(
         assert f"sha256={digest}" in done.output.replace("\n", "")
     assert weights.read(tmp_path / "w.safetensors").info.license == "CC0-1.0"
     assert serve._weights(SimpleNamespace(weights=address)) == {"w.pth": address}  # type: ignore[arg-type]
+
+
+def test_errors_of_the_caches_name_the_caches(
+    server: HubServer, content: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/w.pth"], server.files[HUB] = content[".pth"], content[".safetensors"]
+    caches = {
+        f"{server.url}/w.pth": (tmp_path / "torch/hub/checkpoints/mprnet_lit", "TORCH_HOME"),
+        "hf://me/net": (tmp_path / "hub", "HF_HOME"),
+    }
+    for address, (cache, variable) in caches.items():
+        with pytest.raises(UserError) as caught, file_size_limit(1000):
+            fetch(address)
+        expected = f"can't write into {cache}: File too large; free disk space or set {variable}"
+        assert str(caught.value).startswith(expected)
+    assert cached(tmp_path / "torch") == []
+    (tmp_path / "file").touch()  # no folder can be created below a file, not even by root
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    for address, (_, variable) in caches.items():
+        with pytest.raises(
+            UserError, match=rf"can't write into .*: Not a .*set {variable} to a wr"
+        ):
+            fetch(address)
+
+
+def test_faulty_file_of_a_web_server_is_named_by_its_address_and_not_cached(
+    server: HubServer, content: dict[str, bytes]
+) -> None:
+    server.files["/w.pth"] = server.files["/me/net/resolve/main/w.pth"] = b"wrong file"
+    for address in (f"{server.url}/w.pth", "hf://me/net/w.pth"):
+        with pytest.raises(UserError, match=f"^{address} is not a weights file, is damaged"):
+            weights.load(address)
+    server.files["/w.pth"] = content[".pth"]
+    assert weights.load(f"{server.url}/w.pth").size.width == 8

@@ -1,5 +1,6 @@
 """Metrics of pyiqa, with a stand-in for the package, which needs no weights and no network."""
 
+import logging
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -30,13 +31,15 @@ class Metric(nn.Module):
 @pytest.fixture
 def pyiqa(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     names = ["gmsd", "maniqa", "niqe", "psnr", "ssim"]
-    package = SimpleNamespace(list_models=lambda: names, create_metric=Metric)
+    logs = SimpleNamespace(get_root_logger=lambda: logging.getLogger("pyiqa"))
+    package = SimpleNamespace(list_models=lambda: names, create_metric=Metric, utils=logs)
     monkeypatch.setitem(sys.modules, "pyiqa", package)
     return package
 
 
 def test_scores_are_those_of_8_bit_images(pyiqa: SimpleNamespace) -> None:
     scores = IqaScores(load_metrics(["niqe", "gmsd"]))
+    assert not logging.getLogger("pyiqa").isEnabledFor(logging.INFO)
     assert scores.directions == {"niqe": "higher", "gmsd": "lower"}
     target = torch.full((2, 3, 8, 9), 0.5)
     restored = torch.stack([torch.full((3, 8, 9), 0.2), torch.full((3, 8, 9), 1.3)])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 from tests.reports.test_untrusted_runs import make_run
 
 from mprnet_lit.reports.figures import (
@@ -78,6 +79,13 @@ def test_hostile_names_are_literal_text_in_every_figure(hostile: Any) -> None:
             "Plotly.Fx.hover(arguments[0], [{ curveNumber: 0, pointNumber: 1 }])", figure
         )
         assert HOSTILE in "".join(texts(hostile, f"#{figure} .hoverlayer"))
+    assert not hostile.execute_script(
+        "document.querySelector('#axes').parentNode.style.width = '50px';"
+        "return document.querySelector('#parallel .scroll').checkVisibility()"
+    )
+    WebDriverWait(hostile, 10).until(
+        lambda page: page.find_element(By.CSS_SELECTOR, "#parallel .scroll").is_displayed()
+    )
     assert not hostile.find_elements(By.CSS_SELECTOR, "main a, main img:not(#panel), svg script")
     assert hostile.get_log("browser") == []
 

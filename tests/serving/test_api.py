@@ -97,7 +97,7 @@ def test_description_lists_weights_defaults_and_limits(client: TestClient) -> No
         ("", {"strength": "2"}, "strength=2 must be a number from 0 to 1"),
         ("", {"strength": "nan"}, "strength=nan must be a number from 0 to 1"),
         ("", {"tlc": "maybe"}, "tlc=maybe must be true or false"),
-        ("", {"weights": "/etc/passwd"}, "these weights are not available"),
+        ("", {"weights": "/etc/passwd"}, "weights=/etc/passwd are not available: choose one of"),
         ("", {"task": "denoise"}, "the form has an unknown field, task: use photo, weights"),
     ],
 )

@@ -16,7 +16,7 @@ from mprnet_lit.config.groups import CONFIG_DIR, groups
 from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.models import MPRNet
-from mprnet_lit.training.build import build_module, with_loss
+from mprnet_lit.training.build import build_module
 from mprnet_lit.training.losses import (
     FrequencyLoss,
     L1Loss,
@@ -124,8 +124,6 @@ def test_loss_of_the_task_is_the_default() -> None:
     config = compose("trainer=cpu", "task=deblur", "loss=frequency", "loss.frequency_weight=0.3")
     chosen = build_module(config, MPRNet(4, 0, 0, 1)).loss
     assert isinstance(chosen, FrequencyLoss) and chosen.frequency_weight == 0.3
-    recorded = with_loss(config)  # as the loss of the task, which checkpoints and cards name
-    assert recorded.task.loss == config.loss and "loss" not in recorded
 
 
 def test_perceptual_loss_is_refused_in_one_sentence(

@@ -13,15 +13,18 @@ from typing import Any
 
 import fsspec
 import pytest
+from tests.full_disk import file_size_limit
 from tests.web_server import serve
 
+from mprnet_lit.cli.restore_places import Target
 from mprnet_lit.data import Prepared
 from mprnet_lit.training.checkpoints import AtomicCheckpointIO
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.mirror import fetch, readable
 from mprnet_lit.utils.outbox import Outbox, uploaded
 from mprnet_lit.utils.remote import Location
-from mprnet_lit.utils.url import file_name, is_url, shown
+from mprnet_lit.utils.url import explained, file_name, is_url, shown
 from mprnet_lit.weights.address import parse_address
 
 SECRET = "c4n4ryXYZ"
@@ -99,7 +102,17 @@ def test_globs_exclusions_and_single_files(memory: Any) -> None:
     found = {path.relative_to(kept).as_posix() for path in kept.rglob("*.png")}
     assert found == {"in/2.png", "in/12.png"}
     assert fetch("photos", is_png) == Path("photos")
-    assert fetch("file:///photos/a", is_png) == Path("/photos/a")
+
+
+def test_file_urls_are_local_paths(tmp_path: Path) -> None:
+    (tmp_path / "50%25").touch()
+    for name, path in (("a%20b.png", "a b.png"), ("50%25", "50%25")):
+        for host in ("", "localhost"):
+            place = f"file://{host}{tmp_path}/{name}"
+            assert fetch(place, is_png) == tmp_path / path
+            assert Target(place).local == str(tmp_path / path)
+            with uploaded(place, overwrite=False) as local:
+                assert local == tmp_path / path
 
 
 def test_index_pages_of_a_web_server_are_followed(memory: Any, tmp_path: Path) -> None:
@@ -122,6 +135,52 @@ def test_index_pages_of_a_web_server_are_followed(memory: Any, tmp_path: Path) -
         copies(f"{server}/set/")
         assert copy.stat().st_mtime_ns == 5, "not downloaded again"
     assert not list(tmp_path.rglob("evil.png"))
+
+
+def test_question_mark_in_a_web_address_starts_a_query(memory: Any, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in ("a.png", "b.png"):
+        (site / name).write_bytes(name.encode())
+    with serve(site) as server:
+        assert set(copies(f"{server}/*.png")) == {"a.png", "b.png"}
+        for query in ("?size=large", "?a=[1]&b=*", "?path=/x/"):
+            single = fetch(f"{server}/a.png{query}", is_png)
+            assert single.name == "a.png" and single.read_bytes() == b"a.png"
+        assert fetch(f"{server}/?photo=4", is_png).suffix == ".png"
+        for page in ("/?C=M;O=D", "?page=2"):
+            message = refusal(f"{server}{page}")
+            assert "is a web page: pass the address of a file, or of a folder without a" in message
+
+
+@pytest.mark.parametrize("kind", ["full", "not writable"])
+def test_errors_of_the_cache_name_the_cache(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    memory.pipe("/set/a.png", bytes(500_000))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "a.png").write_bytes(bytes(500_000))
+    cache = tmp_path / "cache"
+    problem = "File too large"
+    if kind == "not writable":  # also for root, whom permissions do not stop
+        cache, problem = tmp_path / "file" / "cache", "Not a directory"
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("MPRNET_LIT_CACHE", str(cache))
+    expected = f"can't write into {cache}: {problem}; free disk space or set MPRNET_LIT_CACHE"
+    with serve(tmp_path / "site") as server, file_size_limit(100_000):
+        for place in ("memory://set/a.png", "memory://set", f"{server}/", f"{server}/a.png"):
+            assert expected in readable(refusal(place)), place
+        with (
+            pytest.raises(UserError) as caught,
+            uploaded("memory://out/r.html", overwrite=False) as path,
+        ):
+            write_atomic(path, bytes(500_000))
+        assert expected in readable(str(caught.value))
+    if kind == "full":
+        usage = shutil.disk_usage(tmp_path)._replace(free=200_000)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        message = readable(refusal("memory://set"))
+        assert f"needs 0.5 MB, but the disk of {cache} has 0.2 MB free: free disk" in message
 
 
 def test_archives_are_read_without_unsafe_names(memory: Any, tmp_path: Path) -> None:
@@ -263,6 +322,11 @@ def test_checkpoint_is_saved_and_removed_at_a_url(memory: Any, tmp_path: Path) -
 )
 def test_file_names_stay_in_their_folder(path: str, name: str) -> None:
     assert file_name(path) == name
+
+
+def test_missing_bucket_of_an_upload_is_named() -> None:
+    message = explained(FileNotFoundError("no bucket"), "write", "s3://no/out/a.png", "s3")
+    assert message.startswith("can't write s3://no/out/a.png: its bucket or folder does not exist")
 
 
 def test_results_are_kept_if_their_upload_fails(

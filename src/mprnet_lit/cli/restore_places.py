@@ -9,7 +9,7 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.mirror import fetch
 from mprnet_lit.utils.outbox import Outbox
 from mprnet_lit.utils.remote import Location
-from mprnet_lit.utils.url import is_url, shown
+from mprnet_lit.utils.url import is_url, local_path, shown
 
 
 def local_inputs(sources: Sequence[str], output: str) -> list[str]:
@@ -44,8 +44,8 @@ class Target:
     def __init__(self, output: str) -> None:
         self._outbox: Outbox | None = None
         self.local = output
-        if output.startswith("file://"):
-            self.local = output.removeprefix("file://")
+        if (path := local_path(output)) is not None:
+            self.local = path
         elif is_url(output):
             folder, _, name = output.rpartition("/")
             is_file = _is_photo_or_video(name)

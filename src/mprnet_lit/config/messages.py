@@ -151,7 +151,7 @@ def failed_key(error: InstantiationException) -> str:
 
 def with_keys(message: str, config: DictConfig) -> str:
     """Replace parameter names in a message with keys: ``tile=96`` with ``inference.tile=96``."""
-    for node in ("data", "inference"):  # whose keys are parameters of a class
+    for node in ("data", "inference", "evaluate"):  # whose keys are parameters of a class
         settings = config.get(node)
         names = [str(n) for n in settings if n not in config] if OmegaConf.is_dict(settings) else []
         if names:

@@ -1,4 +1,4 @@
-"""Renamed and removed keys of release 0.1."""
+"""Renamed and removed keys of earlier releases."""
 
 from collections.abc import Container, Mapping
 from typing import Any
@@ -33,6 +33,11 @@ RENAMED = {key: f"{node}.{key}" for node, keys in _MOVED.items() for key in keys
     "trainer.peer_timeout": "callbacks.peer_check.timeout",
     "trainer.requeue": "callbacks.stop_on_signal.requeue",
     "trainer.max_bad_steps": "callbacks.skip_nonfinite.max_consecutive",
+    "task.loss": "loss",
+    "task.loss._target_": "loss._target_",
+    "task.loss.edge_weight": "loss.edge_weight",
+    "task.loss.clamp": "loss.clamp",
+    "task.loss.eps": "loss.eps",
 }
 """New key by old key, in all modes."""
 
@@ -54,13 +59,13 @@ REMOVED = {
 
 
 def new_name(key: str, mode: str) -> str | None:
-    """Return the new name of a key of release 0.1; ``None`` if ``mode`` did not rename the key."""
+    """Return the new name of an old key; ``None`` if ``mode`` did not rename the key."""
     new = (RENAMED | RENAMED_IN_MODE.get(mode, {})).get(key)
     return new if new in valid_keys() and key not in mode_keys(mode) else None
 
 
 def upgraded(settings: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    """Replace the renamed keys and class names in settings of release 0.1.
+    """Replace the renamed keys and class names in settings of earlier releases.
 
     Args:
         settings: values by dotted key.
@@ -72,7 +77,7 @@ def upgraded(settings: Mapping[str, Any], known: Container[str]) -> dict[str, An
         is_class = key.endswith("_target_") and isinstance(value, str)
         if is_class:
             value = _REPLACED.get(value) or current_name(value)
-        found[new if new in known else key] = value
+        found[new if new in known and new not in settings else key] = value
     return found
 
 
@@ -88,8 +93,8 @@ def explain_renamed(key: str, value: str, mode: str) -> str | None:
 
 
 def refuse_renamed(config: DictConfig, mode: str) -> None:
-    """Raise UserError if a configuration file sets a key of release 0.1."""
-    for key in RENAMED.keys() | RENAMED_IN_MODE.get(mode, {}).keys():
+    """Raise UserError if a configuration file sets a renamed key."""
+    for key in RENAMED | RENAMED_IN_MODE.get(mode, {}):
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
         if OmegaConf.is_dict(node) and name in node and (new := new_name(key, mode)):

@@ -18,7 +18,7 @@ from mprnet_lit.utils.url import refuse_url
 
 def register_resolvers() -> None:
     """Register the resolvers and the schemas of the configuration."""
-    for resolver in (machine, gpus, required, run_dir, new_run):
+    for resolver in (machine, gpus, loss, required, run_dir, new_run):
         OmegaConf.register_new_resolver(f"mprnet.{resolver.__name__}", resolver, replace=True)
     OmegaConf.register_new_resolver("mprnet.stamp", run_stamp, replace=True, use_cache=True)
     register_schema()
@@ -42,6 +42,11 @@ def machine(trainer: str) -> str:
 def gpus(accelerator: str) -> int:
     """Return the number of GPUs that one job of a sweep on this machine uses."""
     return int(machine(accelerator) == "gpu")
+
+
+def loss(task: str) -> str:
+    """Return the option of the group ``loss`` of the paper for a task."""
+    return "charbonnier" if task == "denoise" else "charbonnier_edge"
 
 
 def required(*, _node_: Node) -> NoReturn:

@@ -1,15 +1,17 @@
 """Choice of the images that are cached, and of the cache."""
 
+import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from lightning import Trainer
 from numpy.typing import NDArray
 
 from mprnet_lit.data.datasets import ImageCache
-from mprnet_lit.data.pairing import Sample
-from mprnet_lit.data.shared_cache import SharedCache, open_shared_cache
+from mprnet_lit.data.samples import Sample, decoded_bytes
+from mprnet_lit.data.shared_cache import SharedCache, node_token, open_shared_cache
 from mprnet_lit.data.store import SUFFIX
 
 Cache = ImageCache | SharedCache
@@ -28,6 +30,7 @@ class CachePlan:
             ``None`` to shuffle all.
         training: whether training images are cached.
         validation: whether validation images are cached.
+        space: maximum size of the cached images in bytes, at most ``limit``.
     """
 
     limit: int
@@ -46,8 +49,9 @@ class CachePlan:
         If the training images do not fit, a window of them is cached, unless each image is read
         only once. Validation images are cached if all of them fit in the rest of the cache.
         """
-        sizes = _sizes(training)
-        total, of_validation = int(sizes.sum()), int(_sizes(validation).sum())
+        sizes = decoded_bytes(training, without=SUFFIX)
+        total = int(sizes.sum())
+        of_validation = int(decoded_bytes(validation, without=SUFFIX).sum())
         fits = total <= limit
         is_cached = fits or crops > 1
         used = min(total, limit) if is_cached else 0
@@ -61,21 +65,27 @@ class CachePlan:
             used + of_validation * validation_fits,
         )
 
-    def open(self, processes: int, token: str, reserved: int, *, warn: bool) -> tuple[Cache, Cache]:
+    def open(self, trainer: Trainer | None, workers: int, reserved: int) -> tuple[Cache, Cache]:
         """Return the caches of the training and of the validation images.
 
+        If the processes of this machine can't share a cache, a warning is printed, and each gets a
+        part of the limit.
+
         Args:
-            processes: number of processes of this machine that read images.
-            token: token of this machine; see :func:`open_shared_cache`.
+            trainer: trainer of all processes, which call this function together.
+            workers: number of worker processes per device.
             reserved: size in bytes of the batches in shared memory.
-            warn: whether to print a warning if the processes can't share a cache.
         """
+        token, devices = secrets.token_hex(8), 1
+        if trainer is not None:
+            token, devices = trainer.strategy.broadcast(token), trainer.num_devices
+        processes = max(workers, 1) * devices + (workers > 0)  # validation has further workers
         cache: Cache | None = None
         if processes > 1 and self.space:
-            cache = open_shared_cache(self.limit, self.space, token, reserved)
-            if cache is None and warn:
+            cache = open_shared_cache(self.limit, self.space, node_token(token), 2 * reserved)
+            if cache is None and (trainer is None or trainer.is_global_zero):
                 print(
-                    f"Warning: neither /dev/shm nor the folder for temporary files has "
+                    "Warning: neither /dev/shm nor the folder for temporary files has "
                     f"{self.space / 1e9:.2g} GB free for decoded images: each of {processes} "
                     f"processes decodes all images and caches {self.limit / processes / 1e9:.2g} "
                     "GB, which is slower; free space there, set TMPDIR to a folder with more "
@@ -88,8 +98,3 @@ class CachePlan:
         return cache if self.training else ImageCache(0), cache if self.validation else ImageCache(
             0
         )
-
-
-def _sizes(samples: Sequence[Sample]) -> NDArray[np.int64]:
-    sizes = (0 if s.target.suffix == SUFFIX else s.decoded_bytes for s in samples)
-    return np.fromiter(sizes, np.int64, len(samples))

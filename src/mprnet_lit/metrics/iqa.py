@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,7 @@ def load_metrics(names: Sequence[str]) -> dict[str, nn.Module]:
         pyiqa: Any = importlib.import_module("pyiqa")
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
         raise UserError(f"metrics=[{listed}] needs pyiqa: {install_hint('iqa')}") from error
+    pyiqa.utils.get_root_logger().setLevel(logging.WARNING)  # not each network that it creates
     known = [name for name in pyiqa.list_models() if name not in OWN]
     found: dict[str, nn.Module] = {}
     for name in names:

@@ -8,14 +8,10 @@ from PIL import Image
 
 from mprnet_lit.images.formats import IMAGE_SUFFIXES, supported_formats
 from mprnet_lit.images.high_bit_depth import is_high_bit_depth
+from mprnet_lit.images.memory import restoring_bytes
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
 
-# Peak memory in bytes per pixel by bit depth, without the tiles of the network. Measured as the
-# growth of the resident set size with 9 megapixels: 36 (JPEG) to 51 (lossless WebP) for 8 bits, 56
-# (TIFF) to 66 (PNG with alpha) for 16 bits; with self-ensemble 81 (8 bits) and 147 (16 bits).
-_BYTES = {8: 52, 16: 68}
-_BYTES_OF_ENSEMBLE = {8: 100, 16: 160}
 WAITING = 20
 """Maximum number of photos in the queue of the page, and of requests that wait for the endpoint."""
 _SHARE = 0.5
@@ -37,13 +33,12 @@ class Limits:
     gigabytes: float | None = None
 
 
-def check_photo(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
+def check_photo(path: Path, limits: Limits) -> int:
     """Check the file size and the header of a photo.
 
     Args:
         path: file of the photo.
         limits: limits of the photo.
-        self_ensemble: whether self-ensemble is on, which needs more memory.
 
     Returns:
         Size in bytes of the decoded pixels with alpha; 0 if the header is unreadable.
@@ -64,7 +59,8 @@ def check_photo(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
         )
     try:
         with Image.open(path, formats=supported_formats()) as image:
-            pixels, bits = image.width * image.height, 16 if is_high_bit_depth(path, image) else 8
+            pixels, deep = image.width * image.height, is_high_bit_depth(path, image)
+            needed = restoring_bytes(image, deep)
     except Image.DecompressionBombError as error:
         raise UserError(
             f"{path.name} has too many pixels: the limit of this page is {limits.megapixels:g} "
@@ -77,14 +73,12 @@ def check_photo(path: Path, limits: Limits, self_ensemble: bool = False) -> int:
             f"{path.name} has {pixels / 1e6:.1f} megapixels, but the limit of this page is "
             f"{limits.megapixels:g} megapixels"
         )
-    needed = pixels * (_BYTES_OF_ENSEMBLE if self_ensemble else _BYTES)[bits]
     bound = _SHARE * free_bytes(torch.device("cpu"))
     if limits.gigabytes is not None:
         bound = limits.gigabytes * 1e9
     if needed > bound:
-        remedy = "turn off self-ensemble, or " if self_ensemble else ""
         raise UserError(
             f"{path.name} needs {needed / 1e9:.1f} GB of memory, but {bound / 1e9:.1f} GB are "
-            f"available: {remedy}choose a smaller photo"
+            "available: choose a smaller photo"
         )
-    return pixels * 4 * bits // 8
+    return pixels * (8 if deep else 4)

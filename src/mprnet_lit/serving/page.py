@@ -174,6 +174,7 @@ def _page(
             restore,
             [photo, weights, local, mean, share],
             [shown, download, line],
+            show_progress_on=shown,  # not on the line, where it would cover the button
             concurrency_limit=1,
             concurrency_id="restore",
             api_visibility="private",

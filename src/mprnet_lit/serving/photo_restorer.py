@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
 from mprnet_lit.images.photo import read_photo, write_photo
-from mprnet_lit.images.reading import Pixels, to_float, to_uint8
+from mprnet_lit.images.reading import Pixels, round_to_8_bits
 from mprnet_lit.inference import Restorer
 from mprnet_lit.inference.change import change_text, excess_text, mean_change
 from mprnet_lit.serving.limits import Limits, check_photo
@@ -111,9 +110,10 @@ class PhotoRestorer:
                 invalid, or the folder is full.
         """
         if name not in self._weights:
-            raise UserError("these weights are not available: choose weights from the list")
+            names = ", ".join(self.labels)
+            raise UserError(f"weights={name[:80]} are not available: choose one of {names}")
         try:
-            with self._lock, uploads.reserved(check_photo(path, limits, self_ensemble)):
+            with self._lock, uploads.reserved(check_photo(path, limits)):
                 restorer = self._restorer(name, tlc)
                 restorer.self_ensemble, restorer.strength = self_ensemble, strength
                 photo = read_photo(path)
@@ -149,7 +149,7 @@ class PhotoRestorer:
 
 def _preview(folder: Path, side: str, pixels: Pixels) -> Path:
     """Write a preview with 8 bits and sides of at most 1600 pixels, and return its path."""
-    image = Image.fromarray(pixels if pixels.dtype == np.uint8 else to_uint8(to_float(pixels)))
+    image = Image.fromarray(round_to_8_bits(pixels))
     image.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
     image.save(file := folder / f"preview-{side}.png", compress_level=1)
     return file

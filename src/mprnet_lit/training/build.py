@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from torch.optim import Adam
 
 from mprnet_lit import weights
@@ -36,22 +36,12 @@ def build_model(config: DictConfig) -> weights.Weights:
     return read
 
 
-def with_loss(config: DictConfig) -> DictConfig:
-    """Return the configuration with ``loss``, if it is set, in place of ``task.loss``."""
-    if config.get("loss") is None:
-        return config
-    changed = config.copy()
-    with open_dict(changed):
-        changed.task.loss = changed.pop("loss")
-    return changed
-
-
 def build_module(config: DictConfig, model: MPRNet, **options: Any) -> RestorationModule:
     """Return the LightningModule that trains a network; ``options`` override the configuration."""
     module = instantiate(
         config.module,
         model=model,
-        loss=instantiate(config.get("loss") or config.task.loss),
+        loss=instantiate(config.loss),
         optimizer=_optimizer(config),
         schedule=instantiate(config.schedule),
         **options,

@@ -18,7 +18,6 @@ from mprnet_lit.training.build import (
     build_info,
     build_model,
     build_module,
-    with_loss,
 )
 from mprnet_lit.training.errors import explained
 from mprnet_lit.training.loggers import build_loggers, opened
@@ -41,8 +40,7 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
         UserError: a setting is invalid, or the run can't be resumed.
     """
     checkpoint = resume.find_checkpoint(config, folder)
-    given, config = config, with_loss(config)
-    config = lr_finder.with_suggestion(config, folder, checkpoint)
+    given, config = config, lr_finder.with_suggestion(config, folder, checkpoint)
     seed_everything(config.seed, workers=True, verbose=False)
 
     data: RestorationDataModule = instantiate(config.data)
@@ -65,8 +63,9 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
     if resumed is not None:
         if resumed.is_complete:
             return None
-        data.setup()
-        data.load_state_dict(resumed.data)  # checks the images before the run is changed
+        if trainer.is_global_zero:  # checks the images before the run is changed
+            data.setup()
+            data.load_state_dict(resumed.data)
 
     trainer.ckpt_path = checkpoint
     with (

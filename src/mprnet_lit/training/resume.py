@@ -52,7 +52,7 @@ _REPORTED = (
     "schedule",
     "module",
     "trainer",
-    "task.loss",
+    "loss",
     "data.augmentation",
     "data.degrade_on",
     "data.patterns",

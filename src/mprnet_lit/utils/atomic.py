@@ -8,10 +8,11 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EISDIR
+from errno import EDQUOT, EFBIG, EISDIR, ENOSPC, EROFS
 from pathlib import Path
 from typing import BinaryIO
 
+from mprnet_lit.utils.cache import CACHE, cache_folder
 from mprnet_lit.utils.errors import UserError
 
 try:
@@ -22,6 +23,8 @@ except ImportError:  # Windows
 _TEMPORARY = re.compile(r"\.mprnet_lit-[0-9a-f]{16}\.parts?")
 """Names of temporary files (``.part``) and temporary folders (``.parts``)."""
 _ADVICE = "free disk space or choose a writable folder"
+_DISK_FULL = {ENOSPC, EDQUOT, EFBIG, EROFS}
+"""Error numbers of a disk without space for a file, which networks do not raise."""
 
 
 def require_regular_file(path: Path, max_bytes: float | None = None) -> None:
@@ -42,19 +45,43 @@ def require_regular_file(path: Path, max_bytes: float | None = None) -> None:
 
 
 @contextmanager
-def write_errors(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[None]:
+def write_errors(
+    path: Path, what: str = "", advice: str = _ADVICE, *, mixed: bool = False
+) -> Iterator[None]:
     """Convert an OSError in the block to a UserError.
+
+    The message names the cache instead of a file in it, because a message about such a file names
+    the address of the file.
 
     Args:
         path: path of the output file or folder.
         what: kind of file for the error message, or ``into`` for a folder.
         advice: remedy for the error message.
+        mixed: whether the block also reads from a network, whose errors are not converted.
     """
     try:
         yield
     except OSError as error:
+        if mixed and not is_disk_error(error, path):
+            raise
+        if _is_inside(path, cache_folder()):
+            path, what = cache_folder(), "into"
+            advice = f"free disk space or set {CACHE} to a writable folder"
         name = f"{what} {path}".strip()
         raise UserError(f"can't write {name}: {error.strerror or error}; {advice}") from error
+
+
+def is_disk_error(error: OSError, path: Path) -> bool:
+    """Return whether the disk of a file or folder, not the network, caused an error."""
+    name = error.filename
+    if isinstance(name, str | Path) and (_is_inside(name, path) or _is_inside(path, name)):
+        return True
+    return error.errno in _DISK_FULL
+
+
+def _is_inside(path: str | Path, folder: str | Path) -> bool:
+    """Return whether a path is a folder or below the folder."""
+    return Path(path).is_relative_to(folder)
 
 
 def write_atomic(
@@ -72,11 +99,11 @@ def write_atomic(
 def atomic_writer(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[BinaryIO]:
     """Yield a temporary file that replaces ``path`` at the end of the block.
 
-    The temporary file (its path is ``file.name``) is in the same folder and has a unique, hidden
-    name of 33 characters, so that concurrent writers do not conflict. An exception in the block
-    deletes the temporary file. If the process is killed, the next process that writes to the folder
-    deletes the temporary file (not on Windows). The new file has the permissions of the previous
-    file.
+    The temporary file (its path is ``file.name``) is open for reading and writing. It is in the
+    same folder and has a unique, hidden name of 33 characters, so that concurrent writers do not
+    conflict. An exception in the block deletes the temporary file. If the process is killed, the
+    next process that writes to the folder deletes the temporary file (not on Windows). The new file
+    has the permissions of the previous file.
 
     Args:
         path: path of the file. Missing parent folders are created. A symbolic link is replaced,
@@ -159,7 +186,7 @@ def _require_replaceable(path: Path) -> None:
 def _temporary(folder: Path) -> BinaryIO:
     """Create an empty, locked file; the lock prevents other processes from deleting the file."""
     while True:
-        file = (folder / f".mprnet_lit-{secrets.token_hex(8)}.part").open("xb")
+        file = (folder / f".mprnet_lit-{secrets.token_hex(8)}.part").open("x+b")
         if fcntl is not None:
             with suppress(OSError):  # not supported by this file system
                 fcntl.flock(file, fcntl.LOCK_EX)

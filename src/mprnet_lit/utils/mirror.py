@@ -7,7 +7,6 @@ processes and compared with records. A copy is downloaded again only if it chang
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -16,9 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from mprnet_lit.utils.atomic import write_errors
+from mprnet_lit.utils.cache import CACHE, cache_folder
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.remote import Info, Location, version
-from mprnet_lit.utils.url import ARCHIVES, is_url, shown
+from mprnet_lit.utils.url import ARCHIVES, is_url, local_path, shown
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +27,6 @@ _VERSIONS = ".versions.jsonl"
 _THREADS = 8
 _urls: dict[str, str] = {}
 """Address of each local folder that this process used, without credentials."""
-
-
-def cache_folder() -> Path:
-    """Return ``MPRNET_LIT_CACHE``, by default ``mprnet_lit`` in the cache folder of the user."""
-    if own := os.environ.get("MPRNET_LIT_CACHE"):
-        return Path(own).absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-    return Path(base) / "mprnet_lit"
 
 
 def readable(text: str) -> str:
@@ -74,8 +66,8 @@ def fetch(
     url = str(place)
     if not is_url(url):
         return Path(place)
-    if url.startswith("file://"):
-        return Path(url.removeprefix("file://"))
+    if (path := local_path(url)) is not None:
+        return Path(path)
     location = _located(url)
     single, found = location.find(is_file)
     wanted = {n: i for n, i in found.items() if single or (is_file(n) and keep(n))}
@@ -88,14 +80,14 @@ def fetch(
     if not wanted:
         raise UserError(f"{location.name} has no matching file: check the address and the pattern")
     folder = local_folder(url, "downloads")
-    with write_errors(folder, "into"):
-        folder.mkdir(parents=True, exist_ok=True)
     from filelock import FileLock
 
-    with FileLock(f"{folder}.lock"):  # the processes of a training download each file once
-        _download(location, folder, wanted)
-        if not single:
-            _remove(folder, found)
+    with write_errors(folder, "into"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):  # the processes of a training download each file once
+            _download(location, folder, wanted)
+            if not single:
+                _remove(folder, found)
     if not single:
         return folder
     copy = folder / next(iter(wanted))
@@ -162,10 +154,11 @@ def _download(location: Location, folder: Path, wanted: dict[str, Info]) -> None
         size = sum(info.get("size") or 0 for info in todo.values())
         if size > (free := shutil.disk_usage(folder).free):
             raise UserError(
-                f"the copy of {location.name} needs {size / 1e9:.1f} GB, but the disk of {folder} "
-                f"has {free / 1e9:.1f} GB free: free disk space or set MPRNET_LIT_CACHE"
+                f"the copy of {location.name} needs {size / 1e6:.1f} MB, but the disk of "
+                f"{cache_folder()} has {free / 1e6:.1f} MB free: free disk space or set {CACHE}"
             )
-        log.info("Downloading %d files (%.1f MB) from %s", len(todo), size / 1e6, location.name)
+        count = "1 file" if len(todo) == 1 else f"{len(todo)} files"
+        log.info("Downloading %s (%.1f MB) from %s", count, size / 1e6, location.name)
 
         def download(name: str) -> None:
             info = todo[name]

@@ -1,22 +1,24 @@
 """Uploads of results to URLs. A file is uploaded again only if it changed."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from mprnet_lit.utils.atomic import staging, write_errors
+from mprnet_lit.utils.cache import cache_folder
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.mirror import (
     local_folder,
     name_in_messages,
     read_versions,
+    readable,
     remember,
     threads,
 )
 from mprnet_lit.utils.remote import Info, Location, version
-from mprnet_lit.utils.url import is_url
+from mprnet_lit.utils.url import is_url, local_path
 
 
 class Outbox:
@@ -103,8 +105,9 @@ def uploaded(place: str, *, overwrite: bool, is_folder: bool = False) -> Iterato
     Raises:
         UserError: the file exists and ``overwrite`` is not set, or it can't be written.
     """
-    if not is_url(place):
-        yield Path(place)
+    path = local_path(place)
+    if path is not None or not is_url(place):
+        yield Path(place if path is None else path)
         return
     location = Location(place)
     location.require_writable()
@@ -112,23 +115,22 @@ def uploaded(place: str, *, overwrite: bool, is_folder: bool = False) -> Iterato
         raise UserError(
             f"{location.name} already exists: choose another output or add overwrite=true"
         )
-    folder = Path(tempfile.mkdtemp(prefix="mprnet_lit-")).resolve()
-    path = location.path.rstrip("/")
-    local = folder / path.rpartition("/")[2]
-    name_in_messages(local, location.name)
-    is_kept = False
-    try:
-        yield local
-        is_kept = True  # unless the upload succeeds
+    path, results = location.path.rstrip("/"), cache_folder() / "results"
+    with write_errors(results, "into"):
+        results.mkdir(parents=True, exist_ok=True)
+    with staging(results) as folder:
+        local = folder / path.rpartition("/")[2]
+        name_in_messages(local, location.name)
+        try:
+            yield local
+        except UserError as error:
+            raise UserError(readable(str(error))) from error
         files = sorted(p for p in local.rglob("*") if p.is_file()) if is_folder else [local]
-        for file in files:
-            name = file.relative_to(local).as_posix()
-            location.upload(file, f"{path}/{name}" if is_folder else path)
-        is_kept = False
-    except UserError as error:
-        if not is_kept:
-            raise
-        raise UserError(f"{error}; the results are in {folder}") from error
-    finally:
-        if not is_kept:
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            for file in files:
+                name = file.relative_to(local).as_posix()
+                location.upload(file, f"{path}/{name}" if is_folder else path)
+        except UserError as error:
+            kept = Path(tempfile.mkdtemp(dir=results))
+            local.rename(kept / local.name)
+            raise UserError(f"{error}; the results are in {kept}") from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from mprnet_lit.utils.atomic import atomic_writer
+from mprnet_lit.utils.atomic import atomic_writer, write_errors
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.url import ARCHIVES, CLOUD, explained, file_name, not_supported, shown
 
@@ -109,6 +109,11 @@ class Location:
             single = self._single(is_file)
             if single is not None:
                 return True, single
+            if self.is_web and "?" in self.path:  # not a wildcard, but the start of a query
+                raise UserError(
+                    f"{self.name} is a web page: pass the address of a file, or of a folder "
+                    "without a query"
+                )
             root = self.path.rstrip("/")
             pattern = ""
             if has_magic(root):
@@ -139,7 +144,8 @@ class Location:
                 written.
         """
         with atomic_writer(target) as file, self.errors("read", path):
-            self.fs.get_file(path, file.name)
+            with write_errors(Path(file.name), mixed=True):
+                self.fs.get_file(path, file.name)
             if size is not None and Path(file.name).stat().st_size != size:
                 raise EOFError("incomplete")
 
@@ -175,7 +181,8 @@ class Location:
         path = self.path.partition("?")[0] if self.is_web else self.path
         name = file_name(path)
         if self.is_web:
-            if path.endswith("/") or has_magic(path):
+            is_query = path != self.path
+            if not is_query and (path.endswith("/") or has_magic(path)):
                 return None
             info = dict(self.fs.info(self.path))
             kind = info.get("mimetype", "")

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
+from urllib.request import url2pathname
 
 from mprnet_lit.utils.errors import UserError, install_hint
 from mprnet_lit.utils.masking import mask_text
@@ -17,6 +18,14 @@ CLOUD = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
 def is_url(place: str | Path) -> bool:
     """Return whether a place is a URL, such as ``s3://BUCKET/FOLDER`` or ``zip::photos.zip``."""
     return _URL.match(str(place)) is not None
+
+
+def local_path(url: str) -> str | None:
+    """Return the path of a ``file://`` URL, percent-encoded or not; ``None`` for another URL."""
+    if not url.startswith("file://"):
+        return None
+    path = url.removeprefix("file://").removeprefix("localhost")
+    return path if Path(path).exists() else url2pathname(path)
 
 
 def shown(url: str) -> str:
@@ -63,6 +72,8 @@ def explained(error: Exception, verb: str, place: str, protocol: str) -> str:
         or status in (404, 410)
         or kinds & {"NoSuchBucket", "NoSuchKey"}
     ):
+        if verb == "write":
+            return f"can't write {place}: its bucket or folder does not exist: check the address"
         return f"{place} does not exist: check the address"
     if (
         isinstance(error, PermissionError)

@@ -24,7 +24,7 @@ _SETTINGS = (
     *("data.degradation._target_", "data.batch_size", "trainer.accumulate_grad_batches"),
     *("optimizer._target_", "optimizer.lr", "optimizer.weight_decay", "schedule._target_"),
     *("trainer.max_epochs", "trainer.max_steps", "trainer.precision", "callbacks.ema.decay"),
-    *("task.loss._target_", "seed"),
+    *("loss._target_", "task.loss._target_", "seed"),  # task.loss: weights of release 0.2
 )
 """Keys of the settings that the card lists."""
 _REPLACED = str.maketrans("`|", "'/")

@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 
 from mprnet_lit.utils import mirror
-from mprnet_lit.utils.atomic import write_errors
+from mprnet_lit.utils.atomic import is_disk_error, write_errors
 from mprnet_lit.utils.errors import UserError, install_hint
 from mprnet_lit.utils.file_state import sha256
 from mprnet_lit.utils.url import shown
@@ -57,11 +57,27 @@ def fetch(address: str) -> Path:
             "path"
         )
     if parsed is not None:
-        return _from_hub(parsed) if isinstance(parsed, HubAddress) else _from_web(parsed)
+        path = _from_hub(parsed) if isinstance(parsed, HubAddress) else _from_web(parsed)
+        mirror.name_in_messages(path, str(parsed))
+        return path
     copy = mirror.fetch(address)
     if copy.is_dir() and not (copy / HUB_FILE).is_file():
         raise UserError(f"{shown(address)} is a folder: add the name of a weights file")
     return copy
+
+
+def discard(path: Path) -> None:
+    """Remove the copy of a faulty file of a web server, so that the next call downloads it again.
+
+    Other caches download a file again if it changed.
+    """
+    if path.is_relative_to(_web_cache()):
+        with suppress(OSError):
+            path.unlink()
+
+
+def _web_cache() -> Path:
+    return Path(torch.hub.get_dir(), "checkpoints", "mprnet_lit")
 
 
 def _check(path: Path, address: HubAddress | WebAddress) -> None:
@@ -80,14 +96,14 @@ def _is_offline() -> bool:
 def _from_hub(address: HubAddress) -> Path:
     """Return the local copy of a file of the Hugging Face Hub."""
     try:
-        from huggingface_hub import errors, hf_hub_download
+        from huggingface_hub import constants, errors, hf_hub_download
     except ImportError as error:
         raise UserError(
             f"{address} needs the package huggingface_hub: {install_hint('hub')}"
         ) from error
     offline = _is_offline()
     try:
-        with _few_messages():
+        with _few_messages(), _cache_errors(Path(constants.HF_HUB_CACHE), "HF_HOME"):
             found = hf_hub_download(
                 address.repo, address.file, revision=address.revision, local_files_only=offline
             )
@@ -115,6 +131,8 @@ def _from_hub(address: HubAddress) -> Path:
         why = f"the Hugging Face Hub can't be reached ({reason_of(error.__cause__ or error)})"
         why = f"{OFFLINE} is set" if offline else why
         raise UserError(f"{why}, and {address} is not in the cache: {_REMEDY}") from error
+    except UserError:
+        raise
     except Exception as error:  # of the HTTP client, whose name depends on the version
         raise _failure(address, error) from error
     _check(Path(found), address)
@@ -124,29 +142,45 @@ def _from_hub(address: HubAddress) -> Path:
 def _from_web(address: WebAddress) -> Path:
     """Return the local copy of a file of a web server."""
     key = hashlib.sha256(address.url.encode()).hexdigest()[:16]
-    folder = Path(torch.hub.get_dir(), "checkpoints", "mprnet_lit", key)
-    path = folder / address.file
-    with write_errors(folder, "into"):
+    folder = _web_cache() / key
+    path, partial = folder / address.file, folder / ".partial"
+    if _is_whole(path, address):
+        return path  # also from a cache that is not writable
+    if _is_offline():
+        raise UserError(f"{OFFLINE} is set, and {address} is not in the cache: {_REMEDY}")
+    with _cache_errors(_web_cache(), "TORCH_HOME"):
         folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # the processes of a training download a file once
-        if path.is_file():
-            with suppress(UserError):  # another checksum than that of an earlier download
-                _check(path, address)
-                return path
-        if _is_offline():
-            raise UserError(f"{OFFLINE} is set, and {address} is not in the cache: {_REMEDY}")
-        partial = folder / ".partial"
-        try:
-            _download(address, partial)
-            _check(partial, address)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with FileLock(folder / ".lock"):  # the processes of a training download a file once
+            if not _is_whole(path, address):
+                try:
+                    _download(address, partial)
+                    _check(partial, address)
+                    partial.replace(path)
+                finally:
+                    partial.unlink(missing_ok=True)
     return path
 
 
+def _is_whole(path: Path, address: WebAddress) -> bool:
+    """Return whether a file is in the cache and has the expected checksum, if one is given."""
+    return path.is_file() and address.sha256 in (None, sha256(path))
+
+
+@contextmanager
+def _cache_errors(folder: Path, variable: str) -> Iterator[None]:
+    """Convert the errors of the disk of a cache, which ``variable`` moves, to a UserError."""
+    advice = f"free disk space or set {variable} to a writable folder"
+    with write_errors(folder, "into", advice, mixed=True):
+        yield
+
+
 def _download(address: WebAddress, path: Path) -> None:
-    """Download a file, and check its size and that it is not a web page."""
+    """Download a file, and check its size and that it is not a web page.
+
+    Raises:
+        OSError: the disk is full.
+        UserError: the address can't be downloaded.
+    """
     try:
         with _timeout(_TIMEOUT):
             size = _size(address)
@@ -158,6 +192,8 @@ def _download(address: WebAddress, path: Path) -> None:
             "the file in a browser and pass its path"
         ) from error
     except (OSError, HTTPException) as error:
+        if isinstance(error, OSError) and is_disk_error(error, path.parent):
+            raise
         raise _failure(address, error) from error
     if size is not None and path.stat().st_size != size:
         raise UserError(

@@ -16,9 +16,10 @@ from mprnet_lit.utils.atomic import require_regular_file, write_atomic
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.format_version import FORMAT, check_format
+from mprnet_lit.utils.mirror import readable
 from mprnet_lit.utils.url import is_url
 from mprnet_lit.weights.address import HUB_FILE
-from mprnet_lit.weights.download import fetch
+from mprnet_lit.weights.download import discard, fetch
 from mprnet_lit.weights.info import OLD_LICENSE, PUBLISHED_LICENSE, RECORD, Info
 from mprnet_lit.weights.official import from_official, is_official, to_official
 from mprnet_lit.weights.shapes import ACTIVATION, build
@@ -85,8 +86,18 @@ def read(path: str | Path) -> Weights:
             that are not finite, or can't be downloaded.
     """
     require("path", path, (str, Path), "the path of a weights file")
-    if isinstance(path, str) and is_url(path):
-        path = fetch(path)
+    if not (isinstance(path, str) and is_url(path)):
+        return _read_local(path)
+    copy = fetch(path)
+    try:
+        return _read_local(copy)
+    except UserError as error:
+        discard(copy)
+        raise UserError(readable(str(error))) from error
+
+
+def _read_local(path: str | Path) -> Weights:
+    """Read a weights file, a folder or shipped weights; see :func:`read`."""
     path = shipped(str(path)) if str(path) in SHIPPED and not Path(path).exists() else Path(path)
     if path.is_dir():
         path = path / HUB_FILE if (path / HUB_FILE).is_file() else _newest(path)

@@ -8,7 +8,7 @@ from mprnet_lit.runs.files import is_within
 from mprnet_lit.utils.masking import is_secret
 
 _KEPT = (
-    *("seed", "task", "model", "module", "optimizer", "schedule", "data", "callbacks.ema"),
+    *("seed", "task", "model", "module", "loss", "optimizer", "schedule", "data", "callbacks.ema"),
     *("lr_finder", "trainer.deterministic", "trainer.precision", "trainer.max_epochs"),
     *("trainer.max_steps", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
     *("trainer.gradient_clip_algorithm", "trainer.check_val_every_n_epoch"),

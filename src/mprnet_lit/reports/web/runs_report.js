@@ -125,9 +125,6 @@ function wide(parent, id, width, figure, layout) {  // scrolls horizontally on a
   const box = make("div", parent);
   box.id = id;
   box.style.minWidth = `${width}px`;
-  const hint = make("p", parent, "Scroll sideways to see the whole figure.");
-  hint.className = "note scroll";
-  new ResizeObserver(() => { hint.hidden = parent.clientWidth >= width; }).observe(parent);
   add(id, () => ({ data: figure.data, layout: { ...figure.layout, ...layout } }));
 }
 $("parallel").hidden = $("importance").hidden = single;
@@ -291,3 +288,12 @@ differences($("environment"), data.environment.differ,
 facts($("environment"), single ? "All values" : "Values that all runs share", data.environment.same);
 for (const id of ["config", "environment"])
   if ($(id).children.length === 1) make("p", $(id), "Not recorded.").className = "note";
+
+// Hints below figures and tables that are wider than the page
+for (const box of document.querySelectorAll(".wide")) {
+  const hint = make("p", box.parentNode, "Scroll sideways to see all of it.");
+  hint.className = "note scroll";
+  box.after(hint);
+  const resized = new ResizeObserver(() => { hint.hidden = box.scrollWidth <= box.clientWidth; });
+  for (const part of [box, ...box.children]) resized.observe(part);
+}
