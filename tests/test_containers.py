@@ -110,10 +110,24 @@ def test_compose_file_fits_the_dockerfile_and_the_commands() -> None:
         assert {override.partition("=")[0] for override in overrides} <= keys
 
 
+def test_proxy_forwards_to_the_replicas_and_accepts_the_largest_photo() -> None:
+    replica, proxy = (COMPOSE["services"][name] for name in ("replica", "proxy"))
+    (volume,) = proxy["volumes"]
+    settings = (ROOT / volume.split(":")[0]).read_text(encoding="utf-8")
+    assert f"server replica:{PORT};" in settings and "hash $remote_addr consistent;" in settings
+    (name,) = re.findall(r"server_name ([\w.]+);", settings)
+    assert f"serve.allowed_hosts=[{name}]" in replica["command"]
+    (megabytes,) = re.findall(r"client_max_body_size (\d+)m;", settings)
+    serve = yaml.safe_load((CONFIG_DIR / "serve.yaml").read_text(encoding="utf-8"))["serve"]
+    assert int(megabytes) * 2**20 > serve["max_mb"] * 1e6 + 16384
+    assert "proxy_buffering off;" in settings and "proxy_read_timeout 1h;" in settings
+    assert mode_keys("serve") >= {each.partition("=")[0] for each in replica["command"][1:]}
+
+
 def test_docker_commands_of_the_documentation_exist() -> None:
     page = (ROOT / "docs/containers.md").read_text(encoding="utf-8").replace("\\\n", " ")
     commands = re.findall(r"^(?:TORCH=cu130 )?docker (.+)$", page, re.MULTILINE)
-    assert len(commands) == 7
+    assert len(commands) == 8
     for command in commands:
         words = shlex.split(command, comments=True)
         for argument in re.findall(r"--build-arg (\w+)=", command):

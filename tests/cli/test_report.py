@@ -185,11 +185,11 @@ def test_picked_run_and_selected_range_mark_figures_and_table(
     right, top = plot.size["width"] // 2, -plot.size["height"] // 2
     drag = ActionChains(driver).move_to_element_with_offset(plot, right - 90, top + 2)
     drag.click_and_hold().move_by_offset(40, 10).move_by_offset(40, 10).release().perform()
-    WebDriverWait(driver, 5).until(lambda _: len(find_all(driver, "#trials tr.dim")) == 3)
+    WebDriverWait(driver, 5).until(lambda _: len(find_all(driver, "#trials tbody tr")) == 1)
     assert sorted(lines(driver, "axes")) == [0.12] * 3 + [1]
     assert sorted(lines(driver, "plot")) == [0.12, 1]
     ActionChains(driver).move_to_element(plot).double_click().perform()
-    WebDriverWait(driver, 5).until(lambda _: not find_all(driver, "#trials tr.dim"))
+    WebDriverWait(driver, 5).until(lambda _: len(find_all(driver, "#trials tbody tr")) == 4)
     assert lines(driver, "axes") == [1] * 4 and lines(driver, "plot") == [1, 1]
 
 

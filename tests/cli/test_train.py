@@ -31,6 +31,7 @@ def test_run_folder_contains_all_documented_files(cli: Cli) -> None:
         assert row in outcome.output
 
     best = outcome.json("summary.json")
+    assert best["parameters"] == 427_033
     with outcome.file("metrics.csv").open() as file:
         curve = [float(row["val/psnr"]) for row in csv.DictReader(file) if row["val/psnr"]]
     assert len(curve) == 2

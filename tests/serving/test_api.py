@@ -86,6 +86,7 @@ def test_description_lists_weights_defaults_and_limits(client: TestClient) -> No
     assert known["defaults"] == {
         "weights": "denoise", "tlc": False, "self_ensemble": False, "strength": 0.5
     }  # fmt: skip
+    assert (known["waiting"], known["place"]) == (0, None)
     assert known["max_megabytes"] == 1 and ".png" in known["formats"]
 
 
@@ -98,7 +99,12 @@ def test_description_lists_weights_defaults_and_limits(client: TestClient) -> No
         ("", {"strength": "nan"}, "strength=nan must be a number from 0 to 1"),
         ("", {"tlc": "maybe"}, "tlc=maybe must be true or false"),
         ("", {"weights": "/etc/passwd"}, "weights=/etc/passwd are not available: choose one of"),
-        ("", {"task": "denoise"}, "the form has an unknown field, task: use photo, weights"),
+        ("", {"ticket": "../a"}, "ticket must have 1 to 64 letters"),
+        (
+            "",
+            {"task": "denoise"},
+            "the form has an unknown field, task: use photo, ticket, weights",
+        ),
     ],
 )
 def test_invalid_requests_get_one_sentence(

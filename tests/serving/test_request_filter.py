@@ -5,10 +5,10 @@ import io
 import json
 import os
 import re
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,11 @@ from starlette.testclient import TestClient
 from tests.conftest import PHOTOS
 
 from mprnet_lit import Restorer
-from mprnet_lit.images.photo import read_photo
 from mprnet_lit.models import MPRNet
 from mprnet_lit.serving import photo_restorer
 from mprnet_lit.serving.allowed_hosts import AllowedHosts, RequestError
-from mprnet_lit.serving.limits import Limits, check_photo
-from mprnet_lit.serving.photo_restorer import PhotoRestorer
+from mprnet_lit.serving.limits import Limits, check_memory, check_photo
+from mprnet_lit.serving.photo_restorer import Options, PhotoRestorer
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.weights import Info
@@ -127,6 +126,32 @@ def test_strength_blends_the_photo_and_its_restoration(
     for invalid in (1.01, -0.5, "1", None, float("nan"), [1]):
         data = json.dumps({"data": [None, "cat", False, False, invalid], "session_hash": "a"})
         assert page.post("/gradio_api/queue/join", content=data).status_code == 400
+
+
+def test_visitors_are_told_their_place_in_the_queue(
+    page: TestClient, restorer: PhotoRestorer
+) -> None:
+    path, line = upload(page, "cat.png", png()), restorer.line
+    with ThreadPoolExecutor(2) as pool, ExitStack() as others:
+        for _ in range(2):
+            others.enter_context(line.joined(1, lambda: 1e9))
+        assert join(page, {"path": path}, "queue").status_code == 200
+        while line.length < 1:
+            time.sleep(0.01)
+        files, fields = {"photo": ("a.png", png())}, {"ticket": "my-photo"}
+        answer = pool.submit(page.post, "/api/restore", files=files, data=fields)
+        while line.length < 2:
+            time.sleep(0.01)
+        found = page.get("/api/restore", params={"ticket": "my-photo"}).json()
+        assert (found["place"], found["waiting"]) == (2, 2)
+        assert page.get("/api/restore", params={"ticket": "other"}).json()["place"] is None
+        others.close()
+        assert answer.result().status_code == 200
+    events = page.get("/gradio_api/queue/data", params={"session_hash": "queue"}).text
+    messages = [json.loads(line[5:]) for line in events.splitlines() if line.startswith("data:")]
+    told = [m["output"]["data"][2] for m in messages if m["msg"] == "process_generating"]
+    assert told[0] == "Place 1 in the queue."
+    assert "restored in" in json.dumps(messages)
 
 
 def test_messages_about_invalid_files_omit_the_folder(page: TestClient, uploads: Uploads) -> None:
@@ -293,30 +318,6 @@ def test_reserved_space_counts_towards_the_limit(tmp_path: Path) -> None:
         pass
 
 
-def test_one_photo_at_a_time_is_decoded(
-    restorer: PhotoRestorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(png())
-    busy, acquired = threading.Semaphore(1), []
-
-    def counted(path: Path) -> Any:
-        acquired.append(busy.acquire(blocking=False))
-        try:
-            return read_photo(path)
-        finally:
-            busy.release()
-
-    monkeypatch.setattr(photo_restorer, "read_photo", counted)
-    uploads = Uploads(tmp_path / "made", 50, 60)
-    with ThreadPoolExecutor(4) as pool:
-        done = [
-            pool.submit(restorer.restore, path, "cat", False, False, 1, Limits(1, 1), uploads)
-            for _ in range(8)
-        ]
-    assert all(each.result().file.is_file() for each in done) and acquired == [True] * 8
-
-
 def header(path: Path, size: tuple[int, int], bits: Any) -> Path:
     """Write a PNG with a header and without pixels."""
     import struct
@@ -335,23 +336,32 @@ def header(path: Path, size: tuple[int, int], bits: Any) -> Path:
 def test_memory_is_estimated_from_the_header(
     tmp_path: Path, restorer: PhotoRestorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def check(gigabytes: float | None) -> int:
+        limits = Limits(50, 50, gigabytes)
+        demand = check_photo(path, limits)
+        check_memory(path, demand, limits)
+        return demand.pixels
+
     path = header(tmp_path / "a.png", (7000, 7000), 16)
     with pytest.raises(
         UserError,
         match=r"a\.png needs 1\.2 GB of memory, but 1\.0 GB are available: choose a smaller photo",
     ):
-        check_photo(path, Limits(50, 50, gigabytes=1))
-    assert check_photo(path, Limits(50, 50, gigabytes=2)) == 7000 * 7000 * 8
+        check(1)
+    assert check(2) == 7000 * 7000 * 8
     path = header(path, (7000, 7000), 8)
-    assert check_photo(path, Limits(50, 50, gigabytes=1)) == 7000 * 7000 * 4
+    assert check(1) == 7000 * 7000 * 4
     monkeypatch.setattr("mprnet_lit.serving.limits.free_bytes", lambda device: 1e9)
     with pytest.raises(UserError, match=r"0\.6 GB of memory, but 0\.5 GB are available"):
-        check_photo(path, Limits(50, 50))
+        check(None)
     decoded: list[Path] = []
     monkeypatch.setattr(photo_restorer, "read_photo", decoded.append)
-    with pytest.raises(UserError, match="needs"):
-        restorer.restore(path, "cat", False, False, 1, Limits(50, 50), Uploads(tmp_path, 999, 60))
-    assert not decoded
+    with (
+        pytest.raises(UserError, match="needs"),
+        restorer.turn(path, Options("cat"), Limits(50, 50)) as turn,
+    ):
+        restorer.restore(turn, Uploads(tmp_path, 999, 60))
+    assert not decoded and not restorer.line.length
 
 
 def test_16_bit_tiffs_are_detected_by_their_header(tmp_path: Path) -> None:
@@ -360,7 +370,7 @@ def test_16_bit_tiffs_are_detected_by_their_header(tmp_path: Path) -> None:
         ("b.tif", np.zeros((10, 10), np.uint16), 800),
     ):
         Image.fromarray(pixels).save(tmp_path / name)
-        assert check_photo(tmp_path / name, Limits(1, 1)) == expected
+        assert check_photo(tmp_path / name, Limits(1, 1)).pixels == expected
 
 
 def test_limits_of_file_size_and_type(tmp_path: Path) -> None:

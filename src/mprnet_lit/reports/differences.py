@@ -10,6 +10,7 @@ _NOT_A_SETTING = ("hydra", "paths", "mode", "resume", "logger", "tracking", "swe
 """Top-level keys that do not affect the result of a run."""
 _NO_DIFFERENCE = ("paths.run", "resume", "sweep.", "callbacks.pruner.")
 """Prefixes of keys that depend on the folder of a run or on its sweep."""
+_NOT_SET = object()
 Differences = dict[str, list[tuple[str, list[str]]]]
 """Values by key, each with the names of the runs that have it."""
 
@@ -62,13 +63,24 @@ def _differences(known: Mapping[str, Mapping[str, Any]], skipped: tuple[str, ...
     """Return the keys that differ between the runs, without keys that have a skipped prefix."""
     found = {}
     for key in dict.fromkeys(key for values in known.values() for key in values):
+        column = [values.get(key, _NOT_SET) for values in known.values()]
+        if key.startswith(skipped) or _are_same(column):
+            continue
         names: dict[str, list[str]] = {}
-        for name, values in known.items():
-            text = _text(values[key]) if key in values else "not set"
+        for name, value in zip(known, column, strict=True):
+            text = "not set" if value is _NOT_SET else _text(value)
             names.setdefault(text, []).append(name)
-        if len(names) > 1 and not key.startswith(skipped):
+        if len(names) > 1:
             found[key] = list(names.items())
     return found
+
+
+def _are_same(values: Sequence[Any]) -> bool:
+    """Return whether plain values are the same; ``False`` for lists, which need a comparison."""
+    first = values[0]
+    return not isinstance(first, list) and all(
+        type(value) is type(first) and value == first for value in values
+    )
 
 
 def _is_setting(key: str) -> bool:

@@ -172,7 +172,7 @@ def _axis(values: Sequence[Any]) -> tuple[list[float | None], dict[str, Any]]:
     numbers: list[float | None]
     if kind == "categories":
         texts = ["\u2013" if value is None else str(value) for value in values]
-        known = sorted(set(texts), key=_natural)
+        known = sorted(set(texts), key=natural)
         numbers = [known.index(text) for text in texts]
         ticks = range(0, len(known), math.ceil(len(known) / _MAX_TICKS))
         names = [label(known[k], _MAX_AXIS_LABEL) for k in ticks]
@@ -201,7 +201,7 @@ def scale(values: Sequence[Any]) -> str:
     return "log" if low > 0 and high / low > 100 else "linear"
 
 
-def _natural(text: str) -> tuple[bool, float, str]:
+def natural(text: str) -> tuple[bool, float, str]:
     """Return a sort key: numbers first, by value, then texts."""
     try:
         return False, float(text), ""

@@ -20,6 +20,8 @@ _MAX_CATEGORIES = 5
 """Maximum number of distinct numbers that are treated as categories, as in a grid search."""
 _MAX_KEYS = 50
 """Maximum number of settings that are analyzed."""
+_MAX_POINTS = 500
+"""Maximum number of runs in the figures of the single settings, which are drawn in SVG."""
 _Column = tuple[list[Any], Any]
 
 
@@ -38,7 +40,8 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     """
     if not keys:
         return [], "No setting differs between the runs."
-    done = [trial for trial in trials if _is_complete(trial)]
+    numbers = [k for k, t in enumerate(trials) if t.state == "complete" and t.psnr is not None]
+    done = [trials[k] for k in numbers]
     if len(done) < _MIN_RUNS:
         return [], f"Too few runs are complete: {len(done)} of at least {_MIN_RUNS}."
     if len({t.psnr for t in done}) == 1:
@@ -59,43 +62,57 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            study = _study(trials, columns)
+            study = _study(done, columns)
             evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
             shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
             first = list(shares)[:MAX_AXES]
             bars = optuna.visualization.plot_param_importances(study, evaluator, first)
-            slices = optuna.visualization.plot_slice(study, first, target_name="PSNR (dB)")
+            shown = _spread(done)
+            some = _study([done[k] for k in shown], _at(columns, shown))
+            slices = optuna.visualization.plot_slice(some, first, target_name="PSNR (dB)")
     finally:
         optuna.logging.set_verbosity(verbosity)
     bars.update_layout(yaxis_title=None)
     bars.update_xaxes(range=[0, 1.2 * max(shares.values())])  # room for the values of the bars
     slices.update_xaxes(dtick=1, selector={"type": "log"})
+    for trace in slices.data:  # whose colors are the numbers of the trials in the study
+        trace.marker.color = [numbers[shown[number]] for number in trace.marker.color]
     slices.update_traces(marker={"colorscale": RAMP, "colorbar": {"title": {"text": "run"}}})
     note = f"Settings that distinguish the best {best:.0%} from all {len(done)} complete runs"
     note += " (uncertain: few runs)." if len(done) < 10 * len(shares) else "."
+    if len(done) > _MAX_POINTS:
+        note += f" The points are {_MAX_POINTS} of these runs, evenly spread over the PSNR."
     return [plain(bars), plain(slices)], note
 
 
-def _study(trials: Sequence[Trial], columns: dict[str, _Column]) -> Any:
-    """Return an in-memory study with one trial per run; incomplete runs are failed trials."""
+def _study(done: Sequence[Trial], columns: dict[str, _Column]) -> Any:
+    """Return an in-memory study of complete runs, with the values of their settings."""
     import optuna
 
     study = optuna.create_study(direction="maximize")
     distributions = {key: distribution for key, (_, distribution) in columns.items()}
     rows = zip(*(values for values, _ in columns.values()), strict=True)
-    for trial in trials:
-        created = optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
-        if _is_complete(trial):
-            params = dict(zip(columns, next(rows), strict=True))
-            created = optuna.trial.create_trial(
-                params=params, distributions=distributions, value=trial.psnr
-            )
-        study.add_trial(created)
+    study.add_trials(
+        optuna.trial.create_trial(
+            params=dict(zip(columns, row, strict=True)),
+            distributions=distributions,
+            value=trial.psnr,
+        )
+        for trial, row in zip(done, rows, strict=True)
+    )
     return study
 
 
-def _is_complete(trial: Trial) -> bool:
-    return trial.state == "complete" and trial.psnr is not None
+def _spread(done: Sequence[Trial]) -> list[int]:
+    """Return the places of at most 500 runs, evenly spread over the PSNR."""
+    ranked = sorted(range(len(done)), key=lambda k: done[k].psnr or 0)
+    if len(ranked) <= _MAX_POINTS:
+        return list(range(len(done)))
+    return sorted(ranked[k * (len(ranked) - 1) // (_MAX_POINTS - 1)] for k in range(_MAX_POINTS))
+
+
+def _at(columns: dict[str, _Column], places: Sequence[int]) -> dict[str, _Column]:
+    return {key: ([values[k] for k in places], kind) for key, (values, kind) in columns.items()}
 
 
 def _column(values: Sequence[Any]) -> _Column | None:

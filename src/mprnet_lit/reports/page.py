@@ -40,7 +40,9 @@ def fill(report: str, title: str, data: Any, library: str = "") -> bytes:
         "style": read("page.css", f"{report}.css"),
         "body": read(f"{report}.html"),
         # Only "<" can end a script element, so escaping it is sufficient.
-        "data": json.dumps(_printable(data), allow_nan=False).replace("<", "\\u003c"),
+        "data": json.dumps(_printable(data), allow_nan=False, separators=(",", ":")).replace(
+            "<", "\\u003c"
+        ),
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
         "hashes": " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
     }

@@ -1,6 +1,5 @@
 """Validation panels of the best runs as embedded images of limited size."""
 
-import math
 import os
 from collections.abc import Sequence
 from itertools import islice
@@ -9,15 +8,15 @@ from typing import Any
 
 from mprnet_lit.images.reading import open_image
 from mprnet_lit.reports.page import embed
-from mprnet_lit.reports.trials import Trial
+from mprnet_lit.reports.trials import MAX_CURVES, Trial, ranked
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.untrusted import NotReadableError, open_inside
 
 _RUNS = 3
 """Number of runs whose panels are shown."""
 _MAX_EPOCHS = 40
-_MAX_TOTAL = 9_000_000
-"""Maximum total size of the panels of a page in bytes."""
+_MAX_TOTAL, _MAX_BESIDE_MANY = 9_000_000, 1_500_000
+"""Maximum total size of the panels of a page in bytes, and the maximum beside over 100 runs."""
 _MAX_WIDTH = 1600
 _MAX_FILES = 100_000
 _MAX_BYTES, _MAX_PIXELS = 2**26, 2**26
@@ -29,8 +28,8 @@ def embed_panels(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
     Unreadable panels are skipped and reported in ``notes`` of their run.
     """
-    ranked = sorted(trials, key=lambda t: -math.inf if t.psnr is None else t.psnr, reverse=True)
-    found = [(trial, paths) for trial in ranked if (paths := _epochs(trial.folder))][:_RUNS]
+    with_panels = ((trial, _epochs(trial.folder)) for trial in ranked(trials))
+    found = list(islice(((trial, paths) for trial, paths in with_panels if paths), _RUNS))
     shown = []
     for trial, paths in found:
         pictures = {}
@@ -39,7 +38,8 @@ def embed_panels(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             trial.note(f"panels/{paths[epoch].name}", damage)
             if picture:
                 pictures[epoch] = picture
-        room = _MAX_TOTAL // len(found)
+        total = _MAX_TOTAL if len(trials) <= MAX_CURVES else _MAX_BESIDE_MANY
+        room = total // len(found)
         while len(pictures) > 1 and sum(map(len, pictures.values())) > room:
             kept = _spread(list(pictures), max(len(pictures) * 3 // 4, 1), 0)
             pictures = {epoch: pictures[epoch] for epoch in kept}

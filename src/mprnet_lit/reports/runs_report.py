@@ -18,6 +18,7 @@ from mprnet_lit.reports.figures import (
     PALETTE,
     hover_name,
     label,
+    natural,
     parallel_coordinates,
     run_looks,
 )
@@ -25,16 +26,18 @@ from mprnet_lit.reports.importance import importance
 from mprnet_lit.reports.names import short_names
 from mprnet_lit.reports.page import fill
 from mprnet_lit.reports.pictures import embed_panels
-from mprnet_lit.reports.trials import Trial, find_trials
+from mprnet_lit.reports.trials import MAX_CURVES, Trial, find_trials
 from mprnet_lit.runs.files import is_number
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError, install_hint
 
-_MAX_POINTS = 300_000
+_MAX_POINTS = 100_000
 """Maximum total number of points of all curves, unless a curve would get fewer than 40."""
 _MIN_PER_CURVE, _MAX_PER_CURVE = 40, 1000
+_MAX_MESSAGES = 1_000_000
+"""Maximum total length of the error messages in characters, unless one would get fewer than 200."""
 _MAX_NAMES = 8
-"""Maximum number of run names per value; the other runs are counted."""
+"""Maximum number of values per key, and of run names per value; the others are counted."""
 _STATES = ("complete", "pruned", "failed", "killed", "running", "waiting", "unfinished")
 
 
@@ -77,9 +80,10 @@ def describe(trials: Sequence[Trial]) -> dict[str, Any]:
     panels = embed_panels(trials)  # adds notes to the trials
     same, differ = environment_differences(trials)
     names = sorted({name for trial in trials for name in trial.curves})
-    curves = sum(len(trial.curves) for trial in trials)
-    max_points = min(max(_MAX_POINTS // max(curves, 1), _MIN_PER_CURVE), _MAX_PER_CURVE)
-    is_thinned = any(len(c) > max_points for trial in trials for c in trial.curves.values())
+    lengths = [curve.size for trial in trials for curve in trial.curves.values()]
+    max_points = _points_per_curve(lengths)
+    failed = sum(trial.error is not None for trial in trials)
+    max_error = max(_MAX_MESSAGES // max(failed, 1), 200)
     single = trials[0] if len(trials) == 1 else None
     all_names = [trial.name for trial in trials]
     short = dict(zip(all_names, short_names(all_names), strict=True))
@@ -87,12 +91,14 @@ def describe(trials: Sequence[Trial]) -> dict[str, Any]:
         "headline": headline(trials),
         "keys": keys,
         "trials": [
-            _trial(trial, keys, max_points) | {"short": short[trial.name], "color": c, "dash": d}
+            _trial(trial, keys, max_points, max_error)
+            | {"short": short[trial.name], "color": c, "dash": d}
             for trial, (c, d) in zip(trials, run_looks(trials), strict=True)
         ],
         "metrics": {name: label(name) for name in names},
         "palette": PALETTE,
-        "thinned": max_points if is_thinned else None,
+        "thinned": max_points if max_points < max(lengths, default=0) else None,
+        "maxCurves": MAX_CURVES,
         "panels": panels,
         "parallel": parallel_coordinates(trials, keys),
         "importance": {"figures": figures, "note": why},
@@ -127,8 +133,19 @@ def headline(trials: Sequence[Trial]) -> list[list[str]]:
     return [*facts, ["runs", f"{len(trials)}: {counted}"]]
 
 
-def _trial(trial: Trial, keys: Sequence[str], max_points: int) -> dict[str, Any]:
-    error = trial.error
+def _points_per_curve(lengths: Sequence[int]) -> int:
+    """Return the maximum length of a thinned curve. Short curves leave room for the others."""
+    remaining = _MAX_POINTS
+    for at, length in enumerate(sorted(lengths)):
+        share = remaining // (len(lengths) - at)
+        if length > share:
+            return min(max(share, _MIN_PER_CURVE), _MAX_PER_CURVE)
+        remaining -= length
+    return _MAX_PER_CURVE
+
+
+def _trial(trial: Trial, keys: Sequence[str], max_points: int, max_error: int) -> dict[str, Any]:
+    error = None if trial.error is None else trial.error[:max_error]
     if trial.folder is not None and error is not None:
         error = error.replace(str(trial.folder), trial.name)
     return {
@@ -148,19 +165,22 @@ def _trial(trial: Trial, keys: Sequence[str], max_points: int) -> dict[str, Any]
 
 def _curve(curve: Curve, max_points: int) -> list[list[Any]]:
     """Return the steps, the epochs and the values of a thinned curve."""
-    points = thinned(curve, max_points)
-    values = [_rounded(point.value, 6) for point in points]
-    return [[point.step for point in points], [point.epoch for point in points], values]
+    kept = thinned(curve, max_points)
+    return [kept.steps, kept.epochs, [_rounded(value, 6) for value in kept.values]]
 
 
 def _rows(differ: Differences, short: Mapping[str, str]) -> list[list[Any]]:
-    """Return the differences with at most eight short names per value."""
+    """Return each key that differs, at most eight values with short names, and their number."""
 
     def named(names: list[str]) -> str:
         more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
         return ", ".join(short[name] for name in names[:_MAX_NAMES]) + more
 
-    return [[k, [[value, named(names)] for value, names in v]] for k, v in differ.items()]
+    ordered = {k: sorted(v, key=lambda pair: natural(pair[0])) for k, v in differ.items()}
+    return [
+        [k, [[value, named(names)] for value, names in v[:_MAX_NAMES]], len(v)]
+        for k, v in ordered.items()
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -1,20 +1,20 @@
 """Search for training runs in a folder: complete, running, killed or failed."""
 
+import gc
 import math
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mprnet_lit.models import MPRNet
 from mprnet_lit.reports.curves import Curve, collapse_notes, curve_files, read_curves
+from mprnet_lit.reports.parameter_counts import count_parameters
 from mprnet_lit.runs.collapse import first_check
 from mprnet_lit.runs.files import (
     flatten,
@@ -31,14 +31,13 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.masking import mask, mask_text
 from mprnet_lit.utils.untrusted import MISSING, walk
 
-_SIZE = ("width", "unet_step", "orsnet_step", "cabs_per_orb", "reduction")
 _NO_RUNS_INSIDE = {"checkpoints", "panels", "csv", "tensorboard", "wandb", "mlflow"}
-_MAX_WIDTH, _MAX_CABS = 4096, 64
-"""Maximum width and number of blocks of networks whose parameters are counted."""
 _MAX_SWEEP_BYTES = 2**23
 """Maximum size of the record of a sweep, at about 300 bytes per trial."""
 _MAX_RUNS = 10_000
 """Maximum number of runs in one report."""
+MAX_CURVES = 100
+"""Maximum number of runs with curves; more lines would not be distinct in a figure."""
 _MAX_READS = 3
 """Maximum number of times that one folder is read. Several trials may resume in one folder."""
 
@@ -59,7 +58,7 @@ class Trial:
         best: metrics of the best validation.
         parameters: number of parameters of the network.
         seconds: duration of the run, from the modification times of its files.
-        curves: logged scalars by name.
+        curves: logged scalars by name; empty for a run that is not among the 100 best.
         notes: descriptions of missing or damaged files.
     """
 
@@ -88,11 +87,16 @@ class Trial:
             self.notes.append(f"{file} {damage}")
 
 
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """Return runs by decreasing PSNR; runs without PSNR are last."""
+    return sorted(trials, key=lambda t: -math.inf if t.psnr is None else t.psnr, reverse=True)
+
+
 def find_trials(root: Path) -> tuple[Path, list[Trial]]:
     """Return the common folder of all training runs in ``root``, and the runs.
 
     ``root`` may be the folder of one run. No file outside ``root`` is read, except for the record
-    of the sweep if ``root`` is one of its trials.
+    of the sweep if ``root`` is one of its trials. Only the 100 best runs have curves.
 
     Raises:
         UserError: ``root`` contains more than 10,000 runs or a million files.
@@ -106,12 +110,36 @@ def find_trials(root: Path) -> tuple[Path, list[Trial]]:
             return root, [_of_entry(entries[-1], root.parent, root, root)]
     places = [*sweeps, *(folder.parent for folder in folders)]
     common = Path(os.path.commonpath(places)) if places and folders != [root] else root
-    trials: list[Trial] = []
     claimed: set[Path] = set()
-    for sweep in sweeps:
-        trials += _of_sweep(sweep, common, claimed)
-    trials += [_read(folder, common) for folder in folders if folder not in claimed]
-    return common, [t for t in trials if _mode(t.config) == "train"]
+    of_sweeps = chain.from_iterable(_of_sweep(sweep, common, claimed) for sweep in sweeps)
+    others = (_read(folder, common) for folder in folders if folder not in claimed)
+    trials: list[Trial] = []
+    with _no_garbage_collection():
+        for trial in chain(of_sweeps, others):
+            if _mode(trial.config) == "train":
+                trials.append(trial)
+                if len(trials) % MAX_CURVES == 0:  # bounds the memory
+                    _drop_curves(trials)
+    _drop_curves(trials)
+    return common, trials
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Disable the search for cycles, which takes a third of the time with millions of values."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _drop_curves(trials: Sequence[Trial]) -> None:
+    """Drop the curves of all runs but the best."""
+    for trial in ranked([t for t in trials if t.curves])[MAX_CURVES:]:
+        trial.curves = {}
 
 
 def _mode(config: dict[str, Any]) -> Any:
@@ -219,14 +247,15 @@ def _read(folder: Path, root: Path) -> Trial:
     if started is not None or failed is None:  # otherwise the run failed before writing these files
         trial.note("environment.json", environment_damage)
         trial.note("config.yaml", config_damage)
+    counted = summary.pop("parameters", None)  # runs of earlier versions have no count
     trial.best = {key: float(v) for key, v in summary.items() if is_number(v)}
     if trial.psnr is None and "val/psnr" in trial.curves:
         trial.best |= _best_of(trial.curves)
-    trial.environment = flatten(mask(environment))
+    trial.environment = _masked(environment)
     trial.resolved = isinstance(config, dict)
     if not trial.resolved:
         config, _ = read_yaml(folder, ".hydra/config.yaml")
-    leaves = flatten(mask(config))
+    leaves = _masked(config)
     own = leaves.get("paths.run")
     for key, value in leaves.items():
         if isinstance(value, str) and isinstance(own, str) and own:
@@ -235,7 +264,7 @@ def _read(folder: Path, root: Path) -> Trial:
             trial.config[key] = value
     decay = trial.config.get("callbacks.ema.decay")
     trial.notes += collapse_notes(trial.curves, first_check(decay if is_number(decay) else None))
-    trial.parameters = _parameters(trial.config)
+    trial.parameters = counted if type(counted) is int else count_parameters(trial.config)
     trial.overrides = overrides(mask(read_yaml(folder, ".hydra/overrides.yaml")[0]))
     if failed is not None and failed > (ended or 0):
         trial.state, trial.error = "failed", mask_text(read_text(folder / ERROR))
@@ -246,35 +275,26 @@ def _read(folder: Path, root: Path) -> Trial:
     return trial
 
 
+def _masked(content: Any) -> dict[str, Any]:
+    """Return the leaves of a tree by dotted key, without credentials."""
+    return {key: mask(value, key) for key, value in flatten(content).items()}
+
+
 def _best_of(curves: dict[str, Curve]) -> dict[str, float]:
     """Return the best validation from the curves, for a run without ``summary.json``."""
-    finite = [point for point in curves["val/psnr"] if math.isfinite(point.value)]
+    psnr = curves["val/psnr"]
+    finite = [k for k, value in enumerate(psnr.values) if math.isfinite(value)]
     if not finite:
         return {}
-    best = max(finite, key=lambda point: point.value)
-    found: dict[str, float] = {"epoch": best.epoch, "step": best.step}
+    best = max(finite, key=psnr.values.__getitem__)
+    step = psnr.steps[best]
+    found: dict[str, float] = {"epoch": psnr.epochs[best], "step": step}
     for name, curve in curves.items():
-        value = next((point.value for point in curve if point.step == best.step), math.nan)
-        if name.startswith("val/") and math.isfinite(value):
-            found[name.removeprefix("val/")] = value
+        if name.startswith("val/") and step in curve.steps:
+            value = curve.values[curve.steps.index(step)]
+            if math.isfinite(value):
+                found[name.removeprefix("val/")] = value
     return found
-
-
-def _parameters(config: dict[str, Any]) -> int | None:
-    sizes: dict[str, Any] = {name: config.get(f"model.{name}") for name in _SIZE}
-    if not all(type(v) is int and 0 < v <= _MAX_WIDTH for v in sizes.values()):
-        return None
-    return _count(**sizes) if sizes["cabs_per_orb"] <= _MAX_CABS else None
-
-
-@cache
-def _count(**sizes: int) -> int | None:
-    try:
-        with torch.device("meta"):  # allocates no memory
-            model = MPRNet(**sizes)
-        return sum(p.numel() for p in model.parameters())
-    except (ValueError, RuntimeError):  # not a valid network
-        return None
 
 
 def _name(folder: Path, root: Path) -> str:

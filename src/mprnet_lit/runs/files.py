@@ -1,5 +1,6 @@
 """Readers for the files of a run, which may be incomplete, damaged or missing."""
 
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ ENVIRONMENT = "environment.json"
 
 _MAX_BYTES = 2**18
 """Maximum size of a configuration, a summary or an ``environment.json``."""
-_MAX_NUMBER = 1e300
+MAX_NUMBER = 1e300
 """Maximum magnitude of a number; sums of larger numbers may overflow."""
 
 
@@ -76,7 +77,7 @@ def plain(value: Any) -> Any:
 def is_number(value: Any) -> bool:
     """Return whether a value is a number of magnitude at most 1e300, not NaN and not a boolean."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) <= _MAX_NUMBER
+    return number and abs(value) <= MAX_NUMBER
 
 
 def is_within(key: str, nodes: Iterable[str]) -> bool:
@@ -85,14 +86,21 @@ def is_within(key: str, nodes: Iterable[str]) -> bool:
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of a tree by dotted key; a list of plain values is a leaf."""
-    if isinstance(node, dict):
-        children = list(node.items())
-    elif isinstance(node, list) and any(isinstance(child, dict | list) for child in node):
-        children = list(enumerate(node))
-    else:
-        return {prefix.rstrip("."): node} if prefix else {}
+    """Return the leaves of a tree by dotted key; a list of plain values is a leaf.
+
+    Equal keys of several trees share their memory.
+    """
     found: dict[str, Any] = {}
-    for key, child in children:
-        found |= flatten(child, f"{prefix}{key}.")
+    _flatten(node, prefix, found)
     return found
+
+
+def _flatten(node: Any, prefix: str, found: dict[str, Any]) -> None:
+    if isinstance(node, dict):
+        for key, child in node.items():
+            _flatten(child, f"{prefix}{key}.", found)
+    elif isinstance(node, list) and any(isinstance(child, dict | list) for child in node):
+        for key, child in enumerate(node):
+            _flatten(child, f"{prefix}{key}.", found)
+    elif prefix:
+        found[sys.intern(prefix.rstrip("."))] = node

@@ -3,7 +3,7 @@
 import re
 import secrets
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,31 +17,16 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import BaseRoute, Route
 
 from mprnet_lit.images.formats import IMAGE_SUFFIXES
-from mprnet_lit.serving.limits import WAITING, Limits
-from mprnet_lit.serving.photo_restorer import PhotoRestorer, Result
+from mprnet_lit.serving.limits import Limits
+from mprnet_lit.serving.photo_restorer import Options, PhotoRestorer, Result
 from mprnet_lit.serving.uploads import FullError, Uploads
+from mprnet_lit.serving.waiting_line import WAITING, BusyError
 from mprnet_lit.utils.errors import UserError
 
 PATH = "/api/restore"
 _MAX_NAME = 100
+_TICKET = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _BOOLEANS = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of a restoration, or their defaults.
-
-    Attributes:
-        weights: name of the network.
-        tlc: whether to use the test-time local converter.
-        self_ensemble: whether to use self-ensemble.
-        strength: share of the restoration in the result, 0 to 1.
-    """
-
-    weights: str
-    tlc: bool = False
-    self_ensemble: bool = False
-    strength: float = 1.0
 
 
 class Api:
@@ -59,7 +44,6 @@ class Api:
     ) -> None:
         self.restorer, self.limits, self.uploads = restorer, limits, uploads
         self.defaults = defaults
-        self._waiting = 0
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -69,10 +53,13 @@ class Api:
             Route(PATH, self._answer, methods=["POST"]),
         ]
 
-    async def _describe(self, _: Request) -> Response:
-        """Return the available weights, the defaults and the limits as JSON."""
+    async def _describe(self, request: Request) -> Response:
+        """Return the weights, the defaults, the limits and the state of the line as JSON."""
+        line, ticket = self.restorer.line, request.query_params.get("ticket")
         return JSONResponse(
             {
+                "waiting": line.length,
+                "place": None if ticket is None else line.place(ticket),
                 "weights": self.restorer.labels,
                 "defaults": asdict(self.defaults),
                 "max_megabytes": self.limits.megabytes,
@@ -83,20 +70,21 @@ class Api:
 
     async def _answer(self, request: Request) -> Response:
         """Restore the photo of a form and return it, or an error message of one sentence."""
-        if self._waiting >= WAITING:
-            return _error(HTTPStatus.SERVICE_UNAVAILABLE, "too many photos wait: try again later")
-        self._waiting += 1
+        if self.restorer.line.length >= WAITING:  # before the upload is read
+            return _error(HTTPStatus.SERVICE_UNAVAILABLE, str(BusyError()))
         folder = self.uploads.folder / secrets.token_hex(32)
         try:
             async with request.form(max_files=1, max_fields=8) as form:
-                photo, options = parse_form(dict(form.multi_items()), self.defaults)
+                photo, options, ticket = parse_form(dict(form.multi_items()), self.defaults)
                 path = folder / safe_name(photo.filename or "")
                 await run_in_threadpool(_save, photo.file, path)
-            result = await run_in_threadpool(self._restore, path, options)
+            result = await run_in_threadpool(self._restore, path, options, ticket)
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         except HTTPException as error:  # Starlette could not parse the form
             return _error(error.status_code, f"the form is malformed: {error.detail}")
+        except BusyError as error:
+            return _error(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         except FullError as error:
             return _error(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
         except UserError as error:
@@ -105,7 +93,6 @@ class Api:
             message = f"the upload can't be stored ({error.strerror})"
             return _error(HTTPStatus.INSUFFICIENT_STORAGE, message)
         finally:
-            self._waiting -= 1
             await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
         return FileResponse(
             result.file,
@@ -118,13 +105,13 @@ class Api:
             background=BackgroundTask(shutil.rmtree, result.file.parent, ignore_errors=True),
         )
 
-    def _restore(self, path: Path, options: Options) -> Result:
-        chosen = options.weights, options.tlc, options.self_ensemble, options.strength
-        return self.restorer.restore(path, *chosen, self.limits, self.uploads, previews=False)
+    def _restore(self, path: Path, options: Options, ticket: str | None) -> Result:
+        with self.restorer.turn(path, options, self.limits, ticket) as turn:
+            return self.restorer.restore(turn, self.uploads, previews=False)
 
 
-def parse_form(form: dict[str, Any], defaults: Options) -> tuple[UploadFile, Options]:
-    """Return the photo and the options of a form.
+def parse_form(form: dict[str, Any], defaults: Options) -> tuple[UploadFile, Options, str | None]:
+    """Return the photo, the options and the ticket of a form.
 
     Args:
         form: uploaded file and texts by the name of the field.
@@ -137,13 +124,16 @@ def parse_form(form: dict[str, Any], defaults: Options) -> tuple[UploadFile, Opt
     photo = form.pop("photo", None)
     if not isinstance(photo, UploadFile):
         raise UserError("the form has no photo: add a file with the field name photo")
+    ticket = form.pop("ticket", None)
+    if not (ticket is None or _TICKET.fullmatch(str(ticket))):
+        raise UserError("ticket must have 1 to 64 letters, digits, hyphens or underscores")
     values = asdict(defaults)
     for name, text in form.items():
         if name not in values:
             known = ", ".join(values)
-            raise UserError(f"the form has an unknown field, {name}: use photo, {known}")
+            raise UserError(f"the form has an unknown field, {name}: use photo, ticket, {known}")
         values[name] = _parse(name, str(text), type(values[name]))
-    return photo, Options(**values)
+    return photo, Options(**values), None if ticket is None else str(ticket)
 
 
 def _parse(name: str, text: str, kind: type) -> Any:

@@ -12,10 +12,8 @@ from mprnet_lit.images.memory import restoring_bytes
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
 
-WAITING = 20
-"""Maximum number of photos in the queue of the page, and of requests that wait for the endpoint."""
 _SHARE = 0.5
-"""Share of the free memory that one photo may use; the tiles of the network use the rest."""
+"""Share of the free memory that photos may use; the tiles of the network use the rest."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +30,34 @@ class Limits:
     megapixels: float
     gigabytes: float | None = None
 
+    def available(self) -> float:
+        """Return the maximum memory in bytes of all photos in memory."""
+        if self.gigabytes is not None:
+            return self.gigabytes * 1e9
+        return _SHARE * free_bytes(torch.device("cpu"))
 
-def check_photo(path: Path, limits: Limits) -> int:
-    """Check the file size and the header of a photo.
+
+@dataclass(frozen=True)
+class Demand:
+    """Memory for a photo, estimated from its header.
+
+    Attributes:
+        area: number of pixels; 0 if the header is unreadable.
+        pixels: size in bytes of the decoded pixels with alpha.
+        peak: maximum memory in bytes during the restoration.
+    """
+
+    area: int = 0
+    pixels: int = 0
+    peak: float = 0.0
+
+
+def check_photo(path: Path, limits: Limits) -> Demand:
+    """Check the file size and the header of a photo, and return its demand for memory.
 
     Args:
         path: file of the photo.
         limits: limits of the photo.
-
-    Returns:
-        Size in bytes of the decoded pixels with alpha; 0 if the header is unreadable.
 
     Raises:
         UserError: the file is missing, exceeds a limit, or is not a photo.
@@ -67,18 +83,24 @@ def check_photo(path: Path, limits: Limits) -> int:
             "megapixels"
         ) from error
     except Exception:  # read_photo reads the file or reports the reason
-        return 0
+        return Demand()
     if pixels > limits.megapixels * 1e6:
         raise UserError(
             f"{path.name} has {pixels / 1e6:.1f} megapixels, but the limit of this page is "
             f"{limits.megapixels:g} megapixels"
         )
-    bound = _SHARE * free_bytes(torch.device("cpu"))
-    if limits.gigabytes is not None:
-        bound = limits.gigabytes * 1e9
-    if needed > bound:
+    return Demand(pixels, pixels * (8 if deep else 4), needed)
+
+
+def check_memory(path: Path, demand: Demand, limits: Limits) -> None:
+    """Check that the memory for a photo is available.
+
+    Raises:
+        UserError: the photo needs more memory.
+    """
+    bound = limits.available()
+    if demand.peak > bound:
         raise UserError(
-            f"{path.name} needs {needed / 1e9:.1f} GB of memory, but {bound / 1e9:.1f} GB are "
+            f"{path.name} needs {demand.peak / 1e9:.1f} GB of memory, but {bound / 1e9:.1f} GB are "
             "available: choose a smaller photo"
         )
-    return pixels * (8 if deep else 4)

@@ -3,15 +3,15 @@
 import html
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mprnet_lit.images.formats import IMAGE_SUFFIXES
 from mprnet_lit.serving.allowed_hosts import AllowedHosts
 from mprnet_lit.serving.comparison import EMPTY, comparison, script, stylesheet
-from mprnet_lit.serving.limits import WAITING, Limits
-from mprnet_lit.serving.photo_restorer import PhotoRestorer
+from mprnet_lit.serving.limits import Limits
+from mprnet_lit.serving.photo_restorer import Options, PhotoRestorer
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError, install_hint
 
@@ -52,7 +52,7 @@ def build_app(
         import gradio as gr
         from fastapi import FastAPI
 
-        from mprnet_lit.serving.api import Api, Options
+        from mprnet_lit.serving.api import Api
         from mprnet_lit.serving.request_filter import RequestFilter
     except ImportError as error:
         raise UserError(f"mode=serve needs gradio: {install_hint('serve')}") from error
@@ -118,21 +118,27 @@ def _page(
 
     def restore(
         file: str | None, name: str, tlc: bool, self_ensemble: bool, strength: float
-    ) -> tuple[Any, ...]:
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the comparison, the download and the status line; first the place in the line."""
         try:
             if not file:
                 raise UserError("no photo is selected: drop a photo, or click to choose one")
-            options = name, tlc, self_ensemble, strength
-            result = restorer.restore(Path(file), *options, limits, uploads)
+            options = Options(name, tlc, self_ensemble, strength)
+            with restorer.turn(Path(file), options, limits) as turn:
+                place = turn.ticket.place
+                while place:
+                    yield gr.skip(), gr.skip(), f"Place {place} in the queue."
+                    place = turn.ticket.wait(place)
+                result = restorer.restore(turn, uploads)
         except UserError as error:
             line = f"<b>Not restored:</b> {html.escape(str(error))}"
-            return EMPTY, gr.DownloadButton("Download", value=None, interactive=False), line
+            yield EMPTY, gr.DownloadButton("Download", value=None, interactive=False), line
+            return
         assert result.before is not None and result.after is not None
         name = f"Download {result.file.name} ({result.size})"
-        button = gr.DownloadButton(name, value=str(result.file), interactive=True)
-        return (
+        yield (
             comparison(Path(file).name, result.before, result.after),
-            button,
+            gr.DownloadButton(name, value=str(result.file), interactive=True),
             html.escape(result.line),
         )
 
@@ -175,10 +181,9 @@ def _page(
             [photo, weights, local, mean, share],
             [shown, download, line],
             show_progress_on=shown,  # not on the line, where it would cover the button
-            concurrency_limit=1,
-            concurrency_id="restore",
+            concurrency_limit=None,  # the line limits the number of photos
             api_visibility="private",
         )
-    blocks.queue(default_concurrency_limit=1, max_size=WAITING, api_open=False)
+    blocks.queue(api_open=False)
     function = next(number for number, fn in blocks.fns.items() if fn.name == restore.__name__)
     return blocks, function

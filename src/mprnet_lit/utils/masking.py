@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from mprnet_lit.utils.short_texts import cache_short
+
 HIDDEN = "***"
 _WORDS = {"auth", "bearer", "cookie", "cookies", "key", "pass", "pwd", "sig", "signature"}
 _ENDINGS = (
@@ -32,12 +34,14 @@ _HOMES = re.compile(
 )
 
 
+@cache_short
 def is_secret(key: str) -> bool:
     """Return whether a dotted key looks like a credential, such as ``logger.api_key``."""
     words = [word.lower() for word in _PARTS.findall(key)]
     return any(word in _WORDS or word.endswith(_ENDINGS) for word in words)
 
 
+@cache_short
 def mask_text(text: str) -> str:
     """Mask the credentials in an override, command or message.
 

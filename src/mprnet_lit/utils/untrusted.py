@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.short_texts import cache_short
 
 MISSING = "is missing"
 MAX_ENTRIES = 1_000_000
@@ -19,7 +20,7 @@ _MAX_FOLDER_DEPTH = 32
 _MAX_DEPTH = 32
 """Maximum nesting of lists and mappings in a JSON or YAML file."""
 _MAX_NODES = 10_000
-"""Maximum number of values in a YAML file. PyYAML needs about 0.1 ms per value."""
+"""Maximum number of values in a YAML file."""
 _MAX_DIGITS = 18
 """Maximum digits of an integer, to fit in 64 bits. A longer integer becomes float or str."""
 _DEFAULT_MAX_BYTES = 2**18
@@ -29,6 +30,10 @@ _FLAGS = (
     | getattr(os, "O_NONBLOCK", 0)  # else opening a pipe would block
     | getattr(os, "O_BINARY", 0)
 )
+
+
+_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Parser of YAML in C, or in Python if PyYAML was built without it."""
 
 
 class NotReadableError(Exception):
@@ -43,9 +48,10 @@ def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) ->
             outside ``folder``, is larger than ``max_bytes``, or can't be opened.
     """
     try:
-        expected = folder.resolve(strict=True) / name
+        inside = folder.resolve(strict=True)
+        expected = inside / name
         real = expected.resolve(strict=True)
-        if real != expected or not real.is_relative_to(folder.resolve()):
+        if real != expected or not real.is_relative_to(inside):
             raise NotReadableError("is a symbolic link or outside the folder, and is not read")
         descriptor = os.open(expected, _FLAGS)
     except OSError as error:
@@ -109,7 +115,7 @@ def read_yaml(folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTE
             too deeply.
     """
     try:
-        return yaml.load(read_bytes(folder, name, max_bytes), _Loader)
+        return _Document(read_bytes(folder, name, max_bytes)).read()
     # PyYAML raises LookupError for an explicitly tagged number or boolean without a value.
     except (yaml.YAMLError, ValueError, LookupError, RecursionError, OverflowError) as error:
         raise NotReadableError("is damaged") from error
@@ -144,47 +150,90 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             folders.clear()
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML loader of plain values, with limits. Aliases, which may expand a file, are rejected."""
+class _Document:
+    """Value of a YAML file with at most one document, built from the events of the parser.
 
-    def __init__(self, stream: bytes) -> None:
-        super().__init__(stream)
-        self.depth = self.nodes = 0
+    PyYAML would compose and construct the values in Python, which takes several times as long.
+    Aliases, which may expand a file, are rejected.
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent) or getattr(self.peek_event(), "anchor", None):
-            raise yaml.YAMLError("anchors and aliases are not supported")
-        self.depth += 1
-        self.nodes += 1
-        if self.depth > _MAX_DEPTH or self.nodes > _MAX_NODES:
+    Args:
+        content: content of the file.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._next = _PARSER(content).get_event
+        self._nodes = 0
+
+    def read(self) -> Any:
+        """Return the value; ``None`` for an empty file."""
+        self._next()  # start of the stream
+        if isinstance(self._next(), yaml.StreamEndEvent):
+            return None
+        value = self._value(self._next(), 1)
+        self._next()  # end of the document
+        if not isinstance(self._next(), yaml.StreamEndEvent):
+            raise yaml.YAMLError("more than one document")
+        return value
+
+    def _value(self, event: Any, depth: int) -> Any:
+        """Return the value that starts with an event."""
+        self._nodes += 1
+        if self._nodes > _MAX_NODES or depth > _MAX_DEPTH:
             raise yaml.YAMLError("nested too deeply, or too many values")
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self.depth -= 1
+        kind = type(event)
+        if kind is yaml.AliasEvent or event.anchor:
+            raise yaml.YAMLError("anchors and aliases are not supported")
+        tag, following = event.tag, self._next
+        if kind is yaml.ScalarEvent:
+            if tag:
+                return _tagged(event.value, tag)
+            return _plain(event.value) if event.implicit[0] else event.value
+        if tag not in (None, "!", _KINDS[kind]):
+            raise yaml.YAMLError(f"the tag {tag} is not supported")
+        if kind is yaml.SequenceStartEvent:
+            items = []
+            while type(child := following()) is not yaml.SequenceEndEvent:
+                items.append(self._value(child, depth + 1))
+            return items
+        mapping = {}
+        while type(child := following()) is not yaml.MappingEndEvent:
+            if type(child) is not yaml.ScalarEvent:
+                raise yaml.YAMLError("a key is a list or a mapping")
+            key = self._value(child, depth + 1)
+            mapping[key] = self._value(following(), depth + 1)
+        return mapping
 
-    def integer(self, node: Any) -> int | str:
-        """Return an integer of at most 18 digits, or the text of a longer integer."""
-        text = self.construct_scalar(node)
-        return int(self.construct_yaml_int(node)) if len(text) <= _MAX_DIGITS else str(text)
+
+@cache_short
+def _plain(text: str) -> Any:
+    """Return the value of a scalar without quotes. Dates are texts, as in OmegaConf."""
+    forms = _FORMS.get(text[:1], ())
+    return _tagged(text, next((tag for tag, form in forms if form.match(text)), "!"))
 
 
-_PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
-_Loader.yaml_constructors = {
-    f"tag:yaml.org,2002:{kind}": yaml.SafeLoader.yaml_constructors[f"tag:yaml.org,2002:{kind}"]
-    for kind in _PLAIN
-} | {
-    "tag:yaml.org,2002:int": _Loader.integer,
-    None: yaml.SafeLoader.yaml_constructors[None],
+def _tagged(text: str, tag: str) -> Any:
+    """Return the value of a scalar; an integer of more than 18 digits is returned as text."""
+    if tag in ("!", f"{_TAG}str") or (tag == f"{_TAG}int" and len(text) > _MAX_DIGITS):
+        return text
+    if tag not in _CONSTRUCTORS:
+        raise yaml.YAMLError(f"the tag {tag} is not supported")
+    return _CONSTRUCTORS[tag](yaml.ScalarNode(tag, text))
+
+
+_TAG = "tag:yaml.org,2002:"
+_KINDS = {yaml.SequenceStartEvent: f"{_TAG}seq", yaml.MappingStartEvent: f"{_TAG}map"}
+_CONSTRUCTORS = {
+    f"{_TAG}{kind}": getattr(yaml.constructor.SafeConstructor(), f"construct_yaml_{kind}")
+    for kind in ("null", "bool", "int", "float")
 }
-# Dates are returned as strings, as in OmegaConf.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if tag.rpartition(":")[2] in _PLAIN]
+_FORMS: dict[str, list[tuple[str, re.Pattern[str]]]] = {
+    first: [(tag, form) for tag, form in resolvers if tag in _CONSTRUCTORS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+for _first in "-+0123456789":
+    _FORMS.setdefault(_first, []).append(
+        (f"{_TAG}float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"))
+    )
 
 
 def _integer(text: str) -> int | float:

@@ -33,7 +33,7 @@ const shared = { picked: null, selected: null };
 const isShown = k => (shared.selected?.has(k) ?? true) && k === (shared.picked ?? k);
 function mark() {
   for (const id of ["plot", "axes"]) {
-    const traces = $(id).data?.filter(trace => trace.meta !== undefined) ?? [];
+    const traces = $(id)?.data?.filter(trace => trace.meta !== undefined) ?? [];
     if (traces.length) Plotly.restyle(id, {
       opacity: traces.map(trace => isShown(trace.meta) ? 1 : 0.12),
       "line.width": traces.map(trace => trace.meta === shared.picked ? 4 : 2),
@@ -43,10 +43,12 @@ function mark() {
 }
 function pick(index) {
   shared.picked = shared.picked === index ? null : index;
+  if (shared.picked !== null) table.reveal(index);
   mark();
 }
 function select(points) {
   shared.selected = points?.length ? new Set(points.map(point => point.data.meta)) : null;
+  table.show();
   mark();
 }
 
@@ -101,7 +103,8 @@ function titles() {  // full names of the runs as tooltips of the legend
 for (const name of single ? new Set(metrics.map(family)) : metrics)
   make("option", $("metric"), name);
 if (data.metrics["val/psnr"]) $("metric").value = "val/psnr";
-for (const most of [5, 20, 100, trials.length].filter(most => most <= trials.length))
+const drawn = Math.min(trials.length, data.maxCurves);
+for (const most of [...[5, 20].filter(most => most < drawn), drawn])
   make("option", $("shown"), most < trials.length ? `best ${most}` : "all").value = most;
 $("shown").value = Math.min(trials.length, 20);
 $("shown").parentNode.hidden = trials.length <= 5;
@@ -115,10 +118,13 @@ if (metrics.length) {
   for (const id of ["metric", "over", "shown", "log"])
     $(id).onchange = () => { draw("plot"); mark(); };
 } else $("plot").textContent = "No curves were logged.";
-if (data.thinned) {
-  $("thinned").hidden = false;
-  $("thinned").textContent = `Thinned to ${data.thinned} points per curve; peaks are preserved.`;
-}
+const omitted = [
+  data.thinned ? `Thinned to ${data.thinned} points per curve; peaks are preserved.` : "",
+  drawn < trials.length ? `Only the curves of the ${drawn} best runs are on this page; a report of `
+    + "one run has its curves." : "",
+].filter(Boolean);
+$("thinned").hidden = !omitted.length;
+$("thinned").textContent = omitted.join(" ");
 
 // Parallel coordinates, importance, slices
 function wide(parent, id, width, figure, layout) {  // scrolls horizontally on a narrow screen
@@ -245,11 +251,10 @@ const table = sortable($("trials"), trials, columns, (row, k) => {
     }
   }
   markRow(row, k);
-});
+}, { more: t => [t.error, ...t.notes].join(" "), kept: k => shared.selected?.has(k) ?? true });
 function markRow(row, k) {
   row.classList.toggle("bad", trials[k].failed);
   row.classList.toggle("on", k === shared.picked);
-  row.classList.toggle("dim", !(shared.selected?.has(k) ?? true));
   row.querySelector("button").setAttribute("aria-pressed", k === shared.picked);
 }
 if (trials.every(t => t.short.length < 16)) $("trials").className = "short";
@@ -261,17 +266,16 @@ function differences(parent, differ, same) {
   const table = make("table", parent), head = make("tr", make("thead", table));
   for (const name of ["key", "value", "runs"]) make("th", head, name);
   const body = make("tbody", table);
-  for (const [key, values] of differ) {
-    values.sort(([a], [b]) => a - b || names.compare(a, b));
-    values.slice(0, 8).forEach(([value, of], k) => {
+  for (const [key, values, count] of differ) {
+    values.forEach(([value, of], k) => {
       const row = make("tr", body);
       row.className = k ? "more" : "";
       make("td", row, k ? "" : key);
       make("td", row, value);
       make("td", row, of);
     });
-    if (values.length > 8)
-      make("td", make("tr", body), `\u2026 ${values.length} values in total`).colSpan = 3;
+    if (count > values.length)
+      make("td", make("tr", body), `\u2026 ${count} values in total`).colSpan = 3;
   }
 }
 function facts(parent, title, pairs) {

@@ -152,7 +152,7 @@ def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, ima
 
 
 def best_of(folder: Path, images: Any = None) -> dict[str, float]:
-    """Return metrics, epoch and step of ``best.ckpt``.
+    """Return metrics, epoch and step of ``best.ckpt``, and the number of its parameters.
 
     The result is empty if the file is missing, lacks metrics, or was validated on other images.
 
@@ -169,7 +169,13 @@ def best_of(folder: Path, images: Any = None) -> dict[str, float]:
     is_complete = needed <= metrics.keys() and math.isfinite(metrics["psnr"])
     if not (is_complete and _is_comparable(content, images)):
         return {}
-    return metrics | {"epoch": content["epoch"] + 1, "step": content["global_step"]}
+    return metrics | {
+        "epoch": content["epoch"] + 1,
+        "step": content["global_step"],
+        "parameters": sum(
+            w.numel() for k, w in content["state_dict"].items() if k.startswith("model.")
+        ),
+    }
 
 
 def _is_comparable(content: Mapping[str, Any], images: Any) -> bool:

@@ -27,8 +27,8 @@ class Summary(Callback):
         folder: directory of the run.
 
     Attributes:
-        best: metrics, epoch and step of the best validation. A resumed training starts with the
-            values of ``best.ckpt``.
+        best: metrics, epoch and step of the best validation, and the number of parameters of the
+            network. A resumed training starts with the values of ``best.ckpt``.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -51,7 +51,12 @@ class Summary(Callback):
             if name.startswith("val/")
         }
         if metrics["psnr"] > self.best.get("psnr", float("-inf")):
-            self.best = metrics | {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+            assert isinstance(pl_module, RestorationModule)
+            self.best = metrics | {
+                "epoch": trainer.current_epoch + 1,
+                "step": trainer.global_step,
+                "parameters": count_parameters(pl_module),
+            }
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``summary.json`` and print the table."""
@@ -62,6 +67,11 @@ class Summary(Callback):
             return
         write_summary(self.folder, self.best)
         show(self.folder, self.best, self.console)
+
+
+def count_parameters(module: RestorationModule) -> int:
+    """Return the number of parameters of the network of a module."""
+    return sum(p.numel() for p in module.model.parameters())
 
 
 def write_summary(folder: Path, best: dict[str, float]) -> None:
@@ -92,7 +102,7 @@ def plan(trainer: Trainer) -> list[str]:
     module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
     assert isinstance(module, RestorationModule) and isinstance(data, RestorationDataModule)
     size = module.model.size
-    parameters = sum(p.numel() for p in module.model.parameters())
+    parameters = count_parameters(module)
     patches = len(data.train_samples) * data.crops_per_image
     if trainer.max_steps != -1:
         budget = f"{trainer.max_steps} steps"
