@@ -87,7 +87,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
                 training=True,
                 augmentation=augmentation,
                 crops_per_image=crops_per_image,
-                cache_bytes=int(cache),
+                cache=ImageCache(int(cache)),
             )
             sampler = EpochSampler(len(dataset), shuffle=True, images=len(source), window=window)
             for _ in islice(LazyLoader(dataset, batch_size=4, sampler=sampler), patches // 4):

@@ -10,7 +10,7 @@ from benchmarks.interleave import Figures
 from benchmarks.report import table
 
 from mprnet_lit.data import PairedAugmentation, Photos
-from mprnet_lit.data.datasets import CropDataset
+from mprnet_lit.data.datasets import CropDataset, ImageCache
 from mprnet_lit.data.degradations import (
     CameraNoise,
     Degradation,
@@ -65,7 +65,7 @@ def _loader(task: str, side: int, batches: int, later: bool) -> LazyLoader:
         degradation=degradation,
         augmentation=PairedAugmentation(transforms),
         crops_per_image=BATCH * batches,
-        cache_bytes=10**9,
+        cache=ImageCache(10**9),
         degrade_later=later,
     )
     keys = [ItemKey(0, item) for item in range(BATCH * batches)]

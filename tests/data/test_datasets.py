@@ -123,7 +123,7 @@ def test_items_depend_only_on_seed_epoch_and_item(workers: int) -> None:
     def read(epoch: int, seed: int = 3) -> torch.Tensor:
         dataset = CropDataset(
             samples, 32, training=True, degradation=GaussianNoise(), augmentation=AUGMENTATION,
-            crops_per_image=3, seed=seed, cache_bytes=10**8,
+            crops_per_image=3, seed=seed, cache=ImageCache(10**8),
         )  # fmt: skip
         keys = [ItemKey(epoch, k) for k in range(6)]
         loader = LazyLoader(dataset, batch_size=2, sampler=keys, num_workers=workers)

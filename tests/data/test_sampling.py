@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,3 +86,20 @@ def test_crops_within_a_window_are_shuffled() -> None:
     first = [key.item % 10 for key in sampler][:500]
     changes = sum(a != b for a, b in pairwise(first))
     assert changes > 300  # expected: 4 of 5 adjacent items differ
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.integers(1, 60))
+def test_windows_are_filled_by_size(sizes: list[int], window: int) -> None:
+    sampler = EpochSampler(
+        2 * len(sizes), seed=4, shuffle=True, images=len(sizes), sizes=np.array(sizes),
+        window=window,
+    )  # fmt: skip
+    order = [key.item % len(sizes) for key in sampler]
+    images = np.random.default_rng([4, 0]).permutation(len(sizes)).tolist()
+    while images:
+        count = 1
+        while count < len(images) and sum(sizes[k] for k in images[: count + 1]) <= window:
+            count += 1
+        assert sorted(order[: 2 * count]) == sorted(2 * images[:count])
+        images, order = images[count:], order[2 * count :]
+    assert order == []

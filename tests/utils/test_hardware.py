@@ -1,16 +1,24 @@
 """Precision and memory settings that depend on the hardware."""
 
+import multiprocessing
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
+import psutil
 import pytest
 import torch
 from tests.conftest import Cli
 
 from mprnet_lit.data import CleanFolder, RestorationDataModule
 from mprnet_lit.utils import hardware
-from mprnet_lit.utils.hardware import core_share, fast_precision
+from mprnet_lit.utils.hardware import (
+    core_share,
+    fast_precision,
+    keep_freed_memory,
+    return_freed_memory,
+)
 
 FAULTS = """
 import resource, torch
@@ -76,6 +84,23 @@ def test_training_prints_the_precision_that_suits_the_cpu(
     advice = "has bfloat16 instructions: consider trainer.precision=bf16-mixed"
     fact = advice if bf16 else "has no bfloat16 instructions"
     assert f"precision 32-true (this CPU {fact});" in output
+
+
+def test_data_workers_return_the_memory_of_large_images() -> None:
+    def work() -> None:
+        keep_freed_memory()
+        return_freed_memory()
+        before = psutil.Process().memory_info().rss
+        for _ in range(3):
+            np.ones(100_000_000, np.uint8)
+            np.ones(50_000_000, np.uint8)
+        kept = psutil.Process().memory_info().rss - before
+        assert kept < 30_000_000, kept  # touched pages of libraries
+
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
 
 
 @pytest.mark.parametrize("nodes", [1, 8, 64])

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -10,26 +11,21 @@ import torch
 from lightning import LightningDataModule
 
 from mprnet_lit.data.augmentation import PairedAugmentation
-from mprnet_lit.data.datasets import CropDataset
+from mprnet_lit.data.caches import Cache, CachePlan
+from mprnet_lit.data.datasets import CropDataset, start_worker
 from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.degrade_on import DegradeOn, check_choice, degrade_batch, on_device
 from mprnet_lit.data.manifest import Check
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.patterns import Patterns
-from mprnet_lit.data.samples import Sample, SampleList, decoded_bytes, digest
-from mprnet_lit.data.sampling import EpochSampler, LazyLoader, start_worker
-from mprnet_lit.data.shared_memory import Transfer, as_arrays, choose_transfer
+from mprnet_lit.data.samples import Sample, SampleList, digest
+from mprnet_lit.data.sampling import EpochSampler, LazyLoader
+from mprnet_lit.data.shared_memory import Transfer, as_arrays, batches_bytes, choose_transfer
 from mprnet_lit.data.sources import Source
 from mprnet_lit.data.splits import check_unchanged, list_samples
-from mprnet_lit.data.store import SUFFIX
 from mprnet_lit.utils.checks import require_function
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import core_share
-
-_BATCHES_PER_WORKER = 3
-"""Batches in memory per worker: two prefetched and one in use."""
-_BYTES_PER_PIXEL = 2 * 3 * 4
-"""Bytes per pixel of a batch: two images of three float32 channels."""
 
 
 class RestorationDataModule(LightningDataModule):
@@ -51,7 +47,8 @@ class RestorationDataModule(LightningDataModule):
         batch_size: total number of patches per optimizer step, over all devices and accumulated
             batches.
         crops_per_image: number of training patches per image and epoch. If the decoded images do
-            not fit in ``cache_gb``, patches are only shuffled within groups of images that fit.
+            not fit in ``cache_gb``, patches are only shuffled within groups of images, of which two
+            fit.
         holdout: fraction of the training images that is held out for validation if ``val`` has no
             images, in (0, 1).
         on_error: ``raise`` to report all faulty files in one error, or ``skip`` to skip faulty
@@ -59,7 +56,8 @@ class RestorationDataModule(LightningDataModule):
             partner, or differs in size from its partner.
         num_workers: number of worker processes per device; ``None`` for a default based on the
             number of CPU cores of this machine and the number of training processes on it.
-        cache_gb: maximum size of the cache of decoded images in GB, per process.
+        cache_gb: maximum size of the cache of decoded images in GB, which all processes of a
+            machine share.
         seed: random seed of the order, the crops, the augmentation and the degradation.
         degrade_on: where training patches are degraded: ``cpu`` in the workers, ``device`` in
             batches on the device of the Trainer, and ``auto`` on the device if it is an accelerator
@@ -121,6 +119,8 @@ class RestorationDataModule(LightningDataModule):
         self.train_samples: Sequence[Sample] = SampleList()
         self.val_samples: Sequence[Sample] = SampleList()
         self._transfer: Transfer | None = None
+        self._batch_bytes = 0
+        self._caches: tuple[Cache, Cache] | None = None
         self._error: UserError | None = None
 
     def prepare_data(self) -> None:
@@ -179,7 +179,7 @@ class RestorationDataModule(LightningDataModule):
             "images": len(self.train_samples),
             "patches": len(self.train_samples) * self.crops_per_image,
             "training": digest(self.train_samples),
-            "window": self._shuffle_window(),
+            "window": self._plan.window,
             "validation": digest(self.val_samples, self.val_crop_size),
         }
 
@@ -234,6 +234,10 @@ class RestorationDataModule(LightningDataModule):
         degradation = self.degradation
         if degradation is not None and not training:
             degradation = degradation.for_validation()
+        transfer = self._choose_transfer()
+        workers = 0 if transfer is Transfer.NONE else self.workers()[0]
+        if self._caches is None:
+            self._caches = self._plan.open(trainer, workers, self._batch_bytes)
         dataset = CropDataset(
             self.train_samples if training else self.val_samples,
             self.patch_size if training else self.val_crop_size,
@@ -243,7 +247,7 @@ class RestorationDataModule(LightningDataModule):
             augmentation=self.augmentation,
             crops_per_image=self.crops_per_image if training else 1,
             seed=self.seed,
-            cache_bytes=self.cache_bytes,
+            cache=self._caches[0 if training else 1],
             degrade_later=training and self.degrades_on_device(),
         )
 
@@ -254,8 +258,6 @@ class RestorationDataModule(LightningDataModule):
             epoch, batches = divmod(done, int(trainer.num_training_batches))
             return epoch, batches * batch_size
 
-        transfer = self._choose_transfer()
-        workers = 0 if transfer is Transfer.NONE else self.workers()[0]
         return LazyLoader(
             dataset,
             batch_size=batch_size,
@@ -266,7 +268,8 @@ class RestorationDataModule(LightningDataModule):
                 rank=rank,
                 world_size=world_size,
                 images=len(dataset.samples),
-                window=self._shuffle_window(),
+                sizes=self._plan.sizes if training else None,
+                window=self._plan.window if training else None,
                 position=position,
             ),
             num_workers=workers,
@@ -289,20 +292,17 @@ class RestorationDataModule(LightningDataModule):
             margin = self.degradation.margin if self.degradation else 0
             patch = self.patch_size + 2 * margin * self.degrades_on_device()
             pixels = self.device_batch_size() * patch**2 + int(val_pixels)
-            needed = _BATCHES_PER_WORKER * workers * pixels * _BYTES_PER_PIXEL
+            needed = batches_bytes(workers, pixels)
             self._transfer, warning = choose_transfer(needed, workers)
+            self._batch_bytes = needed if self._transfer is Transfer.SHARED else 0
             if warning and (trainer is None or trainer.is_global_zero):
                 print(f"Warning: {warning}", file=sys.stderr, flush=True)
         return self._transfer
 
-    def _shuffle_window(self) -> int | None:
-        """Return the number of images to shuffle together; ``None`` to shuffle all."""
-        if self.crops_per_image == 1:
-            return None
-        sizes = decoded_bytes(self.train_samples, without=SUFFIX)
-        if sizes.sum() <= self.cache_bytes:
-            return None
-        return max(1, int(self.cache_bytes / sizes.max()))
+    @cached_property
+    def _plan(self) -> CachePlan:
+        samples = self.train_samples, self.val_samples
+        return CachePlan.of(*samples, self.crops_per_image, self.cache_bytes)
 
     def workers(self) -> tuple[int, str]:
         """Return the number of worker processes per device, and the reason.

@@ -1,27 +1,31 @@
 """Dataset of crops. Each item is a pure function of the seed and the key of the item."""
 
+import gc
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, default_convert
+from torch.utils.data import Dataset, default_convert, get_worker_info
 
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.patterns import Patterns
 from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.sampling import ItemKey
+from mprnet_lit.data.shared_cache import SharedCache
 from mprnet_lit.data.store import SUFFIX, open_pixels
 from mprnet_lit.images.reading import Pixels, read_image, to_float
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import return_freed_memory
 
 
 class ImageCache:
-    """Least-recently-used cache of decoded images of at most ``limit`` bytes in total."""
+    """Least-recently-used cache of decoded images of at most ``limit`` bytes, for one process."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -77,7 +81,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         augmentation: data augmentation in training.
         crops_per_image: number of items per image and epoch.
         seed: random seed.
-        cache_bytes: maximum size of the cache of decoded images in bytes, per process.
+        cache: cache of decoded images, which several datasets may share.
         degrade_later: whether a clean item has ``draws`` instead of ``degraded``, and a ``target``
             with the margin of the degradation, to be degraded in a batch.
     """
@@ -91,11 +95,8 @@ class CropDataset(Dataset[dict[str, Any]]):
     augmentation: PairedAugmentation | None = None
     crops_per_image: int = 1
     seed: int = 0
-    cache_bytes: int = 0
+    cache: ImageCache | SharedCache = field(default_factory=lambda: ImageCache(0))
     degrade_later: bool = False
-
-    def __post_init__(self) -> None:
-        self.cache = ImageCache(self.cache_bytes)
 
     def __len__(self) -> int:
         return len(self.samples) * self.crops_per_image
@@ -168,3 +169,20 @@ class CropDataset(Dataset[dict[str, Any]]):
 def to_tensor(image: Pixels | NDArray[np.float32]) -> torch.Tensor:
     """Convert an array (H, W, 3) to a tensor (3, H, W) of the same type."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def start_worker(worker: int, **_: Any) -> None:
+    """Set up a data worker.
+
+    The worker uses no threads of OpenCV, because the workers run in parallel. Its own memory stays
+    small: freed memory is returned, and the garbage collector does not touch (and thus copy) the
+    pages of the training process. If that process is killed, the worker deletes the images of a
+    shared cache.
+    """
+    cv2.setNumThreads(0)
+    return_freed_memory()
+    gc.freeze()
+    info = get_worker_info()
+    dataset = info.dataset if info else None
+    if isinstance(dataset, CropDataset) and isinstance(dataset.cache, SharedCache):
+        dataset.cache.scratch.delete_with_parent()

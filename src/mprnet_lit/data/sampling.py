@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler, default_convert
@@ -35,8 +34,10 @@ class EpochSampler(Sampler[ItemKey]):
         world_size: number of processes.
         images: number of images; item ``i`` is a crop of image ``i % images``. ``None`` for one
             item per image.
-        window: number of images whose crops are shuffled together before the next images are read,
-            so that the decoded images fit in memory; ``None`` to shuffle all items together.
+        sizes: sizes of the images (images,), which ``window`` limits; ``None`` for 1 each.
+        window: maximum total size of the images whose crops are shuffled together before the next
+            images are read, so that the decoded images fit in memory. A larger image has a window
+            of its own. ``None`` to shuffle all items together.
         position: function that returns the epoch and the number of items of this process that a
             resumed run has already read; called at the start of each iteration.
     """
@@ -48,6 +49,7 @@ class EpochSampler(Sampler[ItemKey]):
     rank: int = 0
     world_size: int = 1
     images: int | None = None
+    sizes: NDArray[np.int64] | None = None
     window: int | None = None
     position: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
@@ -71,11 +73,16 @@ class EpochSampler(Sampler[ItemKey]):
         count = self.images or self.length
         images = rng.permutation(count)
         crops = np.arange(0, self.length, count)
-        windows = (
-            rng.permutation(np.add.outer(crops, images[first : first + self.window]).ravel())
-            for first in range(0, count, self.window)
-        )
-        return np.concatenate(list(windows))
+        sizes = np.ones(count, np.int64) if self.sizes is None else self.sizes[images]
+        ends = sizes.cumsum()
+        windows, first = [], 0
+        while first < count:
+            before = ends[first] - sizes[first]
+            end = int(np.searchsorted(ends, before + self.window, side="right"))
+            end = max(end, first + 1)
+            windows.append(rng.permutation(np.add.outer(crops, images[first:end]).ravel()))
+            first = end
+        return np.concatenate(windows)
 
 
 class LazyLoader(DataLoader[Any]):
@@ -88,8 +95,3 @@ class LazyLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():
             yield default_convert(batch)
-
-
-def start_worker(worker: int, **_: Any) -> None:
-    """Disable the threads of OpenCV in a worker, because the workers run in parallel."""
-    cv2.setNumThreads(0)

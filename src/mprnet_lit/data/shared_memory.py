@@ -16,6 +16,10 @@ import torch
 SHARED_MEMORY = Path("/dev/shm")
 """Mount point of shared memory and semaphores on Linux; absent on other systems."""
 _ADVICE = "give a container more shared memory with docker run --shm-size=2g"
+_BATCHES_PER_WORKER = 3
+"""Batches in memory per worker: two prefetched and one in use."""
+_BYTES_PER_PIXEL = 2 * 3 * 4
+"""Bytes per pixel of a batch: two images of three float32 channels."""
 _SEMAPHORES = 8
 """Semaphores per worker in the queues of both loaders; each takes one page of memory."""
 _RESERVED = 2**20
@@ -30,6 +34,16 @@ class Transfer(Enum):
     SHARED = "shared memory, the default of torch"
     PIPE = "a copy through a pipe"
     NONE = "no worker processes"
+
+
+def batches_bytes(workers: int, pixels: int) -> int:
+    """Return the size in bytes of all batches that are in memory at the same time.
+
+    Args:
+        workers: number of worker processes.
+        pixels: number of pixels of a batch of each loader, in total.
+    """
+    return _BATCHES_PER_WORKER * workers * pixels * _BYTES_PER_PIXEL
 
 
 def choose_transfer(

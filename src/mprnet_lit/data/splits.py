@@ -93,6 +93,6 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], cache_gb:
     if "window" in differ:
         raise RefusedError(
             f"can't resume with cache_gb={cache_gb:g}, because the order of the patches depends on "
-            "cache_gb. Use the value of the checkpoint, or start a new run from the weights of the "
-            "checkpoint"
+            "cache_gb, and differs from that of version 0.2. Use the value and the version of the "
+            "checkpoint, or start a new run from its weights"
         )

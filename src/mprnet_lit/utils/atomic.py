@@ -117,7 +117,7 @@ def atomic_writer(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator
     with write_errors(path, what, advice):
         _require_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path.parent)
+        remove_leftovers(path.parent)
         file = _temporary(path.parent)
     temporary = Path(file.name)
     try:
@@ -151,7 +151,7 @@ def staging(folder: Path) -> Iterator[Path]:
     parents = (folder.absolute(), *folder.absolute().parents)
     parent = next(path for path in parents if path.exists())
     with write_errors(folder, "into"):
-        _remove_leftovers(parent)
+        remove_leftovers(parent)
         hidden, lock = _temporary_folder(parent)
     try:
         yield hidden
@@ -198,7 +198,7 @@ def _temporary(folder: Path) -> BinaryIO:
 def _temporary_folder(folder: Path) -> tuple[Path, int | None]:
     """Create an empty, locked folder; return the folder and the file descriptor of the lock."""
     while True:
-        hidden = folder / f".mprnet_lit-{secrets.token_hex(8)}.parts"
+        hidden = folder / temporary_folder_name(secrets.token_hex(8))
         hidden.mkdir()
         if fcntl is None:
             return hidden, None
@@ -214,7 +214,12 @@ _cleaned: set[Path] = set()
 _cleaning = threading.Lock()
 
 
-def _remove_leftovers(folder: Path) -> None:
+def temporary_folder_name(token: str) -> str:
+    """Return the name of a temporary folder from 16 hexadecimal digits."""
+    return f".mprnet_lit-{token}.parts"
+
+
+def remove_leftovers(folder: Path) -> None:
     """Delete the unlocked temporary files, which killed processes left, once per folder."""
     folder = folder.absolute()
     if fcntl is None or _TEMPORARY.fullmatch(folder.name):
@@ -225,11 +230,12 @@ def _remove_leftovers(folder: Path) -> None:
         with suppress(OSError):  # the folder is writable, but not readable
             for path in folder.iterdir():
                 if _TEMPORARY.fullmatch(path.name) and not path.is_symlink():
-                    _remove_unlocked(path)
+                    remove_unlocked(path)
         _cleaned.add(folder)
 
 
-def _remove_unlocked(path: Path) -> None:
+def remove_unlocked(path: Path) -> None:
+    """Delete a temporary file or folder, unless a running process holds a lock on it."""
     with suppress(OSError):  # locked by a running process
         lock = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:

@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import torch
 
-_MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # parameters of glibc's mallopt
+_MMAP_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -4, -3, -1  # parameters of glibc's mallopt
+_LARGE_BLOCK = 4 * 2**20
 
 
 def training_device(accelerator: str) -> torch.device:
@@ -102,6 +103,19 @@ def keep_freed_memory() -> bool:
         return False
     library = ctypes.CDLL(None)
     return bool(library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def return_freed_memory() -> bool:
+    """Undo :func:`keep_freed_memory` for blocks over 4 MB, and return whether that is supported.
+
+    A forked data worker, which inherits the setting, would keep the memory of the largest image
+    that it has ever decoded.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    library = ctypes.CDLL(None)
+    settings = (_MMAP_MAX, 2**16), (_MMAP_THRESHOLD, _LARGE_BLOCK), (_TRIM_THRESHOLD, _LARGE_BLOCK)
+    return bool(min(library.mallopt(*setting) for setting in settings))
 
 
 def is_gpu_out_of_memory(error: BaseException) -> bool:
