@@ -15,7 +15,7 @@ from benchmarks.interleave import Job, time_jobs
 
 from mprnet_lit.data import PairedAugmentation, PairedFolders, Photos, Prepared
 from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
-from mprnet_lit.data.pairing import Sample
+from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.sampling import EpochSampler, ItemKey, LazyLoader
 from mprnet_lit.images.reading import read_image
 

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import mprnet_lit
 from mprnet_lit import Restorer, data, metrics, models, tracking, weights
-from mprnet_lit.data import augmentation, sources
+from mprnet_lit.data import augmentation, sources, splits
 from mprnet_lit.data import degradations as degrade
 from mprnet_lit.data.degradations import base, motion, noise
 from mprnet_lit.export import check, to_onnx, trace
@@ -159,7 +159,7 @@ CALLS: dict[str, list[Callable[[], object]]] = {
                                            patch_size=100),
     ],
     "Photos": [lambda: sources.Photos("test").samples("raise")],
-    "hold_out": [lambda: sources.hold_out([], 0.5), lambda: sources.hold_out([], 2)],
+    "hold_out": [lambda: splits.hold_out([], 0.5), lambda: splits.hold_out([], 2)],
     "CleanFolder": [
         lambda: sources.CleanFolder("none").samples("raise"),
         lambda: sources.CleanFolder(3).samples("raise"),

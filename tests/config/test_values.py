@@ -25,7 +25,7 @@ from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.config.schema import KEYS
 from mprnet_lit.config.values import TABLE, check_value, check_values, settings
 from mprnet_lit.data import degradations
-from mprnet_lit.data.pairing import Sample
+from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.models import MPRNet
 from mprnet_lit.training.build import build_callbacks, build_module

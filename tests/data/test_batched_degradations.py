@@ -41,7 +41,7 @@ from mprnet_lit.data.degradations import (
     color,
 )
 from mprnet_lit.data.degrade_on import on_device
-from mprnet_lit.data.pairing import Sample
+from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.shared_memory import as_arrays
 from mprnet_lit.images.reading import read_image, to_float
 from mprnet_lit.models import MPRNet

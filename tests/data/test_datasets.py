@@ -18,9 +18,9 @@ from mprnet_lit.data import CleanFolder, PairedAugmentation, PairedFolders, Phot
 from mprnet_lit.data.datamodule import RestorationDataModule
 from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
 from mprnet_lit.data.degradations import GaussianNoise, MotionBlur, Nothing, RandomChoice
-from mprnet_lit.data.pairing import Sample
+from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.sampling import ItemKey, LazyLoader
-from mprnet_lit.data.sources import hold_out
+from mprnet_lit.data.splits import hold_out
 from mprnet_lit.images.reading import read_image
 from mprnet_lit.utils.errors import UserError
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mprnet_lit.data import pairing
 from mprnet_lit.data.pairing import find_images, find_pairs
 from mprnet_lit.images import reading as images
 from mprnet_lit.utils.errors import UserError
@@ -143,7 +144,7 @@ def test_probing_keeps_the_warnings_filter_of_the_process(
 ) -> None:
     barrier = threading.Barrier(4, timeout=10)
 
-    def check(path: Path, _: Any) -> None:
+    def check(path: Path, _: Any, full: bool) -> None:
         barrier.wait()
         time.sleep(0 if path.stem == "0" else 0.05)  # the first thread to start ends first
 
@@ -175,6 +176,21 @@ def test_long_list_of_problems_is_truncated(tmp_path: Path) -> None:
         draw(tmp_path / "in" / f"{k}.png")
     with pytest.raises(UserError, match="and 21 more"):
         find_pairs(tmp_path / "in", tmp_path / "gt")
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.sampled_from(["*", "**", "**/", "?", "a", "b/", "."]), max_size=6).map("".join),
+    st.text("ab/.\n", max_size=8),
+)
+def test_regular_expressions_match_as_the_patterns_with_many_wildcards(
+    pattern: str, name: str
+) -> None:
+    parts = pairing._split_pattern(pattern)
+    expected = pairing._match(parts, name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairing, "_FEW_WILDCARDS", 10)
+        assert pairing._matcher(parts)(name) == expected
 
 
 NAMES = st.sets(st.text("ab1.-_ ", min_size=1, max_size=4).map(lambda s: f"{s}x"), max_size=6)

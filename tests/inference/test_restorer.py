@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import mprnet_lit
 from mprnet_lit import weights
-from mprnet_lit.inference.tile_size import has_room, largest_tile, memory_budget
+from mprnet_lit.inference.tile_size import largest_tile, memory_budget
 from mprnet_lit.models import SIZES, MPRNet
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
@@ -170,9 +170,9 @@ def test_tlc_uses_the_crop_of_the_weights_file(model: MPRNet, tmp_path: Path) ->
 
 def test_auto_tiles_respect_the_memory_limit(model: MPRNet) -> None:
     restorer = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.01, device="cpu")
-    assert restorer._tile(4000, 6000) == largest_tile(model.size, 0.01e9, False) < 256
+    assert restorer._tile(800, 600) == largest_tile(model.size, 0.0065e9, False) < 256
     assert mprnet_lit.Restorer(model, tile="auto", device="cpu")._tile(64, 80) == 80
-    roomy = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.1, device="cpu")
+    roomy = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.6, device="cpu")
     assert roomy._tile(4000, 6000, images=4) <= roomy._tile(4000, 6000) / 2
     tight = mprnet_lit.Restorer(model, tile="auto", overlap=60, memory_gb=1e-6, device="cpu")
     assert tight(np.zeros((100, 90, 3), np.uint8)).shape == (100, 90, 3)
@@ -182,17 +182,20 @@ def test_auto_tiles_respect_the_memory_limit(model: MPRNet) -> None:
     assert largest_tile(SIZES["large"], 1, True) == 64
 
 
-def test_memory_limit_includes_the_whole_image(
+def test_memory_limit_includes_the_image_its_results_and_unfinished_rows(
     model: MPRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mprnet_lit.inference.tile_size.free_bytes", lambda device: 1e9)
-    pixels, cpu = torch.zeros(1, 1, 1000, 1000, dtype=torch.uint8), torch.device("cpu")
-    for limit, expected in (None, True), (0.5, True), (0.4, False), (9, True):  # 60 MB, an eighth
-        assert has_room(pixels, cpu, limit) == expected
-    assert not has_room(pixels.expand(3, -1, -1, -1), cpu, None)
-    restorer = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.1, device="cpu")
-    expected_side = largest_tile(model.size, 0.04e9, False)
-    assert restorer._tile(1000, 1000, on_gpu=True) == expected_side < restorer._tile(1000, 1000)
+    cpu = torch.device("cpu")
+    assert memory_budget(cpu, None) == 0.5e9
+    assert memory_budget(cpu, None, 0.2e9) == pytest.approx(0.4e9)
+    assert memory_budget(cpu, 0.3, 0.2e9) == pytest.approx(0.1e9)
+    restorer = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.05, device="cpu")
+    for stages, itemsize, held in (1, 1, 6e6), (3, 2, 24e6):  # the image and its results
+        whole = largest_tile(model.size, 0.05e9 - held, False)
+        rows = 12 * stages * 1000 * whole  # float32
+        expected = largest_tile(model.size, 0.05e9 - held - rows, False)
+        assert restorer._tile(1000, 1000, stages=stages, itemsize=itemsize) == expected < whole
 
 
 @pytest.mark.parametrize(

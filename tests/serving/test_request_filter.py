@@ -336,26 +336,23 @@ def header(path: Path, size: tuple[int, int], bits: Any) -> Path:
 def test_memory_is_estimated_from_the_header(
     tmp_path: Path, restorer: PhotoRestorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def check(gigabytes: float | None, self_ensemble: bool = False) -> int:
+    def check(gigabytes: float | None) -> int:
         limits = Limits(50, 50, gigabytes)
-        demand = check_photo(path, limits, self_ensemble)
-        check_memory(path, demand, limits, self_ensemble)
+        demand = check_photo(path, limits)
+        check_memory(path, demand, limits)
         return demand.pixels
 
     path = header(tmp_path / "a.png", (7000, 7000), 16)
     with pytest.raises(
-        UserError, match=r"a\.png needs 3\.3 GB of memory, but 3\.0 GB are available"
+        UserError,
+        match=r"a\.png needs 1\.2 GB of memory, but 1\.0 GB are available: choose a smaller photo",
     ):
-        check(3)
-    assert check(4) == 7000 * 7000 * 8
-    with pytest.raises(
-        UserError, match=r"7\.8 GB .*: turn off self-ensemble, or choose a smaller photo"
-    ):
-        check(4, self_ensemble=True)
+        check(1)
+    assert check(2) == 7000 * 7000 * 8
     path = header(path, (7000, 7000), 8)
-    assert check(3) == 7000 * 7000 * 4
-    monkeypatch.setattr("mprnet_lit.serving.limits.free_bytes", lambda device: 5e9)
-    with pytest.raises(UserError, match=r"2\.5 GB of memory, but 2\.5 GB are available"):
+    assert check(1) == 7000 * 7000 * 4
+    monkeypatch.setattr("mprnet_lit.serving.limits.free_bytes", lambda device: 1e9)
+    with pytest.raises(UserError, match=r"0\.6 GB of memory, but 0\.5 GB are available"):
         check(None)
     decoded: list[Path] = []
     monkeypatch.setattr(photo_restorer, "read_photo", decoded.append)

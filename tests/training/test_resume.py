@@ -17,7 +17,7 @@ from tests.conftest import Cli, quick
 
 from mprnet_lit.__main__ import main
 from mprnet_lit.data import RestorationDataModule
-from mprnet_lit.data.pairing import Sample
+from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.sources import Photos
 from mprnet_lit.models import Size
 from mprnet_lit.reports.trials import find_trials

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tests.conftest import Cli
 
-from mprnet_lit.utils.hardware import fast_precision
+from mprnet_lit.data import CleanFolder, RestorationDataModule
+from mprnet_lit.utils import hardware
+from mprnet_lit.utils.hardware import core_share, fast_precision
 
 FAULTS = """
 import resource, torch
@@ -73,3 +76,48 @@ def test_training_prints_the_precision_that_suits_the_cpu(
     advice = "has bfloat16 instructions: consider trainer.precision=bf16-mixed"
     fact = advice if bf16 else "has no bfloat16 instructions"
     assert f"precision 32-true (this CPU {fact});" in output
+
+
+@pytest.mark.parametrize("nodes", [1, 8, 64])
+@pytest.mark.parametrize(
+    ("environment", "devices", "cores", "workers"),
+    [
+        ({}, 1, 128, 8),
+        ({}, 8, 128, 8),  # processes that Lightning starts
+        ({}, 8, 48, 4),
+        ({}, 8, 16, 0),
+        ({"LOCAL_WORLD_SIZE": "8"}, 8, 48, 4),
+        ({"LOCAL_WORLD_SIZE": "8"}, 1, 48, 4),  # eight trainings that torchrun starts
+        ({"SLURM_NTASKS_PER_NODE": "8", "SLURM_CPUS_ON_NODE": "48"}, 8, 48, 4),
+        ({"SLURM_NTASKS_PER_NODE": "8", "SLURM_CPUS_ON_NODE": "48"}, 8, 6, 4),  # bound to 6 cores
+        ({"SLURM_NTASKS_PER_NODE": "8", "SLURM_CPUS_ON_NODE": "48"}, 8, 1, 0),
+        ({"SLURM_NTASKS_PER_NODE": "4(x2)", "LOCAL_WORLD_SIZE": ""}, 4, 32, 6),
+    ],
+)
+def test_workers_share_the_cores_of_a_machine_whatever_the_number_of_machines(
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    devices: int,
+    cores: int,
+    workers: int,
+    nodes: int,
+) -> None:
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE", "SLURM_CPUS_ON_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (environment | {"WORLD_SIZE": str(8 * nodes)}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(hardware, "cores", lambda: cores)
+    data = RestorationDataModule(CleanFolder("x"), CleanFolder(None), patch_size=8)
+    trainer = SimpleNamespace(num_devices=devices, world_size=devices * nodes)
+    data.trainer = trainer  # type: ignore[assignment]
+    assert data.workers()[0] == workers
+
+
+def test_number_of_workers_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE", "SLURM_CPUS_ON_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(hardware, "cores", lambda: 128)
+    assert core_share() == (128, "128 CPU cores")
+    assert core_share(8) == (16, "16 CPU cores for each of the 8 processes on this machine")
+    data = RestorationDataModule(CleanFolder("x"), CleanFolder(None), patch_size=8, num_workers=3)
+    assert data.workers() == (3, "data.num_workers")

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from mprnet_lit.cli.common import place
 from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.data import RestorationDataModule
-from mprnet_lit.data.pairing import Sample
+from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.store import (
     SPLITS,
     SUFFIX,
@@ -54,7 +54,7 @@ def run(config: DictConfig) -> None:
         _verify(folder, console)
         return
     # mode=prepare has no recipe for these sizes, and the store does not depend on them.
-    patches = {"patch_size": 8, "batch_size": 1, "val_crop_size": None}
+    patches = {"patch_size": 8, "batch_size": 1, "val_crop_size": None, "verify": True}
     data: RestorationDataModule = instantiate(config.data, **patches)
     data.setup()
     samples: dict[Split, list[Sample]] = {"train": data.train_samples, "val": data.val_samples}

@@ -103,6 +103,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "cache_gb": number(0, 1e6),
         "seed": SEED,
         "degrade_on": one_of("auto", "cpu", "device"),
+        "verify": FLAG,
     },
     "tracking": {
         "group": str | None,

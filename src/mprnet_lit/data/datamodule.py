@@ -1,9 +1,11 @@
 """LightningDataModule of image pairs: splits, batch sizes and data loaders."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 
@@ -11,15 +13,18 @@ from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.datasets import CropDataset
 from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.degrade_on import DegradeOn, check_choice, degrade_batch, on_device
-from mprnet_lit.data.pairing import OnError, Sample, digest
+from mprnet_lit.data.manifest import Check
+from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.patterns import Patterns
+from mprnet_lit.data.samples import Sample, SampleList, decoded_bytes, digest
 from mprnet_lit.data.sampling import EpochSampler, LazyLoader, start_worker
 from mprnet_lit.data.shared_memory import Transfer, as_arrays, choose_transfer
-from mprnet_lit.data.sources import Source, hold_out
+from mprnet_lit.data.sources import Source
+from mprnet_lit.data.splits import check_unchanged, list_samples
 from mprnet_lit.data.store import SUFFIX
 from mprnet_lit.utils.checks import require_function
-from mprnet_lit.utils.errors import RefusedError, UserError
-from mprnet_lit.utils.hardware import cores
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import core_share
 
 _BATCHES_PER_WORKER = 3
 """Batches in memory per worker: two prefetched and one in use."""
@@ -53,13 +58,15 @@ class RestorationDataModule(LightningDataModule):
             files with a warning. A file is faulty if it is unreadable or ambiguous, has no
             partner, or differs in size from its partner.
         num_workers: number of worker processes per device; ``None`` for a default based on the
-            number of CPU cores.
+            number of CPU cores of this machine and the number of training processes on it.
         cache_gb: maximum size of the cache of decoded images in GB, per process.
         seed: random seed of the order, the crops, the augmentation and the degradation.
         degrade_on: where training patches are degraded: ``cpu`` in the workers, ``device`` in
             batches on the device of the Trainer, and ``auto`` on the device if it is an accelerator
             and the degradation supports it.
         patterns: patterns that are drawn onto clean training patches before the degradation.
+        verify: whether to read every image of a folder as a whole before training starts, instead
+            of the headers of the images that are new or changed since the last start.
 
     Raises:
         UserError: ``train`` or ``val`` has no method ``samples``, ``patch_size``, ``batch_size`` or
@@ -84,6 +91,7 @@ class RestorationDataModule(LightningDataModule):
         seed: int = 0,
         degrade_on: DegradeOn = "auto",
         patterns: Patterns | None = None,
+        verify: bool = False,
     ) -> None:
         super().__init__()
         for name, source in (("train", train), ("val", val)):
@@ -109,32 +117,61 @@ class RestorationDataModule(LightningDataModule):
         self.cache_bytes = int(cache_gb * 1e9)
         self.seed = seed
         self.degrade_on = degrade_on
-        self.train_samples: list[Sample] = []
-        self.val_samples: list[Sample] = []
+        self.verify = verify
+        self.train_samples: Sequence[Sample] = SampleList()
+        self.val_samples: Sequence[Sample] = SampleList()
         self._transfer: Transfer | None = None
+        self._error: UserError | None = None
+
+    def prepare_data(self) -> None:
+        """List and check the images in one process of each machine, while the others wait.
+
+        ``setup`` raises an error that occurs here.
+        """
+        self._error = None
+        try:
+            self._list("full" if self.verify else "headers")
+        except UserError as error:
+            self._error = error
 
     def setup(self, stage: str | None = None) -> None:
         """List and check the images. Repeated calls have no effect.
+
+        In a distributed training, a process uses the manifests that ``prepare_data`` wrote if they
+        give the list of images of the first process.
 
         Raises:
             UserError: there are no training images, a file is faulty, no validation images can be
                 held out, or ``patch_size`` is larger than every training image.
         """
-        if self.train_samples:
-            return
-        train, val = (s.samples(self.on_error) for s in (self.train_source, self.val_source))
-        if not train:
-            raise UserError("there are no training images: set the folder of the source 'train'")
-        if not val:
-            train, val = hold_out(train, self.holdout)
-        if all(min(s.height, s.width) < self.patch_size for s in train):
-            largest = max(train, key=lambda s: min(s.height, s.width))
-            raise UserError(
-                f"patch_size={self.patch_size} is larger than every training image (the largest, "
-                f"'{largest.name}', is {largest.width}x{largest.height}): set "
-                f"patch_size={max(min(largest.height, largest.width) // 8 * 8, 8)} or smaller"
+        digest = self._digest()
+        if self.trainer is not None and self.trainer.world_size > 1:
+            digest = self.trainer.strategy.broadcast(digest)
+        if self._error is not None:
+            raise self._error
+        if not self.train_samples and digest is not None:
+            with suppress(UserError):
+                self._list("known")
+            if self._digest() != digest:
+                self.train_samples, self.val_samples = SampleList(), SampleList()
+        self._list("full" if self.verify else "headers")
+
+    def _digest(self) -> tuple[str, str] | None:
+        """Return digests of the images; ``None`` before they are listed."""
+        if not self.train_samples:
+            return None
+        return digest(self.train_samples), digest(self.val_samples)
+
+    def _list(self, check: Check) -> None:
+        if not self.train_samples:
+            self.train_samples, self.val_samples = list_samples(
+                self.train_source,
+                self.val_source,
+                holdout=self.holdout,
+                patch_size=self.patch_size,
+                on_error=self.on_error,
+                check=check,
             )
-        self.train_samples, self.val_samples = train, val
 
     def state_dict(self) -> dict[str, Any]:
         """Return counts and digests with which a resumed run detects a changed data set."""
@@ -153,23 +190,7 @@ class RestorationDataModule(LightningDataModule):
             RefusedError: the training images or their order differ from those of the checkpoint,
                 so that the position in the epoch would be wrong.
         """
-        own = self.state_dict()
-        differ = [key for key in own if state_dict.get(key, own[key]) != own[key]]
-        if "training" in differ or "patches" in differ:
-            before, now = state_dict.get("images"), own["images"]
-            names = f"{now} images with other names or sizes"
-            change = f"{before} images in the checkpoint, {now} now" if before != now else names
-            raise RefusedError(
-                "can't resume: the training images differ from those of the checkpoint "
-                f"({change}). Restore the images, or start a new run from the weights of the "
-                "checkpoint"
-            )
-        if "window" in differ:
-            raise RefusedError(
-                f"can't resume with cache_gb={self.cache_bytes / 1e9:g}, because the order of the "
-                "patches depends on cache_gb. Use the value of the checkpoint, or start a new run "
-                "from the weights of the checkpoint"
-            )
+        check_unchanged(state_dict, self.state_dict(), self.cache_bytes / 1e9)
 
     def train_dataloader(self) -> LazyLoader:
         """Return the loader of the training patches of this process."""
@@ -234,7 +255,7 @@ class RestorationDataModule(LightningDataModule):
             return epoch, batches * batch_size
 
         transfer = self._choose_transfer()
-        workers = 0 if transfer is Transfer.NONE else self.workers(world_size)
+        workers = 0 if transfer is Transfer.NONE else self.workers()[0]
         return LazyLoader(
             dataset,
             batch_size=batch_size,
@@ -259,15 +280,15 @@ class RestorationDataModule(LightningDataModule):
         """Return the transfer method of the workers; warn once if it is not the default."""
         if self._transfer is None:
             trainer = self.trainer
-            devices, processes = (trainer.num_devices, trainer.world_size) if trainer else (1, 1)
-            workers = self.workers(processes) * devices
+            workers = self.workers()[0] * (trainer.num_devices if trainer else 1)
             if not workers:
                 return Transfer.NONE
             side = self.val_crop_size or sys.maxsize
-            val_pixels = (min(s.height, side) * min(s.width, side) for s in self.val_samples)
+            sizes = SampleList.of(self.val_samples).sizes.astype(np.int64)
+            val_pixels = np.minimum(sizes, side).prod(axis=1).max(initial=0)
             margin = self.degradation.margin if self.degradation else 0
             patch = self.patch_size + 2 * margin * self.degrades_on_device()
-            pixels = self.device_batch_size() * patch**2 + max(val_pixels, default=0)
+            pixels = self.device_batch_size() * patch**2 + int(val_pixels)
             needed = _BATCHES_PER_WORKER * workers * pixels * _BYTES_PER_PIXEL
             self._transfer, warning = choose_transfer(needed, workers)
             if warning and (trainer is None or trainer.is_global_zero):
@@ -276,16 +297,20 @@ class RestorationDataModule(LightningDataModule):
 
     def _shuffle_window(self) -> int | None:
         """Return the number of images to shuffle together; ``None`` to shuffle all."""
-        sizes = [s.decoded_bytes for s in self.train_samples if s.target.suffix != SUFFIX]
-        if self.crops_per_image == 1 or sum(sizes) <= self.cache_bytes:
+        if self.crops_per_image == 1:
             return None
-        return max(1, int(self.cache_bytes / max(sizes)))
+        sizes = decoded_bytes(self.train_samples, without=SUFFIX)
+        if sizes.sum() <= self.cache_bytes:
+            return None
+        return max(1, int(self.cache_bytes / sizes.max()))
 
-    def workers(self, world_size: int) -> int:
-        """Return the number of worker processes per device.
+    def workers(self) -> tuple[int, str]:
+        """Return the number of worker processes per device, and the reason.
 
-        The default is the number of CPU cores per device minus two, at most eight.
+        The default is the number of CPU cores per training process minus two, at most eight.
+        Processes on other machines do not count.
         """
         if self.num_workers is not None:
-            return self.num_workers
-        return max(0, min(8, cores() // world_size - 2))
+            return self.num_workers, "data.num_workers"
+        share, reason = core_share(self.trainer.num_devices if self.trainer else 1)
+        return max(0, min(8, share - 2)), reason

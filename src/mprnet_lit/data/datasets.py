@@ -12,8 +12,8 @@ from torch.utils.data import Dataset, default_convert
 
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.degradations import Degradation
-from mprnet_lit.data.pairing import Sample
 from mprnet_lit.data.patterns import Patterns
+from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.data.store import SUFFIX, open_pixels
 from mprnet_lit.images.reading import Pixels, read_image, to_float

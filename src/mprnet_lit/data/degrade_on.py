@@ -7,7 +7,7 @@ import torch
 
 from mprnet_lit.data.degradations import Degradation
 from mprnet_lit.data.degradations.batched import trim
-from mprnet_lit.data.pairing import Sample
+from mprnet_lit.data.samples import Sample, SampleList
 from mprnet_lit.utils.errors import UserError
 
 DegradeOn = Literal["auto", "cpu", "device"]
@@ -46,7 +46,7 @@ def on_device(
     """
     if degrade_on == "cpu" or degradation is None or degradation.cpu_only():
         return False
-    if any(sample.degraded is not None for sample in samples):
+    if SampleList.of(samples).has_pairs():
         return False
     return degrade_on == "device" or device.type != "cpu"
 

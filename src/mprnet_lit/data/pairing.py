@@ -1,20 +1,15 @@
 """Find images, and pairs of degraded and target images, by glob patterns."""
 
-import hashlib
 import logging
 import re
-import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Literal
 
-from mprnet_lit.images.formats import HIGH_BIT_DEPTH_SUFFIXES
-from mprnet_lit.images.listing import Listing, list_images, skip_messages
-from mprnet_lit.images.reading import probe_image
+from mprnet_lit.data.manifest import Check, Manifest
+from mprnet_lit.data.samples import SampleList
+from mprnet_lit.images.listing import Listing, skip_messages
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.text import printable
 
@@ -22,44 +17,15 @@ log = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
 """``raise`` to report all problems in one error; ``skip`` to skip faulty files with a warning."""
-Key = tuple[str, ...]
-"""Text that each wildcard of a pattern matches."""
+Key = str
+"""Texts that the wildcards of a pattern match, separated by null characters."""
 _MAX_LISTED = 10
 """Maximum number of problems that an error lists."""
 _MAX_WILDCARDS = 50
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Target image, and its degraded image of the same size, if any.
-
-    Attributes:
-        name: path of the degraded image (of the target if ``degraded`` is ``None``), relative to
-            its folder and without the file name suffix.
-        target: path of the target.
-        degraded: path of the degraded image; ``None`` to degrade the target on the fly.
-        height: height in pixels.
-        width: width in pixels.
-    """
-
-    name: str
-    target: Path
-    degraded: Path | None
-    height: int
-    width: int
-
-    @property
-    def decoded_bytes(self) -> int:
-        """Size of the decoded images, estimated from the suffixes of the files."""
-        suffixes = [p.suffix.lower() for p in (self.target, self.degraded) if p is not None]
-        depths = (2 if suffix in HIGH_BIT_DEPTH_SUFFIXES else 1 for suffix in suffixes)
-        return self.height * self.width * 3 * sum(depths)
-
-
-def digest(samples: Sequence[Sample], *options: Any) -> str:
-    """Return a digest of the names, sizes and order of images, and of further values."""
-    lines = [f"{s.name!r} {s.width} {s.height}" for s in samples]
-    return hashlib.sha256("\n".join([*lines, repr(options)]).encode()).hexdigest()
+_FEW_WILDCARDS = 3
+"""Number of wildcards up to which a regular expression is faster, even for the worst name."""
+_GROUPS = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+"""Regular expression of each wildcard."""
 
 
 def find_pairs(
@@ -68,14 +34,15 @@ def find_pairs(
     degraded_pattern: str = "**/*",
     target_pattern: str = "**/*",
     on_error: OnError = "raise",
-) -> list[Sample]:
+    check: Check = "headers",
+) -> SampleList:
     """Find image pairs in two folders, or in one folder by two patterns.
 
     Two files are a pair if the wildcards of their patterns match the same text. Patterns are globs
     relative to the folder, without the file name suffix, so that a ``.png`` may pair with a
     ``.jpg``. ``*`` matches any text without a slash, ``?`` one character, ``**/`` any number of
     folders, and ``**`` any text. Matching is case-sensitive. The pairs are sorted by the text that
-    the wildcards match.
+    the wildcards match. ``check`` is that of :class:`mprnet_lit.data.manifest.Manifest`.
 
     Raises:
         UserError: a folder is missing, or no file in it matches the pattern; with ``raise``, a
@@ -87,99 +54,122 @@ def find_pairs(
             f"the patterns '{degraded_pattern}' and '{target_pattern}' must have the same number "
             "of wildcards, because two files are a pair if their wildcards match the same text"
         )
-    degraded = _Matches(degraded_folder, degraded_pattern)
-    target = _Matches(target_folder, target_pattern)
+    manifests = {folder: Manifest(folder, check) for folder in (degraded_folder, target_folder)}
+    degraded = _Matches(degraded_folder, degraded_pattern, manifests[degraded_folder])
+    target = _Matches(target_folder, target_pattern, manifests[target_folder])
     problems: list[str] = []
-    candidates: list[tuple[Path, Path]] = []
+    images: list[str] = []
+    partners: list[str] = []
     for key in sorted(degraded.files.keys() | target.files.keys()):
         faults = [*degraded.faults(key, target), *target.faults(key, degraded)]
         problems += faults
         if not faults:
-            candidates.append((degraded.files[key][0], target.files[key][0]))
-    sizes, unreadable = _probe([path for pair in candidates for path in pair])
-    problems += unreadable
-    pairs = []
-    for image, partner in candidates:
-        size, target_size = sizes.get(image), sizes.get(partner)
-        if image == partner:
+            images.append(degraded.files[key])
+            partners.append(target.files[key])
+    wanted: dict[Path, dict[str, None]] = {folder: {} for folder in manifests}
+    wanted[degraded_folder] |= dict.fromkeys(images)
+    wanted[target_folder] |= dict.fromkeys(partners)
+    sizes = {}
+    for folder, manifest in manifests.items():
+        sizes[folder], unreadable = manifest.probe(wanted[folder])
+        problems += unreadable
+    pairs = SampleList()
+    image_sizes, target_sizes = sizes[degraded_folder], sizes[target_folder]
+    for image, partner in zip(images, partners, strict=True):
+        size, target_size = image_sizes.get(image), target_sizes.get(partner)
+        paths = f"{degraded.prefix}{image}", f"{target.prefix}{partner}"
+        if paths[0] == paths[1]:
             problems.append(
-                f"{image}: both patterns match this file, which would be its own target"
+                f"{paths[0]}: both patterns match this file, which would be its own target"
             )
         elif size and target_size and size != target_size:
             problems.append(
-                f"{image}: {size[1]}x{size[0]}, but its target {partner} is "
+                f"{paths[0]}: {size[1]}x{size[0]}, but its target {paths[1]} is "
                 f"{target_size[1]}x{target_size[0]}"
             )
         elif size and target_size:
-            pairs.append(Sample(_name(image, degraded_folder), partner, image, *size))
+            pairs.add(_stem(image), paths[1], paths[0], *size)
     _report(problems, (*degraded.skipped, *target.skipped), on_error, "pair", len(pairs))
     return pairs
 
 
-def find_images(folder: Path, pattern: str = "**/*", on_error: OnError = "raise") -> list[Sample]:
-    """Find clean images by a pattern; see :func:`find_pairs` for the syntax.
+def find_images(
+    folder: Path, pattern: str = "**/*", on_error: OnError = "raise", check: Check = "headers"
+) -> SampleList:
+    """Find clean images by a pattern; see :func:`find_pairs` for the syntax and ``check``.
 
     Raises:
         UserError: the folder is missing, or no file in it matches the pattern; with ``raise``, a
             file can't be read or is ambiguous; with ``skip``, no image remains.
     """
-    found = _Matches(folder, pattern)
+    manifest = Manifest(folder, check)
+    found = _Matches(folder, pattern, manifest)
     keys = sorted(found.files)
     problems = [fault for key in keys for fault in found.faults(key)]
-    sizes, unreadable = _probe([found.files[key][0] for key in keys if len(found.files[key]) == 1])
-    samples = [Sample(_name(path, folder), path, None, *size) for path, size in sizes.items()]
+    sizes, unreadable = manifest.probe([found.files[k] for k in keys if k not in found.ambiguous])
+    samples = SampleList()
+    for name, size in sizes.items():
+        samples.add(_stem(name), f"{found.prefix}{name}", "", *size)
     _report([*problems, *unreadable], found.skipped, on_error, "image", len(samples))
     return samples
 
 
 def matches(name: str, pattern: str) -> bool:
     """Return whether a path relative to the folder matches a pattern; see :func:`find_pairs`."""
-    return _match(_split_pattern(pattern), str(PurePosixPath(name).with_suffix(""))) is not None
+    return _matcher(_split_pattern(pattern))(_stem(name)) is not None
 
 
 class _Matches:
     """Files in a folder that match a pattern.
 
-    ``files`` maps the text that the wildcards match to the paths with this text; several paths are
-    ambiguous. ``skipped`` has the messages about skipped files and folders.
+    ``files`` maps the texts that the wildcards match to a file with these texts, relative to the
+    folder. ``ambiguous`` has all files of the texts of several files. ``prefix`` is the folder with
+    a separator. ``skipped`` has the messages about skipped files and folders.
     """
 
-    def __init__(self, folder: Path, pattern: str) -> None:
+    def __init__(self, folder: Path, pattern: str, manifest: Manifest) -> None:
         parts = _split_pattern(pattern)
         if len(parts) // 2 > _MAX_WILDCARDS:
             raise UserError(
                 f"the pattern '{pattern}' has more than {_MAX_WILDCARDS} wildcards: use **"
             )
         self.folder, self.pattern = folder, pattern
-        self.files: defaultdict[Key, list[Path]] = defaultdict(list)
-        listing = list_images(folder)
-        for path in listing.files:
-            if (key := _match(parts, _name(path, folder))) is not None:
-                self.files[key].append(path)
+        self.prefix = str(folder / "x")[:-1]
+        self.files: dict[Key, str] = {}
+        self.ambiguous: dict[Key, list[str]] = {}
+        match = _matcher(parts)
+        for name in manifest.files:
+            if (key := match(_stem(name))) is None:
+                continue
+            if key in self.files:
+                self.ambiguous.setdefault(key, [self.files[key]]).append(name)
+            else:
+                self.files[key] = name
         if not self.files:
             raise UserError(
                 f"no image in {folder} matches the pattern '{pattern}': use a pattern that matches "
-                f"names without the suffix, such as '{_name(listing.files[0], folder)}'"
+                f"names without the suffix, such as '{_stem(manifest.files[0])}'"
             )
-        unread = [p for p in listing.unread if _match(parts, _name(p, folder)) is not None]
-        self.skipped = skip_messages(Listing([], unread, listing.closed), folder=folder)
+        unread = [folder / name for name in manifest.unread if match(_stem(name)) is not None]
+        self.skipped = skip_messages(Listing([], unread, manifest.closed), folder=folder)
 
     def faults(self, key: Key, other: "_Matches | None" = None) -> list[str]:
         """Return a list of at most one message about the files of a key."""
-        paths = self.files.get(key, [])
-        if len(paths) > 1:
-            names = ", ".join(map(str, paths))
+        if key in self.ambiguous:
+            names = ", ".join(f"{self.prefix}{name}" for name in self.ambiguous[key])
             return [f"{names}: ambiguous, because the names differ only in the suffix"]
-        partners = 1 if other is None else len(other.files.get(key, []))
-        if not paths or partners == 1:
+        if other is None or key not in self.files:
             return []
-        assert other is not None
-        count = "more than one partner" if partners else "no partner"
-        return [f"{paths[0]}: {count} in {other.folder} (pattern {other.pattern})"]
+        if key in other.files and key not in other.ambiguous:
+            return []
+        count = "more than one partner" if key in other.files else "no partner"
+        path = f"{self.prefix}{self.files[key]}"
+        return [f"{path}: {count} in {other.folder} (pattern {other.pattern})"]
 
 
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()
+def _stem(name: str) -> str:
+    """Return a relative path of an image without the suffix, which it has."""
+    return name.rpartition(".")[0]
 
 
 def _split_pattern(pattern: str) -> list[str]:
@@ -187,14 +177,23 @@ def _split_pattern(pattern: str) -> list[str]:
     return re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
 
 
+def _matcher(parts: Sequence[str]) -> Callable[[str], Key | None]:
+    """Return the function that returns the key of a name, or ``None`` without a match."""
+    if len(parts) // 2 > _FEW_WILDCARDS:  # a regular expression would take exponential time
+        return partial(_match, parts)
+    texts = (_GROUPS[part] if k % 2 else re.escape(part) for k, part in enumerate(parts))
+    full = re.compile("".join(texts), re.DOTALL).fullmatch
+    return lambda name: "\0".join(found.groups()) if (found := full(name)) else None
+
+
 def _match(parts: Sequence[str], name: str) -> Key | None:
     """Return the text that each wildcard matches (greedily), or ``None`` without a match.
 
-    The cache keeps the time polynomial; ``re`` would take exponential time for many wildcards.
+    The cache keeps the time polynomial.
     """
 
     @cache
-    def rest(number: int, start: int) -> Key | None:
+    def rest(number: int, start: int) -> tuple[str, ...] | None:
         if not name.startswith(parts[number], start):
             return None
         start += len(parts[number])
@@ -205,7 +204,8 @@ def _match(parts: Sequence[str], name: str) -> Key | None:
                 return (name[start:end], *after)
         return None
 
-    return rest(0, 0)
+    found = rest(0, 0)
+    return None if found is None else "\0".join(found)
 
 
 def _ends(wildcard: str, name: str, start: int) -> Sequence[int]:
@@ -218,23 +218,6 @@ def _ends(wildcard: str, name: str, start: int) -> Sequence[int]:
     slash = name.find("/", start)
     last = len(name) if wildcard == "**" or slash < 0 else slash
     return [start + 1][: last - start] if wildcard == "?" else range(last, start - 1, -1)
-
-
-def _probe(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], list[str]]:
-    """Return the (height, width) of the readable files, and one message per unreadable file."""
-
-    def probe(path: Path) -> tuple[int, int] | str:
-        try:
-            return probe_image(path)
-        except UserError as error:
-            return str(error)
-
-    # Pillow's warnings would duplicate the error messages. The warnings filter is global to the
-    # process, so it is set here and not in the threads.
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(8) as pool:
-        results = dict(zip(paths, pool.map(probe, paths), strict=True))
-    sizes = {path: r for path, r in results.items() if not isinstance(r, str)}
-    return sizes, [r for r in results.values() if isinstance(r, str)]
 
 
 def _report(

@@ -1,12 +1,15 @@
 """Sources of images (folders of pairs or clean images, photographs) and the validation split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 import skimage
 
-from mprnet_lit.data.pairing import OnError, Sample, find_images, find_pairs, matches
+from mprnet_lit.data.manifest import Check
+from mprnet_lit.data.pairing import OnError, find_images, find_pairs, matches
+from mprnet_lit.data.samples import Sample, SampleList
 from mprnet_lit.images.listing import is_image
 from mprnet_lit.images.reading import probe_image
 from mprnet_lit.utils.checks import require
@@ -28,7 +31,7 @@ _PHOTOS = {
 class Source(Protocol):
     """Interface of a source of samples."""
 
-    def samples(self, on_error: OnError) -> list[Sample]:
+    def samples(self, on_error: OnError) -> Sequence[Sample]:
         """Return the samples in an order that depends only on their names.
 
         Args:
@@ -75,19 +78,20 @@ class CleanFolder:
     folder: str | Path | None
     pattern: str = "**/*"
 
-    def samples(self, on_error: OnError) -> list[Sample]:
+    def samples(self, on_error: OnError, check: Check = "headers") -> SampleList:
         """Return the images as targets.
 
-        The images of a URL are downloaded into a cache first; see ``docs/data.md``.
+        The images of a URL are downloaded into a cache first; see ``docs/data.md``. ``check`` is
+        that of :class:`mprnet_lit.data.manifest.Manifest`.
 
         Raises:
             UserError: the folder is missing, has no matching image, can't be downloaded, or (with
                 ``on_error="raise"``) has unreadable or ambiguous files.
         """
         if self.folder is None:
-            return []
+            return SampleList()
         require("folder", self.folder, (str, Path), "the path of a folder")
-        return find_images(_local(self.folder, self.pattern), self.pattern, on_error)
+        return find_images(_local(self.folder, self.pattern), self.pattern, on_error, check)
 
 
 @dataclass(frozen=True)
@@ -111,10 +115,11 @@ class PairedFolders:
     degraded_pattern: str = "**/*"
     target_pattern: str = "**/*"
 
-    def samples(self, on_error: OnError) -> list[Sample]:
+    def samples(self, on_error: OnError, check: Check = "headers") -> SampleList:
         """Return the pairs.
 
-        The images of a URL are downloaded into a cache first; see ``docs/data.md``.
+        The images of a URL are downloaded into a cache first; see ``docs/data.md``. ``check`` is
+        that of :class:`mprnet_lit.data.manifest.Manifest`.
 
         Raises:
             UserError: a folder is missing, has no matching image or can't be downloaded, or (with
@@ -122,35 +127,15 @@ class PairedFolders:
                 in size from its target.
         """
         if self.degraded is None or self.target is None:
-            return []
+            return SampleList()
         for name, folder in (("degraded", self.degraded), ("target", self.target)):
             require(name, folder, (str, Path), "the path of a folder")
         degraded = _local(self.degraded, self.degraded_pattern)
         target = _local(self.target, self.target_pattern)
-        return find_pairs(degraded, target, self.degraded_pattern, self.target_pattern, on_error)
+        patterns = self.degraded_pattern, self.target_pattern
+        return find_pairs(degraded, target, *patterns, on_error, check)
 
 
 def _local(folder: str | Path, pattern: str) -> Path:
     """Return a local folder with the images of a folder or URL that match a pattern."""
     return fetch(folder, is_image, lambda name: matches(name, pattern))
-
-
-def hold_out(samples: list[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
-    """Split samples into training samples and an evenly spaced fraction for validation.
-
-    Raises:
-        UserError: there are fewer than two samples, or ``share`` is not in (0, 1).
-    """
-    if not 0 < share < 1:
-        raise UserError(f"holdout={share} must be between 0 and 1, both excluded")
-    if len(samples) < 2:
-        raise UserError(
-            "at least two images are needed, one for training and one for validation: add images, "
-            "or set the folder of the source 'val'"
-        )
-    count = min(len(samples) - 1, max(1, round(share * len(samples))))
-    held = {int((i + 0.5) * len(samples) / count) for i in range(count)}
-    return (
-        [s for i, s in enumerate(samples) if i not in held],
-        [s for i, s in enumerate(samples) if i in held],
-    )

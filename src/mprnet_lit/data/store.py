@@ -19,7 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mprnet_lit.data.pairing import OnError, Sample
+from mprnet_lit.data.pairing import OnError
+from mprnet_lit.data.samples import Sample
 from mprnet_lit.images.reading import Pixels
 from mprnet_lit.utils.atomic import require_regular_file, write_atomic, write_errors
 from mprnet_lit.utils.checks import require

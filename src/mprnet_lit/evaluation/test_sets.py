@@ -87,7 +87,7 @@ def find_test_images(
 
 def find_image_files(folders: PairedFolders, on_error: OnError) -> list[EvaluationImage]:
     """Pair the images of two folders; see :func:`mprnet_lit.data.pairing.find_pairs`."""
-    pairs = folders.samples(on_error)
+    pairs = folders.samples(on_error, "full")
     return [ImageFiles(p.name, p.degraded, p.target) for p in pairs if p.degraded is not None]
 
 

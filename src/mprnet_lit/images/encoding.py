@@ -4,10 +4,9 @@ Neither Pillow nor OpenCV supports these combinations. Pixels are (H, W, C) with
 alpha), 3 (RGB) or 4 (RGBA) channels. EXIF blocks start with a TIFF header.
 """
 
-import io
 import struct
 import zlib
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -15,29 +14,41 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import putchunk
 
+from mprnet_lit.images.bands import row_bands
 from mprnet_lit.images.exif import TEXT_TAGS, add_directories
 
 _METERS_PER_INCH = 0.0254
 _X265_PRESET = "ultrafast"
 """Encoding is six times as fast as with the default "slow", and files are 1/7 larger."""
+_TIFF_BUFFER = 2**24
+"""Bytes of strips that are compressed at the same time, by several threads."""
 _BMP_V4 = 108
 """Bytes of the header BITMAPV4HEADER."""
 
 Dpi = tuple[float, float]
 
 
+class WriteOnly:
+    """File without a descriptor.
+
+    Args:
+        file: file that is open for writing.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write, self.flush = file.write, file.flush
+
+
 def encode_deep_png(
-    channels: NDArray[np.uint16], exif: bytes | None, icc: bytes | None, dpi: Dpi | None
-) -> bytes:
+    file: BinaryIO,
+    channels: NDArray[np.uint16],
+    exif: bytes | None,
+    icc: bytes | None,
+    dpi: Dpi | None,
+) -> None:
     """Encode a 16-bit PNG."""
     height, width, count = channels.shape
     color_type = {1: 0, 2: 4, 3: 2, 4: 6}[count]
-    # PNG filter type 1 (Sub): difference from the pixel on the left, modulo 256.
-    rows = channels.astype(">u2").view(np.uint8).reshape(height, -1)
-    filtered = np.ones((height, 1 + rows.shape[1]), np.uint8)
-    filtered[:, 1:] = rows
-    filtered[:, 1 + 2 * count :] -= rows[:, : -2 * count]
-    file = io.BytesIO()
     file.write(b"\x89PNG\r\n\x1a\n")
     putchunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0))
     if icc:
@@ -46,19 +57,30 @@ def encode_deep_png(
         putchunk(file, b"pHYs", struct.pack(">IIB", *_per_meter(dpi), 1))
     if exif:
         putchunk(file, b"eXIf", exif)
-    putchunk(file, b"IDAT", zlib.compress(filtered.tobytes()))
+    compressor = zlib.compressobj()
+    for band in row_bands(height, width):
+        # PNG filter type 1 (Sub): difference from the pixel on the left, modulo 256.
+        rows = channels[band].astype(">u2").view(np.uint8).reshape(band.stop - band.start, -1)
+        filtered = np.ones((len(rows), 1 + rows.shape[1]), np.uint8)
+        filtered[:, 1:] = rows
+        filtered[:, 1 + 2 * count :] -= rows[:, : -2 * count]
+        if compressed := compressor.compress(filtered.data):
+            putchunk(file, b"IDAT", compressed)
+    putchunk(file, b"IDAT", compressor.flush())
     putchunk(file, b"IEND")
-    return file.getvalue()
 
 
 def encode_tiff(
-    channels: NDArray[Any], exif: bytes | None, icc: bytes | None, dpi: Dpi | None
-) -> bytes:
-    """Encode a TIFF of 8 or 16 bits with Deflate compression."""
+    file: BinaryIO,
+    channels: NDArray[Any],
+    exif: bytes | None,
+    icc: bytes | None,
+    dpi: Dpi | None,
+) -> None:
+    """Encode a TIFF of 8 or 16 bits with Deflate compression. The file is readable too."""
     count = channels.shape[2]
     tags = Image.Exif()
     tags.load(exif or b"")
-    file = io.BytesIO()
     tifffile.imwrite(
         file,
         channels[..., 0] if count == 1 else channels,
@@ -76,31 +98,33 @@ def encode_tiff(
         extratags=[
             (tag, "s", 0, str(tags[tag]).encode(), True) for tag in TEXT_TAGS if tag in tags
         ],
+        buffersize=_TIFF_BUFFER,
     )
-    return add_directories(file.getvalue(), tags)
+    add_directories(file, tags)
 
 
-def encode_bmp(channels: NDArray[np.uint8], dpi: Dpi | None) -> bytes:
+def encode_bmp(file: BinaryIO, channels: NDArray[np.uint8], dpi: Dpi | None) -> None:
     """Encode RGBA as a BMP with an alpha mask (BITMAPV4HEADER), which Pillow cannot write."""
     height, width, _ = channels.shape
-    pixels = channels[::-1, :, [2, 1, 0, 3]].tobytes()  # BGRA, from the bottom row up
     density = _per_meter(dpi or (96, 96))
     offset = 14 + _BMP_V4
-    file = struct.pack("<2sI4xI", b"BM", offset + len(pixels), offset)
+    file.write(struct.pack("<2sI4xI", b"BM", offset + channels.nbytes, offset))
     # Compression 3 (BI_BITFIELDS): the masks below assign the channels.
-    file += struct.pack("<IiiHHII", _BMP_V4, width, height, 1, 32, 3, len(pixels))
-    file += struct.pack("<ii8x", *density)
-    file += struct.pack("<4I4s48x", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")  # sRGB, reversed
-    return file + pixels
+    file.write(struct.pack("<IiiHHII", _BMP_V4, width, height, 1, 32, 3, channels.nbytes))
+    file.write(struct.pack("<ii8x", *density))
+    file.write(struct.pack("<4I4s48x", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs"))  # sRGB
+    for rows in row_bands(height, width):
+        file.write(channels[::-1][rows][..., [2, 1, 0, 3]].tobytes())  # BGRA, from the bottom up
 
 
 def encode_heic(
+    file: BinaryIO,
     channels: NDArray[Any],
     exif: bytes | None,
     icc: bytes | None,
     cicp: tuple[int, int] | None,
     quality: int,
-) -> bytes:
+) -> None:
     """Encode a HEIC with 8 bits, or with 10 bits for uint16 pixels. Requires pillow-heif.
 
     Without an ICC profile, the color primaries and the transfer function ``cicp`` (ITU-T H.273) are
@@ -121,9 +145,7 @@ def encode_heic(
         options |= {"matrix_coefficients": 6, "full_range_flag": 1}
     if count > 2:
         options["chroma"] = 444
-    file = io.BytesIO()
     image.save(file, exif=exif and b"Exif\0\0" + exif, **options)
-    return file.getvalue()
 
 
 def _per_meter(dpi: Dpi) -> tuple[int, int]:

@@ -6,7 +6,8 @@ A block is a small TIFF file: a header, and directories of 12-byte entries (EXIF
 
 import struct
 from collections.abc import Iterator
-from typing import Any
+from os import SEEK_END
+from typing import Any, BinaryIO
 
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
@@ -16,6 +17,8 @@ TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)
 """Text tags of a TIFF: title, make, model, software, date, artist, copyright."""
 _WIDTH, _HEIGHT = 0xA002, 0xA003
 _SHORT, _LONG = 3, 4
+_HEAD = 2**16
+"""Bytes at the start of a TIFF file that contain its first directory."""
 
 
 def make_upright(block: bytes, width: int, height: int) -> bytes:
@@ -57,29 +60,34 @@ def exif_from_tiff(image: TiffImageFile) -> bytes | None:
     return exif.tobytes().removeprefix(b"Exif\0\0")
 
 
-def add_directories(tiff: bytes, exif: Image.Exif) -> bytes:
-    """Return the content of a TIFF file with the EXIF and GPS directories of ``exif``.
+def add_directories(file: BinaryIO, exif: Image.Exif) -> None:
+    """Add the EXIF and GPS directories of ``exif`` to a TIFF file.
 
     The directories are appended, followed by a copy of the first directory with pointers to them.
+
+    Args:
+        file: file that is open for reading and writing, whose first directory precedes the pixels.
+        exif: EXIF data.
     """
     found = {tag: entries for tag in (EXIF, GPS) if (entries := exif.get_ifd(tag))}
     if not found:
-        return tiff
-    order, start = _header(tiff)
-    changed = bytearray(tiff)
-    first = {tag: tiff[offset : offset + 12] for tag, offset in _entries(tiff, order, start)}
+        return
+    file.seek(0)
+    head = file.read(_HEAD)
+    order, start = _header(head)
+    first = {tag: head[offset : offset + 12] for tag, offset in _entries(head, order, start)}
+    end = file.seek(0, SEEK_END)
     for tag, entries in found.items():
-        changed += bytes(len(changed) % 2)  # a directory starts at an even offset
-        header = tiff[:4] + bytes(4)
-        directory = ImageFileDirectory_v2(header, group=tag)
+        end += file.write(bytes(end % 2))  # a directory starts at an even offset
+        directory = ImageFileDirectory_v2(head[:4] + bytes(4), group=tag)
         directory.update(entries)
-        first[tag] = struct.pack(order + "HHII", tag, _LONG, 1, len(changed))
-        changed += directory.tobytes(len(changed))
-    changed += bytes(len(changed) % 2)
-    struct.pack_into(order + "I", changed, 4, len(changed))
-    changed += struct.pack(order + "H", len(first))
-    changed += b"".join(first[tag] for tag in sorted(first)) + bytes(4)
-    return bytes(changed)
+        first[tag] = struct.pack(order + "HHII", tag, _LONG, 1, end)
+        end += file.write(directory.tobytes(end))
+    end += file.write(bytes(end % 2))
+    file.write(struct.pack(order + "H", len(first)))
+    file.write(b"".join(first[tag] for tag in sorted(first)) + bytes(4))
+    file.seek(4)
+    file.write(struct.pack(order + "I", end))
 
 
 def _header(block: bytes) -> tuple[str, int]:

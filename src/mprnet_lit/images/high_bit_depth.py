@@ -13,8 +13,10 @@ from PIL import Image
 from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
+from mprnet_lit.images.bands import apply_orientation, row_bands
 from mprnet_lit.images.exif import make_upright
 from mprnet_lit.images.formats import convert_hint
+from mprnet_lit.images.truncation import read_tail
 from mprnet_lit.utils.errors import UserError
 
 _PNG_BITS = 24
@@ -95,14 +97,22 @@ def read_high_bit_depth(path: Path, image: Image.Image, alpha: bool = False) -> 
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
         raise ValueError("its 16-bit pixels can't be decoded")
-    pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if alpha else cv2.COLOR_BGR2RGB)
-    return np.ascontiguousarray(_apply_orientation(pixels, orientation), dtype=np.uint16)
+    del content
+    order = cv2.COLOR_BGRA2RGBA if alpha else cv2.COLOR_BGR2RGB
+    for rows in row_bands(*pixels.shape[:2]):  # IMREAD_COLOR_RGB fails for TIFF
+        pixels[rows] = cv2.cvtColor(pixels[rows], order)
+    return np.ascontiguousarray(apply_orientation(pixels, orientation), dtype=np.uint16)
 
 
 def orientation_of(path: Path, image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) to 8."""
-    if image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes():
+    """Return the EXIF orientation, 1 (upright) to 8; of a PNG, EXIF in its last 64 KB counts."""
+    if image.format == "PNG" and "exif" not in image.info and b"eXIf" in read_tail(path):
         image.load()  # the eXIf chunk follows the pixels
+    return decoded_orientation(image)
+
+
+def decoded_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8, according to the metadata that was read so far."""
     # PngImageFile.getexif would decode the pixels.
     orientation = Image.Image.getexif(image).get(Tag.Orientation, 1)
     return orientation if orientation in range(1, 9) else 1
@@ -122,11 +132,3 @@ def _read_heic(path: Path, alpha: bool) -> NDArray[np.uint16]:
     if pixels.shape[2] < 3:
         pixels = pixels[..., [0, 0, 0, *range(1, pixels.shape[2])]]
     return np.ascontiguousarray(pixels[..., : 4 if alpha else 3])
-
-
-def _apply_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Rotate and flip pixels. Orientations 5 to 8 are 1 to 4 of the transposed image."""
-    if orientation > 4:
-        pixels, orientation = pixels.swapaxes(0, 1), orientation - 4
-    rows, columns = (-1 if orientation in flipped else 1 for flipped in ((3, 4), (2, 3)))
-    return pixels[::rows, ::columns]

@@ -33,6 +33,22 @@ class Listing:
     closed: list[Path]
 
 
+@dataclass(frozen=True)
+class Names:
+    """Names of the files that a search found.
+
+    Attributes:
+        files: sorted names, relative to the folder and with slashes, of the files with the
+            requested suffixes.
+        unread: such names of the images and videos with other suffixes.
+        closed: sorted paths of the folders that could not be opened.
+    """
+
+    files: list[str]
+    unread: list[str]
+    closed: list[Path]
+
+
 def is_image(name: str) -> bool:
     """Return whether a file name has the suffix of a supported image format."""
     return Path(name).suffix.lower() in IMAGE_SUFFIXES
@@ -47,35 +63,63 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> List
     Raises:
         UserError: ``folder`` does not exist, is not a folder, or contains no images.
     """
+    found = list_names(folder, suffixes)
+    files, unread = ([folder / name for name in names] for names in (found.files, found.unread))
+    return Listing(files, unread, found.closed)
+
+
+def list_names(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Names:
+    """List the names of the files as :func:`list_images` does, without an object per path.
+
+    Raises:
+        UserError: ``folder`` does not exist, is not a folder, or contains no images.
+    """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         archive = {".zip": "zip", ".tar": "tar", ".gz": "tar", ".tgz": "tar"}.get(folder.suffix)
         hint = f"use {archive}::{folder}" if folder.exists() and archive else "check the path"
         raise UserError(f"the folder {folder} {what}: {hint}")
     closed: list[Path] = []
-    paths = (inside / name for inside, names in walk(folder, closed) for name in names)
-    found = split_by_suffix(paths, suffixes, closed)
-    if not found.files:
-        others = f", only {count_suffixes(found.unread)}" if found.unread else ""
+    files: list[str] = []
+    unread: list[str] = []
+    for inside, names in walk(folder, closed):
+        parent = inside.relative_to(folder).as_posix()
+        prefix = "" if parent == "." else f"{parent}/"
+        for name in names:
+            kind = _kind(name, suffixes)
+            if kind is not None:
+                (files if kind else unread).append(prefix + name)
+    for found in (files, unread):
+        found.sort(key=lambda name: name.replace("/", "\0"))  # the order of paths
+    if not files:
+        others = f", only {count_suffixes(map(Path, unread))}" if unread else ""
         raise UserError(
             f"the folder {folder} contains no images ({' '.join(sorted(suffixes))}){others}: "
             "check the path"
         )
-    return found
+    return Names(files, unread, sorted(closed))
 
 
 def split_by_suffix(
     paths: Iterable[Path], suffixes: frozenset[str], closed: Sequence[Path]
 ) -> Listing:
     """Split files into supported and unsupported ones by suffix, and skip unknown suffixes."""
-    files, unread = [], []
+    files: list[Path] = []
+    unread: list[Path] = []
     for path in paths:
-        suffix = path.suffix.lower()
-        if suffix in suffixes:
-            files.append(path)
-        elif _IMAGE_OR_VIDEO.fullmatch(suffix):
-            unread.append(path)
+        kind = _kind(path.name, suffixes)
+        if kind is not None:
+            (files if kind else unread).append(path)
     return Listing(sorted(files), sorted(unread), sorted(closed))
+
+
+def _kind(name: str, suffixes: frozenset[str]) -> bool | None:
+    """Return whether the suffix is one of ``suffixes``; ``None`` if it is not that of an image."""
+    stem, dot, suffix = name.rpartition(".")
+    suffix = f".{suffix.lower()}" if stem and dot else ""
+    if suffix in suffixes:
+        return True
+    return False if _IMAGE_OR_VIDEO.fullmatch(suffix) else None
 
 
 def walk(

@@ -3,10 +3,11 @@
 import io
 import re
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import tifffile
@@ -14,12 +15,20 @@ from PIL import Image, ImageCms
 from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mprnet_lit.images.encoding import encode_bmp, encode_deep_png, encode_heic, encode_tiff
+from mprnet_lit.images.bands import row_bands
+from mprnet_lit.images.encoding import (
+    WriteOnly,
+    encode_bmp,
+    encode_deep_png,
+    encode_heic,
+    encode_tiff,
+)
 from mprnet_lit.images.exif import exif_from_tiff, make_upright
 from mprnet_lit.images.formats import Format, format_for
 from mprnet_lit.images.high_bit_depth import read_high_bit_depth
-from mprnet_lit.images.reading import Pixels, open_image, to_float, to_uint8, upright_image
-from mprnet_lit.utils.atomic import write_atomic
+from mprnet_lit.images.memory import check_memory
+from mprnet_lit.images.reading import Pixels, decode, open_image, round_to_8_bits
+from mprnet_lit.utils.atomic import atomic_writer, write_errors
 from mprnet_lit.utils.errors import UserError
 
 _QUALITY = 95
@@ -64,10 +73,11 @@ def read_photo(path: Path) -> Photo:
     second image of an MPO, depth and gain maps, and damaged EXIF are dropped.
 
     Raises:
-        UserError: the file is missing, truncated, too large, not an image, or has an unsupported
-            format or several frames or pages.
+        UserError: the file is missing, truncated, too large for the free memory, not an image, or
+            has an unsupported format or several frames or pages.
     """
     with open_image(path) as (image, deep):
+        check_memory(path, image, deep)
         frames = _frames(path, image)
         if frames > 1:
             raise UserError(
@@ -82,7 +92,7 @@ def read_photo(path: Path) -> Photo:
             rgb, alpha = _read_16_bit(path, image)
         else:
             gray = image.mode in ("1", "L", "LA")
-            rgb, alpha, icc = _read_8_bit(upright_image(path, image), icc)
+            rgb, alpha, icc = _read_8_bit(path, image, icc)
         nclx = image.info.get("nclx_profile")  # of a HEIC without an ICC profile
         return Photo(
             rgb,
@@ -112,11 +122,13 @@ def write_photo(path: Path, photo: Photo) -> None:
             or needs a package that is not installed; the file can't be written.
     """
     form = format_for(path)
-    try:
-        content = _encode(photo, form)
-    except (OSError, ValueError, struct.error) as error:  # such as a side too long for the format
-        raise UserError(f"can't write {path} ({error}): choose .png") from error
-    write_atomic(path, content)
+    with atomic_writer(path) as file, write_errors(path):
+        try:
+            _encode(photo, form, file)
+        except (OSError, ValueError, struct.error) as error:  # such as a too long side
+            if isinstance(error, OSError) and error.errno:  # such as a full disk
+                raise
+            raise UserError(f"can't write {path} ({error}): choose .png") from error
 
 
 def _frames(path: Path, image: Image.Image) -> int:
@@ -135,43 +147,44 @@ def _read_16_bit(path: Path, image: Image.Image) -> tuple[Pixels, Pixels | None]
     if image.mode.startswith("I;16"):  # one level of gray is transparent
         rgb = read_high_bit_depth(path, image)
         opaque = rgb[..., 0] != image.info["transparency"]
-        return rgb, np.where(opaque, 65535, 0).astype(np.uint16)
+        return rgb, np.where(opaque, np.uint16(65535), np.uint16(0))
     channels = read_high_bit_depth(path, image, alpha=True)
     rgb, alpha = np.ascontiguousarray(channels[..., :3]), channels[..., 3].copy()
     if isinstance(image, TiffImageFile) and _PREMULTIPLIED in image.tag_v2.get(
         Tag.ExtraSamples, ()
     ):
-        share = np.maximum(alpha, 1)[..., None] / np.float32(65535)
-        rgb = np.rint(np.minimum(rgb / share, 65535)).astype(np.uint16)
+        for rows in row_bands(*alpha.shape):
+            share = np.maximum(alpha[rows], 1)[..., None] / np.float32(65535)
+            rgb[rows] = np.rint(np.minimum(rgb[rows] / share, 65535))
     return rgb, alpha
 
 
 def _read_8_bit(
-    upright: Image.Image, icc: bytes | None
+    path: Path, image: Image.Image, icc: bytes | None
 ) -> tuple[Pixels, Pixels | None, bytes | None]:
     """Return 8-bit RGB, alpha, and the ICC profile of the converted pixels."""
-    if upright.mode == "CMYK":
-        upright, icc = _to_srgb(upright, icc)
-    alpha = None
-    if upright.has_transparency_data:
-        upright = upright.convert("RGBA")
-        alpha = np.array(upright.getchannel("A"))
-    return np.array(upright.convert("RGB")), alpha, icc
+    if image.mode == "CMYK":
+        convert, icc = _to_srgb(icc)
+        return *decode(path, image, convert), icc
+    alpha = image.has_transparency_data
+    return *decode(path, image, lambda band: band.convert("RGBA" if alpha else "RGB"), alpha), icc
 
 
-def _to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
-    """Convert CMYK to sRGB, with the profile if it is valid; also return the new profile."""
+def _to_srgb(
+    icc: bytes | None,
+) -> tuple[Callable[[Image.Image], Image.Image], bytes | None]:
+    """Return the conversion from CMYK to sRGB, with the profile if it is valid, and the profile.
+
+    The returned profile is that of the converted pixels.
+    """
     if icc:
         with suppress(ImageCms.PyCMSError, OSError):
             srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
             intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
             flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
-            converted = ImageCms.profileToProfile(
-                image, io.BytesIO(icc), srgb, intent, "RGB", flags=flags
-            )
-            if converted is not None:
-                return converted, srgb.tobytes()
-    return image.convert("RGB"), None
+            transform = ImageCms.buildTransform(io.BytesIO(icc), srgb, "CMYK", "RGB", intent, flags)
+            return transform.apply, srgb.tobytes()
+    return lambda image: image.convert("RGB"), None
 
 
 def _exif(image: Image.Image, width: int, height: int) -> bytes | None:
@@ -209,35 +222,22 @@ def _is_lossy_webp(path: Path, image: Image.Image) -> bool:
     return chunk is None or chunk[0] == b"VP8 "
 
 
-def _encode(photo: Photo, form: Format) -> bytes:
-    """Encode a photo. Any error means that the format does not support the photo."""
-    pixels, alpha = photo.pixels, photo.alpha
-    if form.opaque and alpha is not None:
-        if (alpha != np.iinfo(alpha.dtype).max).any():
-            raise ValueError(f"{form.title} does not support transparency")
-        alpha = None
-    if photo.gray:  # mean of the channels, rounded
-        total = pixels.sum(2, dtype=np.uint32, keepdims=True)
-        pixels = ((total + 1) // 3).astype(pixels.dtype)
-    if pixels.dtype == np.uint16 and not form.deep:
-        pixels = to_uint8(to_float(pixels))
-        alpha = None if alpha is None else to_uint8(to_float(alpha))
-    channels = pixels if alpha is None else np.concatenate((pixels, alpha[..., None]), 2)
+def _encode(photo: Photo, form: Format, file: BinaryIO) -> None:
+    """Encode a photo into a file. Other errors than those of the file mean an unsupported photo."""
+    channels = _channels(photo, form)
     deep = channels.dtype == np.uint16
-    if channels.shape[2] == 2 and form.pillow in ("BMP", "HEIF", "TIFF" if deep else ""):
-        channels = channels[..., [0, 0, 0, 1]]  # few programs support gray with alpha
     count = channels.shape[2]
     exif, icc, dpi = photo.exif, photo.icc, photo.dpi
     if icc and icc[16:20] == b"GRAY" and (count > 2 or form.pillow in ("WEBP", "AVIF")):
         icc = None  # invalid for RGB
     if form.pillow == "TIFF":
-        return encode_tiff(channels, exif, icc, dpi)
+        return encode_tiff(file, channels, exif, icc, dpi)
     if form.pillow == "HEIF":
-        return encode_heic(channels, exif, icc, photo.cicp, _QUALITY)
+        return encode_heic(file, channels, exif, icc, photo.cicp, _QUALITY)
     if form.pillow == "BMP" and count == 4:
-        return encode_bmp(channels.astype(np.uint8), dpi)
+        return encode_bmp(file, channels.astype(np.uint8, copy=False), dpi)
     if deep:
-        return encode_deep_png(channels.astype(np.uint16), exif, icc, dpi)
+        return encode_deep_png(file, channels.astype(np.uint16, copy=False), exif, icc, dpi)
     options: dict[str, Any] = {"quality": _QUALITY, "icc_profile": icc}
     options["exif"] = b"Exif\0\0" + exif if exif else b""
     if dpi:
@@ -247,7 +247,35 @@ def _encode(photo: Photo, form: Format) -> bytes:
     elif form.pillow in ("JPEG", "AVIF"):
         options["subsampling"] = "4:0:0" if form.pillow == "AVIF" and count == 1 else "4:4:4"
         options["speed"] = _AVIF_SPEED
-    file = io.BytesIO()
     image = Image.fromarray(channels[..., 0] if count == 1 else channels)
-    image.save(file, form.pillow, **options)
-    return file.getvalue()
+    # Without a file descriptor, Pillow reports the reason of a failed write.
+    image.save(cast(BinaryIO, WriteOnly(file)), form.pillow, **options)
+
+
+def _channels(photo: Photo, form: Format) -> Pixels:
+    """Return the pixels (H, W, C) to encode, C = 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA)."""
+    pixels, alpha = photo.pixels, photo.alpha
+    peak = np.iinfo(pixels.dtype).max
+    if form.opaque and alpha is not None:
+        if (alpha != peak).any():
+            raise ValueError(f"{form.title} does not support transparency")
+        alpha = None
+    deep = pixels.dtype == np.uint16 and form.deep
+    if not photo.gray and alpha is None and (deep or pixels.dtype == np.uint8):
+        return pixels
+    # Few programs support gray with alpha.
+    gray_alpha = form.pillow not in ("BMP", "HEIF", "TIFF" if deep else "")
+    colors = 1 if photo.gray and (alpha is None or gray_alpha) else 3
+    channels = np.empty(
+        (*pixels.shape[:2], colors + (alpha is not None)), np.uint16 if deep else np.uint8
+    )
+    for rows in row_bands(*pixels.shape[:2]):
+        band = pixels[rows]
+        if photo.gray:  # mean of the channels, rounded
+            band = ((band.sum(2, dtype=np.uint32, keepdims=True) + 1) // 3).astype(pixels.dtype)
+        parts = [(slice(colors), band)]
+        if alpha is not None:
+            parts.append((slice(colors, None), alpha[rows, :, None]))
+        for part, values in parts:
+            channels[rows, :, part] = values if deep else round_to_8_bits(values)
+    return channels

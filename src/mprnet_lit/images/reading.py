@@ -1,6 +1,6 @@
 """Reading of image files as upright RGB with 8 or 16 bits, and writing of PNG files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,14 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
+from mprnet_lit.images.bands import copy_pixels, row_bands
 from mprnet_lit.images.formats import supported_formats, unreadable_reason
 from mprnet_lit.images.high_bit_depth import (
+    decoded_orientation,
     is_high_bit_depth,
     is_undecodable_ycbcr,
     orientation_of,
@@ -45,19 +47,24 @@ def read_image(path: Path) -> Pixels:
     with open_image(path) as (image, deep):
         if deep:
             return read_high_bit_depth(path, image)
-        return np.array(upright_image(path, image).convert("RGB"), dtype=np.uint8)
+        return decode(path, image, lambda band: band.convert("RGB"))[0]
 
 
-def probe_image(path: Path) -> tuple[int, int]:
+def probe_image(path: Path, *, full: bool = True) -> tuple[int, int]:
     """Return the height and width of an upright image, in most cases without decoding it.
 
-    Truncated files are detected from checksums (PNG), the end marker (JPEG) or lengths. Only
-    BMP files, and PNG files with EXIF after the pixels, are decoded.
+    Truncated files are detected from the end marker (PNG, JPEG) or lengths. Only BMP files, and PNG
+    files with EXIF after the pixels, are decoded.
+
+    Args:
+        path: path of the image.
+        full: whether to read the whole file, to check the checksums of a PNG and to detect
+            decompression bombs; see :func:`mprnet_lit.images.truncation.check_complete`.
 
     Raises:
         UserError: the file is missing, truncated, not an image, or has an unsupported format.
     """
-    with open_image(path) as (image, _):
+    with open_image(path, full=full) as (image, _):
         width, height = image.size
         if isinstance(image, TiffImageFile):  # Pillow may have swapped the size already
             width, height = image.tag_v2[Tag.ImageWidth], image.tag_v2[Tag.ImageLength]
@@ -74,6 +81,16 @@ def to_uint8(image: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(np.clip(image, 0, 1) * 255), dtype=np.uint8)
 
 
+def round_to_8_bits(image: Pixels) -> NDArray[np.uint8]:
+    """Return an image of uint8 or uint16 as uint8. An image of uint8 is not copied."""
+    if image.dtype == np.uint8:
+        return np.asarray(image, np.uint8)
+    rounded = np.empty(image.shape, np.uint8)
+    for rows in row_bands(*image.shape[:2]):
+        rounded[rows] = to_uint8(to_float(image[rows]))
+    return rounded
+
+
 def write_png(path: Path, image: Pixels) -> None:
     """Write 8-bit or 16-bit RGB (H, W, 3) atomically, and create missing parent folders.
 
@@ -85,10 +102,11 @@ def write_png(path: Path, image: Pixels) -> None:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
+def open_image(path: Path, *, full: bool = True) -> Iterator[tuple[Image.Image, bool]]:
     """Open an image; yield the image and whether it has more than 8 bits per channel.
 
-    Every error in the block is converted to a UserError with the path of the image.
+    Every error in the block is converted to a UserError with the path of the image. ``full`` is
+    that of :func:`probe_image`.
 
     Raises:
         UserError: the file is missing, damaged, too large, or has an unsupported format.
@@ -100,7 +118,7 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
             if image.format in ("AVIF", "HEIF"):  # the orientation in XMP does not apply
                 image.info.pop("xmp", None)
             deep = is_high_bit_depth(path, image)
-            check_complete(path, image)
+            check_complete(path, image, full=full)
             yield image, deep
     except UserError:
         raise
@@ -121,8 +139,24 @@ def open_image(path: Path) -> Iterator[tuple[Image.Image, bool]]:
         raise UserError(f"{path} can't be read ({reason}): replace or remove it") from error
 
 
-def upright_image(path: Path, image: Image.Image) -> Image.Image:
-    """Return an opened 8-bit image with the EXIF orientation applied."""
+def decode(
+    path: Path,
+    image: Image.Image,
+    convert: Callable[[Image.Image], Image.Image],
+    alpha: bool = False,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Decode an opened 8-bit image and apply its EXIF orientation.
+
+    Args:
+        path: path of the image.
+        image: image.
+        convert: function that converts a band of the image to mode RGB, or RGBA with ``alpha``.
+        alpha: whether to return the alpha channel.
+
+    Returns:
+        RGB (H, W, 3), and alpha (H, W) or ``None``.
+    """
     if is_undecodable_ycbcr(image):
-        return Image.fromarray(read_ycbcr(path))
-    return ImageOps.exif_transpose(image)
+        return read_ycbcr(path), None
+    image.load()  # reads the metadata that follows the pixels, and rotates a TIFF
+    return copy_pixels(image, convert, decoded_orientation(image), alpha)

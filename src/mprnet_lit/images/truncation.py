@@ -1,5 +1,6 @@
 """Detection of truncated image files and decompression bombs, mostly without decoding."""
 
+import os
 import re
 import struct
 from pathlib import Path
@@ -17,10 +18,19 @@ _CODED_SIZE = re.compile(rb"ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
 _REQUIRED_BOXES = (b"mdat", b"moov", b"moof")
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END, _JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
+_TAIL = 2**16
+"""Bytes at the end of a PNG that are searched for its last chunks; EXIF is at most as long."""
 
 
-def check_complete(path: Path, image: Image.Image) -> None:
+def check_complete(path: Path, image: Image.Image, *, full: bool = True) -> None:
     """Check that an image file is not truncated and not a decompression bomb.
+
+    Args:
+        path: path of the file.
+        image: image that Pillow opened from the file.
+        full: whether to read the whole file: to check the checksums of a PNG, to count the scans of
+            a progressive JPEG, and to find the coded sizes in a HEIC or AVIF. Otherwise only the
+            start and the end of the file are read. A BMP is always read as a whole.
 
     Raises:
         ValueError: the file is truncated, or would take hours to decode.
@@ -31,21 +41,30 @@ def check_complete(path: Path, image: Image.Image) -> None:
     if isinstance(image, TiffImageFile):
         complete = _has_all_strips(image, size)
     elif image.format == "PNG":
-        with Image.open(path, formats=("PNG",)) as unread:
-            unread.verify()  # checks all checksums except that of the last chunk
-        complete = _PNG_END in path.read_bytes()
+        if full:
+            with Image.open(path, formats=("PNG",)) as unread:
+                unread.verify()  # checks all checksums except that of the last chunk
+        complete = _PNG_END in read_tail(path) or _PNG_END in path.read_bytes()
     elif image.format == "WEBP":
         with path.open("rb") as file:
             complete = size >= int.from_bytes(file.read(8)[4:], "little") + 8
     elif image.format in ("JPEG", "MPO"):
-        complete = _jpeg_ends(path, size)
+        complete = _jpeg_ends(path, size, count_scans=full)
     elif image.format in ("AVIF", "HEIF"):
-        _check_coded_size(path)
+        if full:
+            _check_coded_size(path)
         complete = _last_box_ends(path, size)
     else:
         image.load()
     if not complete:
         raise ValueError("truncated")
+
+
+def read_tail(path: Path) -> bytes:
+    """Return the last 64 KB of a file, or the whole file if it is smaller."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - _TAIL, 0))
+        return file.read(_TAIL)
 
 
 def _has_all_strips(image: TiffImageFile, size: int) -> bool:
@@ -86,14 +105,16 @@ def _last_box_ends(path: Path, size: int) -> bool:
     return end <= size
 
 
-def _jpeg_ends(path: Path, size: int) -> bool:
+def _jpeg_ends(path: Path, size: int, *, count_scans: bool) -> bool:
     """Return whether a JPEG has its end marker, possibly before data that a camera appended."""
     image = JpegImageFile(path)
     with image:  # positioned at the pixels, after any thumbnail
         file = image.fp
         assert file is not None
         pixels = file.tell()
-        if image.info.get("progressive") or not _has_all_channels(file, image.layers, pixels):
+        if count_scans and (
+            image.info.get("progressive") or not _has_all_channels(file, image.layers, pixels)
+        ):
             file.seek(pixels)  # search the whole file: a comment may contain an end marker
             if file.read().count(_JPEG_SCAN) > _MAX_SCANS:
                 raise ValueError(f"over {_MAX_SCANS} scans, which would take hours to decode")

@@ -1,27 +1,30 @@
-"""Geometric self-ensemble: mean over the eight flips and 90-degree rotations of an image.
+"""Orientations of the geometric self-ensemble: eight flips and 90-degree rotations of an image.
 
 Timofte et al., "Seven ways to improve example-based single image super resolution" (CVPR 2016).
 """
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor
-
-Restore = Callable[[Tensor], tuple[Tensor, ...]]
+from dataclasses import dataclass
 
 
-def self_ensemble(restore: Restore, image: Tensor) -> tuple[Tensor, ...]:
-    """Return the mean of each output of ``restore``, (B, C, H, W), over eight orientations."""
-    total: tuple[Tensor, ...] = ()
-    for flip in (False, True):
-        for turns in range(4):
-            rotated = torch.rot90(image.flip(-1) if flip else image, turns, (-2, -1))
-            outputs = [torch.rot90(o, -turns, (-2, -1)) for o in restore(rotated)]
-            outputs = [o.flip(-1) if flip else o for o in outputs]
-            if total:
-                for mean, output in zip(total, outputs, strict=True):
-                    mean += output / 8
-            else:
-                total = tuple(output / 8 for output in outputs)
-    return total
+@dataclass(frozen=True)
+class Orientation:
+    """Orientation in which the network sees an image: flips, followed by a transposition."""
+
+    flip_rows: bool = False
+    flip_columns: bool = False
+    transposed: bool = False
+
+
+UPRIGHT = Orientation()
+_ROTATIONS = (
+    UPRIGHT,
+    Orientation(flip_columns=True, transposed=True),
+    Orientation(flip_rows=True, flip_columns=True),
+    Orientation(flip_rows=True, transposed=True),
+)
+SELF_ENSEMBLE = tuple(
+    Orientation(turn.flip_rows, turn.flip_columns != mirrored, turn.transposed)
+    for mirrored in (False, True)
+    for turn in _ROTATIONS
+)
+"""The four rotations of an image and of its mirror image; the first is upright."""

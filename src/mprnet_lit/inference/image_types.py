@@ -1,6 +1,7 @@
 """Conversion between the image types that a Restorer accepts and the input of the network."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from mprnet_lit.images.reading import read_image
+from mprnet_lit.inference.results import Result
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.transfer import to_device
 
@@ -25,17 +27,22 @@ _SUPPORTED_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "F")
 _ALPHA_MODES = {"L": "LA", "RGB": "RGBA"}
 
 
-NetworkInput = tuple[Tensor, Callable[[Tensor], Any]]
-"""Pixels and converter of an image.
+@dataclass(frozen=True)
+class NetworkInput:
+    """Pixels of an image, and constructor of its results.
 
-The pixels are (B, C, H, W) with C = 1 or 3, of uint8, uint16 or float32 (see :func:`to_batch`). The
-converter maps a restored batch (B, 3, H, W) on any device to the type of the image. The converter
-may modify the restored batch in place.
-"""
+    Attributes:
+        pixels: pixels (B, C, H, W) of the image with C = 1 or 3, of the type of the image. They
+            share the memory of the image where possible.
+        result: function that returns an empty result in the type of the image.
+    """
+
+    pixels: Tensor
+    result: Callable[[], Result]
 
 
 def to_network_input(image: Any) -> NetworkInput:
-    """Return the pixels of an image and the converter of its result.
+    """Return the pixels of an image and the constructor of its results.
 
     Args:
         image: image; see :meth:`Restorer.__call__`.
@@ -62,7 +69,7 @@ def to_batch(pixels: Tensor, device: torch.device) -> Tensor:
     """Copy pixels to a device in their own type, and convert them there.
 
     Args:
-        pixels: pixels of :func:`to_network_input`.
+        pixels: pixels of :class:`NetworkInput`, or some rows and columns of them.
         device: device of the batch.
 
     Returns:
@@ -70,7 +77,8 @@ def to_batch(pixels: Tensor, device: torch.device) -> Tensor:
     """
     pixels = to_device(pixels, device)
     peak = _PEAKS.get(pixels.dtype)
-    batch = pixels if peak is None else pixels.float().div_(peak)
+    batch = pixels.float()
+    batch = batch if peak is None else batch.div_(peak)
     return batch.expand(-1, 3, -1, -1)
 
 
@@ -88,17 +96,18 @@ def _from_pillow(image: Image.Image) -> NetworkInput:
         array = np.asarray(image if image.mode == mode else image.convert(mode))
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"the image can't be decoded ({error}): open the image again") from error
-    batch, to_array = _from_array(array)
 
-    def convert(restored: Tensor) -> Image.Image:
-        picture = Image.fromarray(to_array(restored))
+    def to_picture(restored: NDArray[Any]) -> Image.Image:
+        picture = Image.fromarray(restored)
         picture.info = info  # includes the ICC profile and EXIF
         return picture
 
-    return batch, convert
+    return _from_array(array, to_picture)
 
 
-def _from_array(image: NDArray[Any]) -> NetworkInput:
+def _from_array(
+    image: NDArray[Any], convert: Callable[[NDArray[Any]], Any] = lambda array: array
+) -> NetworkInput:
     layouts = "an array must be (H, W), (H, W, C) or (B, H, W, C)"
     _check_shape(image.shape, -1, layouts, "move the channels last with np.moveaxis(image, -3, -1)")
     native = np.ascontiguousarray(image, image.dtype.newbyteorder("="))
@@ -106,45 +115,62 @@ def _from_array(image: NDArray[Any]) -> NetworkInput:
         tensor = torch.from_numpy(native if native.flags.writeable else native.copy())
     except TypeError as error:
         raise UserError(f"an image must be {_TYPES}, not {image.dtype}") from error
-    batch, to_tensor = _from_tensor(tensor.movedim(-1, -3) if image.ndim > 2 else tensor)
 
-    def convert(restored: Tensor) -> NDArray[Any]:
-        back: Tensor = to_tensor(restored)
-        array = np.ascontiguousarray((back.movedim(-3, -1) if image.ndim > 2 else back).numpy())
-        return array.astype(image.dtype, copy=False)
+    def result() -> tuple[Tensor, Callable[[], Any]]:
+        array = np.empty_like(native)
+        pixels = _channels_first(torch.from_numpy(array))
+        return pixels, lambda: convert(array.astype(image.dtype, copy=False))
 
-    return batch, convert
+    return _network_input(_channels_first(tensor), result)
+
+
+def _channels_first(array: Tensor) -> Tensor:
+    return array.movedim(-1, -3) if array.dim() > 2 else array
 
 
 def _from_tensor(image: Tensor) -> NetworkInput:
-    shape = tuple(image.shape)
     layouts = "a tensor must be (H, W), (C, H, W) or (B, C, H, W)"
-    _check_shape(shape, -3, layouts, "move the channels first with image.movedim(-1, -3)")
+    hint = "move the channels first with image.movedim(-1, -3)"
+    _check_shape(tuple(image.shape), -3, layouts, hint)
     if image.layout != torch.strided or image.device.type == "meta":
         raise UserError("a tensor must be dense and not on the meta device: pass image.to_dense()")
+
+    def result() -> tuple[Tensor, Callable[[], Any]]:
+        restored = torch.empty(image.shape, dtype=image.dtype, device=image.device)
+        return restored, lambda: restored
+
+    return _network_input(image.detach(), result)
+
+
+def _network_input(
+    image: Tensor, new_result: Callable[[], tuple[Tensor, Callable[[], Any]]]
+) -> NetworkInput:
+    """Return the input for an image (H, W), (C, H, W) or (B, C, H, W).
+
+    ``new_result`` returns the memory of a result in the shape of the image, and the function that
+    returns the result.
+    """
     if image.dtype not in (*_PEAKS, *_FLOATS):
         raise UserError(f"an image must be {_TYPES}, not {image.dtype}")
-    pixels = image.detach().reshape(-1, *(shape[-3:] if image.dim() > 2 else (1, *shape)))
+    pixels = _as_batch(image)
+    colors = 1 if pixels.shape[1] < 3 else 3
     peak = _PEAKS.get(image.dtype)
-    colors = pixels[:, : 1 if pixels.shape[1] < 3 else 3]
     if peak is None:
-        colors = colors.float()
-        _check_range(colors)
-    gray = colors.shape[1] == 1
-    alpha = pixels[:, -1:] if pixels.shape[1] % 2 == 0 else None
+        _check_range(pixels[:, :colors])
 
-    def convert(restored: Tensor) -> Tensor:
-        restored = (restored.mean(1, keepdim=True) if gray else restored).clamp_(0, 1)
-        if peak is not None:
-            restored = restored.mul_(peak).round_()
-        # The conversion comes first, because it makes the copy smaller. Memory of the result is not
-        # pinned: it would stay pinned as long as the user keeps the result.
-        back = restored.to(image.dtype).to(image.device)
-        if alpha is not None:
-            back = torch.cat((back, alpha), 1)
-        return back.reshape(image.shape)
+    def result() -> Result:
+        restored, value = new_result()
+        restored = _as_batch(restored)
+        restored[:, colors:] = pixels[:, colors:]  # alpha
+        return Result(restored, colors, peak, value)
 
-    return colors, convert
+    return NetworkInput(pixels[:, :colors], result)
+
+
+def _as_batch(image: Tensor) -> Tensor:
+    """Return a view (B, C, H, W) of an image."""
+    missing = {2: (None, None), 3: (None,), 4: ()}[image.dim()]
+    return image[missing]
 
 
 def _check_shape(shape: Sequence[int], channel_axis: int, layouts: str, hint: str) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -11,22 +10,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mprnet_lit.inference.ensemble import self_ensemble
+from mprnet_lit.inference.ensemble import SELF_ENSEMBLE, UPRIGHT
 from mprnet_lit.inference.image_types import to_batch, to_network_input
 from mprnet_lit.inference.options import check_options, check_tiling, parse_device, smallest_tile
-from mprnet_lit.inference.tile_size import has_room, image_bytes, largest_tile, memory_budget
-from mprnet_lit.inference.tiling import Network, Progress, run_tiled
+from mprnet_lit.inference.results import Result
+from mprnet_lit.inference.tile_size import (
+    band_bytes,
+    largest_tile,
+    memory_budget,
+    memory_errors,
+)
+from mprnet_lit.inference.tiling import Band, Network, Progress, Tiling, join, run_in_bands
 from mprnet_lit.inference.tlc import with_tlc
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
-from mprnet_lit.models.padding import pad_to_multiple
+from mprnet_lit.models.padding import reflection
 from mprnet_lit.utils.checks import require, require_batch, require_function
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.hardware import is_gpu_out_of_memory
-from mprnet_lit.utils.transfer import to_device
 from mprnet_lit.utils.url import is_url
 from mprnet_lit.weights import Info, read
 
 Image = TypeVar("Image", NDArray[Any], Tensor, PIL.Image.Image)
+_STAGES = 3
 _DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -50,7 +54,8 @@ class Restorer:
         tile_batch: number of tiles per forward pass.
         tlc_crop: side of the training patches in pixels for ``tlc``; ``None`` for the value in the
             weights file.
-        memory_gb: memory limit of ``tile="auto"`` in GB; ``None`` for half of the free memory.
+        memory_gb: memory limit of ``tile="auto"`` in GB; ``None`` for half of the free memory. The
+            limit includes the rows of unfinished tiles and, on a CPU, the image and its results.
         compile: whether to compile the blocks of the network with ``torch.compile``, which takes
             up to a minute.
         strength: share of the restoration in the result, from 0 (the image itself) to 1 (the full
@@ -205,13 +210,16 @@ class Restorer:
         Raises:
             UserError: see :meth:`__call__`.
         """
-        pixels, to_original_type = to_network_input(image)
-        with self._memory_errors():
-            batch = to_batch(pixels, self._place(pixels))
-            stages = self._run(batch, last_only, progress)
-            if self.strength != 1:
-                stages = tuple(self._blend(batch, stage.clamp_(0, 1)) for stage in stages)
-            return tuple(to_original_type(stage) for stage in stages)
+        source = to_network_input(image)
+        results: list[Result] = []
+        with memory_errors(self.tile):
+            for top, stages in self._run(source.pixels, last_only, progress):
+                results = results or [source.result() for _ in stages]
+                for result, stage in zip(results, stages, strict=True):
+                    if self.strength != 1:
+                        stage = self._blend(source.pixels, stage.clamp_(0, 1), top)
+                    result.write(top, stage)
+            return tuple(result.finish() for result in results)
 
     def restore(
         self, x: Tensor, *, last_only: bool = False, progress: Progress | None = None
@@ -233,76 +241,73 @@ class Restorer:
         require_batch("x", x, channels=3)
         if not x.is_floating_point():
             raise UserError(f"x must be floating point in [0, 1], not {x.dtype}")
-        with self._memory_errors():
-            batch = to_device(x, self._place(x)).float()
-            stages = self._run(batch, last_only, progress)
-            if self.strength != 1:
-                stages = tuple(self._blend(batch, stage) for stage in stages)
-            return tuple(stage.cpu() for stage in stages)
+        with memory_errors(self.tile):
+            x = x.detach()
 
-    @torch.no_grad()
-    def _run(self, x: Tensor, last_only: bool, progress: Progress | None) -> tuple[Tensor, ...]:
-        """Restore a batch (B, 3, H, W) float32 on its device, tile by tile."""
+            def finished(stage: Tensor, top: int) -> Tensor:
+                return (stage if self.strength == 1 else self._blend(x, stage, top)).cpu()
+
+            bands = self._run(x, last_only, progress)
+            bands = ((top, [finished(stage, top) for stage in stages]) for top, stages in bands)
+            return join(bands, x.shape[-2])
+
+    def _run(self, pixels: Tensor, last_only: bool, progress: Progress | None) -> Iterator[Band]:
+        """Restore pixels (B, C, H, W) with C = 1 or 3 of any type, tile by tile.
+
+        Yields:
+            First row, and the next rows of each stage, (B, 3, h, W) float32, on any device.
+        """
         if progress is not None:
             require_function("progress", progress)
 
-        def network(tiles: Tensor) -> tuple[Tensor, ...]:
+        def network(tiles: Tensor) -> list[Tensor]:
             on_device = tiles.to(self.device).contiguous(memory_format=torch.channels_last)
             mixed = self.dtype != torch.float32
-            with torch.autocast(self.device.type, self.dtype, enabled=mixed):
+            with torch.no_grad(), torch.autocast(self.device.type, self.dtype, enabled=mixed):
                 stages = self.network(on_device)
-            return tuple(s.float().to(tiles.device) for s in (stages[-1:] if last_only else stages))
+            return [s.float().to(tiles.device) for s in (stages[-1:] if last_only else stages)]
 
-        def run(image: Tensor) -> tuple[Tensor, ...]:
-            height, width = image.shape[-2:]
-            padded = pad_to_multiple(image)
-            rows, columns = padded.shape[-2:]
-            tile = self._tile(rows, columns, len(image), on_gpu=image.is_cuda)
-            stages = run_tiled(network, padded, tile, self.overlap, self.tile_batch, progress)
-            return tuple(stage[..., :height, :width] for stage in stages)
+        def load(rows: slice, columns: slice) -> Tensor:
+            return to_batch(pixels[..., rows, columns], self._place)
 
-        return self_ensemble(run, x) if self.self_ensemble else run(x)
+        height, width = pixels.shape[-2:]
+        rows, columns = len(reflection(height)), len(reflection(width))
+        stages = 1 if last_only else _STAGES
+        tile = self._tile(rows, columns, len(pixels), stages, pixels.element_size())
+        orientations = SELF_ENSEMBLE if self.self_ensemble else (UPRIGHT,)
+        tiling = Tiling(tile, self.overlap, self.tile_batch, orientations)
+        return run_in_bands(network, load, (height, width), tiling, self._place, progress)
 
-    @torch.no_grad()
-    def _blend(self, image: Tensor, restored: Tensor) -> Tensor:
-        """Write the blend of an image and its restoration into the restoration, and return it."""
-        return torch.lerp(image, restored, self.strength, out=restored)
+    def _blend(self, pixels: Tensor, restored: Tensor, top: int) -> Tensor:
+        """Blend restored rows from row ``top`` on with the pixels, in place."""
+        rows = pixels[..., top : top + restored.shape[-2], :]
+        return torch.lerp(to_batch(rows, self._place), restored, self.strength, out=restored)
 
-    def _place(self, pixels: Tensor) -> torch.device:
-        """Return the device that holds the whole image and its result.
+    @property
+    def _place(self) -> torch.device:
+        """Device of the tiles before and after the network."""
+        return self.device if self.runtime == "torch" else torch.device("cpu")
 
-        It is the GPU if there is room for both, so that only the pixels are copied.
-        """
-        limit = self.memory_gb if self.tile == "auto" else None
-        on_gpu = self.device.type == "cuda" and self.runtime == "torch"
-        roomy = on_gpu and has_room(pixels, self.device, limit)
-        return self.device if roomy else torch.device("cpu")
-
-    @contextmanager
-    def _memory_errors(self) -> Iterator[None]:
-        """Add advice to an out-of-memory error of the GPU."""
-        try:
-            yield
-        except RuntimeError as error:
-            if not is_gpu_out_of_memory(error):
-                raise
-            remedy = (
-                "a smaller memory_gb" if self.tile == "auto" else "tile='auto' or a smaller tile"
-            )
-            raise UserError(f"out of GPU memory with tile={self.tile}: set {remedy}") from error
-
-    def _tile(self, height: int, width: int, images: int = 1, on_gpu: bool = False) -> int:
+    def _tile(
+        self, height: int, width: int, images: int = 1, stages: int = 1, itemsize: int = 1
+    ) -> int:
         """Return the side of the tiles of a padded image; its longer side for a single tile.
 
-        ``on_gpu`` states whether the GPU holds the whole image too.
+        ``stages`` is the number of results for each image, and ``itemsize`` the bytes of a channel.
         """
         if isinstance(self.tile, int):
             return self.tile
+
+        def largest(held: float) -> int:
+            budget = max(memory_budget(self.device, self.memory_gb, held), 0)
+            per_tile = budget / (self.tile_batch * images)
+            return largest_tile(self.size, per_tile, self.crop is not None)
+
         if self.tile == "auto":
-            held = image_bytes(images, height, width) if on_gpu else 0
-            budget = memory_budget(self.device, self.memory_gb, held)
-            per_tile = max(budget, 0) / (self.tile_batch * images)
-            side = largest_tile(self.size, per_tile, self.crop is not None)
+            on_host = self._place.type == "cpu"  # beside the image and its results
+            held = (1 + stages) * images * 3 * height * width * itemsize if on_host else 0
+            side = largest(held)
             if height * width > side**2:
+                side = largest(held + band_bytes(stages * images, side, width))
                 return max(side, smallest_tile(self.overlap))
         return max(height, width)

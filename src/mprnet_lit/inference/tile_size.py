@@ -1,10 +1,13 @@
-"""Largest tile that fits in the free memory."""
+"""Largest tile that fits in the free memory, and advice if a GPU runs out of memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from mprnet_lit.models import SIZE_MULTIPLE, Size
-from mprnet_lit.utils.hardware import free_bytes
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import free_bytes, is_gpu_out_of_memory
 
 # Memory of a forward pass, in units of full-size feature maps with width + orsnet_step channels,
 # including convolution workspaces and the running sums of TLC. The measured growth of the
@@ -14,8 +17,6 @@ _SHARE = 0.5
 """Share of the free memory that tiles may use."""
 _CPU_LIMIT = 1.5e9
 """Maximum memory of a tile on a CPU in bytes; larger tiles are not faster there."""
-_IMAGES, _IMAGE_SHARE = 5, 1 / 8
-"""Whole float32 images on the device (input, padded input, stages), and their share of memory."""
 _MIN_SIDE = 64
 """Minimum side of a tile in pixels."""
 
@@ -32,34 +33,37 @@ def largest_tile(size: Size, budget: float, tlc: bool) -> int:
     return max(side // SIZE_MULTIPLE * SIZE_MULTIPLE, _MIN_SIDE)
 
 
-def has_room(pixels: Tensor, device: torch.device, memory_gb: float | None) -> bool:
-    """Return whether an image (B, C, H, W) and its results fit on a device beside the tiles.
-
-    Args:
-        pixels: image on any device.
-        device: device of the tiles.
-        memory_gb: memory limit in GB, in addition to the free memory.
-    """
-    batch, _, height, width = pixels.shape
-    free = free_bytes(device)
-    limit = free if memory_gb is None else min(free, memory_gb * 1e9)
-    return image_bytes(batch, height, width) <= _IMAGE_SHARE * limit
+def band_bytes(images: int, rows: int, width: int) -> int:
+    """Return the bytes of the float32 rows of unfinished tiles."""
+    return 3 * images * rows * width * 4
 
 
-def image_bytes(batch: int, height: int, width: int) -> int:
-    """Return the bytes of a whole image and its results on a device."""
-    return _IMAGES * batch * 3 * height * width * 4
-
-
-def memory_budget(device: torch.device, memory_gb: float | None, images: float = 0) -> float:
+def memory_budget(device: torch.device, memory_gb: float | None, held: float = 0) -> float:
     """Return the bytes that tiles may use; by default half of the free memory.
 
     Args:
         device: device of the tiles.
         memory_gb: memory limit in GB.
-        images: bytes of whole images on the device, for which the limit applies too.
+        held: bytes of images, results and unfinished rows on the device, for which the limit
+            applies too.
     """
     if memory_gb is not None:
-        return memory_gb * 1e9 - images
-    share = _SHARE * free_bytes(device)
+        return memory_gb * 1e9 - held
+    share = _SHARE * (free_bytes(device) - held)
     return min(share, _CPU_LIMIT) if device.type == "cpu" else share
+
+
+@contextmanager
+def memory_errors(tile: int | str | None) -> Iterator[None]:
+    """Add advice to an out-of-memory error of the GPU.
+
+    Raises:
+        UserError: the GPU ran out of memory in the block.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_gpu_out_of_memory(error):
+            raise
+        remedy = "a smaller memory_gb" if tile == "auto" else "tile='auto' or a smaller tile"
+        raise UserError(f"out of GPU memory with tile={tile}: set {remedy}") from error

@@ -13,11 +13,18 @@ def pad_to_multiple(image: Tensor, multiple: int = SIZE_MULTIPLE) -> Tensor:
     ``padded[..., :H, :W]`` inverts the padding.
     """
     for dim in (-2, -1):
-        length = image.shape[dim]
-        padded = -(-length // multiple) * multiple
-        if padded != length:
-            period = max(2 * (length - 1), 1)
-            index = torch.arange(padded, device=image.device) % period
-            # Reflection of 4 pixels: 0 1 2 3 2 1 0 1 2 ...
-            image = image.index_select(dim, torch.minimum(index, period - index))
+        index = reflection(image.shape[dim], multiple)
+        if len(index) != image.shape[dim]:
+            image = image.index_select(dim, index.to(image.device))
     return image
+
+
+def reflection(length: int, multiple: int = SIZE_MULTIPLE) -> Tensor:
+    """Return the index of the pixel at each position of a padded row of ``length`` pixels.
+
+    The number of positions is a multiple of ``multiple``. Four pixels have the indices
+    0 1 2 3 2 1 0 1 for a multiple of 8.
+    """
+    period = max(2 * (length - 1), 1)
+    index = torch.arange(-(-length // multiple) * multiple) % period
+    return torch.minimum(index, period - index)

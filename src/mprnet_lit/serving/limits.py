@@ -8,14 +8,10 @@ from PIL import Image
 
 from mprnet_lit.images.formats import IMAGE_SUFFIXES, supported_formats
 from mprnet_lit.images.high_bit_depth import is_high_bit_depth
+from mprnet_lit.images.memory import restoring_bytes
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
 
-# Peak memory in bytes per pixel by bit depth, without the tiles of the network. Measured as the
-# growth of the resident set size with 9 megapixels: 36 (JPEG) to 51 (lossless WebP) for 8 bits, 56
-# (TIFF) to 66 (PNG with alpha) for 16 bits; with self-ensemble 81 (8 bits) and 147 (16 bits).
-_BYTES = {8: 52, 16: 68}
-_BYTES_OF_ENSEMBLE = {8: 100, 16: 160}
 _SHARE = 0.5
 """Share of the free memory that photos may use; the tiles of the network use the rest."""
 
@@ -56,13 +52,12 @@ class Demand:
     peak: float = 0.0
 
 
-def check_photo(path: Path, limits: Limits, self_ensemble: bool = False) -> Demand:
+def check_photo(path: Path, limits: Limits) -> Demand:
     """Check the file size and the header of a photo, and return its demand for memory.
 
     Args:
         path: file of the photo.
         limits: limits of the photo.
-        self_ensemble: whether self-ensemble is on, which needs more memory.
 
     Raises:
         UserError: the file is missing, exceeds a limit, or is not a photo.
@@ -80,7 +75,8 @@ def check_photo(path: Path, limits: Limits, self_ensemble: bool = False) -> Dema
         )
     try:
         with Image.open(path, formats=supported_formats()) as image:
-            pixels, bits = image.width * image.height, 16 if is_high_bit_depth(path, image) else 8
+            pixels, deep = image.width * image.height, is_high_bit_depth(path, image)
+            needed = restoring_bytes(image, deep)
     except Image.DecompressionBombError as error:
         raise UserError(
             f"{path.name} has too many pixels: the limit of this page is {limits.megapixels:g} "
@@ -93,11 +89,10 @@ def check_photo(path: Path, limits: Limits, self_ensemble: bool = False) -> Dema
             f"{path.name} has {pixels / 1e6:.1f} megapixels, but the limit of this page is "
             f"{limits.megapixels:g} megapixels"
         )
-    per_pixel = (_BYTES_OF_ENSEMBLE if self_ensemble else _BYTES)[bits]
-    return Demand(pixels, pixels * 4 * bits // 8, pixels * per_pixel)
+    return Demand(pixels, pixels * (8 if deep else 4), needed)
 
 
-def check_memory(path: Path, demand: Demand, limits: Limits, self_ensemble: bool = False) -> None:
+def check_memory(path: Path, demand: Demand, limits: Limits) -> None:
     """Check that the memory for a photo is available.
 
     Raises:
@@ -105,8 +100,7 @@ def check_memory(path: Path, demand: Demand, limits: Limits, self_ensemble: bool
     """
     bound = limits.available()
     if demand.peak > bound:
-        remedy = "turn off self-ensemble, or " if self_ensemble else ""
         raise UserError(
             f"{path.name} needs {demand.peak / 1e9:.1f} GB of memory, but {bound / 1e9:.1f} GB are "
-            f"available: {remedy}choose a smaller photo"
+            "available: choose a smaller photo"
         )

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
 from mprnet_lit.images.photo import read_photo, write_photo
-from mprnet_lit.images.reading import Pixels, to_float, to_uint8
+from mprnet_lit.images.reading import Pixels, round_to_8_bits
 from mprnet_lit.inference import Restorer
 from mprnet_lit.inference.change import change_text, excess_text, mean_change
 from mprnet_lit.serving.batches import Batches
@@ -147,7 +146,7 @@ class PhotoRestorer:
             raise UserError(
                 f"weights={options.weights[:80]} are not available: choose one of {names}"
             )
-        demand = check_photo(path, limits, options.self_ensemble)
+        demand = check_photo(path, limits)
         batch = _batch_size(self._built[options.weights, False], demand.area)
         with self.line.joined(demand.peak, limits.available, batch, client) as ticket:
             yield Turn(path, options, limits, demand, ticket)
@@ -171,7 +170,7 @@ class PhotoRestorer:
         turn.ticket.wait()
         try:
             if turn.ticket.is_alone:  # otherwise the line has checked the memory
-                check_memory(path, turn.demand, turn.limits, options.self_ensemble)
+                check_memory(path, turn.demand, turn.limits)
             with uploads.reserved(turn.demand.pixels):
                 photo = read_photo(path)
                 restorer = self._restorer(options.weights, options.tlc)
@@ -226,7 +225,7 @@ def _batch_size(restorer: Restorer, area: int) -> int:
 
 def _preview(folder: Path, side: str, pixels: Pixels) -> Path:
     """Write a preview with 8 bits and sides of at most 1600 pixels, and return its path."""
-    image = Image.fromarray(pixels if pixels.dtype == np.uint8 else to_uint8(to_float(pixels)))
+    image = Image.fromarray(round_to_8_bits(pixels))
     image.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
     image.save(file := folder / f"preview-{side}.png", compress_level=1)
     return file

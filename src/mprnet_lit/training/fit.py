@@ -63,8 +63,9 @@ def fit(config: DictConfig, folder: Path) -> MPRNet | None:
     if resumed is not None:
         if resumed.is_complete:
             return None
-        data.setup()
-        data.load_state_dict(resumed.data)  # checks the images before the run is changed
+        if trainer.is_global_zero:  # checks the images before the run is changed
+            data.setup()
+            data.load_state_dict(resumed.data)
 
     trainer.ckpt_path = checkpoint
     with (

@@ -99,11 +99,11 @@ def write_atomic(
 def atomic_writer(path: Path, what: str = "", advice: str = _ADVICE) -> Iterator[BinaryIO]:
     """Yield a temporary file that replaces ``path`` at the end of the block.
 
-    The temporary file (its path is ``file.name``) is in the same folder and has a unique, hidden
-    name of 33 characters, so that concurrent writers do not conflict. An exception in the block
-    deletes the temporary file. If the process is killed, the next process that writes to the folder
-    deletes the temporary file (not on Windows). The new file has the permissions of the previous
-    file.
+    The temporary file (its path is ``file.name``) is open for reading and writing. It is in the
+    same folder and has a unique, hidden name of 33 characters, so that concurrent writers do not
+    conflict. An exception in the block deletes the temporary file. If the process is killed, the
+    next process that writes to the folder deletes the temporary file (not on Windows). The new file
+    has the permissions of the previous file.
 
     Args:
         path: path of the file. Missing parent folders are created. A symbolic link is replaced,
@@ -186,7 +186,7 @@ def _require_replaceable(path: Path) -> None:
 def _temporary(folder: Path) -> BinaryIO:
     """Create an empty, locked file; the lock prevents other processes from deleting the file."""
     while True:
-        file = (folder / f".mprnet_lit-{secrets.token_hex(8)}.part").open("xb")
+        file = (folder / f".mprnet_lit-{secrets.token_hex(8)}.part").open("x+b")
         if fcntl is not None:
             with suppress(OSError):  # not supported by this file system
                 fcntl.flock(file, fcntl.LOCK_EX)

@@ -28,6 +28,30 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def core_share(devices: int = 1) -> tuple[int, str]:
+    """Return the number of CPU cores for this process, and the reason.
+
+    The cores of a machine are shared by the processes on it: the largest of ``devices`` (processes
+    that the Trainer starts on it), ``LOCAL_WORLD_SIZE`` (torchrun) and ``SLURM_NTASKS_PER_NODE``.
+    A process that SLURM binds to fewer cores than the job has on the machine keeps its own.
+
+    Args:
+        devices: number of devices of the Trainer on this machine.
+    """
+    own = cores()
+    here = max(devices, _count("LOCAL_WORLD_SIZE"), _count("SLURM_NTASKS_PER_NODE"))
+    share = min(own, max(own, _count("SLURM_CPUS_ON_NODE")) // here)
+    if here == 1:
+        return share, f"{own} CPU cores"
+    return share, f"{share} CPU cores for each of the {here} processes on this machine"
+
+
+def _count(variable: str) -> int:
+    """Return a number in an environment variable; 0 if it is missing or not a number."""
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdecimal() else 0
+
+
 def fast_precision(device: torch.device) -> tuple[str, str]:
     """Return the fast training precision of a device (``bf16-mixed`` or ``32-true``) and a reason.
 

@@ -118,12 +118,13 @@ def plan(trainer: Trainer) -> list[str]:
     on_cpu = trainer.strategy.root_device.type == "cpu"
     degrading = ", degradations on the device" if data.degrades_on_device() else ""
     threads = f"{torch.get_num_threads()} threads" if on_cpu else "pinned memory"
+    workers, why = data.workers()
     return [
         f"Training MPRNet to {module.info.task}: {parameters:,} parameters (width {size.width}), "
         f"on {device}",
         f"  precision {trainer.precision} ({reason}); {memory_format}; "
         f"network {module.compiling.text}; {fused}{type(optimizer).__name__}; "
-        f"per device {threads} and {data.workers(trainer.world_size)} data workers{degrading}",
+        f"per device {threads} and {workers} data workers ({why}){degrading}",
         f"  {len(data.train_samples)} training and {len(data.val_samples)} validation images; "
         f"patches of {data.patch_size}x{data.patch_size}, batch {data.batch_size}",
         f"  {budget}{done}",

@@ -1,0 +1,48 @@
+"""Memory that a photo needs, estimated from its header."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.hardware import free_bytes
+
+_BYTES = {"WEBP": 28, "AVIF": 28, "HEIF": 28}
+_BYTES_OF_OTHERS = 12
+"""Peak memory of reading, restoring and writing an 8-bit RGB photo, in bytes per pixel.
+
+Measured as the growth of the resident set size (benchmarks/scaling/large_photos.py)."""
+
+
+def restoring_bytes(image: Image.Image, deep: bool) -> int:
+    """Return the peak memory of restoring a photo in bytes, without the tiles of the network.
+
+    Args:
+        image: opened photo, whose pixels are not decoded.
+        deep: whether the photo has more than 8 bits per channel.
+    """
+    per_pixel = _BYTES.get(image.format or "", _BYTES_OF_OTHERS) * (2 if deep else 1)
+    if image.has_transparency_data:
+        per_pixel += per_pixel // 3
+    return image.width * image.height * per_pixel
+
+
+def check_memory(path: Path, image: Image.Image, deep: bool) -> None:
+    """Check that the memory suffices to restore a photo.
+
+    Args:
+        path: path of the photo.
+        image: opened photo, whose pixels are not decoded.
+        deep: whether the photo has more than 8 bits per channel.
+
+    Raises:
+        UserError: the free memory is less than the photo needs.
+    """
+    needed, free = restoring_bytes(image, deep), free_bytes(torch.device("cpu"))
+    if needed > free:
+        megapixels, gigabytes = image.width * image.height / 1e6, needed / 1e9
+        raise UserError(
+            f"{path} has {megapixels:.0f} megapixels and needs {gigabytes:.1f} GB of memory, but "
+            f"{max(free, 0) / 1e9:.1f} GB are free: close other programs, or split the image"
+        )
