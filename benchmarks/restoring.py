@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
 from functools import partial
 from io import StringIO
@@ -75,10 +75,13 @@ def time_overlap(photos: int, side: int, rounds: int) -> None:
     """Time the restoration of a folder with sequential and with parallel reading and writing."""
 
     class ImmediateExecutor(prefetch.OrderedExecutor):
-        def submit(self, job: Callable[[], Callable[[], Any] | None]) -> None:
+        def submit(self, job: Callable[[], Callable[[], Any] | None], cost: float = 0) -> None:
             completion = job()
             if completion is not None:
                 completion()
+
+    def one_by_one(function: Callable[[Any], Any], items: Iterable[Any], *_: Any) -> Iterator[Any]:
+        yield from map(function, items)
 
     photo = cv2.resize(skimage.data.coffee(), (side, side), interpolation=cv2.INTER_CUBIC)
     noise = np.random.default_rng(0)
@@ -94,7 +97,7 @@ def time_overlap(photos: int, side: int, rounds: int) -> None:
             config = hydra.compose("restore", arguments)
 
         def sequential() -> None:
-            with patch.multiple(restore, prefetch=iter, OrderedExecutor=ImmediateExecutor):
+            with patch.multiple(restore, map_ahead=one_by_one, OrderedExecutor=ImmediateExecutor):
                 restore.run(config)
 
         jobs: dict[str, Job] = {"sequential": sequential, "parallel": partial(restore.run, config)}

@@ -15,9 +15,12 @@ from tests.conftest import PHOTOS, Cli
 from tests.reports.page_reading import embedded_data
 
 from mprnet_lit import Restorer, weights
-from mprnet_lit.cli import restore, restore_outputs
+from mprnet_lit.cli import restore, restore_outputs, restore_video
+from mprnet_lit.inference.change import mean_change
 from mprnet_lit.models import MPRNet
 from mprnet_lit.runs.files import flatten
+from mprnet_lit.utils.errors import UserError
+from mprnet_lit.video import batches, segments
 from mprnet_lit.weights import Info
 
 
@@ -191,7 +194,7 @@ def test_gif_is_refused_with_a_conversion_command(cli: Cli, folder: Path) -> Non
     assert "magick still.gif still.png" in error_message(cli(*RUN, "input=still.gif", status=1))
 
 
-def test_video_is_restored(cli: Cli, folder: Path) -> None:
+def test_video_is_restored(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     av = pytest.importorskip("av")
 
     photo = np.array(Image.open(PHOTOS / "chelsea.png"))
@@ -209,8 +212,8 @@ def test_video_is_restored(cli: Cli, folder: Path) -> None:
         frames = list(restored.decode(video=0))
     assert [(f.width, f.height) for f in frames] == [(64, 48)] * 4
 
-    outcome = cli(*RUN, "input=in/clip.mp4", "output=as_before", "inference.strength=0")
-    assert "clip.mp4: changed by 0.0 of 255 levels on average" in outcome.output
+    unrestored = cli(*RUN, "input=in/clip.mp4", "output=as_before", "inference.strength=0")
+    assert "clip.mp4: changed by 0.0 of 255 levels on average" in unrestored.output
     with av.open(str(folder / "as_before" / "clip.mp4")) as video:
         unchanged = list(video.decode(video=0))
     for k, frame in enumerate(unchanged):
@@ -219,6 +222,27 @@ def test_video_is_restored(cli: Cli, folder: Path) -> None:
             np.abs(f.to_ndarray(format="rgb24") - source).mean() for f in (frame, frames[k])
         )
         assert error < 10 < change, "only the encoder changes the frame"
+
+    for module in (batches, segments):
+        monkeypatch.setattr(module, "SECONDS", 0.01)
+        monkeypatch.setattr(module, "MIN_FRAMES", 2)
+    measured: list[float] = []
+
+    def measure(before: Any, after: Any) -> float:
+        measured.append(mean_change(before, after))
+        if len(measured) == 3:
+            raise UserError("the disk is full")
+        return measured[-1]
+
+    monkeypatch.setattr(restore_video, "mean_change", measure)
+    cli(*RUN, "input=in/clip.mp4", "output=resumed", status=1)
+    (unfinished,) = (folder / "resumed").iterdir()
+    assert unfinished.name.endswith(".unfinished")
+    resumed = cli(*RUN, "input=in/clip.mp4", "output=resumed")
+    assert len(measured) == 5, "the two frames of the first segment are not restored again"
+    (change,) = (line for line in outcome.output.splitlines() if "changed by" in line)
+    assert change in resumed.output
+    assert not unfinished.exists()
 
 
 @pytest.mark.parametrize(

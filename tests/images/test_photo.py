@@ -18,6 +18,7 @@ from PIL import Image, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile
 from tests.conftest import PHOTOS
 
+from mprnet_lit.images import encoding
 from mprnet_lit.images.photo import Photo, read_photo, write_photo
 from mprnet_lit.images.reading import read_image
 from mprnet_lit.utils.errors import UserError
@@ -190,6 +191,31 @@ def test_transparency_of_palette_color_key_and_premultiplied_images(
         tmp_path / "half.tif", half[[0, 0]], photometric="rgb", extrasamples=["assocalpha"]
     )
     assert np.abs(read_photo(tmp_path / "half.tif").pixels[:1].astype(int) - values).max() <= 2
+
+
+@pytest.mark.parametrize("levels", [255, 65535])
+def test_png_files_are_hardly_larger_than_with_the_slow_search(
+    tmp_path: Path, cat: NDArray[Any], monkeypatch: pytest.MonkeyPatch, levels: int
+) -> None:
+    noise = np.random.default_rng(0).normal(0, levels / 99, (96, 128, 3))
+    photo = (np.resize(cat, (96, 128, 3)) / 255 * levels + noise).clip(0, levels)
+    letters = np.random.default_rng(1).integers(0, 2, (9, 5, 8, 3)) * levels
+    text = letters[np.arange(12 * 16).reshape(12, 16) ** 2 % 9].transpose(0, 2, 1, 3, 4)
+    choose, chosen = encoding._strategy, list[int]()
+
+    def recorded(encode: Any) -> int:
+        chosen.append(choose(encode))
+        return chosen[-1]
+
+    for image in (photo, text.reshape(60, 128, 3)):
+        sizes = []
+        for strategy in (recorded, lambda encode: zlib.Z_DEFAULT_STRATEGY):
+            monkeypatch.setattr(encoding, "_strategy", strategy)
+            write_photo(tmp_path / "a.png", Photo(image.astype(f"uint{levels.bit_length()}")))
+            assert np.array_equal(read_photo(tmp_path / "a.png").pixels, image.astype(int))
+            sizes.append((tmp_path / "a.png").stat().st_size)
+        assert sizes[0] <= 1.05 * sizes[1]
+    assert chosen == [zlib.Z_RLE, zlib.Z_DEFAULT_STRATEGY], "only run lengths are fast"
 
 
 def test_jpeg_is_written_with_little_loss(tmp_path: Path, cat: NDArray[Any]) -> None:

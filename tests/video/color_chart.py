@@ -38,6 +38,10 @@ class Clip:
     size: tuple[int, int] = SD
 
 
+VP9 = {"lossless": "1", "deadline": "realtime", "cpu-used": "8"}
+VP9_ALPHA = Clip("vp9_alpha.webm", "libvpx-vp9", "yuva420p", VP9, (1, 1, 1, 13))
+
+
 def color_chart(size: tuple[int, int]) -> Any:
     """Return blocks of 16 gray levels, the corners of the RGB cube and random colors."""
     width, height = size[0] // BLOCK, size[1] // BLOCK

@@ -16,6 +16,8 @@ from tests.video.color_chart import (
     HD,
     RATE,
     SD,
+    VP9,
+    VP9_ALPHA,
     Clip,
     alpha_ramp,
     as_format,
@@ -34,7 +36,6 @@ SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 X264 = {"qp": "0", "preset": "ultrafast"}
 # libx265 returns undefined time stamps for two frames if it may reorder them.
 X265 = {"x265-params": "lossless=1:bframes=0:log-level=none", "preset": "ultrafast"}
-VP9 = {"lossless": "1", "deadline": "realtime", "cpu-used": "8"}
 FINE = {"flags": "+qscale", "global_quality": "118"}
 
 
@@ -63,7 +64,7 @@ CLIPS = [
     Clip("vp9_full.webm", "libvpx-vp9", "yuv420p", VP9, (1, 2, 1, 13)),
     Clip("vp9_444.webm", "libvpx-vp9", "yuv444p", VP9, (1, 1, 2, 2)),
     Clip("vp9_rgb.webm", "libvpx-vp9", "gbrp", VP9),
-    Clip("vp9_alpha.webm", "libvpx-vp9", "yuva420p", VP9, (1, 1, 1, 13)),
+    VP9_ALPHA,
     Clip("mjpeg.avi", "mjpeg", "yuvj420p", FINE, (5, 2, 2, 2)),
     Clip("mpeg4.avi", "mpeg4", "yuv420p", FINE),
     Clip("raw_rgb.avi", "rawvideo", "bgr24"),
@@ -113,11 +114,11 @@ def test_pixel_values_and_tags_are_kept(
     seen, events = [], []
 
     def restore(frame: Any) -> Any:
-        seen.append(frame)
+        seen.extend(frame)
         events.append("frame")
         return frame
 
-    assert restore_video(source, out, restore, notify=events.append) == 2
+    assert restore_video(source, out, restore, notify=events.append).frames == 2
     before, _ = decode(source)
     after, tags = decode(out)
     form = av.VideoFormat(clip.pix_fmt)

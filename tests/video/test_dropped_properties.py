@@ -40,7 +40,7 @@ def test_dropped_properties_are_listed_first_and_others_kept(
         events.append("frame")
         return frame
 
-    assert restore_video(path, out, restore, notify=events.append) == FRAMES
+    assert restore_video(path, out, restore, notify=events.append).frames == FRAMES
     dropped += "1 cover image, 1 additional video stream, 1 attachment"
     assert events == [f"{path}: the output drops {dropped}"] + ["frame"] * FRAMES
     before, after = read_video(path)[0], read_video(out)[0]
@@ -97,7 +97,7 @@ def test_unsupported_output_is_refused_before_the_first_frame(
 )
 def test_avi_approximates_the_time_stamps(tmp_path: Path, rate: Fraction, times: Any) -> None:
     write_video(tmp_path / "a.mkv", sound=None, rate=rate, times=times)
-    assert restore_video(tmp_path / "a.mkv", tmp_path / "a.avi", identity) == FRAMES
+    assert restore_video(tmp_path / "a.mkv", tmp_path / "a.avi", identity).frames == FRAMES
     before, after = (read_video(tmp_path / name)[0]["times"] for name in ("a.mkv", "a.avi"))
     late = [float(b - a) for a, b in zip(before, after, strict=True)]
     assert max(map(abs, late)) < (0.045 if times is UNEVEN else 0.002)

@@ -42,8 +42,8 @@ def test_everything_but_the_pixels_is_kept(
     write_video(tmp_path / name, **options)
     calls = []
     out = tmp_path / "new" / name
-    count = restore_video(tmp_path / name, out, invert, lambda *numbers: calls.append(numbers))
-    assert count == FRAMES
+    result = restore_video(tmp_path / name, out, invert, lambda *numbers: calls.append(numbers))
+    assert result.frames == FRAMES
     assert len(read_timestamps(tmp_path / name)) == len(read_timestamps(out)) == FRAMES
     assert calls == [(i + 1, FRAMES) for i in range(FRAMES)]
     before, pictures = read_video(tmp_path / name)
@@ -62,7 +62,7 @@ def test_output_may_replace_the_source(tmp_path: Path) -> None:
     path = tmp_path / "cat.mp4"
     write_video(path)
     _, before = read_video(path)
-    assert restore_video(path, path, invert) == FRAMES
+    assert restore_video(path, path, invert).frames == FRAMES
     assert np.abs(read_video(path)[1].astype(int) - invert(before)).mean() < 4
 
 
@@ -97,7 +97,7 @@ def test_trailing_bytes_are_ignored(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     write_video(path, **CONTAINERS[name])
     path.write_bytes(path.read_bytes() + b"\xff" * 100)
-    assert restore_video(path, tmp_path / "out.mkv", invert) == FRAMES
+    assert restore_video(path, tmp_path / "out.mkv", invert).frames == FRAMES
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_live_recording_without_declared_length_is_complete(
     tmp_path: Path, name: str, options: dict[str, Any]
 ) -> None:
     write_video(tmp_path / name, live=True, **options)
-    assert restore_video(tmp_path / name, tmp_path / "out.mkv", invert) == FRAMES
+    assert restore_video(tmp_path / name, tmp_path / "out.mkv", invert).frames == FRAMES
 
 
 def test_mp4_trimmed_by_an_edit_list_is_complete(tmp_path: Path) -> None:

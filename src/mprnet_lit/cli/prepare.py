@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +58,7 @@ def run(config: DictConfig) -> None:
     patches = {"patch_size": 8, "batch_size": 1, "val_crop_size": None, "verify": True}
     data: RestorationDataModule = instantiate(config.data, **patches)
     data.setup()
-    samples: dict[Split, list[Sample]] = {"train": data.train_samples, "val": data.val_samples}
+    samples: dict[Split, Sequence[Sample]] = {"train": data.train_samples, "val": data.val_samples}
     images = {
         file_name(split, path): Source(path, sample.height, sample.width)
         for split in SPLITS

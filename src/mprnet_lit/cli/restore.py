@@ -2,41 +2,44 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mprnet_lit.cli import common as arguments
+from mprnet_lit.cli.restore_bar import ProgressBar
 from mprnet_lit.cli.restore_inputs import Job, find_jobs
 from mprnet_lit.cli.restore_outputs import Outputs, Source
 from mprnet_lit.cli.restore_places import Target, local_inputs
-from mprnet_lit.cli.restore_plan import check_report, make_plan
+from mprnet_lit.cli.restore_plan import Plan, check_report, make_plan
+from mprnet_lit.cli.restore_processes import Process, device_count, other_devices, this_process
+from mprnet_lit.cli.restore_sharing import SharedJobs
+from mprnet_lit.cli.restore_video import restore_and_write
+from mprnet_lit.images.memory import decoded_bytes
 from mprnet_lit.images.photo import read_photo
 from mprnet_lit.inference import Restorer
-from mprnet_lit.inference.change import mean_change
 from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState, file_digest
-from mprnet_lit.utils.hardware import cores
-from mprnet_lit.utils.prefetch import OrderedExecutor, prefetch
+from mprnet_lit.utils.hardware import cores, free_bytes
+from mprnet_lit.utils.prefetch import OrderedExecutor, map_ahead
 from mprnet_lit.utils.text import printable
 from mprnet_lit.utils.url import shown
-from mprnet_lit.video.restore import restore_video
 from mprnet_lit.weights import SHIPPED
 
 T = TypeVar("T")
 
-_WRITERS = 8
-"""Maximum number of photos that are written at the same time if a GPU restores them."""
+_PHOTO_BYTES = 1e9
+"""Maximum memory of the photos that are read ahead, and of those that are being written."""
 
 
 def run(config: DictConfig) -> None:
@@ -46,18 +49,56 @@ def run(config: DictConfig) -> None:
         UserError: an option is invalid, a result would overwrite another file, or some files
             could not be restored. In the last case all other files are restored first.
     """
-    console, options = Console(), config.restore
+    process, console = this_process(), Console()
+    count = device_count(config, process)
+    devices: AbstractContextManager[None] = nullcontext()
+    if count > 1:
+        process = replace(process, count=count)
+        devices = other_devices(config, process, console)
+    failures, number = restore_files(config, process, console, devices)
+    if failures:
+        lines = "".join(f"\n  {printable(failure)}" for failure in failures)
+        raise UserError(f"{len(failures)} of {number} files could not be restored:{lines}")
+
+
+def restore_files(
+    config: DictConfig,
+    process: Process,
+    console: Console,
+    devices: AbstractContextManager[None] | None = None,
+) -> tuple[list[str], int]:
+    """Restore files in this process until all are restored, by this process or by others.
+
+    Args:
+        config: configuration of the command.
+        process: place of this process; the first process prints the settings and the summary.
+        console: console to print on.
+        devices: context manager of the processes for the other devices.
+
+    Returns:
+        Messages of the files that could not be restored, and number of the files to restore.
+
+    Raises:
+        UserError: an option is invalid, or a result would overwrite another file.
+    """
+    options, note = config.restore, partial(print_line, console)
+
+    def say(line: str) -> None:
+        if process.rank == 0:
+            note(line)
+
     kinds = ["stage1", "stage2"] * options.stages + ["compare"] * options.compare
-    destination, note = arguments.place(config, "output"), partial(print_line, console)
+    destination = arguments.place(config, "output")
     target = Target(destination)
-    jobs = find_jobs(local_inputs(arguments.inputs(config), destination), target.local, kinds, note)
-    restorer = arguments.restorer(config)
-    print_table(console, restorer.settings)
+    jobs = find_jobs(local_inputs(arguments.inputs(config), destination), target.local, kinds, say)
+    restorer = arguments.restorer(config, device=process.device(str(config.inference.device)))
+    if process.count > 1 and restorer.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, cores() // process.count))
+    if process.rank == 0:
+        print_table(console, restorer.settings)
     if config.weights is None:
         others = " or ".join(name for name in SHIPPED if name != config.task.name)
-        print_line(
-            console, f"Using the small weights in the package; for another task, add task={others}"
-        )
+        say(f"Using the small weights in the package; for another task, add task={others}")
     if options.stages and str(config.weights).endswith(".onnx"):
         raise UserError(
             "restore.stages=true is not available for exported networks, which return their last "
@@ -73,25 +114,43 @@ def run(config: DictConfig) -> None:
         push=target.push,
     )
     output = Path(target.local)
-    page = (output.parent if jobs[0].destination == output else output) / "report.html"
+    folder = output.parent if jobs[0].destination == output else output
+    page = folder / "report.html"
     if options.report:
         check_report(page, outputs.records, overwrite=config.overwrite)
     target.check(jobs, page if options.report else None, overwrite=config.overwrite)
     plan = make_plan(jobs, outputs.recipe, outputs.records, overwrite=config.overwrite)
-    if plan.done:
-        done = f"{len(plan.done)} of {len(jobs)}"
-        print_line(console, f"{done} are already restored (overwrite=true restores them again)")
-    if plan.again:
-        changed = "the photo, the weights or the options changed"
-        print_line(console, f"Replacing {plan.again} of {len(jobs)} results: {changed}")
+    _tell_plan(plan, say)
     for job in plan.done:
         outputs.show_done(job)
-    failures = _restore_all(plan.todo, restorer, outputs, console, shown(destination))
-    if options.report:
-        outputs.write_report(page, {"results in": shown(destination)} | restorer.settings)
-    if failures:
-        lines = "".join(f"\n  {printable(failure)}" for failure in failures)
-        raise UserError(f"{len(failures)} of {len(plan.todo)} files could not be restored:{lines}")
+    settings = {"results in": shown(destination)} | restorer.settings
+    if not plan.todo:
+        if options.report:
+            outputs.write_report(page, settings)
+        return [], 0
+    since = process.started if config.overwrite else None
+    with SharedJobs(folder, outputs, since) as shared, devices or nullcontext():
+        seconds = _restore_all(plan.todo, restorer, outputs, console, shared, process)
+        for job in shared.others if process.rank == 0 else ():
+            outputs.show_done(job)
+        if options.report and process.rank == 0 and shared.takes_report(page):
+            outputs.write_report(page, settings)
+    done = len(plan.todo) - len(shared.failures)
+    by_others = f", {len(shared.others)} of them by other processes" * bool(shared.others)
+    rate = f"{done} restored in {seconds:.1f} s ({done / seconds:.2f} a second)"
+    say(f"{rate} into {shown(destination)}{by_others}")
+    return shared.failures, len(plan.todo)
+
+
+def _tell_plan(plan: Plan, say: Callable[[str], None]) -> None:
+    """Print how many results are up to date, and how many are replaced."""
+    count = len(plan.done) + len(plan.todo)
+    if plan.done:
+        done = f"{len(plan.done)} of {count}"
+        say(f"{done} are already restored (overwrite=true restores them again)")
+    if plan.again:
+        changed = "the photo, the weights or the options changed"
+        say(f"Replacing {plan.again} of {count} results: {changed}")
 
 
 def _recipe(restorer: Restorer) -> str:
@@ -115,42 +174,63 @@ def _recipe(restorer: Restorer) -> str:
 
 
 def _restore_all(
-    jobs: Sequence[Job], restorer: Restorer, outputs: Outputs, console: Console, where: str
-) -> list[str]:
-    """Restore photos and videos; return one message for each file that could not be restored."""
-    failures: list[str] = []
-    if not jobs:
-        return failures
+    jobs: Sequence[Job],
+    restorer: Restorer,
+    outputs: Outputs,
+    console: Console,
+    shared: SharedJobs,
+    process: Process,
+) -> float:
+    """Restore photos and videos until no process has any left; return the time in seconds."""
 
-    def attempt(work: Callable[[], T]) -> T | None:
+    def attempt(job: Job, work: Callable[[], T]) -> T | None:
         try:
             return work()
         except UserError as error:
-            failures.append(str(error))
+            shared.fail(job, str(error))
             print_line(console, f"Failed: {error}")  # above the progress bar
             return None
 
-    def write(work: Callable[[], Callable[[], None]]) -> Callable[[], None] | None:
-        publish = attempt(work)
-        return None if publish is None else partial(attempt, publish)
+    def read(job: Job) -> tuple[Job, Source | None]:
+        return job, attempt(job, partial(_read, job))
 
-    started = time.perf_counter()
-    # Encoding a PNG file takes longer than restoring it on a GPU.
-    writers = 1 if restorer.device.type == "cpu" else max(1, min(cores() - 1, _WRITERS))
-    with _Bar(console, len(jobs)) as bar, OrderedExecutor(writers) as writer:
-        # While a photo is restored, the next one is read and the previous ones are written.
-        for job, source in prefetch((job, attempt(partial(_read, job))) for job in jobs):
-            bar.begin(job)
-            if source is not None:
-                work = attempt(partial(_restore, source, restorer, outputs, bar))
-                if work is not None:
-                    writer.submit(partial(write, work))
-            bar.end()
-    done, seconds = len(jobs) - len(failures), time.perf_counter() - started
-    print_line(
-        console, f"{done} restored in {seconds:.1f} s ({done / seconds:.2f} a second) into {where}"
-    )
-    return failures
+    def write(job: Job, work: Callable[[], Callable[[], None]]) -> Callable[[], None] | None:
+        publish = attempt(job, work)
+        return None if publish is None else partial(attempt, job, partial(complete, job, publish))
+
+    def complete(job: Job, publish: Callable[[], None]) -> None:
+        publish()
+        shared.finish(job)
+
+    started, wait = time.perf_counter(), 0.1
+    workers = max(1, cores() // process.count)
+    limit = min(_PHOTO_BYTES, free_bytes(torch.device("cpu")) / 8)
+    with (
+        ProgressBar(console, len(jobs), visible=process.rank == 0) as bar,
+        OrderedExecutor(workers, limit) as writer,
+    ):
+        while jobs:
+            # While a photo is restored, the next ones are read and the previous ones are written.
+            sources = map_ahead(read, shared.take(jobs), workers, _size, limit)
+            with closing(sources):
+                for job, source in sources:
+                    bar.begin(job, len(shared.others))
+                    if source is not None:
+                        work = attempt(job, partial(_restore, source, restorer, outputs, bar))
+                        if work is not None:
+                            held = 0 if source.photo is None else 3 * source.photo.pixels.nbytes
+                            writer.submit(partial(write, job, work), held)
+                    bar.end()
+            wait = 0.1 if len(shared.busy) < len(jobs) else min(2 * wait, 2)
+            jobs = shared.busy
+            if jobs:
+                time.sleep(wait)
+    return time.perf_counter() - started
+
+
+def _size(job: Job) -> int:
+    """Return the size in bytes of the decoded photo of a job, which is read before its turn."""
+    return 0 if job.is_video else decoded_bytes(job.source)
 
 
 def _read(job: Job) -> Source:
@@ -164,53 +244,12 @@ def _read(job: Job) -> Source:
 
 
 def _restore(
-    source: Source, restorer: Restorer, outputs: Outputs, bar: "_Bar"
-) -> Callable[[], Callable[[], None]] | None:
+    source: Source, restorer: Restorer, outputs: Outputs, bar: ProgressBar
+) -> Callable[[], Callable[[], None]]:
     """Restore a photo and return the function that writes it; restore and write a video."""
     if source.photo is None:
-        changes: list[float] = []
-
-        def restore_frame(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            restored = restorer(frame)
-            changes.append(mean_change(frame, restored))
-            return restored
-
-        with outputs.writing(source) as result:
-            restore_video(source.job.source, result, restore_frame, bar.move, outputs.note)
-        outputs.tell(source.job, fmean(changes or [0.0]))
-        return None
+        restore_and_write(source, restorer, outputs, bar.move)
+        return lambda: lambda: None
     last_only = not (outputs.stages or outputs.report_has_room)
     *stages, restored = restorer.stages(source.photo.pixels, bar.move, last_only=last_only)
     return partial(outputs.write, source, stages, restored)
-
-
-class _Bar(Progress):
-    """Progress bar over the files and over the tiles or frames of the current file."""
-
-    def __init__(self, console: Console, files: int) -> None:
-        super().__init__(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.done = 0
-        self.started = time.perf_counter()
-        self.files = self.add_task("starting", total=files, speed="")
-
-    def begin(self, job: Job) -> None:
-        """Show the name of the current file."""
-        self.update(self.files, description=printable(job.name)[-40:])
-
-    def move(self, part: int, parts: int) -> None:
-        """Show the progress within the current file."""
-        self.update(self.files, completed=self.done + part / max(parts, 1))
-
-    def end(self) -> None:
-        """Count the current file as done."""
-        self.done += 1
-        speed = self.done / (time.perf_counter() - self.started)
-        self.update(self.files, completed=self.done, speed=f"{speed:.2f} images/s")

@@ -123,10 +123,10 @@ class Outputs:
             if self.compare:
                 write_png(beside(result, "compare"), np.concatenate((before, restored), 1))
             written = stack.pop_all()
+        change = mean_change(before, restored)
 
         def publish() -> None:
             written.close()
-            change = mean_change(before, restored)
             self.show(source.job, before, stages, restored, change)
             self.tell(source.job, change)
 

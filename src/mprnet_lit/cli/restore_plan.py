@@ -40,6 +40,9 @@ def make_plan(jobs: Sequence[Job], recipe: str, records: Records, *, overwrite: 
         record = records.of(job.destination.parent)
         source = record.relative(records.real(job.source))
         result = record.find(job.destination.name)
+        if result is None and not overwrite and any(map(os.path.lexists, job.files)):
+            record.refresh()  # another process may have written the files since
+            result = record.find(job.destination.name)
         if overwrite:
             todo.append(job)
         elif result is not None and _is_done(job, recipe, result):
@@ -54,6 +57,22 @@ def make_plan(jobs: Sequence[Job], recipe: str, records: Records, *, overwrite: 
     for record, results in confirmed.items():
         record.append(results)
     return Plan(done, todo, again)
+
+
+def is_restored(job: Job, recipe: str, record: Record, since: float | None) -> bool:
+    """Return whether the recorded result of a job is up to date.
+
+    Args:
+        job: photo or video.
+        recipe: digest of the weights and options.
+        record: record of the output folder.
+        since: time in seconds since the epoch; older results are not up to date. ``None`` for
+            results of any time.
+    """
+    result = record.find(job.destination.name)
+    if result is None or not _is_done(job, recipe, result):
+        return False
+    return since is None or result.files[job.destination.name].modified >= since * 1e9
 
 
 def check_report(path: Path, records: Records, *, overwrite: bool) -> None:

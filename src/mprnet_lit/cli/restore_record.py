@@ -87,28 +87,47 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.realpath(folder))
         self.path = self.folder / RECORD
+        self._shown = folder / RECORD
         self.exists = False
         self._results: dict[str, list[Result]] = {}
         self._relative: dict[str, str] = {}  # by folder
-        content = b""
+        self._read = (0, 0)  # inode of the file, and start of its last line
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the lines that other processes have appended.
+
+        Raises:
+            UserError: the file is not a regular file, or can't be read.
+        """
+        inode, start = self._read
         try:
-            if not stat.S_ISREG(os.lstat(self.path).st_mode):
-                raise UserError(f"{folder / RECORD} is not a regular file: remove it")
+            status = os.lstat(self.path)
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{self._shown} is not a regular file: remove it")
             require_regular_file(self.path, _MAX_BYTES)
-            content = self.path.read_bytes()
-            self.exists = True
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != inode or status.st_size < start:
+                    start = 0
+                file.seek(start)
+                content = file.read()
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise UserError(
-                f"the record {folder / RECORD} can't be read ({error.strerror}): make it readable, "
+                f"the record {self._shown} can't be read ({error.strerror}): make it readable, "
                 "or choose another output"
             ) from error
+        if start == 0:
+            self._results = {}
+        self.exists = True
+        self._read = status.st_ino, start + max(content.rfind(b"\n"), 0)
         lines = content.split(b"\n")
         for line in lines:
             with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 self._add(Result.of(line))  # the last line is truncated if the process was killed
-        if len(lines) > 2 * len(self._results) + _SPARE:
+        if start == 0 and len(lines) > 2 * len(self._results) + _SPARE:
             self._compact(content)
 
     def find(self, name: str) -> Result | None:
@@ -147,7 +166,9 @@ class Record:
     def _add(self, result: Result) -> None:
         for name in result.files:
             # Keep the previous result: a killed process may have appended only the line.
-            self._results[name] = [*self._results.get(name, [])[-1:], result]
+            previous = self._results.get(name, [])[-1:]
+            if previous != [result]:  # else this process appended the line
+                self._results[name] = [*previous, result]
 
     def _write(self, content: bytes) -> bool:
         """Append to the file; return False if another process has replaced the file."""
@@ -155,7 +176,7 @@ class Record:
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # Unix, Windows
         descriptor = os.open(self.path, flags, 0o666)
         try:
-            _lock(descriptor, shared=True)
+            _lock(descriptor, wait=True)
             if not os.path.samestat(os.fstat(descriptor), self.path.lstat()):
                 return False
             if os.write(descriptor, content) < len(content):
@@ -172,19 +193,20 @@ class Record:
         kept = {id(r): r.line() for results in self._results.values() for r in results}
         # The record in a read-only folder is not changed.
         with suppress(OSError, UserError), self.path.open("rb") as file:
-            if _lock(file.fileno(), shared=False) and file.read() == content:
+            if _lock(file.fileno(), wait=False) and file.read() == content:
                 write_atomic(self.path, b"".join(kept.values()))
 
 
-def _lock(descriptor: int, *, shared: bool) -> bool:
+def _lock(descriptor: int, *, wait: bool) -> bool:
     """Lock an open file until it is closed; return whether the lock was acquired.
 
-    Processes that append wait for a shared lock. Some network file systems do not support locks.
+    Network file systems append after the lines of other machines only to a locked file. Some of
+    them do not support locks.
     """
     if fcntl is None:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         return False
     return True

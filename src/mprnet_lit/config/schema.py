@@ -58,7 +58,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "device": text(r"auto|[a-z]+(:\d+)?", "auto, cpu, cuda, cuda:1 or the like"),
     }
     | same(FLAG, "tlc self_ensemble compile"),
-    "restore": same(FLAG, "stages compare report"),
+    "restore": {"devices": COUNT | one_of("auto")} | same(FLAG, "stages compare report"),
     "evaluate": {
         "target": str | None,
         "input_pattern": str,

@@ -14,14 +14,19 @@ from torch.utils.data import DataLoader
 from mprnet_lit.data.datasets import to_tensor
 from mprnet_lit.data.sampling import EpochSampler
 from mprnet_lit.evaluation.dnd import DndImage, write_submission
-from mprnet_lit.evaluation.test_sets import EvaluationImage
+from mprnet_lit.evaluation.test_sets import EvaluationImage, ImageFiles
+from mprnet_lit.images.memory import decoded_bytes
 from mprnet_lit.images.reading import to_float
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import Protocol
 from mprnet_lit.metrics.protocols import TileCounts
-from mprnet_lit.utils.prefetch import prefetch
+from mprnet_lit.utils.hardware import cores
+from mprnet_lit.utils.prefetch import map_ahead
 
 Scores = dict[str, float]
+
+_BYTES_AHEAD = 1e9
+"""Maximum memory of the images that are read ahead."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Evaluation(LightningModule):
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the loader of the images of this process, one at a time."""
-        return _loader(self, [image for image, _ in self.images], _read_pair)
+        return _loader(self, [image for image, _ in self.images], _read_pair, _pair_bytes)
 
     def test_step(self, batch: tuple[int, Tensor, Tensor], _: int) -> None:
         """Restore and score one image."""
@@ -133,7 +138,7 @@ class Submission(LightningModule):
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the loader of the images of this process, one at a time."""
-        return _loader(self, self.images, _read_crops)
+        return _loader(self, self.images, _read_crops, _crops_bytes)
 
     def test_step(self, batch: tuple[int, list[NDArray[np.float32]]], _: int) -> None:
         """Restore each crop of one image, and write the submission file of the image."""
@@ -161,21 +166,50 @@ def _read_crops(item: tuple[int, DndImage]) -> tuple[int, list[NDArray[np.float3
     return index, image.read()
 
 
+def _pair_bytes(item: tuple[int, EvaluationImage]) -> int:
+    """Return the size of the two images of a pair in float32, from the header of the file."""
+    image = item[1]
+    pixels = decoded_bytes(image.degraded) if isinstance(image, ImageFiles) else image.degraded.size
+    return 8 * pixels
+
+
+def _crops_bytes(item: tuple[int, DndImage]) -> int:
+    return item[1].path.stat().st_size
+
+
 class _PrefetchLoader(DataLoader[Any]):
-    """DataLoader that reads the next image in a thread while the current one is restored."""
+    """DataLoader that reads the next images in threads while the current one is restored.
+
+    Args:
+        readers: maximum number of threads.
+        cost: function that returns the memory of an item in bytes.
+        options: options of the DataLoader, with ``batch_size=None``.
+    """
+
+    def __init__(self, readers: int, cost: Callable[[Any], int], **options: Any) -> None:
+        super().__init__(**options)
+        self._readers = readers
+        self._cost = cost
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        return prefetch(super().__iter__())
+        read: Callable[[Any], Any] = self.collate_fn
+        items = (self.dataset[index] for index in self.sampler)
+        return map_ahead(read, items, self._readers, self._cost, _BYTES_AHEAD)
 
 
 def _loader(
-    module: LightningModule, images: Sequence[Any], read: Callable[[Any], Any]
+    module: LightningModule,
+    images: Sequence[Any],
+    read: Callable[[Any], Any],
+    cost: Callable[[Any], int],
 ) -> DataLoader[Any]:
     """Return a loader of ``read((index, image))`` for the images of this process."""
     rank, processes = module.trainer.global_rank, module.trainer.world_size
     sampler = EpochSampler(len(images), rank=rank, world_size=processes)
     return _PrefetchLoader(
-        list(enumerate(images)),  # type: ignore[arg-type]
+        max(1, cores() // module.trainer.num_devices),
+        cost,
+        dataset=list(enumerate(images)),
         batch_size=None,
         sampler=[key.item for key in sampler],
         collate_fn=read,

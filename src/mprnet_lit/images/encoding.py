@@ -4,8 +4,10 @@ Neither Pillow nor OpenCV supports these combinations. Pixels are (H, W, C) with
 alpha), 3 (RGB) or 4 (RGBA) channels. EXIF blocks start with a TIFF header.
 """
 
+import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,6 +27,9 @@ _TIFF_BUFFER = 2**24
 _BMP_V4 = 108
 """Bytes of the header BITMAPV4HEADER."""
 
+_BAND, _SHARE = 16, 24
+"""Height in pixels of the bands of a sample, which are 1/24 of the image, and at least two."""
+
 Dpi = tuple[float, float]
 
 
@@ -37,6 +42,61 @@ class WriteOnly:
 
     def __init__(self, file: BinaryIO) -> None:
         self.write, self.flush = file.write, file.flush
+
+
+def png_strategy(channels: NDArray[np.uint8]) -> int:
+    """Return the strategy of zlib for an 8-bit PNG, the option ``compress_type`` of Pillow."""
+    sample = _sample(channels)
+    image = Image.fromarray(sample[..., 0] if sample.shape[2] == 1 else sample)
+
+    def encode(strategy: int) -> bytes:
+        file = io.BytesIO()
+        image.save(file, "PNG", compress_type=strategy)
+        return file.getvalue()
+
+    return _strategy(encode)
+
+
+def _strategy(encode: Callable[[int], bytes]) -> int:
+    """Return the faster of two strategies of zlib that gives a file of a similar size.
+
+    On photographs, run lengths (``Z_RLE``) take 1/3 to 1/7 of the time of the default search for
+    repetitions, and files are 5% smaller to 1.1% larger. Text and patterns repeat more: their files
+    would be up to 6 times as large.
+
+    Args:
+        encode: function that encodes a sample of the image with a strategy.
+    """
+    runs, searched = encode(zlib.Z_RLE), encode(zlib.Z_DEFAULT_STRATEGY)
+    return zlib.Z_RLE if len(runs) <= 1.02 * len(searched) else zlib.Z_DEFAULT_STRATEGY
+
+
+def _sample(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return bands of the rows of an image, high enough for most repetitions."""
+    height = len(rows)
+    count = max(height // (_BAND * _SHARE), 2)
+    if height <= count * _BAND:
+        return rows
+    starts = [int((k + 0.5) * height / count) - _BAND // 2 for k in range(count)]
+    return np.concatenate([rows[start : start + _BAND] for start in starts])
+
+
+def _filtered(channels: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return the bytes of rows of a PNG after filter type 1 (Sub).
+
+    Filtered bytes are differences from the pixel on the left, modulo 256.
+    """
+    count = channels.shape[2]
+    rows = channels.astype(">u2").view(np.uint8).reshape(len(channels), -1)
+    filtered = np.ones((len(rows), 1 + rows.shape[1]), np.uint8)
+    filtered[:, 1:] = rows
+    filtered[:, 1 + 2 * count :] -= rows[:, : -2 * count]
+    return filtered
+
+
+def _deflate(rows: NDArray[np.uint8], strategy: int) -> bytes:
+    compressor = zlib.compressobj(strategy=strategy)
+    return compressor.compress(rows.data) + compressor.flush()
 
 
 def encode_deep_png(
@@ -57,14 +117,11 @@ def encode_deep_png(
         putchunk(file, b"pHYs", struct.pack(">IIB", *_per_meter(dpi), 1))
     if exif:
         putchunk(file, b"eXIf", exif)
-    compressor = zlib.compressobj()
+    sample = _filtered(_sample(channels))
+    strategy = _strategy(lambda strategy: _deflate(sample, strategy))
+    compressor = zlib.compressobj(strategy=strategy)
     for band in row_bands(height, width):
-        # PNG filter type 1 (Sub): difference from the pixel on the left, modulo 256.
-        rows = channels[band].astype(">u2").view(np.uint8).reshape(band.stop - band.start, -1)
-        filtered = np.ones((len(rows), 1 + rows.shape[1]), np.uint8)
-        filtered[:, 1:] = rows
-        filtered[:, 1 + 2 * count :] -= rows[:, : -2 * count]
-        if compressed := compressor.compress(filtered.data):
+        if compressed := compressor.compress(_filtered(channels[band]).data):
             putchunk(file, b"IDAT", compressed)
     putchunk(file, b"IDAT", compressor.flush())
     putchunk(file, b"IEND")

@@ -1,10 +1,12 @@
 """Memory that a photo needs, estimated from its header."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+from mprnet_lit.images.formats import supported_formats
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
 
@@ -46,3 +48,10 @@ def check_memory(path: Path, image: Image.Image, deep: bool) -> None:
             f"{path} has {megapixels:.0f} megapixels and needs {gigabytes:.1f} GB of memory, but "
             f"{max(free, 0) / 1e9:.1f} GB are free: close other programs, or split the image"
         )
+
+
+def decoded_bytes(path: Path) -> int:
+    """Return the approximate size of a decoded photo from its header; 0 if it can't be read."""
+    with suppress(Exception), Image.open(path, formats=supported_formats()) as image:
+        return image.width * image.height * (6 if image.mode.startswith("I;16") else 3)
+    return 0

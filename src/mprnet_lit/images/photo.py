@@ -22,6 +22,7 @@ from mprnet_lit.images.encoding import (
     encode_deep_png,
     encode_heic,
     encode_tiff,
+    png_strategy,
 )
 from mprnet_lit.images.exif import exif_from_tiff, make_upright
 from mprnet_lit.images.formats import Format, format_for
@@ -247,6 +248,8 @@ def _encode(photo: Photo, form: Format, file: BinaryIO) -> None:
     elif form.pillow in ("JPEG", "AVIF"):
         options["subsampling"] = "4:0:0" if form.pillow == "AVIF" and count == 1 else "4:4:4"
         options["speed"] = _AVIF_SPEED
+    elif form.pillow == "PNG":
+        options["compress_type"] = png_strategy(channels.astype(np.uint8, copy=False))
     image = Image.fromarray(channels[..., 0] if count == 1 else channels)
     # Without a file descriptor, Pillow reports the reason of a failed write.
     image.save(cast(BinaryIO, WriteOnly(file)), form.pillow, **options)

@@ -4,25 +4,85 @@ Threads suffice, as decoders, encoders, zlib and torch release the GIL.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf
 from typing import Any, Self, TypeVar, cast
 
 T = TypeVar("T")
+R = TypeVar("R")
 _END = object()
 
 
-def prefetch(items: Iterable[T]) -> Iterator[T]:
-    """Yield the items of an iterable, and compute the next item in a background thread.
+def prefetch(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
+    """Yield the items of an iterable, and compute the next items in a background thread.
 
-    One item is prefetched. An error of the iterable is raised after all earlier items are yielded.
+    An error of the iterable is raised after all earlier items are yielded.
+
+    Args:
+        items: iterable.
+        depth: number of items that are prefetched.
     """
     source = iter(items)
     with ThreadPoolExecutor(1, "prefetch") as pool:
-        upcoming = pool.submit(next, source, _END)
-        while (item := upcoming.result()) is not _END:
-            upcoming = pool.submit(next, source, _END)
-            yield cast(T, item)
+        upcoming = deque(pool.submit(next, source, _END) for _ in range(depth))
+        try:
+            while (item := upcoming.popleft().result()) is not _END:
+                upcoming.append(pool.submit(next, source, _END))
+                yield cast(T, item)
+        finally:
+            for future in upcoming:
+                future.cancel()
+
+
+def map_ahead(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    workers: int,
+    cost: Callable[[T], float] = lambda item: 0,
+    limit: float = inf,
+) -> Generator[R, None, None]:
+    """Yield the function of each item, in order, computed ahead in background threads.
+
+    At first, one result is computed ahead. The number grows by one, up to ``workers``, when the
+    caller has to wait, so that a slow caller holds few results. Leaving the iterator cancels the
+    results that are not started, and waits for the others.
+
+    Args:
+        function: function that is called in background threads.
+        items: arguments of the function, iterated by the caller's thread.
+        workers: maximum number of results that are computed ahead.
+        cost: memory of a result, for example in bytes.
+        limit: maximum total cost of the results that are computed ahead, unless there is only one.
+    """
+    source, pool = iter(items), ThreadPoolExecutor(workers, "prefetch")
+    results: deque[tuple[Future[R], float]] = deque()
+    waiting: list[tuple[T, float]] = []  # the next item, if it is over the limit
+    ahead = 1
+
+    def fill() -> None:
+        while len(results) < ahead:
+            if not waiting:
+                item = next(source, _END)
+                if item is _END:
+                    return
+                waiting.append((cast(T, item), cost(cast(T, item))))
+            if results and sum(held for _, held in results) + waiting[0][1] > limit:
+                return
+            argument, held = waiting.pop()
+            results.append((pool.submit(function, argument), held))
+
+    try:
+        fill()
+        while results:
+            if not results[0][0].done() and ahead < workers:
+                ahead += 1
+                fill()
+            result = results.popleft()[0].result()
+            fill()
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class OrderedExecutor:
@@ -34,19 +94,25 @@ class OrderedExecutor:
 
     Args:
         workers: maximum number of unfinished jobs.
+        limit: maximum total cost of the unfinished jobs, unless there is only one.
     """
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, limit: float = inf) -> None:
         self._workers = workers
+        self._limit = limit
         self._jobs = ThreadPoolExecutor(workers, "job")
         self._completions = ThreadPoolExecutor(1, "completion")
-        self._unfinished: deque[Future[None]] = deque()
+        self._unfinished: deque[tuple[Future[None], float]] = deque()
 
-    def submit(self, job: Callable[[], Callable[[], Any] | None]) -> None:
-        """Start a job; wait for the oldest job first if ``workers`` jobs are unfinished."""
-        while len(self._unfinished) >= self._workers:
-            self._unfinished.popleft().result()
-        self._unfinished.append(self._completions.submit(_complete, self._jobs.submit(job)))
+    def submit(self, job: Callable[[], Callable[[], Any] | None], cost: float = 0) -> None:
+        """Start a job; wait for the oldest jobs first if too many are unfinished."""
+        while self._unfinished and (
+            len(self._unfinished) >= self._workers
+            or sum(held for _, held in self._unfinished) + cost > self._limit
+        ):
+            self._unfinished.popleft()[0].result()
+        completion = self._completions.submit(_complete, self._jobs.submit(job))
+        self._unfinished.append((completion, cost))
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +121,7 @@ class OrderedExecutor:
         self._jobs.shutdown()
         self._completions.shutdown()
         if error is None:
-            for job in self._unfinished:
+            for job, _ in self._unfinished:
                 job.result()
 
 

@@ -15,6 +15,7 @@ from mprnet_lit.utils.errors import UserError
 if TYPE_CHECKING:
     from av.video.format import VideoFormat
     from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
 
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
@@ -90,25 +91,37 @@ def has_alpha(frame: "VideoFrame") -> bool:
     return any(component.is_alpha for component in frame.format.components)
 
 
-def to_rgb(frame: "VideoFrame", alpha: bool = False) -> NDArray[np.uint8]:
+def to_rgb(
+    frame: "VideoFrame", alpha: bool = False, scaler: "VideoReformatter | None" = None
+) -> NDArray[np.uint8]:
     """Convert a frame to RGB, shape (H, W, 3), or RGBA, shape (H, W, 4), with 8 bits.
 
     More than 8 bits are rounded. The matrix defaults to :func:`default_matrix`. The range defaults
     to limited, or to full for gray (as in FFmpeg).
+
+    Args:
+        frame: decoded frame.
+        alpha: whether to return RGBA.
+        scaler: scaler to reuse, for speed; one thread may use a scaler at a time.
 
     Raises:
         UserError: the color matrix is not supported by libswscale.
     """
     tags = frame_color(frame)
     matrix, levels = tags.scaler_settings(frame.width, frame.height)
-    pixels = frame.reformat(
-        format="rgba" if alpha else "rgb24",
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        src_color_range=levels if is_ycbcr(frame.format) else FULL,
-        dst_color_range=FULL,
-        interpolation=_scaler_flags(),
-    ).to_ndarray()
+    pixels = (
+        (scaler or new_scaler())
+        .reformat(
+            frame,
+            format="rgba" if alpha else "rgb24",
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=levels if is_ycbcr(frame.format) else FULL,
+            dst_color_range=FULL,
+            interpolation=_scaler_flags(),
+        )
+        .to_ndarray()
+    )
     rgb = np.asarray(pixels, np.uint8)
     if is_gray(frame.format) and tags.range == LIMITED:  # libswscale treats gray as full range
         gray = (rgb[..., :3].astype(np.float32) - 16) * (255 / 219)
@@ -116,13 +129,23 @@ def to_rgb(frame: "VideoFrame", alpha: bool = False) -> NDArray[np.uint8]:
     return rgb
 
 
-def to_frame(pixels: NDArray[np.uint8], pix_fmt: str, color: Color) -> "VideoFrame":
-    """Convert RGB (H, W, 3) or RGBA (H, W, 4) to a YCbCr frame with color tags."""
+def to_frame(
+    pixels: NDArray[np.uint8],
+    pix_fmt: str,
+    color: Color,
+    scaler: "VideoReformatter | None" = None,
+) -> "VideoFrame":
+    """Convert RGB (H, W, 3) or RGBA (H, W, 4) to a YCbCr frame with color tags.
+
+    ``scaler`` is a scaler to reuse; see :func:`to_rgb`.
+    """
     import av
 
     name = "rgba" if pixels.shape[2] == 4 else "rgb24"
     matrix, levels = color.scaler_settings(pixels.shape[1], pixels.shape[0])
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=name).reformat(
+    rgb = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format=name)
+    frame = (scaler or new_scaler()).reformat(
+        rgb,
         format=pix_fmt,
         src_colorspace=matrix,
         dst_colorspace=matrix,
@@ -138,6 +161,13 @@ def set_color(tagged: Any, color: Color) -> None:
     """Set the color tags of a frame or an encoder."""
     tagged.colorspace, tagged.color_range = color.matrix, color.range
     tagged.color_primaries, tagged.color_trc = color.primaries, color.transfer
+
+
+def new_scaler() -> "VideoReformatter":
+    """Return a scaler, which keeps its tables from one frame to the next."""
+    from av.video.reformatter import VideoReformatter
+
+    return VideoReformatter()
 
 
 def _scaler_flags() -> int:

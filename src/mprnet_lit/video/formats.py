@@ -82,8 +82,11 @@ class Encoding:
         return replace(color, range=LIMITED) if not self.full_range else color
 
 
+# For clips of 640x360, moving photos with grain (sigma 1.5 and 3 of 255), CRF 15.5 with the preset
+# veryfast is 3 to 4 times as fast as CRF 16 with the preset medium. The files are 1 to 5 % smaller,
+# and the PSNR of luma (43 dB) is 0.6 dB lower to 0.1 dB higher.
 _H264 = Encoding(
-    "libx264", {"crf": "16", "preset": "medium"}, matrices=frozenset({1, 4, 5, 6, 7, 9})
+    "libx264", {"crf": "15.5", "preset": "veryfast"}, matrices=frozenset({1, 4, 5, 6, 7, 9})
 )
 _VP9 = Encoding(
     "libvpx-vp9", {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}

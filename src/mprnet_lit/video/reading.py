@@ -199,6 +199,15 @@ def read_errors(path: Path) -> AbstractContextManager[None]:
     return _av_errors(f"{path} is not a readable video, or is damaged", "replace or remove it")
 
 
+@contextmanager
+def frame_errors(path: Path) -> Iterator[None]:
+    """Add the path of a video to a UserError about its frames."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path} can't be restored: {error}") from error
+
+
 def write_errors(path: Path) -> AbstractContextManager[None]:
     """Convert an error in writing a video to a UserError."""
     return _av_errors(
@@ -220,7 +229,7 @@ def _av_errors(problem: str, remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def closing(output: "OutputContainer", path: Path) -> Iterator[None]:
+def closing_output(output: "OutputContainer", path: Path) -> Iterator[None]:
     """Close the output at the end of the block. An error in the block takes precedence."""
     try:
         yield

@@ -1,51 +1,66 @@
-"""Restoration of a video frame by frame, with its sound, subtitles, time stamps and metadata."""
+"""Restoration of a video with its sound, subtitles, time stamps and metadata.
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+Decoding, restoration and encoding run in three threads.
+"""
+
+import io
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mprnet_lit.utils.atomic import atomic_writer
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.video.color import Color, frame_color, has_alpha, to_frame, to_rgb
-from mprnet_lit.video.formats import FORMATS, Encoding, dropped_properties, encoding_for
-from mprnet_lit.video.reading import (
-    Source,
-    closing,
-    create_decoder,
-    demux,
-    open_source,
-    read_errors,
-    write_errors,
-)
+from mprnet_lit.utils.prefetch import OrderedExecutor, prefetch
+from mprnet_lit.video.batches import Decoding, UnusableVideoError
+from mprnet_lit.video.color import has_alpha
+from mprnet_lit.video.formats import FORMATS, dropped_properties, encoding_for
+from mprnet_lit.video.reading import Source, closing_output, frame_errors, open_source, write_errors
+from mprnet_lit.video.segments import Segments
 from mprnet_lit.video.streams import add_copies, add_encoder, write_header
+from mprnet_lit.video.writing import Writer
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
-    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 VIDEO_SUFFIXES = frozenset(FORMATS)
 
-Frame = NDArray[np.uint8]
+Frames = NDArray[np.uint8]
+
+_DECODED_BATCHES = 2
+"""Maximum number of batches that are decoded in advance."""
+
+
+class Restored(NamedTuple):
+    """Number of restored frames, and the mean of their changes."""
+
+    frames: int
+    change: float
 
 
 def restore_video(
     source: Path,
     destination: Path,
-    restore: Callable[[Frame], Frame],
+    restore: Callable[[Frames], Frames],
     progress: Callable[[int, int], None] = lambda done, total: None,
     notify: Callable[[str], None] = lambda line: None,
-) -> int:
+    *,
+    batch_size: Callable[[int, int], int] = lambda height, width: 1,
+    measure: Callable[[Frames, Frames], float] = lambda before, after: 0.0,
+    segments: Segments | None = None,
+) -> Restored:
     """Restore every frame of a video.
 
-    The suffix of ``destination`` selects the container and the encoder: H.264 (CRF 16) in MP4, MOV
-    and Matroska, VP9 (CRF 18) in WebM, MPEG-4 (quantizer 2) in AVI. The encoder writes 8 bits and
-    4:2:0, or 4:4:4 if the height or width is odd (except in AVI). An alpha channel is copied to
+    The suffix of ``destination`` selects the container and the encoder: H.264 (CRF 15.5) in MP4,
+    MOV and Matroska, VP9 (CRF 18) in WebM, MPEG-4 (quantizer 2) in AVI. The encoder writes 8 bits
+    and 4:2:0, or 4:4:4 if the height or width is odd (except in AVI). An alpha channel is copied to
     WebM (VP9) and MOV (ProRes 4444).
 
     The output keeps the frame size, time stamps, color range, color tags, pixel aspect ratio,
@@ -54,19 +69,28 @@ def restore_video(
     cover images, attachments and data streams are dropped. Interlaced video is restored as if it
     were progressive. Memory use does not depend on the duration, except for the time stamps.
 
+    The frames are encoded in segments of 5 s. With ``segments``, a call after a killed one resumes
+    after the last complete segment, and writes the same frames and time stamps as a single call.
+    The earlier frames are decoded again, but not restored or encoded.
+
     Args:
         source: path of the video. Its first video stream is restored.
         destination: path of the output, which is written atomically. Missing parent folders are
             created. ``destination`` may equal ``source``.
-        restore: function that maps a frame, uint8 RGB (H, W, 3) before rotation, to a restored
-            frame of the same shape.
+        restore: function that maps frames, uint8 RGB (N, H, W, 3) before rotation, to restored
+            frames of the same shape.
         progress: callback for the number of restored frames and the total number of frames, called
             after each frame.
         notify: callback for one line that lists the dropped properties and streams, called before
             the first frame is restored if any are dropped.
+        batch_size: function that returns the maximum N, given the height and width of the frames.
+        measure: function that returns the change of a frame, given the frame, uint8 (H, W, 3),
+            before and after. A background thread calls it.
+        segments: work folder, which the caller removes after success. An error in the video removes
+            it.
 
     Returns:
-        Number of restored frames.
+        Number of frames and the mean of their changes.
 
     Raises:
         UserError: PyAV is not installed; the source is missing, damaged, truncated or not a video,
@@ -86,8 +110,9 @@ def restore_video(
         path = str(Path(file.name).absolute())
         with write_errors(destination):
             output = av.open(path, "w", format=container_format, options=options)
-        with closing(output, destination):
-            return _Job(opened, destination, output).run(restore, progress, notify)
+        with closing_output(output, destination):
+            job = _Job(opened, destination, output, segments, batch_size, measure)
+            return job.run(restore, progress, notify)
 
 
 @dataclass(frozen=True)
@@ -97,82 +122,75 @@ class _Job:
     source: Source
     destination: Path
     output: "OutputContainer"
-
-    @cached_property
-    def encoding(self) -> Encoding:
-        """Encoder settings of the output."""
-        return encoding_for(self.output.format.name, has_alpha(self.source.first))
-
-    @cached_property
-    def color(self) -> Color:
-        """Color tags of the output."""
-        with self._frame_errors():
-            return self.encoding.color_for(self.source.first)
+    segments: Segments | None
+    batch_size: Callable[[int, int], int]
+    measure: Callable[[Frames, Frames], float]
 
     def run(
         self,
-        restore: Callable[[Frame], Frame],
+        restore: Callable[[Frames], Frames],
         progress: Callable[[int, int], None],
         notify: Callable[[str], None],
-    ) -> int:
-        """Restore and encode all frames, copy the other streams, and return the frame count."""
-        source, output, errors = self.source, self.output, partial(write_errors, self.destination)
-        decoder = create_decoder(source.stream)
-        decoder.options = {"err_detect": "explode"}
-        with errors():
-            encoder = add_encoder(output, source, self.destination, self.encoding, self.color)
-            copies = add_copies(output, source, self.destination)
-            write_header(output, copies, source, self.destination)
-        dropped = dropped_properties(source, output.format.name)
+    ) -> Restored:
+        """Restore and encode all frames, and copy the other streams."""
+        decoding, writer = self._open()
+        dropped = dropped_properties(self.source, self.output.format.name)
         if dropped:
-            notify(f"{source.path}: the output drops {', '.join(dropped)}")
-        count, last, base = 0, -1, encoder.codec_context.time_base
-        for packet in demux(source.path, source.container, source.stream, *copies):
-            if packet.stream is not source.stream:
-                if packet.size:
-                    packet.stream = copies[packet.stream]
-                    with errors():
-                        output.mux(packet)
-                continue
-            with read_errors(source.path):
-                frames = decoder.decode(packet)
-            for frame in frames:
-                restored = self._restore(frame, restore)
-                # The encoder needs increasing time stamps; some damaged files repeat a time stamp.
-                ticks = (frame.time_base or base) / base
-                pts = last + 1 if frame.pts is None else round(frame.pts * ticks)
-                pts = max(pts, last + 1) if count else pts
-                restored.pts = last = pts
-                restored.time_base = base
-                restored.duration = round(frame.duration * ticks)
-                with errors():
-                    output.mux(encoder.encode(restored))
-                count += 1
-                progress(count, len(source.timestamps))
-        with errors():
-            output.mux(encoder.encode(None))
-        return count
-
-    def _restore(self, frame: "VideoFrame", restore: Callable[[Frame], Frame]) -> "VideoFrame":
-        """Restore a frame and copy its alpha channel if the output has one."""
-        first = self.source.first
-        size = (first.width, first.height)
-        with self._frame_errors():
-            if frame.is_corrupt:
-                raise UserError("a frame is damaged: replace or remove the file")
-            if (frame.width, frame.height) != size:
-                raise UserError("the frame size changes midway: split the file at the change")
-            if not frame_color(frame).matches_gamut(frame_color(first)):
-                raise UserError("the color tags change midway: split the file at the change")
-            pixels = to_rgb(frame, self.encoding.alpha)
-        restored = restore(np.ascontiguousarray(pixels[..., :3]))
-        pixels = np.dstack((restored, pixels[..., 3:]))
-        return to_frame(pixels, self.encoding.pix_fmt_for(*size), self.color)
-
-    @contextmanager
-    def _frame_errors(self) -> Iterator[None]:
-        """Add the path of the video to a UserError about its frames."""
+            notify(f"{self.source.path}: the output drops {', '.join(dropped)}")
+        done, total = 0, len(self.source.timestamps)
         try:
-            yield
-        except UserError as error:
-            raise UserError(f"{self.source.path} can't be restored: {error}") from error
+            with (
+                OrderedExecutor() as executor,
+                closing(prefetch(decoding.batches(), _DECODED_BATCHES)) as batches,
+            ):
+                for batch in batches:
+                    restored = None
+                    if batch.frames:
+                        restored = restore(np.stack([frame[..., :3] for frame in batch.frames]))
+                    executor.submit(partial(writer.write, batch, restored))
+                    for _ in batch.times:
+                        done += 1
+                        progress(done, total)
+        except UnusableVideoError:
+            if self.segments is not None:
+                self.segments.remove()
+            raise
+        return Restored(done, fmean(writer.changes or [0.0]))
+
+    def _open(self) -> tuple[Decoding, Writer]:
+        """Add the streams of the output, write its header, and return the decoder and writer."""
+        import av
+
+        source, output, destination = self.source, self.output, self.destination
+        first = source.first
+        encoding = encoding_for(output.format.name, has_alpha(first))
+        with frame_errors(source.path):
+            color = encoding.color_for(first)
+        with write_errors(destination):
+            stream = add_encoder(output, source, destination, encoding, color)
+            copies = add_copies(output, source, destination)
+            write_header(output, copies, source, destination)
+        reused = 0
+        if self.segments is not None:
+            versions = av.__version__, av.library_versions
+            reused = self.segments.start(output.format.name, encoding, color, versions)
+
+        def create_encoder() -> "VideoStream":
+            sink = av.open(io.BytesIO(), "w", format=output.format.name)  # nothing is written to it
+            return add_encoder(sink, source, destination, encoding, color)
+
+        size = self.batch_size(first.height, first.width)
+        base = stream.codec_context.time_base
+        decoding = Decoding(source, tuple(copies), base, encoding.alpha, size, reused)
+        writer = Writer(
+            destination,
+            output,
+            stream,
+            copies,
+            color,
+            create_encoder,
+            self.measure,
+            self.segments,
+            reused,
+        )
+        return decoding, writer
