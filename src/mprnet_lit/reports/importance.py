@@ -64,9 +64,11 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
             warnings.simplefilter("ignore")
             study = _study(done, columns)
             evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
-            shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+            bars = optuna.visualization.plot_param_importances(study, evaluator)
+            shares = dict(sorted(zip(bars.data[0].y, bars.data[0].x, strict=True), key=_share))
             first = list(shares)[:MAX_AXES]
-            bars = optuna.visualization.plot_param_importances(study, evaluator, first)
+            if len(shares) > MAX_AXES:
+                bars = optuna.visualization.plot_param_importances(study, evaluator, first)
             shown = _spread(done)
             some = _study([done[k] for k in shown], _at(columns, shown))
             slices = optuna.visualization.plot_slice(some, first, target_name="PSNR (dB)")
@@ -83,6 +85,10 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     if len(done) > _MAX_POINTS:
         note += f" The points are {_MAX_POINTS} of these runs, evenly spread over the PSNR."
     return [plain(bars), plain(slices)], note
+
+
+def _share(bar: tuple[str, float]) -> float:
+    return -bar[1]
 
 
 def _study(done: Sequence[Trial], columns: dict[str, _Column]) -> Any:
