@@ -33,11 +33,10 @@ def large_photo(megapixels: float, dtype: Any = np.uint8) -> NDArray[Any]:
     """Return an enlarged photograph (3:2) with noise, of uint8 or uint16."""
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
     size = round(1.5 * height), height
-    image = cv2.resize(skimage.data.coffee(), size, interpolation=cv2.INTER_CUBIC)
+    image = np.asarray(cv2.resize(skimage.data.coffee(), size, interpolation=cv2.INTER_CUBIC))
     rng = np.random.default_rng(0)
     for rows in np.array_split(image, max(1, height // 256)):  # views
-        noise = rng.integers(0, 7, rows.shape, np.uint8)
-        rows[:] = cv2.add(cv2.subtract(rows, 3), noise)
+        rows[:] = np.minimum(rows, 248) + rng.integers(0, 7, rows.shape, np.uint8)
     return image if dtype == np.uint8 else image.astype(np.uint16) * 257
 
 
@@ -74,8 +73,8 @@ def measure(kind: str, megapixels: float, ensembles: list[bool], deep: bool) -> 
         path = Path(folder) / f"photo-{megapixels:g}.{kind}"
         write_photo(path, Photo(large_photo(megapixels, np.uint16 if deep else np.uint8)))
         for ensemble in ensembles:
-            command = [sys.executable, "-m", __spec__.name, "--photo", path]
-            subprocess.run([*command, *["--ensemble"] * ensemble], check=True)
+            command = [sys.executable, "-m", __spec__.name, "--photo", str(path)]
+            subprocess.run(command + ["--ensemble"] * ensemble, check=True)
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def test_photo_is_restored_without_copies_in_floating_point(
     photos also fragment the heap (benchmarks/scaling/large_photos.py measures large photos).
     """
     coarse = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    pixels = cv2.resize(coarse, (2100, 1400))
+    pixels = np.asarray(cv2.resize(coarse, (2100, 1400)), np.uint8)
     restorer = mprnet_lit.Restorer(
         MPRNet(8, 4, 4, 1), tile=128, overlap=16, self_ensemble=ensemble, device="cpu"
     )

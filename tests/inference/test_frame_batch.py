@@ -21,7 +21,7 @@ def on_gpu(**options: object) -> Restorer:
         ((360, 640), 16, 8),
         ((1080, 1920), 16, 2),
         ((2160, 3840), 16, 1),
-        ((360, 640), 1.5, 5),  # 1152 bytes per pixel for the network, and 60 for the images
+        ((360, 640), 1.5, 5),  # the network needs 1152 bytes per pixel
         ((360, 640), 1.2, 4),
         ((360, 640), 0.4, 1),
         ((360, 640), 0.01, 1),

@@ -10,11 +10,10 @@ from mprnet_lit.images.formats import supported_formats
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
 
+# Peak memory of reading, restoring and writing an 8-bit RGB photo, in bytes per pixel. Measured for
+# JPEG, PNG and TIFF (benchmarks/scaling/large_photos.py), and estimated for the other formats.
 _BYTES = {"WEBP": 28, "AVIF": 28, "HEIF": 28}
 _BYTES_OF_OTHERS = 12
-"""Peak memory of reading, restoring and writing an 8-bit RGB photo, in bytes per pixel.
-
-Measured as the growth of the resident set size (benchmarks/scaling/large_photos.py)."""
 
 
 def restoring_bytes(image: Image.Image, deep: bool) -> int:

@@ -1,7 +1,7 @@
 """Number of video frames that a GPU restores at once."""
 
 from mprnet_lit.inference.restorer import Restorer
-from mprnet_lit.inference.tile_size import image_bytes, largest_tile, memory_budget
+from mprnet_lit.inference.tile_size import largest_tile, memory_budget
 from mprnet_lit.models import SIZE_MULTIPLE
 
 _MOST = 8
@@ -25,8 +25,7 @@ def frames_at_once(restorer: Restorer, height: int, width: int) -> int:
         return 1
     rows, columns = (-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in (height, width))
     for frames in range(min(_MOST, _PIXELS // (rows * columns)), 1, -1):
-        held = image_bytes(frames, rows, columns)
-        budget = memory_budget(restorer.device, restorer.memory_gb, held)
+        budget = memory_budget(restorer.device, restorer.memory_gb)
         per_tile = max(budget, 0) / (restorer.tile_batch * frames)
         if rows * columns <= largest_tile(restorer.size, per_tile, restorer.crop is not None) ** 2:
             return frames
