@@ -64,13 +64,12 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
             warnings.simplefilter("ignore")
             study = _study(done, columns)
             evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
-            bars = optuna.visualization.plot_param_importances(study, evaluator)
-            shares = dict(sorted(zip(bars.data[0].y, bars.data[0].x, strict=True), key=_share))
+            shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
             first = list(shares)[:MAX_AXES]
-            if len(shares) > MAX_AXES:
-                bars = optuna.visualization.plot_param_importances(study, evaluator, first)
             shown = _spread(done)
             some = _study([done[k] for k in shown], _at(columns, shown))
+            known = _known(shares)  # the figures copy all trials of a study several times
+            bars = optuna.visualization.plot_param_importances(some, known, first)
             slices = optuna.visualization.plot_slice(some, first, target_name="PSNR (dB)")
     finally:
         optuna.logging.set_verbosity(verbosity)
@@ -87,8 +86,17 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     return [plain(bars), plain(slices)], note
 
 
-def _share(bar: tuple[str, float]) -> float:
-    return -bar[1]
+def _known(shares: dict[str, float]) -> Any:
+    """Return an evaluator that returns known shares."""
+    from optuna.importance import BaseImportanceEvaluator
+
+    class Known(BaseImportanceEvaluator):  # type: ignore[misc]
+        def evaluate(
+            self, study: Any, params: Any = None, *, target: Any = None
+        ) -> dict[str, float]:
+            return {key: shares[key] for key in params or shares}
+
+    return Known()
 
 
 def _study(done: Sequence[Trial], columns: dict[str, _Column]) -> Any:
