@@ -66,9 +66,10 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
             evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
             shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
             first = list(shares)[:MAX_AXES]
-            bars = optuna.visualization.plot_param_importances(study, evaluator, first)
             shown = _spread(done)
             some = _study([done[k] for k in shown], _at(columns, shown))
+            known = _known(shares)  # the figures copy all trials of a study several times
+            bars = optuna.visualization.plot_param_importances(some, known, first)
             slices = optuna.visualization.plot_slice(some, first, target_name="PSNR (dB)")
     finally:
         optuna.logging.set_verbosity(verbosity)
@@ -83,6 +84,19 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
     if len(done) > _MAX_POINTS:
         note += f" The points are {_MAX_POINTS} of these runs, evenly spread over the PSNR."
     return [plain(bars), plain(slices)], note
+
+
+def _known(shares: dict[str, float]) -> Any:
+    """Return an evaluator that returns known shares."""
+    from optuna.importance import BaseImportanceEvaluator
+
+    class Known(BaseImportanceEvaluator):  # type: ignore[misc]
+        def evaluate(
+            self, study: Any, params: Any = None, *, target: Any = None
+        ) -> dict[str, float]:
+            return {key: shares[key] for key in params or shares}
+
+    return Known()
 
 
 def _study(done: Sequence[Trial], columns: dict[str, _Column]) -> Any:

@@ -1,13 +1,11 @@
 """Search for training runs in a folder: complete, running, killed or failed."""
 
-import gc
 import math
 import os
 import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -114,26 +112,13 @@ def find_trials(root: Path) -> tuple[Path, list[Trial]]:
     of_sweeps = chain.from_iterable(_of_sweep(sweep, common, claimed) for sweep in sweeps)
     others = (_read(folder, common) for folder in folders if folder not in claimed)
     trials: list[Trial] = []
-    with _no_garbage_collection():
-        for trial in chain(of_sweeps, others):
-            if _mode(trial.config) == "train":
-                trials.append(trial)
-                if len(trials) % MAX_CURVES == 0:  # bounds the memory
-                    _drop_curves(trials)
+    for trial in chain(of_sweeps, others):
+        if _mode(trial.config) == "train":
+            trials.append(trial)
+            if len(trials) % MAX_CURVES == 0:  # bounds the memory
+                _drop_curves(trials)
     _drop_curves(trials)
     return common, trials
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Disable the search for cycles, which takes a third of the time with millions of values."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _drop_curves(trials: Sequence[Trial]) -> None:

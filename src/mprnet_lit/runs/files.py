@@ -103,4 +103,4 @@ def _flatten(node: Any, prefix: str, found: dict[str, Any]) -> None:
         for key, child in enumerate(node):
             _flatten(child, f"{prefix}{key}.", found)
     elif prefix:
-        found[sys.intern(prefix.rstrip("."))] = node
+        found[sys.intern(prefix[:-1])] = node

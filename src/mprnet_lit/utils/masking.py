@@ -77,6 +77,8 @@ def find_secrets(value: Any, key: str = "") -> Iterator[str]:
 
 def mask_home_folders(text: str) -> str:
     """Replace the home folders of all users with ``~``."""
+    if "/" not in text and "\\" not in text:
+        return text
     own = os.path.expanduser("~")  # noqa: PTH111  # Path.home() raises for a user without a home folder
     if len(own) > 1:
         text = re.sub(rf"{re.escape(own)}(?![\w.-])", "~", text)
