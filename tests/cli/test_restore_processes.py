@@ -1,6 +1,7 @@
 """Several processes of ``mode=restore`` that share one output folder."""
 
 import json
+import re
 import os
 import time
 from pathlib import Path
@@ -65,8 +66,8 @@ def test_four_commands_restore_each_photo_once_also_after_a_kill(folder: Path) -
     assert recorded(folder) == photos
     for (output, errors), other in zip(printed, others, strict=True):
         assert other.returncode == 1
-        assert "1 of 1" in errors  # 16 or 17, if a photo was restored before the command started
-        assert "files could not be restored:\n  in/damaged.png" in errors
+        # The number of files is smaller if some were restored before the command started.
+        assert re.search(r"1 of \d+ files could not be restored:\n  in/damaged\.png", errors)
         assert "by other processes" in output
     told = "".join(output for output, _ in printed)
     assert all(told.count(f"{photo}: changed by") == 1 for photo in photos)
@@ -92,7 +93,7 @@ def test_devices_share_the_photos_and_the_first_reports(
     photos = [f"{number:02}.png" for number in range(PHOTOS)]
     assert recorded(folder) == photos
     page = (folder / "out" / "report.html").read_text()
-    assert all(f'"name": "{photo}"' in page for photo in photos)
+    assert all(f'"name":"{photo}"' in page for photo in photos)
     cli(*RUN, "restore.devices=2", "overwrite=true", status=1)
     assert recorded(folder) == sorted(2 * photos)
 

@@ -118,10 +118,12 @@ class WaitingLine:
         return found[0].place if found else None
 
     def place_of(self, ticket: Ticket) -> int:
+        """Return the place of a photo, starting at 1; 0 if it is its turn."""
         with self._changed:
             return self._waiting.index(ticket) + 1 if ticket in self._waiting else 0
 
     def wait(self, ticket: Ticket, known: int) -> int:
+        """Wait for the turn of a photo, or for another place than ``known``; return the place."""
         with self._changed:
             self._changed.wait_for(lambda: ticket.place == 0 or known not in (0, ticket.place))
             return ticket.place
