@@ -1,8 +1,8 @@
 """Several processes of ``mode=restore`` that share one output folder."""
 
 import json
-import re
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
