@@ -49,8 +49,8 @@ def wait_forever(*_: Any) -> None:
 
 def test_four_commands_restore_each_photo_once_also_after_a_kill(folder: Path) -> None:
     def block() -> None:
-        restore_outputs.write_photo = wait_forever
-        restore.cores = lambda: 2  # so that photos are left for the others
+        vars(restore_outputs)["write_photo"] = wait_forever
+        vars(restore)["cores"] = lambda: 2  # so that photos are left for the others
 
     killed = ForkedCommand(folder, *RUN, before=block)
     while not (folder / "blocked").exists():
@@ -78,7 +78,7 @@ def test_four_commands_restore_each_photo_once_also_after_a_kill(folder: Path) -
 def test_devices_share_the_photos_and_the_first_reports(
     cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = restore_outputs.write_photo
+    write = vars(restore_outputs)["write_photo"]
 
     def write_slowly(*arguments: Any) -> None:  # so that the second process can start
         time.sleep(0.1)

@@ -71,7 +71,7 @@ def test_slow_caller_and_cost_limit_the_results_ahead() -> None:
     def taken(count: int, workers: int, **options: Any) -> list[int]:
         """Return the number of started calls at each result, with a caller that waits for them."""
         started.clear()
-        seen = []
+        seen: list[int] = []
         for number in map_ahead(started.append, range(count), workers, **options):
             assert number is None
             while len(started) < min(len(seen) + 2, count):

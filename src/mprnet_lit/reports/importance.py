@@ -90,7 +90,7 @@ def _known(shares: dict[str, float]) -> Any:
     """Return an evaluator that returns known shares."""
     from optuna.importance import BaseImportanceEvaluator
 
-    class Known(BaseImportanceEvaluator):  # type: ignore[misc]
+    class Known(BaseImportanceEvaluator):
         def evaluate(
             self, study: Any, params: Any = None, *, target: Any = None
         ) -> dict[str, float]:

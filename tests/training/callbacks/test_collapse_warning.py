@@ -40,7 +40,7 @@ def test_collapse_is_reported(cli: Cli) -> None:
     assert "lower optimizer.lr" in outcome.errors
     curves, _ = read_curves(outcome.file("metrics.csv").parents[2])
     assert collapse_notes(curves, first_check()) == []  # the report ignores the first 100 steps
-    assert [p.step for p in curves["val/saturated_stage3"]] == [2]
+    assert curves["val/saturated_stage3"].steps == [2]
 
 
 def test_report_notes_the_first_collapse(tmp_path: Path) -> None:
