@@ -160,7 +160,7 @@ def test_image_larger_than_memory_is_tiled_and_marked_in_the_scores(
     scores = outcome.json("scores.json")
     assert scores["images_in_tiles"] == 1
     assert scores["settings"]["tiling"] == "auto, overlap 32; 1 of 2 images"
-    assert [row["tiles"] for row in table(outcome)] == ["1", "4"]
+    assert [row["tiles"] for row in table(outcome)] == ["1", "6"]
     for text in (outcome.output, outcome.file("report.html").read_text()):
         assert "restored, 1 of 2 images in tiles" in text
     assert "Tiling changes the scores" in outcome.output

@@ -131,7 +131,7 @@ def test_report_states_that_it_shows_the_center_of_a_large_photo(cli: Cli, folde
     Image.new("RGB", (1040, 16)).save(folder / "wide.png")
     cli(*RUN, "input=wide.png", "output=out", "restore.report=true")
     page = (folder / "out" / "report.html").read_text()
-    assert '"name": "wide.png"' in page and '"cropped": "1040 x 16"' in page
+    assert '"name":"wide.png"' in page and '"cropped":"1040 x 16"' in page
     assert '"width": 1024, "height": 16' in page
 
 

@@ -166,7 +166,7 @@ def test_change_is_printed_and_compared_with_the_training(
     line = f"changed by {change:.1f} of 255 levels on average"
     assert f"\ncat.png: {line}\n" in restore(*RUN, "restore.report=true").output
     page = (folder / "out" / "report.html").read_text()
-    found = re.search(r'"change \(of 255 levels\)": ([\d.]+)', page)
+    found = re.search(r'"change \(of 255 levels\)":([\d.]+)', page)
     assert found and float(found[1]) == pytest.approx(change, abs=0.5)
     assert "change in training" not in page
     for limit, warns in ((change + 1, False), (change - 1, True)):
@@ -243,7 +243,7 @@ def test_stages_comparison_and_report_are_checked_with_the_result(
     (folder / "out" / "report.html").unlink()
     for _ in range(2):  # a report of this package is replaced
         assert DONE in restore(*both, "restore.report=true").output
-        assert '"name": "cat.png"' in (folder / "out" / "report.html").read_text()
+        assert '"name":"cat.png"' in (folder / "out" / "report.html").read_text()
 
 
 def test_results_inside_the_input_are_not_restored_again(restore: Cli, folder: Path) -> None:
@@ -284,7 +284,8 @@ def test_killed_run_can_be_repeated(
             restore(*RUN, *changed, status=130)
         assert not list(folder.glob("**/.mprnet_lit-*"))
     record = folder / "out" / RECORD
-    record.write_bytes(record.read_bytes()[:-20])
+    # Both killed results are recorded. One record is lost, and the other one is cut off.
+    record.write_bytes(record.read_bytes().rpartition(b"\n")[0][:-20])
     assert "2 restored" in restore(*RUN, "inference.tile=null").output
     assert "2 of 2 are already restored" in restore(*RUN, "inference.tile=null").output
     lines = [json.loads(line) for line in record.read_bytes().split(b"\n")[1:] if b"}}" in line]

@@ -46,7 +46,7 @@ def test_run_folder_contains_all_documented_files(cli: Cli) -> None:
     assert len(environment["code"]["revision"]) == 40
 
     panel = Image.open(outcome.file("latest.png"))
-    assert panel.size == (5 * 150 + 6 * 6, 3 * (64 + 24 + 6) + 6)
+    assert panel.size == (5 * 150 + 6 * 6, 3 * (32 + 24 + 6) + 6)
     offline = outcome.file("*.wandb").parent
     assert list(offline.glob("**/media/images/val/panel*.png"))
     assert outcome.file("events.out.tfevents*")

@@ -84,7 +84,7 @@ def device_count(config: DictConfig, process: Process) -> int:
                 "this machine: remove restore.devices"
             )
         return 1
-    if kind != "cpu" and count > found:
+    if kind != "cpu" and count > max(found, 1):  # the restorer checks a single device
         raise UserError(
             f"restore.devices={wanted}, but this machine has {found} of {kind}: "
             f"set restore.devices={found}"
