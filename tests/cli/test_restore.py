@@ -132,7 +132,7 @@ def test_report_states_that_it_shows_the_center_of_a_large_photo(cli: Cli, folde
     cli(*RUN, "input=wide.png", "output=out", "restore.report=true")
     page = (folder / "out" / "report.html").read_text()
     assert '"name":"wide.png"' in page and '"cropped":"1040 x 16"' in page
-    assert '"width": 1024, "height": 16' in page
+    assert '"width":1024,"height":16' in page
 
 
 def test_glob_with_16_bit_photos_and_options(cli: Cli, folder: Path, model: MPRNet) -> None:
