@@ -22,11 +22,7 @@ from mprnet_lit.utils.atomic import (
 )
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState, RealPathCache
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from mprnet_lit.utils.locks import lock_file
 
 RECORD = ".mprnet_lit.jsonl"
 _MAX_BYTES = 2e9
@@ -176,7 +172,8 @@ class Record:
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # Unix, Windows
         descriptor = os.open(self.path, flags, 0o666)
         try:
-            _lock(descriptor, wait=True)
+            # Network file systems append after the lines of other machines only to a locked file.
+            lock_file(descriptor)
             if not os.path.samestat(os.fstat(descriptor), self.path.lstat()):
                 return False
             if os.write(descriptor, content) < len(content):
@@ -193,23 +190,8 @@ class Record:
         kept = {id(r): r.line() for results in self._results.values() for r in results}
         # The record in a read-only folder is not changed.
         with suppress(OSError, UserError), self.path.open("rb") as file:
-            if _lock(file.fileno(), wait=False) and file.read() == content:
+            if lock_file(file.fileno(), wait=False) and file.read() == content:
                 write_atomic(self.path, b"".join(kept.values()))
-
-
-def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Lock an open file until it is closed; return whether the lock was acquired.
-
-    Network file systems append after the lines of other machines only to a locked file. Some of
-    them do not support locks.
-    """
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        return False
-    return True
 
 
 class Records:

@@ -95,6 +95,5 @@ class CachePlan:
                 )
         if cache is None:
             cache = ImageCache(self.limit // processes)
-        return cache if self.training else ImageCache(0), cache if self.validation else ImageCache(
-            0
-        )
+        none = ImageCache(0)
+        return cache if self.training else none, cache if self.validation else none

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from mprnet_lit.utils.cache import CACHE, cache_folder
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.locks import lock_file
 
 try:
     import fcntl
@@ -187,9 +188,7 @@ def _temporary(folder: Path) -> BinaryIO:
     """Create an empty, locked file; the lock prevents other processes from deleting the file."""
     while True:
         file = (folder / f".mprnet_lit-{secrets.token_hex(8)}.part").open("x+b")
-        if fcntl is not None:
-            with suppress(OSError):  # not supported by this file system
-                fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file.fileno())
         if Path(file.name).exists():  # else deleted by another process before the lock
             return file
         file.close()
@@ -203,8 +202,7 @@ def _temporary_folder(folder: Path) -> tuple[Path, int | None]:
         if fcntl is None:
             return hidden, None
         lock = os.open(hidden, os.O_RDONLY)
-        with suppress(OSError):  # not supported by this file system
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock)
         if hidden.exists():
             return hidden, lock
         os.close(lock)

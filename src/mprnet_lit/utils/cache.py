@@ -1,4 +1,4 @@
-"""Folder of the local copies of files at URLs."""
+"""Cache folder: copies of files at URLs, and manifests of data folders."""
 
 import os
 from pathlib import Path

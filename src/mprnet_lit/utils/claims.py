@@ -24,11 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from mprnet_lit.utils.atomic import write_errors
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from mprnet_lit.utils.locks import lock_file
 
 FOLDER = ".mprnet_lit.claims"
 _NAMES = re.compile(r"[0-9a-f]{16}\.worker|[0-9a-f]{32}\.\d+(\.[0-9a-f]{16})?")
@@ -161,7 +157,7 @@ class Claims:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             except FileNotFoundError:  # another process removed the empty folder at this moment
                 continue
-            _lock(descriptor)
+            lock_file(descriptor)
             os.write(descriptor, _machine().encode())
             if path.exists():  # else another process removed the file before it was locked
                 return descriptor
@@ -213,7 +209,7 @@ def _is_abandoned(path: Path, now: float, *, remove: bool = False) -> bool:
     """
     with path.open("rb") as file:  # a network file system updates its cached times
         is_local = file.read().decode(errors="replace") == _machine()
-        locked = _lock(file.fileno(), wait=False) if is_local else None
+        locked = lock_file(file.fileno(), wait=False) if is_local else None
         if locked is None:
             locked = now - os.fstat(file.fileno()).st_mtime > _TIMEOUT
         if locked and remove:
@@ -227,16 +223,3 @@ def _machine() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return f"{socket.gethostname()}-{uuid.getnode()}"
-
-
-def _lock(descriptor: int, *, wait: bool = True) -> bool | None:
-    """Lock an open file until it is closed; return None if locks are not supported."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from mprnet_lit.utils.atomic import remove_leftovers, remove_unlocked, temporary_folder_name
+from mprnet_lit.utils.locks import lock_file
 
 try:
     import fcntl
@@ -59,8 +60,7 @@ def _join(folder: Path) -> int | None:
             lock = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:  # deleted by another process
             continue
-        with suppress(OSError):  # not supported by this file system
-            fcntl.flock(lock, fcntl.LOCK_SH)
+        lock_file(lock, shared=True)
         if folder.exists():  # else deleted by another process before the lock
             return lock
         os.close(lock)
