@@ -15,7 +15,8 @@ import numpy as np
 from benchmarks.interleave import Job, time_jobs
 
 from mprnet_lit.data import PairedAugmentation, PairedFolders, Photos, Prepared
-from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
+from mprnet_lit.data.crops import crop
+from mprnet_lit.data.datasets import CropDataset, ImageCache
 from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.sampling import EpochSampler, ItemKey, LazyLoader
 from mprnet_lit.images.reading import read_image
@@ -83,7 +84,7 @@ def measure(pairs: int = 24, patches: int = 48, rounds: int = 5) -> dict[str, An
             """Load batches of augmented float patches."""
             dataset = CropDataset(
                 source,
-                PATCH,
+                crop_size=PATCH,
                 training=True,
                 augmentation=augmentation,
                 crops_per_image=crops_per_image,

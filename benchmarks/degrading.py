@@ -60,7 +60,7 @@ def _loader(task: str, side: int, batches: int, later: bool) -> LazyLoader:
     samples = Photos("train").samples("raise")
     dataset = CropDataset(
         samples,
-        side,
+        crop_size=side,
         training=True,
         degradation=degradation,
         augmentation=PairedAugmentation(transforms),

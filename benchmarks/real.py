@@ -26,7 +26,7 @@ from benchmarks.report import put_section
 from lightning import Trainer
 from torch import Tensor
 
-from mprnet_lit.data.datasets import to_tensor
+from mprnet_lit.data.crops import to_tensor
 from mprnet_lit.data.degradations import GaussianNoise
 from mprnet_lit.data.sources import CleanFolder, PairedFolders
 from mprnet_lit.evaluation.evaluator import Evaluation, TestSet

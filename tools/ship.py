@@ -30,7 +30,7 @@ def measured_change(config: Mapping[str, Any], photographs: Path, crops: int = _
     """Return the 99th percentile of the change by the degradation of a training configuration."""
     dataset = CropDataset(
         CleanFolder(photographs).samples("raise"),
-        config["data"]["patch_size"],
+        crop_size=config["data"]["patch_size"],
         training=True,
         degradation=instantiate(config["data"]["degradation"], _convert_="all"),
         crops_per_image=crops,

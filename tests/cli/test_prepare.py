@@ -51,7 +51,7 @@ def test_patches_equal_those_of_the_images_bit_for_bit(cli: Cli, pairs: Path) ->
     unprepared = [s for s in folders if s.name not in held_out]
     for training in (True, False):
         ours, theirs = (
-            CropDataset(samples, 48, training=training, crops_per_image=2)
+            CropDataset(samples, crop_size=48, training=training, crops_per_image=2)
             for samples in (prepared, unprepared)
         )
         for k in range(len(theirs)):
@@ -237,7 +237,7 @@ def test_unreadable_image_and_full_disk_are_reported(
     def break_it() -> None:  # after the listing of the files
         cut.write_bytes(content[:-40])
 
-    monkeypatch.setattr("mprnet_lit.cli.prepare._check_room", lambda *_: break_it(), raising=True)
+    monkeypatch.setattr("mprnet_lit.cli.prepare.check_room", lambda *_: break_it(), raising=True)
     message = error_message(cli(*PREPARE, status=1))
     assert "1 images could not be prepared" in message and "2.png" in message
     assert not (pairs / "store" / "index.json").exists()

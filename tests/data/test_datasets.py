@@ -15,8 +15,9 @@ from PIL import Image
 from tests.conftest import PHOTOS
 
 from mprnet_lit.data import CleanFolder, PairedAugmentation, PairedFolders, Photos, datasets
+from mprnet_lit.data.crops import crop
 from mprnet_lit.data.datamodule import RestorationDataModule
-from mprnet_lit.data.datasets import CropDataset, ImageCache, crop
+from mprnet_lit.data.datasets import CropDataset, ImageCache
 from mprnet_lit.data.degradations import GaussianNoise, MotionBlur, Nothing, RandomChoice
 from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.sampling import ItemKey, LazyLoader
@@ -43,7 +44,9 @@ def pairs(tmp_path: Path) -> Any:
 
 def test_both_images_get_the_same_crop_and_rotation(pairs: Any) -> None:
     rotation = PairedAugmentation([A.D4(p=1)])
-    dataset = CropDataset(pairs, 48, training=True, augmentation=rotation, crops_per_image=10)
+    dataset = CropDataset(
+        pairs, crop_size=48, training=True, augmentation=rotation, crops_per_image=10
+    )
     items = [dataset[ItemKey(0, k)] for k in range(len(dataset))]
     assert {item["degraded"].shape for item in items} == {(3, 48, 48)}
     for item in items:
@@ -60,7 +63,7 @@ def test_both_images_get_the_same_color_jitter() -> None:
 
 
 def test_image_changed_during_training_raises(pairs: Any) -> None:
-    dataset = CropDataset(pairs, 40, training=True)
+    dataset = CropDataset(pairs, crop_size=40, training=True)
     Image.new("RGB", (50, 50)).save(pairs[0].degraded)
     with pytest.raises(UserError, match=r"in/0\.png has changed from 90x64 to 50x50"):
         dataset[ItemKey(0, 0)]
@@ -87,17 +90,17 @@ def test_shuffle_window_accounts_for_16_bit_images(tmp_path: Path) -> None:
 
 
 def test_validation_uses_center_crops_or_whole_images(pairs: Any) -> None:
-    center = CropDataset(pairs, 48, training=False)
+    center = CropDataset(pairs, crop_size=48, training=False)
     shapes = [tuple(center[ItemKey(0, k)]["target"].shape) for k in range(3)]
     assert shapes == [(3, 48, 48), (3, 48, 48), (3, 40, 40)]
-    whole = CropDataset(pairs, None, training=False)[ItemKey(0, 0)]["target"]
+    whole = CropDataset(pairs, crop_size=None, training=False)[ItemKey(0, 0)]["target"]
     assert whole.shape == (3, 64, 90)
     torch.testing.assert_close(center[ItemKey(3, 0)]["target"], whole[:, 8:56, 21:69])
 
 
 def test_validation_degrades_identically_in_every_epoch() -> None:
     dataset = CropDataset(
-        Photos("val").samples("raise"), 64, training=False, degradation=MotionBlur()
+        Photos("val").samples("raise"), crop_size=64, training=False, degradation=MotionBlur()
     )
     first, later = (dataset[ItemKey(epoch, 1)]["degraded"] for epoch in (0, 9))
     assert torch.equal(first, later)
@@ -122,8 +125,8 @@ def test_items_depend_only_on_seed_epoch_and_item(workers: int) -> None:
 
     def read(epoch: int, seed: int = 3) -> torch.Tensor:
         dataset = CropDataset(
-            samples, 32, training=True, degradation=GaussianNoise(), augmentation=AUGMENTATION,
-            crops_per_image=3, seed=seed, cache=ImageCache(10**8),
+            samples, crop_size=32, training=True, degradation=GaussianNoise(),
+            augmentation=AUGMENTATION, crops_per_image=3, seed=seed, cache=ImageCache(10**8),
         )  # fmt: skip
         keys = [ItemKey(epoch, k) for k in range(6)]
         loader = LazyLoader(dataset, batch_size=2, sampler=keys, num_workers=workers)
@@ -135,8 +138,8 @@ def test_items_depend_only_on_seed_epoch_and_item(workers: int) -> None:
     assert len({item.sum().item() for item in first}) == 6
     # Independent of the workers, which must not share random numbers.
     direct = CropDataset(
-        samples, 32, training=True, degradation=GaussianNoise(), augmentation=AUGMENTATION,
-        crops_per_image=3, seed=3,
+        samples, crop_size=32, training=True, degradation=GaussianNoise(),
+        augmentation=AUGMENTATION, crops_per_image=3, seed=3,
     )  # fmt: skip
     assert torch.equal(first, torch.stack([direct[ItemKey(0, k)]["degraded"] for k in range(6)]))
 

@@ -72,7 +72,7 @@ def test_stripes_cover_the_exact_area_of_each_pixel(angle: float, period: float)
 def dataset(patterns: Patterns | None, **options: Any) -> CropDataset:
     samples = Photos("train").samples("raise")[:2]
     settings: dict[str, Any] = {"training": True, "degradation": GaussianNoise(25), "seed": 4}
-    return CropDataset(samples, 48, patterns=patterns, **settings | options)
+    return CropDataset(samples, crop_size=48, patterns=patterns, **settings | options)
 
 
 def test_patterns_are_part_of_the_target_and_leave_the_degradation_unchanged() -> None:

@@ -1,21 +1,21 @@
-"""``mode=prepare``: decode a data set once into a store of uncompressed images."""
+"""``mode=prepare``: write a data set once as a store of decoded images or as shards."""
 
-import shutil
-import threading
+import functools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import Progress
 
+from mprnet_lit.cli import prepare_shards
 from mprnet_lit.cli.common import place
+from mprnet_lit.cli.prepare_common import check_room, failing, require_none, run_all
 from mprnet_lit.config.instantiate import instantiate
-from mprnet_lit.data import RestorationDataModule
+from mprnet_lit.data import RestorationDataModule, ShardDataModule, shard_index
 from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.store import (
+    INDEX,
     SPLITS,
     SUFFIX,
     Entry,
@@ -34,7 +34,6 @@ from mprnet_lit.images.reading import read_image
 from mprnet_lit.runs.folder import held
 from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.utils.hardware import cores
 from mprnet_lit.utils.text import printable
 from mprnet_lit.utils.url import refuse_url
 
@@ -48,17 +47,47 @@ class Source(NamedTuple):
 
 
 def run(config: DictConfig) -> None:
-    """Create or complete the store ``output``; with ``prepare.verify``, check it instead."""
+    """Create or complete the folder ``output``; with ``prepare.verify``, check it instead."""
     console, folder = Console(), Path(place(config, "output"))
-    refuse_url("output", place(config, "output"), "a store is mapped into memory; copy it later")
+    refuse_url("output", place(config, "output"), "copy the folder to the URL later")
+    as_shards = config.prepare.format == "webdataset"
     if config.prepare.verify:
-        _verify(folder, console)
+        if as_shards or (folder / shard_index.INDEX).is_file():
+            prepare_shards.verify(folder, console)
+        else:
+            _verify(folder, console)
         return
-    # mode=prepare has no recipe for these sizes, and the store does not depend on them.
+    if config.prepare.shard_mb is not None and not as_shards:
+        raise UserError(
+            f"prepare.shard_mb={config.prepare.shard_mb} has no effect on a store: add "
+            "prepare.format=webdataset, or remove it"
+        )
+    if (folder / (INDEX if as_shards else shard_index.INDEX)).exists():
+        other = "a store" if as_shards else "shards"
+        raise UserError(f"{folder} contains {other}: choose another output")
+    samples = _listed(config)
+    if as_shards:
+        prepare_shards.prepare(folder, samples, config.seed, config.prepare.shard_mb, console)
+    else:
+        _prepare(folder, samples, console)
+
+
+def _listed(config: DictConfig) -> dict[Split, Sequence[Sample]]:
+    """Return the training and validation samples of the configuration."""
+    # mode=prepare has no recipe for these sizes, and the result does not depend on them.
     patches = {"patch_size": 8, "batch_size": 1, "val_crop_size": None, "verify": True}
     data: RestorationDataModule = instantiate(config.data, **patches)
-    data.setup()
-    samples: dict[Split, Sequence[Sample]] = {"train": data.train_samples, "val": data.val_samples}
+    listed = isinstance(data, ShardDataModule)
+    if not listed:
+        data.setup()
+        listed = any(sample.target.suffix == SUFFIX for sample in data.train_samples)
+    if listed:
+        raise UserError("this data set is already prepared: choose the original data set")
+    return {"train": data.train_samples, "val": data.val_samples}
+
+
+def _prepare(folder: Path, samples: dict[Split, Sequence[Sample]], console: Console) -> None:
+    """Create or complete a store."""
     images = {
         file_name(split, path): Source(path, sample.height, sample.width)
         for split in SPLITS
@@ -66,12 +95,10 @@ def run(config: DictConfig) -> None:
         for path in (sample.target, sample.degraded)
         if path is not None
     }
-    if any(image.path.suffix == SUFFIX for image in images.values()):
-        raise UserError("data=prepared is already prepared: choose the original data set")
     if not folder.exists():
-        _check_room(folder, images)  # before held() creates the folder
+        check_room(folder, _decoded_bytes(images))  # before held() creates the folder
     with held(folder):
-        done = _prepare(folder, samples, images, console)
+        done = _store(folder, samples, images, console)
     size = sum(stored.size for stored in done.values()) / 1e9
     print_line(
         console,
@@ -80,7 +107,7 @@ def run(config: DictConfig) -> None:
     )
 
 
-def _prepare(
+def _store(
     folder: Path,
     samples: dict[Split, Sequence[Sample]],
     images: dict[str, Source],
@@ -92,12 +119,15 @@ def _prepare(
     if done:
         print_line(console, f"{len(done)} of {len(images)} images are already prepared")
     if todo:
-        _check_room(folder, todo)
+        check_room(folder, _decoded_bytes(todo))
         start_progress(folder, done.values())
-    failures = _store_all(todo, folder, done, console)
-    if failures:
-        lines = "".join(f"\n  {printable(failure)}" for failure in failures)
-        raise UserError(f"{len(failures)} images could not be prepared:{lines}")
+
+    def record(stored: StoredImage) -> None:
+        done[stored.file] = stored
+        append_progress(stored, folder)
+
+    tasks = [functools.partial(_store_one, image, file, folder) for file, image in todo.items()]
+    require_none(run_all(tasks, record, console), "images")
 
     def entry(split: Split, sample: Sample) -> Entry:
         target = done[file_name(split, sample.target)]
@@ -110,68 +140,29 @@ def _prepare(
     return done
 
 
-def _check_room(folder: Path, todo: dict[str, Source]) -> None:
-    """Check the free disk space before decoding, assuming 8-bit images."""
-    needed = sum(image.height * image.width * 3 for image in todo.values())
-    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(parent).free
-    if needed > free:
-        raise UserError(
-            f"{folder} needs {needed / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB free: "
-            "choose another output or free disk space"
-        )
+def _decoded_bytes(images: dict[str, Source]) -> int:
+    """Return the size of the decoded images in bytes, assuming 8-bit images."""
+    return sum(image.height * image.width * 3 for image in images.values())
 
 
-def _store_all(
-    todo: dict[str, Source], folder: Path, done: dict[str, StoredImage], console: Console
-) -> list[str]:
-    """Store images in parallel and record each; return one message per image that can't be read.
-
-    Stored images stay recorded in ``done`` and in the store if an error or a signal ends the work.
-    """
-    failures: list[str] = []
-    stop = threading.Event()
-
-    def store(image: Source, file: str) -> StoredImage | str | None:
-        if stop.is_set():
-            return None
-        try:
-            status = image.path.stat()
-            pixels = read_image(image.path)
-        except OSError as error:
-            return f"{image.path} can't be read ({error.strerror})"
-        except UserError as error:
-            return str(error)
-        if pixels.shape[:2] != (image.height, image.width):
-            return f"{image.path} has changed since it was listed: run mode=prepare again"
-        return store_image(pixels, image.path, status, file, folder)
-
-    with (
-        ThreadPoolExecutor(cores()) as pool,
-        Progress(console=console, disable=not console.is_terminal) as bar,
-    ):
-        task = bar.add_task("preparing", total=len(todo))
-        futures = [pool.submit(store, image, file) for file, image in todo.items()]
-        try:
-            for future in as_completed(futures):
-                outcome = future.result()
-                if isinstance(outcome, StoredImage):
-                    done[outcome.file] = outcome
-                    append_progress(outcome, folder)
-                elif outcome is not None:
-                    failures.append(outcome)
-                bar.advance(task)
-        finally:
-            stop.set()  # after an interruption, skip the images not started yet
-    return sorted(failures)
+def _store_one(image: Source, file: str, folder: Path) -> StoredImage | str:
+    """Store an image; return its record, or a message if the image can't be read."""
+    try:
+        status = image.path.stat()
+        pixels = read_image(image.path)
+    except OSError as error:
+        return f"{image.path} can't be read ({error.strerror})"
+    except UserError as error:
+        return str(error)
+    if pixels.shape[:2] != (image.height, image.width):
+        return f"{image.path} has changed since it was listed: run mode=prepare again"
+    return store_image(pixels, image.path, status, file, folder)
 
 
 def _verify(folder: Path, console: Console) -> None:
     """Check the checksums of a store, and print the source images that changed."""
     stored = list(stored_images(read_index(folder)))
-    with ThreadPoolExecutor(cores()) as pool:
-        intact = list(pool.map(lambda s: s.is_intact(folder), stored))
-    damaged = [s for s, good in zip(stored, intact, strict=True) if not good]
+    damaged = failing(lambda image: image.is_intact(folder), stored)
     if damaged:
         lines = "".join(f"\n  {folder / s.file} (of {printable(s.source)})" for s in damaged)
         raise UserError(

@@ -78,7 +78,11 @@ SCHEMA: dict[str, dict[str, Any]] = {
     }
     | same(AMOUNT, "max_mb max_megapixels"),
     "export": {"int8": FLAG},
-    "prepare": {"verify": FLAG},
+    "prepare": {
+        "format": one_of("store", "webdataset"),
+        "shard_mb": number(above=0, high=1e6) | NULL,
+        "verify": FLAG,
+    },
     "profile": {"memory_gb": AMOUNT | NULL, "largest_batch": COUNT, "steps": COUNT},
     "model": {"cabs_per_orb": whole(1, 1024), "start_from_identity": FLAG}
     | same(whole(1, 4096), "width reduction")
@@ -140,7 +144,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
 _CLASSES = {
     "module": "mprnet_lit.training.module.RestorationModule",
     "schedule": "mprnet_lit.training.schedule.WarmupCosine",
-    "data": "mprnet_lit.data.RestorationDataModule",
+    "data": "mprnet_lit.data.*DataModule",
     "callbacks.collapse_warning": "mprnet_lit.training.callbacks.CollapseWarning",
     "callbacks.ema": "mprnet_lit.training.callbacks.EMA",
     "callbacks.image_quality": "mprnet_lit.training.callbacks.ImageQuality",
@@ -213,7 +217,7 @@ FOREIGN: dict[str, dict[str, Rule]] = {
     },
     "mprnet_lit.training.losses.*": {"clamp": FLAG, "eps": POSITIVE}
     | same(NOT_NEGATIVE, "edge_weight frequency_weight perceptual_weight"),
-    "mprnet_lit.data.P*": {"split": one_of("train", "val")},  # Photos and Prepared
+    "mprnet_lit.data.[PS]*": {"split": one_of("train", "val")},  # Photos, Prepared and Shards
     "mprnet_lit.data.Patterns": {"probability": SHARE},
     "mprnet_lit.data.degradations.*": {
         "clip": FLAG,

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from mprnet_lit.data.augmentation import PairedAugmentation
     from mprnet_lit.data.datamodule import RestorationDataModule
     from mprnet_lit.data.patterns import Patterns
+    from mprnet_lit.data.shard_datamodule import ShardDataModule
+    from mprnet_lit.data.shards import Shards
     from mprnet_lit.data.sources import CleanFolder, PairedFolders, Photos
     from mprnet_lit.data.store import Prepared
 
@@ -19,6 +21,8 @@ __all__ = [
     "Photos",
     "Prepared",
     "RestorationDataModule",
+    "ShardDataModule",
+    "Shards",
 ]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
@@ -27,6 +31,8 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "augmentation": ["PairedAugmentation"],
         "datamodule": ["RestorationDataModule"],
         "patterns": ["Patterns"],
+        "shard_datamodule": ["ShardDataModule"],
+        "shards": ["Shards"],
         "sources": ["CleanFolder", "PairedFolders", "Photos"],
         "store": ["Prepared"],
     },

@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
-from typing import Any, cast
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from torch.utils.data import Dataset, Sampler
 
 from mprnet_lit.data.augmentation import PairedAugmentation
 from mprnet_lit.data.caches import Cache, CachePlan
@@ -19,7 +20,7 @@ from mprnet_lit.data.manifest import Check
 from mprnet_lit.data.pairing import OnError
 from mprnet_lit.data.patterns import Patterns
 from mprnet_lit.data.samples import Sample, SampleList, digest
-from mprnet_lit.data.sampling import EpochSampler, LazyLoader
+from mprnet_lit.data.sampling import EpochSampler, LazyLoader, micro_batch_size, progress
 from mprnet_lit.data.shared_memory import Transfer, as_arrays, batches_bytes, choose_transfer
 from mprnet_lit.data.sources import Source
 from mprnet_lit.data.splits import check_unchanged, list_samples
@@ -211,73 +212,68 @@ class RestorationDataModule(LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         return on_device(self.degrade_on, self.degradation, self.train_samples, device)
 
-    def device_batch_size(self) -> int:
-        """Return the micro-batch size: the batch size per device and forward pass.
+    def counts(self) -> tuple[int, int]:
+        """Return the numbers of training and of validation images."""
+        return len(self.train_samples), len(self.val_samples)
 
-        Raises:
-            UserError: ``batch_size`` is not divisible by the number of devices times the number of
-                accumulated batches.
-        """
-        trainer = self.trainer
-        parts = trainer.world_size * trainer.accumulate_grad_batches if trainer else 1
-        if self.batch_size % parts:
-            raise UserError(
-                f"batch_size={self.batch_size} is the total per optimizer step and must be a "
-                f"multiple of {parts} (number of devices x accumulate_grad_batches of the Trainer)"
-            )
-        return self.batch_size // parts
+    def device_batch_size(self) -> int:
+        """Return the micro-batch size: the batch size per device and forward pass."""
+        return micro_batch_size(self.batch_size, self.trainer)
 
     def _loader(self, *, training: bool) -> LazyLoader:
         trainer = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        batch_size = self.device_batch_size() if training else 1
         degradation = self.degradation
         if degradation is not None and not training:
             degradation = degradation.for_validation()
+        batch_size = self.device_batch_size() if training else 1
         transfer = self._choose_transfer()
-        workers = 0 if transfer is Transfer.NONE else self.workers()[0]
-        if self._caches is None:
-            self._caches = self._plan.open(trainer, workers, self._batch_bytes)
-        dataset = CropDataset(
-            self.train_samples if training else self.val_samples,
-            self.patch_size if training else self.val_crop_size,
-            training=training,
-            degradation=degradation,
-            patterns=self.patterns,
-            augmentation=self.augmentation,
-            crops_per_image=self.crops_per_image if training else 1,
-            seed=self.seed,
-            cache=self._caches[0 if training else 1],
-            degrade_later=training and self.degrades_on_device(),
-        )
-
-        def position() -> tuple[int, int]:
-            if trainer is None or not training:
-                return 0, 0
-            done = cast(Any, trainer.fit_loop.epoch_loop.batch_progress.total).processed
-            epoch, batches = divmod(done, int(trainer.num_training_batches))
-            return epoch, batches * batch_size
-
+        workers = 0 if transfer is Transfer.NONE else self._readers(training)
+        crops = {
+            "crop_size": self.patch_size if training else self.val_crop_size,
+            "training": training,
+            "degradation": degradation,
+            "patterns": self.patterns,
+            "augmentation": self.augmentation,
+            "crops_per_image": self.crops_per_image if training else 1,
+            "seed": self.seed,
+            "degrade_later": training and self.degrades_on_device(),
+        }
+        order = {
+            "seed": self.seed,
+            "shuffle": training,
+            "rank": trainer.global_rank if trainer else 0,
+            "world_size": trainer.world_size if trainer else 1,
+            "position": partial(progress, trainer if training else None, batch_size),
+        }
+        dataset, sampler = self._read(crops, order, batch_size, workers)
         return LazyLoader(
             dataset,
             batch_size=batch_size,
-            sampler=EpochSampler(
-                len(dataset),
-                seed=self.seed,
-                shuffle=training,
-                rank=rank,
-                world_size=world_size,
-                images=len(dataset.samples),
-                sizes=self._plan.sizes if training else None,
-                window=self._plan.window if training else None,
-                position=position,
-            ),
+            sampler=sampler,
             num_workers=workers,
             collate_fn=as_arrays if transfer is Transfer.PIPE else None,
             worker_init_fn=start_worker,
             persistent_workers=workers > 0,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
+
+    def _readers(self, training: bool) -> int:
+        """Return the number of workers of a loader per device."""
+        return self.workers()[0]
+
+    def _read(
+        self, crops: dict[str, Any], order: dict[str, Any], batch_size: int, workers: int
+    ) -> tuple[Dataset[dict[str, Any]], Sampler[Any]]:
+        """Return a dataset, from the arguments of ``Crops``, and a sampler, from those in ``order``."""
+        if self._caches is None:
+            self._caches = self._plan.open(self.trainer, workers, self._batch_bytes)
+        if not crops["training"]:
+            dataset = CropDataset(self.val_samples, cache=self._caches[1], **crops)
+            return dataset, EpochSampler(len(dataset), **order)
+        dataset = CropDataset(self.train_samples, cache=self._caches[0], **crops)
+        images, sizes, window = len(self.train_samples), self._plan.sizes, self._plan.window
+        sampler = EpochSampler(len(dataset), images=images, sizes=sizes, window=window, **order)
+        return dataset, sampler
 
     def _choose_transfer(self) -> Transfer:
         """Return the transfer method of the workers; warn once if it is not the default."""
@@ -286,18 +282,20 @@ class RestorationDataModule(LightningDataModule):
             workers = self.workers()[0] * (trainer.num_devices if trainer else 1)
             if not workers:
                 return Transfer.NONE
-            side = self.val_crop_size or sys.maxsize
-            sizes = SampleList.of(self.val_samples).sizes.astype(np.int64)
-            val_pixels = np.minimum(sizes, side).prod(axis=1).max(initial=0)
             margin = self.degradation.margin if self.degradation else 0
             patch = self.patch_size + 2 * margin * self.degrades_on_device()
-            pixels = self.device_batch_size() * patch**2 + int(val_pixels)
+            pixels = self.device_batch_size() * patch**2 + self._largest_val_crop()
             needed = batches_bytes(workers, pixels)
             self._transfer, warning = choose_transfer(needed, workers)
             self._batch_bytes = needed if self._transfer is Transfer.SHARED else 0
             if warning and (trainer is None or trainer.is_global_zero):
                 print(f"Warning: {warning}", file=sys.stderr, flush=True)
         return self._transfer
+
+    def _largest_val_crop(self) -> int:
+        """Return the number of pixels of the largest validation crop."""
+        sizes = SampleList.of(self.val_samples).sizes.astype(np.int64)
+        return int(np.minimum(sizes, self.val_crop_size or sys.maxsize).prod(axis=1).max(initial=0))
 
     @cached_property
     def _plan(self) -> CachePlan:

@@ -1,12 +1,15 @@
-"""Resumable distributed sampler, and a DataLoader that starts its workers at the first batch."""
+"""Batch sizes, a resumable distributed sampler, and a DataLoader that starts its workers at the first batch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+from lightning import Trainer
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler, default_convert
+
+from mprnet_lit.utils.errors import UserError
 
 
 class ItemKey(NamedTuple):
@@ -16,6 +19,40 @@ class ItemKey(NamedTuple):
     item: int
     weight: float = 1.0
     """0 for an item that is repeated as padding and excluded from the metrics."""
+
+
+def micro_batch_size(total: int, trainer: Trainer | None) -> int:
+    """Return the batch size per device and forward pass.
+
+    Args:
+        total: batch size of an optimizer step, over all devices and accumulated batches.
+        trainer: trainer; ``None`` for one device.
+
+    Raises:
+        UserError: ``total`` is not divisible by the number of devices times the number of
+            accumulated batches.
+    """
+    parts = trainer.world_size * trainer.accumulate_grad_batches if trainer else 1
+    if total % parts:
+        raise UserError(
+            f"batch_size={total} is the total per optimizer step and must be a multiple of {parts} "
+            "(number of devices x accumulate_grad_batches of the Trainer)"
+        )
+    return total // parts
+
+
+def progress(trainer: Trainer | None, batch_size: int) -> tuple[int, int]:
+    """Return the epoch of a trainer, and the number of items that this process has read in it.
+
+    Args:
+        trainer: trainer; ``None`` for the start of the first epoch.
+        batch_size: number of items of a batch.
+    """
+    if trainer is None:
+        return 0, 0
+    done = cast(Any, trainer.fit_loop.epoch_loop.batch_progress.total).processed
+    epoch, batches = divmod(done, int(trainer.num_training_batches))
+    return epoch, batches * batch_size
 
 
 @dataclass(eq=False, repr=False)

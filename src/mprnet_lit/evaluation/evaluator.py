@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mprnet_lit.data.datasets import to_tensor
+from mprnet_lit.data.crops import to_tensor
 from mprnet_lit.data.sampling import EpochSampler
 from mprnet_lit.evaluation.dnd import DndImage, write_submission
 from mprnet_lit.evaluation.test_sets import EvaluationImage, ImageFiles

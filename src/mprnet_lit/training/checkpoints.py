@@ -25,6 +25,8 @@ from mprnet_lit.weights.tensors import is_plain, read_tensors
 AVERAGED = "current_model_state"
 """Key of the current weights in a checkpoint with averaged weights in ``state_dict``."""
 _MAX_COUNT = 2**53
+_DATA_MODULES = ("RestorationDataModule", "ShardDataModule")
+"""Keys of the state of the data module: the name of its class."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -146,6 +148,11 @@ def read_info(content: Mapping[str, Any]) -> Info:
     return Info.of(content[RECORD])
 
 
+def data_state(content: Mapping[str, Any]) -> Any:
+    """Return the state of the data module in a checkpoint; ``{}`` if there is none."""
+    return next((content[name] for name in _DATA_MODULES if name in content), {})
+
+
 def matching(template: Any, value: Any) -> Any:
     """Check the types of a value, and return it restricted to the keys of a template.
 
@@ -190,7 +197,7 @@ def _checked(content: Any) -> dict[str, Any]:
         callbacks["CheckpointStates"] = {"batches_per_epoch": batches["of_an_epoch"]}
     if not all(isinstance(k, str) and isinstance(v, dict) for k, v in callbacks.items()):
         raise TypeError("the states of callbacks are not mappings")
-    if not isinstance(content.setdefault("RestorationDataModule", {}), dict):
+    if not isinstance(data_state(content), dict):
         raise TypeError("the state of the data is not a mapping")
     _reopen_epoch(content)
     return dict(content)

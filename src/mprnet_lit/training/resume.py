@@ -17,7 +17,13 @@ from mprnet_lit.runs.files import flatten, is_within
 from mprnet_lit.training.build import check_size
 from mprnet_lit.training.callbacks.checkpoint_states import best_of
 from mprnet_lit.training.callbacks.summary import show, write_summary
-from mprnet_lit.training.checkpoints import AVERAGED, epochs_done, read_checkpoint, read_info
+from mprnet_lit.training.checkpoints import (
+    AVERAGED,
+    data_state,
+    epochs_done,
+    read_checkpoint,
+    read_info,
+)
 from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import RefusedError
 from mprnet_lit.utils.mirror import fetch
@@ -130,7 +136,7 @@ def read(config: DictConfig, path: Path, size: Size) -> Resumed:
             )
     is_complete = any(done[key] == limit for key, limit in limits.items())
     position = f"epoch {done['max_epochs']}, step {done['max_steps']}"
-    return Resumed(path, position, changes, is_complete, content["RestorationDataModule"])
+    return Resumed(path, position, changes, is_complete, data_state(content))
 
 
 def _check_settings(config: DictConfig, checkpoint: Path, content: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mprnet_lit.runs.folder import LAST
 from mprnet_lit.training.callbacks.summary import Summary
-from mprnet_lit.training.checkpoints import is_regular, matching, read_checkpoint, read_info
+from mprnet_lit.training.checkpoints import (
+    data_state,
+    is_regular,
+    matching,
+    read_checkpoint,
+    read_info,
+)
 from mprnet_lit.training.module import RESTORATIONS, RestorationModule, grad_scaler
 from mprnet_lit.training.schedule import move
 from mprnet_lit.utils.errors import UserError
@@ -180,7 +186,7 @@ def best_of(folder: Path, images: Any = None) -> dict[str, float]:
 
 def _is_comparable(content: Mapping[str, Any], images: Any) -> bool:
     """Return whether a checkpoint was validated on ``images``; True if either is unknown."""
-    recorded = content["RestorationDataModule"].get("validation", images)
+    recorded = data_state(content).get("validation", images)
     return images is None or bool(recorded == images)
 
 

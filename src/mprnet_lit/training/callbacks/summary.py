@@ -103,7 +103,8 @@ def plan(trainer: Trainer) -> list[str]:
     assert isinstance(module, RestorationModule) and isinstance(data, RestorationDataModule)
     size = module.model.size
     parameters = count_parameters(module)
-    patches = len(data.train_samples) * data.crops_per_image
+    images, validated = data.counts()
+    patches = images * data.crops_per_image
     if trainer.max_steps != -1:
         budget = f"{trainer.max_steps} steps"
     else:
@@ -125,7 +126,7 @@ def plan(trainer: Trainer) -> list[str]:
         f"  precision {trainer.precision} ({reason}); {memory_format}; "
         f"network {module.compiling.text}; {fused}{type(optimizer).__name__}; "
         f"per device {threads} and {workers} data workers ({why}){degrading}",
-        f"  {len(data.train_samples)} training and {len(data.val_samples)} validation images; "
+        f"  {images} training and {validated} validation images; "
         f"patches of {data.patch_size}x{data.patch_size}, batch {data.batch_size}",
         f"  {budget}{done}",
     ]

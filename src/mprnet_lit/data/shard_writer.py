@@ -1,0 +1,140 @@
+"""Writing of shards: the distribution of the samples over shards, and the tar files."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mprnet_lit.data.samples import Sample
+from mprnet_lit.data.shard_index import Shard, shard_name
+from mprnet_lit.data.shard_reader import as_file, load_webdataset
+from mprnet_lit.data.store import Split
+from mprnet_lit.images.reading import read_image
+from mprnet_lit.utils.atomic import atomic_writer
+from mprnet_lit.utils.errors import UserError
+
+_BLOCK = 512
+"""Bytes of a block of a tar file. A header takes one, and each file a whole number of them."""
+_END = 20 * _BLOCK
+"""Maximum bytes of padding at the end of a tar file."""
+_RECORD = 2 * _BLOCK
+"""Assumed bytes of the record of a sample with a header."""
+
+
+class ImageError(UserError):
+    """An image can't be read, or has changed since it was listed."""
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """Shard before it is written.
+
+    Attributes:
+        file: path relative to the folder of the shards.
+        numbers: indices of its samples in the data set.
+        size: estimated size in bytes.
+        sources: digest of the names, sizes and modification times of the source images.
+    """
+
+    file: str
+    numbers: tuple[int, ...]
+    size: int
+    sources: str
+
+
+def plan(samples: Sequence[Sample], split: Split, seed: int, limit: int) -> Iterator[PlannedShard]:
+    """Distribute samples over shards, in random order for the training split.
+
+    Args:
+        samples: samples of the split.
+        split: split.
+        seed: random seed of the order.
+        limit: maximum size of a shard in bytes. A larger sample has a shard of its own.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(samples))
+    order = shuffled if split == "train" else np.arange(len(samples))
+    numbers: list[int] = []
+    count, total, digest = 0, _END, hashlib.sha256()
+    for number in order.tolist():
+        size, state = _described(samples[number])
+        if numbers and total + size > limit:
+            yield PlannedShard(shard_name(split, count), tuple(numbers), total, digest.hexdigest())
+            count, numbers, total, digest = count + 1, [], _END, hashlib.sha256()
+        numbers.append(number)
+        total += size
+        digest.update(f"{number} {state}\n".encode())
+    if numbers:
+        yield PlannedShard(shard_name(split, count), tuple(numbers), total, digest.hexdigest())
+
+
+def _described(sample: Sample) -> tuple[int, str]:
+    """Return the size of a sample in a shard, and a text that changes with its images."""
+    size, state = _RECORD, f"{sample.name!r}"
+    for path in (sample.target, sample.degraded):
+        if path is not None:
+            status = path.stat()
+            size += _BLOCK + -(-status.st_size // _BLOCK) * _BLOCK
+            state += f" {status.st_size} {status.st_mtime_ns}"
+    return size, state
+
+
+def write_shard(folder: Path, planned: PlannedShard, samples: Sequence[Sample]) -> Shard:
+    """Write a shard atomically. The images are copied as they are, after a check of their content.
+
+    The same images give the same file.
+
+    Args:
+        folder: folder of the shards.
+        planned: shard.
+        samples: all samples of the split.
+
+    Raises:
+        ImageError: an image can't be read or has changed.
+        UserError: the file can't be written, or the library is not installed.
+    """
+    tar_writer = load_webdataset().TarWriter
+    chosen = [samples[number] for number in planned.numbers]
+    with atomic_writer(folder / planned.file) as file:
+        with tar_writer(file, user="", group="", mtime=0, encoder=False) as tar:
+            for number, sample in zip(planned.numbers, chosen, strict=True):
+                tar.write({"__key__": f"{number:09d}"} | _members(sample))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.seek(0, os.SEEK_END)
+    return Shard(
+        file=planned.file,
+        size=size,
+        sha256=digest,
+        samples=len(chosen),
+        pairs=sum(sample.degraded is not None for sample in chosen),
+        side=max(min(sample.height, sample.width) for sample in chosen),
+        pixels=max(sample.height * sample.width for sample in chosen),
+        sources=planned.sources,
+    )
+
+
+def _members(sample: Sample) -> dict[str, bytes]:
+    """Return the files of a sample by suffix: the images and a record in JSON."""
+    members: dict[str, bytes] = {}
+    decoded = 0
+    for kind, path in (("target", sample.target), ("degraded", sample.degraded)):
+        if path is None:
+            continue
+        try:
+            content = path.read_bytes()
+            with as_file(content, str(path)) as copy:
+                pixels = read_image(copy)
+        except OSError as error:
+            raise ImageError(f"{path} can't be read ({error.strerror})") from error
+        except UserError as error:
+            raise ImageError(str(error)) from error
+        if pixels.shape[:2] != (sample.height, sample.width):
+            raise ImageError(f"{path} has changed since it was listed: run mode=prepare again")
+        members[f"{kind}{path.suffix.lower()}"] = content
+        decoded += pixels.nbytes
+    record = {"name": sample.name, "decoded_bytes": decoded}
+    return members | {"json": json.dumps(record, sort_keys=True).encode()}
