@@ -264,7 +264,7 @@ class RestorationDataModule(LightningDataModule):
     def _read(
         self, crops: dict[str, Any], order: dict[str, Any], batch_size: int, workers: int
     ) -> tuple[Dataset[dict[str, Any]], Sampler[Any]]:
-        """Return a dataset, from the arguments of ``Crops``, and a sampler, from those in ``order``."""
+        """Return a dataset with the arguments ``crops``, and a sampler with those in ``order``."""
         if self._caches is None:
             self._caches = self._plan.open(self.trainer, workers, self._batch_bytes)
         if not crops["training"]:

@@ -1,4 +1,4 @@
-"""Batch sizes, a resumable distributed sampler, and a DataLoader that starts its workers at the first batch."""
+"""Batch size per device, resumable distributed sampler, and DataLoader that starts workers late."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass

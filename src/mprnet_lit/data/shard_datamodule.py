@@ -78,7 +78,7 @@ class ShardDataModule(RestorationDataModule):
     def _listed(self) -> tuple[ShardList, ShardList]:
         sources = (self.train_source, self.val_source)
         training, validation = (
-            source.list(self.on_error, verify=self.verify)
+            source.shards(self.on_error, verify=self.verify)
             for source in sources
             if isinstance(source, Shards)
         )

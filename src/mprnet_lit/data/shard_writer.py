@@ -17,12 +17,10 @@ from mprnet_lit.images.reading import read_image
 from mprnet_lit.utils.atomic import atomic_writer
 from mprnet_lit.utils.errors import UserError
 
-_BLOCK = 512
-"""Bytes of a block of a tar file. A header takes one, and each file a whole number of them."""
-_END = 20 * _BLOCK
-"""Maximum bytes of padding at the end of a tar file."""
-_RECORD = 2 * _BLOCK
-"""Assumed bytes of the record of a sample with a header."""
+_BLOCK, _UNIT = 512, 10_240
+"""Bytes of a block of a tar file, and of the unit of its size. A header takes one block."""
+_RECORD = 64
+"""Maximum bytes of the record of a sample without its name."""
 
 
 class ImageError(UserError):
@@ -58,28 +56,44 @@ def plan(samples: Sequence[Sample], split: Split, seed: int, limit: int) -> Iter
     shuffled = np.random.default_rng(seed).permutation(len(samples))
     order = shuffled if split == "train" else np.arange(len(samples))
     numbers: list[int] = []
-    count, total, digest = 0, _END, hashlib.sha256()
+    count, size, digest = 0, 0, hashlib.sha256()
+
+    def shard() -> PlannedShard:
+        name = shard_name(split, count)
+        return PlannedShard(name, tuple(numbers), _tar_bytes(size), digest.hexdigest())
+
     for number in order.tolist():
-        size, state = _described(samples[number])
-        if numbers and total + size > limit:
-            yield PlannedShard(shard_name(split, count), tuple(numbers), total, digest.hexdigest())
-            count, numbers, total, digest = count + 1, [], _END, hashlib.sha256()
+        more, state = _described(samples[number])
+        if numbers and _tar_bytes(size + more) > limit:
+            yield shard()
+            count, size, digest = count + 1, 0, hashlib.sha256()
+            numbers = []
         numbers.append(number)
-        total += size
+        size += more
         digest.update(f"{number} {state}\n".encode())
     if numbers:
-        yield PlannedShard(shard_name(split, count), tuple(numbers), total, digest.hexdigest())
+        yield shard()
 
 
 def _described(sample: Sample) -> tuple[int, str]:
     """Return the size of a sample in a shard, and a text that changes with its images."""
-    size, state = _RECORD, f"{sample.name!r}"
+    state = json.dumps(sample.name)
+    size = _member_bytes(len(state) + _RECORD)
     for path in (sample.target, sample.degraded):
         if path is not None:
             status = path.stat()
-            size += _BLOCK + -(-status.st_size // _BLOCK) * _BLOCK
+            size += _member_bytes(status.st_size)
             state += f" {status.st_size} {status.st_mtime_ns}"
     return size, state
+
+
+def _member_bytes(size: int) -> int:
+    return _BLOCK + -(-size // _BLOCK) * _BLOCK
+
+
+def _tar_bytes(size: int) -> int:
+    """Return the size of a tar file, which ends with two blocks."""
+    return -(-(size + 2 * _BLOCK) // _UNIT) * _UNIT
 
 
 def write_shard(folder: Path, planned: PlannedShard, samples: Sequence[Sample]) -> Shard:

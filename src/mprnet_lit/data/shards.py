@@ -65,7 +65,7 @@ class Shards:
         """Raise UserError, because shards are read in their own order, by ``ShardDataModule``."""
         raise UserError("shards need the class ShardDataModule: use data=webdataset")
 
-    def list(self, on_error: OnError = "raise", *, verify: bool = False) -> ShardList:
+    def shards(self, on_error: OnError = "raise", *, verify: bool = False) -> ShardList:
         """Return the shards of the split.
 
         Args:
