@@ -172,6 +172,17 @@ CALLS: dict[str, list[Callable[[], object]]] = {
         lambda: data.Prepared(None, "train").samples("raise"),
         lambda: data.Prepared("none", "test").samples("raise"),
     ],
+    "Shards": [
+        lambda: data.Shards("none", "train").shards(),
+        lambda: data.Shards(None, "train").shards(),
+        lambda: data.Shards("none", "test").shards(),
+        lambda: data.Shards("none", "train").samples("raise"),
+    ],
+    "ShardDataModule": [
+        lambda: data.ShardDataModule(None, None),
+        lambda: data.ShardDataModule(data.Shards("none", "train"), data.Shards("none", "val"),
+                                     patch_size=100),
+    ],
     "PairedAugmentation": [
         lambda: augmentation.PairedAugmentation(None),
         lambda: augmentation.PairedAugmentation(["flip"]),
