@@ -37,7 +37,7 @@ class ShardDataModule(RestorationDataModule):
         on_error: ``raise`` for an error if a shard is missing or damaged, or ``skip`` to skip it
             with a warning.
         num_workers: number of worker processes per device; at most one per shard is used.
-        cache_gb: memory in GB for the decoded images whose patches are shuffled together, for all
+        cache_gb: memory in GB for the images whose patches are shuffled together, for all
             processes of a machine.
         verify: whether to compare the checksums of all shards before training starts.
 

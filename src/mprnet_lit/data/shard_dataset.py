@@ -25,14 +25,15 @@ Piece = tuple[int, str, Pixels, Pixels | None]
 class ShardDataset(Crops, Dataset[dict[str, Any]]):
     """Dataset of crops of the images in shards. The other arguments are those of ``Crops``.
 
-    In training, the crops of the images in a window are shuffled together: as many images, one
-    after another in a shard, as fit into ``window`` when they are decoded. A window does not exceed
-    its shard, so that reading can start at each shard. The items of a shard are read one after
-    another; another item than the next one is found by reading its shard from the start.
+    In training, the crops of the images in a window are shuffled together: of as many images, one
+    after another in a shard, as fit into ``window``. With one crop per image, these are kept as
+    files, else decoded. A window does not exceed its shard, so that reading can start at each
+    shard. The items of a shard are read one after another; another item than the next one is found
+    by reading its shard from the start.
 
     Args:
         listed: shards.
-        window: maximum size of the decoded images of a window in bytes.
+        window: maximum size of the images of a window in bytes.
         on_error: ``raise`` to raise an error for a shard that can't be read, or ``skip`` to replace
             the rest of its items by those of the next shard.
     """
@@ -108,9 +109,10 @@ class ShardDataset(Crops, Dataset[dict[str, Any]]):
         window: list[ShardSample] = []
         size = 0
         for sample in read_samples(self.listed.folder, record.file, record.samples):
-            if window and size + sample.decoded_bytes > self.window:
+            more = sample.decoded_bytes if self.crops_per_image > 1 else sample.file_bytes
+            if window and size + more > self.window:
                 yield window
                 window, size = [], 0
             window.append(sample)
-            size += sample.decoded_bytes
+            size += more
         yield window

@@ -50,6 +50,11 @@ class ShardSample:
     target: bytes
     degraded: bytes | None
 
+    @property
+    def file_bytes(self) -> int:
+        """Size of the files of the images in bytes."""
+        return len(self.target) + len(self.degraded or b"")
+
     def decode(self) -> tuple[Pixels, Pixels | None]:
         """Return the target and the degraded image, each (H, W, 3).
 
