@@ -59,7 +59,12 @@ class Shard:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+            return checksum(file) == self.sha256
+
+
+def checksum(file: Any) -> str:
+    """Return the SHA-256 of a file that is open for reading."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 Shards = Mapping[Split, list[Shard]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mprnet_lit.data.samples import Sample
-from mprnet_lit.data.shard_index import Shard, shard_name
+from mprnet_lit.data.shard_index import Shard, checksum, shard_name
 from mprnet_lit.data.shard_reader import as_file, load_webdataset
 from mprnet_lit.data.store import Split
 from mprnet_lit.images.reading import read_image
@@ -117,7 +117,7 @@ def write_shard(folder: Path, planned: PlannedShard, samples: Sequence[Sample]) 
             for number, sample in zip(planned.numbers, chosen, strict=True):
                 tar.write({"__key__": f"{number:09d}"} | _members(sample))
         file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = checksum(file)
         size = file.seek(0, os.SEEK_END)
     return Shard(
         file=planned.file,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mprnet_lit.data.pairing import OnError
-from mprnet_lit.data.shard_index import INDEX, Shard, parse, read
+from mprnet_lit.data.shard_index import INDEX, Shard, checksum, parse, read
 from mprnet_lit.data.shard_reader import load_webdataset, opened, place_of, resolved
 from mprnet_lit.data.store import SPLITS, Split
 from mprnet_lit.utils.checks import require
@@ -122,4 +122,4 @@ def _is_good(folder: str, shard: Shard, sizes: dict[str, int | None], *, verify:
     if not verify:
         return True
     with opened(folder, shard.file) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
+        return checksum(file) == shard.sha256
