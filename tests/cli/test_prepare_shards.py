@@ -79,7 +79,7 @@ def test_changed_images_change_their_shards_only(cli: Cli, shards: Path) -> None
 def test_killed_preparation_leaves_whole_shards_and_is_completed(
     cli: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = prepare_shards.write_shard
+    write = shard_writer.write_shard
 
     def write_some(folder: Path, planned: Any, samples: Any) -> Any:
         if len(list(folder.glob("*/*.tar"))) >= 5:

@@ -64,15 +64,21 @@ def write(
 
 def original(photos: Path, *, paired: bool, **options: Any) -> RestorationDataModule:
     """Return the data module of the folders."""
-    sources: Any = (CleanFolder(photos / "gt"), CleanFolder(None))
+    train: Any = CleanFolder(photos / "gt")
     if paired:
-        sources = PairedFolders(photos / "in", photos / "gt"), PairedFolders(None, None)
-    data = RestorationDataModule(*sources, NOISE, **OPTIONS | options)
+        train = PairedFolders(photos / "in", photos / "gt")
+    data = RestorationDataModule(train, CleanFolder(None), NOISE, **OPTIONS | options)
     data.setup()
     return data
 
 
-OPTIONS = {"patch_size": 32, "batch_size": 3, "crops_per_image": 2, "num_workers": 0, "seed": 5}
+OPTIONS: dict[str, Any] = {
+    "patch_size": 32,
+    "batch_size": 3,
+    "crops_per_image": 2,
+    "num_workers": 0,
+    "seed": 5,
+}
 
 
 def sharded(folder: Path | str, **options: Any) -> ShardDataModule:

@@ -53,7 +53,7 @@ class Crops:
         """Return the item of a key: a crop of a target (H, W, 3) and of its degraded image."""
         epoch = key.epoch if self.training else 0
         rng = np.random.default_rng([self.seed, self.training, epoch, key.item])
-        top, left, height, width = self._box(*target.shape[:2], rng)
+        top, left, height, width = self._box(target.shape[0], target.shape[1], rng)
         degrade = self.degradation if degraded is None else None
         margin = degrade.margin if degrade else 0
         box = (top - margin, left - margin, height + 2 * margin, width + 2 * margin)
