@@ -111,7 +111,7 @@ RIGHT: dict[Any, str] = {
     None: "tile memory_gb max_gb tlc_crop gradient_clip_val max_time profiler "
     "val_crop_size num_workers weights every_n_epochs save_on_train_epoch_end trial "
     "max_batch_size n_jobs timeout num_cpus cpus_per_task cpus_per_gpu gpus_per_node "
-    "gpus_per_task",
+    "gpus_per_task shard_mb",
     "abc": "device",
     math.nan: "",
     math.inf: "",
