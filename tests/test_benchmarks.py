@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks import gpu, real
+from benchmarks import gpu, real, scale
 from benchmarks.baseline import PlainMPRNet, plain_loss
 from benchmarks.network import our_step, pad_channels
 from benchmarks.report import MARK
@@ -152,3 +152,24 @@ def test_folders_of_sets_are_measured(monkeypatch: pytest.MonkeyPatch, tmp_path:
         shutil.copytree(tmp_path / "sets" / "photos", tmp_path / "sets" / "own" / kind)
     with pytest.raises(SystemExit, match=r"own does not begin with .* rename it to derain_own"):
         real.main()
+
+
+def test_table_of_scale_has_both_versions_and_keeps_other_parts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def measure(part: str, size: int, checkout: Path) -> dict[str, float]:
+        return {"s": size / 1000 if checkout == tmp_path else size / 2000, "MB": 1234.5}
+
+    document = tmp_path / "performance.md"
+    marks = (MARK.format("scale"), MARK.format("end of scale"))
+    document.write_text("Before\n{}\n{}\nAfter".format(*marks))
+    monkeypatch.setattr(scale, "_DOCUMENT", document)
+    monkeypatch.setattr(scale, "_measure", measure)
+    for arguments in (["serving"], ["reports", f"--before={tmp_path}"]):
+        monkeypatch.setattr(sys, "argv", ["scale", *arguments])
+        scale.main()
+    text = document.read_text()
+    assert "| s | 0.05 → 0.025 | 0.5 → 0.25 | 2.5 |" in text
+    assert "| MB | 1,234 → 1,234 | 1,234 → 1,234 | 1,234 |" in text
+    assert "**The page with the packaged denoiser" in text
+    assert text.startswith("Before\n") and text.endswith("\nAfter")

@@ -1,17 +1,12 @@
-"""Memory, decodes and patches per second of a node with 1, 2 and 8 data workers.
+"""Memory, decodes and patches per second of a machine with 1, 2 and 8 data workers.
 
-python -m benchmarks.scaling.decoded_images
-
-Each setting runs in a process of its own, on JPEG photographs that exceed ``cache_gb``. The memory
-is that of the process and its workers: private pages, shared pages once, and decoded images in
-files. An image in use by more than one worker is thus counted once.
+The JPEG photographs exceed ``cache_gb``. The memory is that of the process and its workers: private
+pages, shared pages once, and decoded images in files. An image in use by more than one worker is
+thus counted once.
 """
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,25 +18,33 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
+from benchmarks.scaling.processes import in_new_process
 
-PHOTOS, SIDES, CROPS = 32, (3000, 2000), 16
-CACHE_GB = 0.4
+TITLE = "Decoded images, by number of data workers (32 JPEG files of 6 megapixels, cache_gb=0.4)"
+SIZES = BEFORE = (1, 2, 8)
+_PHOTOS, _SIDES, _CROPS = 32, (3000, 2000), 16
+_CACHE_GB = 0.4
 _SCRATCH = (Path("/dev/shm"), Path(tempfile.gettempdir()))
 
 
-def make(folder: Path, count: int = PHOTOS) -> None:
+def measure(workers: int) -> dict[str, float]:
+    """Read an epoch of training patches, then validate twice, in a new process."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "photos"
+        folder.mkdir()
+        _make(folder)
+        return in_new_process(_measure, folder, workers)
+
+
+def _make(folder: Path) -> None:
     """Write JPEG photographs of 6 megapixels: 18 MB each when decoded."""
     rng = np.random.default_rng(0)
-    for k in range(count):
+    for k in range(_PHOTOS):
         coarse = rng.integers(0, 256, (50, 75, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / f"{k}.jpg"), cv2.resize(coarse, SIDES))
+        cv2.imwrite(str(folder / f"{k}.jpg"), cv2.resize(coarse, _SIDES))
 
 
-def measure(folder: Path, workers: int) -> dict[str, Any]:
-    """Read one epoch of training patches, then validate twice; return the figures.
-
-    Call this function in a new process, because it replaces the function that reads images.
-    """
+def _measure(folder: Path, workers: int) -> dict[str, float]:
     from mprnet_lit.images import reading
 
     log = folder.parent / f"decodes-{workers}"
@@ -61,7 +64,7 @@ def measure(folder: Path, workers: int) -> dict[str, Any]:
 
     data = RestorationDataModule(
         CleanFolder(folder), CleanFolder(None), GaussianNoise(25), patch_size=128, batch_size=8,
-        crops_per_image=CROPS, num_workers=workers, cache_gb=CACHE_GB,
+        crops_per_image=_CROPS, num_workers=workers, cache_gb=_CACHE_GB,
     )  # fmt: skip
     data.setup()
     with _peak() as memory:
@@ -75,11 +78,12 @@ def measure(folder: Path, workers: int) -> dict[str, Any]:
             assert len(list(validation)) == len(data.val_samples)
         validated = time.perf_counter() - start
     return {
-        "workers": workers, "memory": max(memory), "patches_per_second": patches / seconds,
-        "images": len(data.train_samples), "decodes": trained,
-        "validation_images": len(data.val_samples), "validation_decodes": decodes() - trained,
-        "validation_seconds": validated / 2,
-    }  # fmt: skip
+        "memory, MB": max(memory) / 1e6,
+        "patches/s": patches / seconds,
+        "decodes per training image": trained / len(data.train_samples),
+        "decodes per validation image, 2 epochs": (decodes() - trained) / len(data.val_samples),
+        "validation epoch, s": validated / 2,
+    }
 
 
 @contextmanager
@@ -122,30 +126,3 @@ def _bytes(folder: Path) -> int:
         except OSError:  # deleted meanwhile
             continue
     return total
-
-
-def main() -> None:
-    """Print the figures of each number of workers."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "photos"
-        folder.mkdir()
-        make(folder)
-        for workers in (1, 2, 8):
-            command = [sys.executable, "-m", "benchmarks.scaling.decoded_images"]
-            command += [str(folder), str(workers)]
-            done = subprocess.run(command, check=True, capture_output=True)
-            figures = json.loads(done.stdout.splitlines()[-1])
-            print(
-                f"{workers} workers: {figures['memory'] / 1e9:.2f} GB, "
-                f"{figures['patches_per_second']:.0f} patches/s, "
-                f"{figures['decodes']} decodes of {figures['images']} images; validation: "
-                f"{figures['validation_decodes']} decodes of {figures['validation_images']} images "
-                f"in 2 epochs, {figures['validation_seconds']:.2f} s each"
-            )
-
-
-if __name__ == "__main__":
-    if len(sys.argv) == 3:  # for one number of workers
-        print(json.dumps(measure(Path(sys.argv[1]), int(sys.argv[2]))))
-    else:
-        main()

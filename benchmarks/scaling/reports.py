@@ -1,19 +1,11 @@
-"""Time and size of ``mode=report`` for 50, 500 and 5,000 runs of a random search.
-
-python -m benchmarks.scaling.reports [COUNT ...]
-"""
+"""Time and size of ``mode=report`` for the runs of a random search."""
 
 import json
-import multiprocessing
-import os
 import random
-import resource
-import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.scaling.processes import Used, counted, in_new_process
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
@@ -23,7 +15,8 @@ from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.reports.runs_report import write_runs_report
 from mprnet_lit.runs.files import flatten
 
-SIZES = (50, 500, 5000)
+TITLE = "`mode=report`, by number of runs whose networks all differ"
+SIZES, BEFORE = (50, 500, 5_000), (50, 500)
 _EPOCHS, _LOGGED = 50, 4
 """Number of epochs of a run, and of logged training steps per epoch."""
 _METRICS = [
@@ -31,6 +24,16 @@ _METRICS = [
     for name in ("psnr", "ssim")
     for stage in ("", "_degraded", "_stage1", "_stage2", "_stage3")
 ]
+
+
+def measure(count: int) -> dict[str, float]:
+    """Report runs whose summaries have the number of parameters, in a new process."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, page = Path(name) / "runs", Path(name) / "report.html"
+        make_runs(folder, count)
+        used = in_new_process(_report, folder, page)
+        size = page.stat().st_size
+    return {"s": used.seconds, "page, MB": size / 1e6, "memory, MB": used.growth / 1e6}
 
 
 def make_runs(folder: Path, count: int, *, with_parameters: bool = True) -> None:
@@ -97,30 +100,7 @@ def _metrics(psnr: float, rng: random.Random) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _report(folder: Path, page: Path) -> None:
-    started, cpu = time.perf_counter(), time.process_time()
-    write_runs_report(folder, page)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(
-        f"{len(os.listdir(folder)):6d} runs: {time.perf_counter() - started:6.1f} s, "  # noqa: PTH208
-        f"{time.process_time() - cpu:6.1f} s of CPU, page {page.stat().st_size / 1e6:5.1f} MB, "
-        f"peak {peak:.2f} GB",
-        flush=True,
-    )
-
-
-def measure(counts: Sequence[int] = SIZES) -> None:
-    """Print the time, the size of the page and the peak memory for numbers of runs."""
-    for count in counts:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name) / "runs"
-            make_runs(folder, count)
-            process = multiprocessing.get_context("fork").Process(
-                target=_report, args=(folder, Path(name) / "report.html")
-            )
-            process.start()
-            process.join()
-
-
-if __name__ == "__main__":
-    measure([int(text) for text in sys.argv[1:]] or SIZES)
+def _report(folder: Path, page: Path) -> Used:
+    with counted() as used:
+        write_runs_report(folder, page)
+    return used

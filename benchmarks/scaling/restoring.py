@@ -1,48 +1,43 @@
-"""Measure mode=restore around the network: an identity network restores PNG files of 1280x720.
+"""Throughput of ``mode=restore`` around the network, for folders of PNG files of 1280x720."""
 
-python -m benchmarks.scaling.restoring --photos 25 50 100 --processes 1 2 4
-
-The reference reads, encodes and writes the same files with a thread on each core.
-"""
-
-import argparse
-import shutil
-import subprocess
-import sys
+import multiprocessing
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import skimage
-import torch
+from benchmarks.scaling.processes import in_new_process
 from PIL import Image
-from torch import Tensor
 
-from mprnet_lit import Restorer, weights
-from mprnet_lit.cli import common, restore
-from mprnet_lit.images.photo import read_photo, write_photo
-from mprnet_lit.models import MPRNet
-from mprnet_lit.utils.hardware import cores
+TITLE = "Throughput of `mode=restore` with an identity network, by number of PNG files of 1280x720"
+SIZES, BEFORE = (50, 100, 200), (50, 100)
+_COMMANDS = (1, 2, 4)
 
 
-class Identity(Restorer):
-    """Restorer with a network that returns its input."""
+def measure(photos: int) -> dict[str, float]:
+    """Compare reading and encoding on all cores with commands that share one folder."""
+    figures = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_photos(folder / "in", photos)
+        seconds = in_new_process(_reference, folder / "in", folder / "reference")
+        figures["only reading and encoding, photos/s"] = photos / seconds
+        for count in _COMMANDS:
+            output = folder / f"out{count}"
+            seconds = _time_commands(folder / "in", output, count)
+            figures[f"{count} command{'s' * (count > 1)}, photos/s"] = photos / seconds
+            assert len(list(output.glob("*.png"))) == photos
+        size = sum(f.stat().st_size for f in output.glob("*.png"))
+        at_level_6 = in_new_process(_bytes_at_level_6, folder / "in")
+        figures["size of the files / size at zlib level 6"] = size / at_level_6
+    return figures
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
 
-        def network(x: Tensor) -> tuple[Tensor]:
-            return (x,)
-
-        self.network: Any = network
-
-
-def write_photos(folder: Path, count: int) -> None:
-    """Write photographs of 1280x720 with noise of 0 to 3 levels."""
+def _write_photos(folder: Path, count: int) -> None:
+    """Write photographs with noise of 0 to 3 levels."""
     draws = np.random.default_rng(0)
     data = Path(skimage.__file__).parent / "data"
     names = ("coffee.png", "chelsea.png", "astronaut.png", "rocket.jpg")
@@ -57,90 +52,46 @@ def write_photos(folder: Path, count: int) -> None:
         image.save(folder / f"{number:04}.png", compress_level=1)
 
 
-def time_reference(source: Path, output: Path) -> tuple[float, float]:
-    """Return the seconds to read, encode and write all files on all cores, and those of CPU."""
+def _reference(source: Path, output: Path) -> float:
+    """Return the seconds to read, encode and write all files with a thread on each core."""
+    from mprnet_lit.images.photo import read_photo, write_photo
+    from mprnet_lit.utils.hardware import cores
+
     output.mkdir()
-    started, used = time.perf_counter(), time.process_time()
+    started = time.perf_counter()
     with ThreadPoolExecutor(cores()) as pool:
         for _ in pool.map(lambda p: write_photo(output / p.name, read_photo(p)), source.iterdir()):
             pass
-    return time.perf_counter() - started, time.process_time() - used
+    return time.perf_counter() - started
 
 
-def time_restore(source: Path, output: Path, processes: int) -> tuple[float, float]:
-    """Return the seconds of several commands on one folder without imports, and those of CPU."""
-    command = [sys.executable, "-m", __spec__.name, "--restore", str(source), str(output)]
-    running = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(processes)
+def _bytes_at_level_6(source: Path) -> int:
+    """Return the size of the files with the default compression of zlib."""
+    for file in source.iterdir():
+        with Image.open(file) as image:
+            image.save(file, compress_level=6)
+    return sum(f.stat().st_size for f in source.iterdir())
+
+
+def _time_commands(source: Path, output: Path, count: int) -> float:
+    """Return the seconds of commands that start together, without their imports."""
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(count + 1)
+    commands = [
+        context.Process(target=_command, args=(source, output, start)) for _ in range(count)
     ]
-    for process in running:  # start together, after the imports
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    started, used = time.perf_counter(), 0.0
-    for process in running:
-        assert process.stdin is not None
-        process.stdin.close()
-    for process in running:
-        assert process.stdout is not None
-        used += float(process.stdout.read().split()[-1])
-        assert process.wait() == 0
-    return time.perf_counter() - started, used
+    for command in commands:
+        command.start()
+    start.wait()
+    started = time.perf_counter()
+    for command in commands:
+        command.join()
+        assert command.exitcode == 0
+    return time.perf_counter() - started
 
 
-def run_restore(source: str, output: str) -> None:
-    """Restore a folder when the standard input ends."""
-    import hydra
+def _command(source: Path, output: Path, start: Barrier) -> None:
+    from benchmarks.scaling.identity import restore_unchanged
 
-    from mprnet_lit.config.groups import CONFIG_DIR
-    from mprnet_lit.config.resolvers import register_resolvers
-
-    register_resolvers()
-    file = Path(output).with_name("w.safetensors")
-    arguments = [f"weights={file}", f"input={source}", f"output={output}", "inference.device=cpu"]
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = hydra.compose("restore", arguments)
-    torch.set_num_threads(1)
-    print("ready", flush=True)
-    sys.stdin.read()
-    used = time.process_time()
-    with patch.object(common, "Restorer", Identity):
-        restore.run(config)
-    print(time.process_time() - used)
-
-
-def measure(photos: int, processes: list[int]) -> dict[str, tuple[float, float]]:
-    """Return seconds and CPU seconds of the reference and of each number of commands."""
-    times = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        weights.save(MPRNet.from_size("tiny"), folder / "w.safetensors")
-        write_photos(folder / "in", photos)
-        times["read and encode"] = time_reference(folder / "in", folder / "reference")
-        for count in processes:
-            output = folder / "out"
-            times[f"{count} commands"] = time_restore(folder / "in", output, count)
-            assert len(list(output.glob("*.png"))) == photos
-            shutil.rmtree(output)
-    return times
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=int, nargs="+", default=[25, 50, 100])
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--restore", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.restore:
-        run_restore(*options.restore)
-        return
-    for photos in options.photos:
-        for name, (seconds, used) in measure(photos, options.processes).items():
-            print(
-                f"{photos:6} photos of 1280x720, {name:16} {photos / seconds:6.1f} per second, "
-                f"{used / photos * 1e3:6.0f} ms of CPU each",
-                flush=True,
-            )
-
-
-if __name__ == "__main__":
-    main()
+    start.wait()
+    restore_unchanged(source, output)
