@@ -18,7 +18,8 @@ import torch
 from benchmarks.report import machine, put_section
 
 PARTS = (
-    "data_folders", "decoded_images", "restoring", "large_photos", "video", "reports", "serving"
+    "data_folders", "decoded_images", "restoring", "large_photos", "video", "reports", "serving",
+    "shards",
 )  # fmt: skip
 """Modules of ``benchmarks.scaling``: a title, sizes, sizes for an earlier version, ``measure``."""
 _ROOT = Path(__file__).parent.parent
