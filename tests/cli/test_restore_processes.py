@@ -143,7 +143,7 @@ def test_videos_are_claimed_one_at_a_time(
 def test_large_photos_are_in_memory_one_at_a_time(
     cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, events = restore.read_photo, []
+    read, events = vars(restore)["read_photo"], list[str]()
     write = vars(restore_outputs)["write_photo"]
 
     def read_photo(path: Path) -> Any:

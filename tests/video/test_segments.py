@@ -174,7 +174,7 @@ def test_kill_while_segments_are_deleted_leaves_only_temporary_files(
     folder = tmp_path / "work"
     folder.mkdir()
     (folder / "a.npz").touch()
-    monkeypatch.setattr(segments.shutil, "rmtree", lambda *_, **__: None)  # killed here
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # killed here
     store(folder).remove()
     monkeypatch.undo()
     assert [path.suffix for path in tmp_path.iterdir()] == [".parts"]

@@ -203,7 +203,7 @@ def _restore_all(
 
     started, wait = time.perf_counter(), 0.1
     workers = max(1, core_share(process.count)[0])
-    free = free_bytes(torch.device("cpu"))
+    free = free_bytes(torch.device("cpu")) / process.count
     ahead = partial(read, largest=free / 32)
     with (
         ProgressBar(console, len(shared.left), visible=process.rank == 0) as bar,

@@ -228,12 +228,12 @@ def _is_abandoned(path: Path, now: float, *, remove: bool = False) -> bool:
     """
     with path.open("rb") as file:  # a network file system updates its cached times
         is_local = file.read().decode(errors="replace") == _machine()
-        locked = lock_file(file.fileno(), wait=False) if is_local else None
-        if locked is None:
-            locked = now - os.fstat(file.fileno()).st_mtime > _TIMEOUT
-        if locked and remove:
-            path.unlink(missing_ok=True)
-        return locked
+        ended = lock_file(file.fileno(), wait=False) if is_local else None
+        if ended is None:
+            ended = now - os.fstat(file.fileno()).st_mtime > _TIMEOUT
+    if ended and remove:  # Windows does not remove an open file
+        path.unlink(missing_ok=True)
+    return ended
 
 
 def _remove(path: Path) -> None:
