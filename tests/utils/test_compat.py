@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import openvino
 import optuna
 import pytest
 import torch
@@ -190,6 +191,16 @@ def test_trial_is_reopened_by_its_identifier() -> None:
     again = optuna.trial.Trial(study, compat.trial_id(trial))
     again.set_user_attr("x", 1)
     assert study.trials[0].user_attrs == {"x": 1}, "FrozenTrial._trial_id"
+
+
+def test_openvino_has_the_setting_that_avoids_int8() -> None:
+    """Unknown settings are an error."""
+    x = openvino.opset13.parameter([1, 3])
+    model = openvino.Model([openvino.opset13.relu(x)], [x])
+    core = openvino.Core()
+    core.compile_model(model, "CPU", compat.openvino_without_int8())
+    with pytest.raises(RuntimeError, match="LP_TRANSFORMS"):
+        core.compile_model(model, "CPU", {"LP_TRANSFORMS": "NO"})
 
 
 def test_other_modules_use_no_private_names() -> None:

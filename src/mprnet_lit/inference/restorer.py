@@ -133,7 +133,7 @@ class Restorer:
             )
         exported = OnnxNetwork(path, str(self.device), bf16=self.dtype == torch.bfloat16)
         self.network, self.info, self.size = exported, exported.info, exported.size
-        self.runtime = exported.runtime
+        self.runtime, self.dtype = exported.runtime, exported.dtype
         self.crop = None
         if exported.on_cpu:  # tiles must fit in the memory of the CPU
             self.device = torch.device("cpu")

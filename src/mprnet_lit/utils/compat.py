@@ -1,4 +1,4 @@
-"""Wrappers of private names of Lightning, torch, Hydra, OmegaConf, Optuna and wandb.
+"""Wrappers of private names of Lightning, torch, Hydra, OmegaConf, Optuna, wandb and OpenVINO.
 
 The private names have no public equivalents. All other modules use public names only.
 ``tests/utils/test_compat.py`` detects changes of the private names. Libraries are imported inside
@@ -118,3 +118,11 @@ def job_result(job: "JobReturn") -> Any:
 def trial_id(trial: "FrozenTrial") -> int:
     """Return the identifier of a trial in its storage, which Optuna needs to reopen the trial."""
     return trial._trial_id
+
+
+def openvino_without_int8() -> dict[str, str]:
+    """Return the setting with which the CPU plugin of OpenVINO computes an int8 network in float32.
+
+    The weights and the activations are still rounded to the values of int8.
+    """
+    return {"LP_TRANSFORMS_MODE": "NO"}
