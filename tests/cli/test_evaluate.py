@@ -204,7 +204,7 @@ def test_two_processes_write_the_same_table_as_one(
 def test_lost_process_is_reported_in_one_sentence(
     evaluate: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(tmp_path, "input/1.png", "target/1.png")
+    put(tmp_path, ("input/1.png", "target/1.png"))
 
     def lose(*_: Any, **__: Any) -> None:
         raise RuntimeError("[/src/gloo/transport/tcp/pair.cc:534] Connection closed by peer")
