@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from mprnet_lit.utils import deprecated
+from mprnet_lit.utils import deferred, deprecated
 
 if TYPE_CHECKING:
     from mprnet_lit.inference.restorer import Restorer
@@ -24,6 +24,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Operations that torch lacks on Apple GPUs run on the CPU.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
+deferred.install()
 deprecated.install()
 __getattr__, __dir__, _ = lazy_loader.attach(  # torch takes seconds to import
     __name__,
