@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from lightning import Trainer
 from skimage.metrics import peak_signal_noise_ratio
 from tests.conftest import Cli, Outcome
 from tests.evaluation.test_test_sets import MAKERS, make_dnd, make_rain, make_repackaged, pair, put
@@ -198,6 +199,19 @@ def test_two_processes_write_the_same_table_as_one(
     two = shell(*arguments, "trainer.devices=2", "paths.runs=runs/two")
     assert two.file("two/**/scores.csv").read_text() == one
     assert two.output.count("degraded input") == 1
+
+
+def test_lost_process_is_reported_in_one_sentence(
+    evaluate: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, ("input/1.png", "target/1.png"))
+
+    def lose(*_: Any, **__: Any) -> None:
+        raise RuntimeError("[/src/gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+
+    monkeypatch.setattr(Trainer, "test", lose)
+    errors = evaluate("input=input", "evaluate.target=target", status=1).errors
+    assert "another process of this evaluation ended" in errors and "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from mprnet_lit.data.degradations import GaussianNoise
 from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.shared_cache import SharedCache, node_token, open_shared_cache
 from mprnet_lit.images.reading import read_image
+from mprnet_lit.utils import scratch
 from mprnet_lit.utils.scratch import ScratchFolder
 
 SIDE = 40
@@ -125,6 +126,14 @@ def test_folder_goes_with_its_last_user(tmp_path: Path, cache: SharedCache) -> N
     assert folder.exists()
     del second
     assert not folder.exists()
+
+
+def test_folder_is_deleted_on_nfs_without_exclusive_locks_of_folders(
+    cache: SharedCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "lock_file", lambda *_, **__: None)
+    cache.scratch.close()
+    assert not cache.scratch.path.exists()
 
 
 @pytest.mark.parametrize("with_worker", [True, False])

@@ -9,14 +9,17 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 from tests.conftest import PHOTOS
+from tests.serving.test_waiting_line import wait_until
 
 from mprnet_lit import Restorer
 from mprnet_lit.models import MPRNet
@@ -97,6 +100,23 @@ def test_photo_is_uploaded_restored_and_downloaded(page: TestClient) -> None:
     for source in re.findall(r'src="([^"]+)"', shown):
         preview = page.get(f"/{source}")
         assert Image.open(io.BytesIO(preview.content)).size == (48, 40)
+
+
+def test_visitor_who_left_does_not_hold_up_the_line(
+    page: TestClient, restorer: PhotoRestorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts: Any = [r.app for r in cast(Any, page.app).app.routes if isinstance(r, Mount)]
+    monkeypatch.setattr(restorer, "restore", None)  # not called
+    path, line = upload(page, "left.png", png()), restorer.line
+    with ExitStack() as earlier:
+        for _ in range(2):
+            earlier.enter_context(line.joined(1, lambda: 10.0))
+        assert join(page, {"path": path}, "leaver").status_code == 200
+        wait_until(lambda: line.length == 1)
+        assert page.portal is not None
+        queue = mounts[-1].get_blocks()._queue
+        page.portal.call(partial(queue.clean_events, session_hash="leaver"))
+    wait_until(lambda: not line.length and not line._served)
 
 
 def test_strength_blends_the_photo_and_its_restoration(

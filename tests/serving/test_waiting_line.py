@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,9 +18,9 @@ from mprnet_lit import Restorer
 from mprnet_lit.images.reading import Pixels
 from mprnet_lit.serving.batches import Batches
 from mprnet_lit.serving.limits import Limits
-from mprnet_lit.serving.photo_restorer import Options, PhotoRestorer
+from mprnet_lit.serving.photo_restorer import _MAX_IMAGES, Options, PhotoRestorer
 from mprnet_lit.serving.uploads import Uploads
-from mprnet_lit.serving.waiting_line import BusyError, WaitingLine
+from mprnet_lit.serving.waiting_line import WAITING, BusyError, WaitingLine
 
 
 def wait_until(is_true: Callable[[], bool]) -> None:
@@ -101,6 +103,41 @@ def test_images_of_a_failed_batch_are_restored_singly() -> None:
             assert done[k].result()[0].flat[0] == k + 1
         with pytest.raises(ValueError, match="three"):
             done[3].result()
+
+
+def test_wrong_number_of_results_fails_no_image_of_the_batch() -> None:
+    batches, busy = Batches(), threading.Event()
+
+    def network(pixels: Pixels) -> Any:
+        busy.wait(20)
+        return pixels[:-1] + 1 if pixels.ndim == 4 else pixels + 1
+
+    images = [np.full((1, 1, 3), k, np.uint8) for k in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(batches.restore, image, "", network, 8) for image in images]
+        wait_until(lambda: sum(map(len, batches._waiting.values())) == 3)
+        busy.set()
+        assert [each.result()[0].flat[0] for each in done] == [1, 2, 3, 4]
+
+
+def test_photo_leaves_the_line_if_the_free_memory_is_unknown() -> None:
+    def unknown() -> float:
+        raise OSError("no /proc")
+
+    line = WaitingLine()
+    with line.joined(1, enough):
+        with pytest.raises(OSError, match="no /proc"), line.joined(1, unknown):
+            pass
+        assert not line.length
+    with line.joined(1, enough) as ticket:
+        assert ticket.place == 0
+
+
+def test_photos_in_the_line_leave_threads_for_uploads_and_downloads() -> None:
+    async def threads() -> float:
+        return anyio.to_thread.current_default_thread_limiter().total_tokens
+
+    assert anyio.run(threads) - WAITING - 2 * _MAX_IMAGES >= 4
 
 
 def test_line_serves_in_order_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,53 @@ def test_failures_are_shown_to_the_others_but_not_to_later_processes(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_claims_for_another_purpose_are_conflicts(tmp_path: Path) -> None:
+    with Claims(tmp_path, "a") as first, Claims(tmp_path, "a") as same, Claims(tmp_path, "b") as b:
+        assert first.take("photo")[0] == State.MINE and not b.is_free("photo")
+        assert same.take("photo")[0] == State.BUSY
+        assert b.take("photo")[0] == State.CONFLICT
+        first.fail("photo", "damaged")
+        assert same.take("photo") == (State.FAILED, "damaged")
+        assert b.take("photo")[0] == State.MINE, "the failure is not of this purpose"
+        assert same.take("photo") == (State.FAILED, "damaged")
+        b.release("photo")
+        assert b.is_free("photo")
+    kill_owner(tmp_path)
+    with Claims(tmp_path, "b") as other:
+        assert other.take("photo")[0] == State.MINE, "the process with the other purpose has ended"
+
+
+def test_failure_that_cannot_be_written_releases_the_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("the file is open in another process")
+
+    with Claims(tmp_path) as failed, Claims(tmp_path) as other:
+        failed.take("photo")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", refuse)
+            failed.fail("photo", "damaged")
+        assert other.take("photo")[0] == State.MINE
+
+
+def test_claim_is_released_although_another_process_reads_it_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink, refusals = Path.unlink, [PermissionError(), PermissionError()]
+
+    def unlink_later(path: Path, missing_ok: bool = False) -> None:
+        if refusals:
+            raise refusals.pop()
+        unlink(path, missing_ok)
+
+    with Claims(tmp_path) as first, Claims(tmp_path) as second:
+        first.take("photo")
+        monkeypatch.setattr(Path, "unlink", unlink_later)
+        first.release("photo")
+        assert second.take("photo")[0] == State.MINE
+
+
 def test_files_of_others_in_the_hidden_folder_are_not_removed(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()

@@ -275,6 +275,19 @@ def test_uploads_are_whole_and_do_not_replace_the_files_of_others(
     outbox.check([file], overwrite=True)
 
 
+def test_uploads_of_other_processes_of_this_machine_are_known(memory: Any) -> None:
+    outbox, other = Outbox("memory://out"), Outbox("memory://out")
+    outbox.folder.mkdir(parents=True)
+    files = [outbox.folder / f"{k}.png" for k in range(2)]
+    for file in files:
+        file.write_bytes(b"result")
+    outbox.push(files)
+    created = [memory.created(f"/out/{file.name}") for file in files]
+    other.check(files, overwrite=False)
+    other.push(files)
+    assert [memory.created(f"/out/{file.name}") for file in files] == created
+
+
 def test_failed_command_uploads_nothing(memory: Any) -> None:
     with pytest.raises(RuntimeError), uploaded("memory://out/r.html", overwrite=False) as path:
         path.write_text("part")

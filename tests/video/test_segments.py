@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mprnet_lit.utils.atomic import remove_leftovers
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.video import batches, segments
 from mprnet_lit.video.restore import Restored, restore_video
@@ -142,7 +143,7 @@ def packets(path: Path) -> list[Any]:
         return [packet for packet in container.demux(video=0) if packet.size]
 
 
-def test_segments_of_other_settings_are_deleted(tmp_path: Path) -> None:
+def test_segments_of_other_settings_are_kept_until_the_end(tmp_path: Path) -> None:
     source, folder, out = tmp_path / "a.mp4", tmp_path / "work", tmp_path / "out.mp4"
     write_video(source)
     restore(source, out, segments=store(folder))
@@ -154,11 +155,31 @@ def test_segments_of_other_settings_are_deleted(tmp_path: Path) -> None:
     assert len(calls) == FRAMES
     restore(source, tmp_path / "out.mkv", counted(calls), segments=store(folder, "other weights"))
     assert len(calls) == 2 * FRAMES, "another container may need another encoder"
-    files = sorted(folder.iterdir())
-    assert len(files) == FRAMES // SEGMENT
-    files[1].write_bytes(b"damaged")
+    restore(source, out, counted(calls), segments=store(folder))
+    assert len(calls) == 2 * FRAMES, "the first segments are kept"
+    files = list(folder.iterdir())
+    assert len(files) == 3 * FRAMES // SEGMENT
+    for file in files:
+        if file.stem.endswith("1"):
+            file.write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"unfinished video .* is damaged .*: remove .*work"):
         restore(source, tmp_path / "out.mkv", segments=store(folder, "other weights"))
+    store(folder).remove()
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_kill_while_segments_are_deleted_leaves_only_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "a.npz").touch()
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # killed here
+    store(folder).remove()
+    monkeypatch.undo()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".parts"]
+    remove_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_damaged_video_leaves_no_segments(tmp_path: Path) -> None:

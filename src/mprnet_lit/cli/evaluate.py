@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -20,6 +20,7 @@ from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics.iqa import IqaScores, load_metrics
 from mprnet_lit.metrics.protocols import PROTOCOLS, PerceptualScores, Protocol
 from mprnet_lit.runs.provenance import save_provenance
+from mprnet_lit.training.callbacks.peer_check import lost_connection
 from mprnet_lit.training.trainer import build_trainer
 from mprnet_lit.utils.console import print_line, print_table, silence_lightning
 from mprnet_lit.utils.errors import UserError
@@ -49,7 +50,7 @@ def _evaluate(config: DictConfig, folder: Path) -> float | None:
     restorer = _restorer(config, trainer)  # report errors before the slow file search
     sets = _sets(config)
     evaluation = Evaluation(restorer, sets, measures)
-    trainer.test(evaluation, verbose=False)
+    _test(trainer, evaluation)
     result = Result(
         name="your pairs" if benchmark is None else str(benchmark.name),
         protocol=protocol,
@@ -147,7 +148,7 @@ def _submit(config: DictConfig, folder: Path) -> None:
     trainer = _trainer(config)
     restorer = _restorer(config, trainer)
     submission = Submission(restorer, images, folder / "bundled")
-    trainer.test(submission, verbose=False)
+    _test(trainer, submission)
     if not trainer.is_global_zero:
         return
     save_provenance(config, folder)
@@ -168,10 +169,31 @@ def _trainer(config: DictConfig) -> Trainer:
     return build_trainer(config, precision="32-true", enable_progress_bar=Console().is_terminal)
 
 
+def _test(trainer: Trainer, module: LightningModule) -> None:
+    """Restore all images.
+
+    Raises:
+        UserError: another process of the evaluation was lost.
+    """
+    try:
+        trainer.test(module, verbose=False)
+    except Exception as error:
+        if text := lost_connection(error):
+            raise UserError(
+                "another process of this evaluation ended or can't be reached; the output of that "
+                "process may state the cause: repeat the command (the message of the connection: "
+                f"{text})"
+            ) from error
+        raise
+
+
 def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
-    """Build the Restorer on ``inference.device``; ``auto`` means the device of this process."""
-    inference = config.inference
-    device = trainer.strategy.root_device if inference.device == "auto" else inference.device
+    """Build the Restorer on ``inference.device``.
+
+    ``auto`` and the type of the trainer, such as ``cuda``, mean the device of this process.
+    """
+    inference, own = config.inference, trainer.strategy.root_device
+    device = own if inference.device in ("auto", own.type) else inference.device
     restorer = arguments.restorer(config, device=str(device))
     if inference.tile == "auto" and inference.memory_gb is None:
         processes = trainer.num_devices if restorer.device.type == "cpu" else 1

@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +31,7 @@ from mprnet_lit.inference import Restorer
 from mprnet_lit.utils.console import print_line, print_table
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.file_state import FileState, file_digest
-from mprnet_lit.utils.hardware import cores, free_bytes
+from mprnet_lit.utils.hardware import core_share, free_bytes
 from mprnet_lit.utils.prefetch import OrderedExecutor, map_ahead
 from mprnet_lit.utils.text import printable
 from mprnet_lit.utils.url import shown
@@ -46,8 +47,10 @@ def run(config: DictConfig) -> None:
     """Restore the photos and videos of ``input`` into ``output``; skip up-to-date results.
 
     Raises:
-        UserError: an option is invalid, a result would overwrite another file, or some files
-            could not be restored. In the last case all other files are restored first.
+        UserError: an option is invalid, a result would overwrite another file, another command
+            restores the same file with other options, or some files could not be restored. In the
+            last case all other files are restored first, and only the first process of a launcher
+            raises the error: after an error, torchrun stops the other processes.
     """
     process, console = this_process(), Console()
     count = device_count(config, process)
@@ -56,7 +59,7 @@ def run(config: DictConfig) -> None:
         process = replace(process, count=count)
         devices = other_devices(config, process, console)
     failures, number = restore_files(config, process, console, devices)
-    if failures:
+    if failures and process.rank == 0:
         lines = "".join(f"\n  {printable(failure)}" for failure in failures)
         raise UserError(f"{len(failures)} of {number} files could not be restored:{lines}")
 
@@ -79,7 +82,8 @@ def restore_files(
         Messages of the files that could not be restored, and number of the files to restore.
 
     Raises:
-        UserError: an option is invalid, or a result would overwrite another file.
+        UserError: an option is invalid, a result would overwrite another file, or another command
+            restores the same file with other options.
     """
     options, note = config.restore, partial(print_line, console)
 
@@ -93,7 +97,7 @@ def restore_files(
     jobs = find_jobs(local_inputs(arguments.inputs(config), destination), target.local, kinds, say)
     restorer = arguments.restorer(config, device=process.device(str(config.inference.device)))
     if process.count > 1 and restorer.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, cores() // process.count))
+        torch.set_num_threads(max(1, core_share(process.count)[0]))
     if process.rank == 0:
         print_table(console, restorer.settings)
     if config.weights is None:
@@ -129,8 +133,8 @@ def restore_files(
             outputs.write_report(page, settings)
         return [], 0
     since = process.started if config.overwrite else None
-    with SharedJobs(folder, outputs, since) as shared, devices or nullcontext():
-        seconds = _restore_all(plan.todo, restorer, outputs, console, shared, process)
+    with SharedJobs(folder, plan.todo, outputs, since) as shared, devices or nullcontext():
+        seconds = _restore_all(shared, restorer, outputs, console, process)
         for job in shared.others if process.rank == 0 else ():
             outputs.show_done(job)
         if options.report and process.rank == 0 and shared.takes_report(page):
@@ -174,12 +178,7 @@ def _recipe(restorer: Restorer) -> str:
 
 
 def _restore_all(
-    jobs: Sequence[Job],
-    restorer: Restorer,
-    outputs: Outputs,
-    console: Console,
-    shared: SharedJobs,
-    process: Process,
+    shared: SharedJobs, restorer: Restorer, outputs: Outputs, console: Console, process: Process
 ) -> float:
     """Restore photos and videos until no process has any left; return the time in seconds."""
 
@@ -191,8 +190,8 @@ def _restore_all(
             print_line(console, f"Failed: {error}")  # above the progress bar
             return None
 
-    def read(job: Job) -> tuple[Job, Source | None]:
-        return job, attempt(job, partial(_read, job))
+    def read(job: Job, largest: float = inf) -> tuple[Job, Source | None]:
+        return job, attempt(job, partial(_read, job, largest))
 
     def write(job: Job, work: Callable[[], Callable[[], None]]) -> Callable[[], None] | None:
         publish = attempt(job, work)
@@ -203,27 +202,36 @@ def _restore_all(
         shared.finish(job)
 
     started, wait = time.perf_counter(), 0.1
-    workers = max(1, cores() // process.count)
-    limit = min(_PHOTO_BYTES, free_bytes(torch.device("cpu")) / 8)
+    workers = max(1, core_share(process.count)[0])
+    free = free_bytes(torch.device("cpu")) / process.count
+    ahead = partial(read, largest=free / 32)
     with (
-        ProgressBar(console, len(jobs), visible=process.rank == 0) as bar,
-        OrderedExecutor(workers, limit) as writer,
+        ProgressBar(console, len(shared.left), visible=process.rank == 0) as bar,
+        OrderedExecutor(workers, limit := min(_PHOTO_BYTES, free / 8)) as writer,
     ):
-        while jobs:
+
+        def restore(job: Job, source: Source | None) -> None:
+            bar.begin(job, len(shared.others))
+            if source is not None and source.photo is None and not job.is_video:  # a large photo
+                writer.wait()
+                source = read(job)[1]
+            if source is not None:
+                work = attempt(job, partial(_restore, source, restorer, outputs, bar))
+                if work is not None:
+                    held = 0 if source.photo is None else 3 * source.photo.pixels.nbytes
+                    writer.submit(partial(write, job, work), held)
+            bar.end()
+
+        while left := len(shared.left):
             # While a photo is restored, the next ones are read and the previous ones are written.
-            sources = map_ahead(read, shared.take(jobs), workers, _size, limit)
-            with closing(sources):
-                for job, source in sources:
-                    bar.begin(job, len(shared.others))
-                    if source is not None:
-                        work = attempt(job, partial(_restore, source, restorer, outputs, bar))
-                        if work is not None:
-                            held = 0 if source.photo is None else 3 * source.photo.pixels.nbytes
-                            writer.submit(partial(write, job, work), held)
-                    bar.end()
-            wait = 0.1 if len(shared.busy) < len(jobs) else min(2 * wait, 2)
-            jobs = shared.busy
-            if jobs:
+            photos = map_ahead(ahead, shared.take(videos=False), workers, _size, limit)
+            with closing(photos):
+                for photo in photos:
+                    restore(*photo)
+            for video in shared.take(videos=True):  # not ahead: other devices restore the next one
+                restore(*read(video))
+            wait = 0.1 if len(shared.left) < left else min(2 * wait, 2)
+            if shared.left:
                 time.sleep(wait)
     return time.perf_counter() - started
 
@@ -233,11 +241,16 @@ def _size(job: Job) -> int:
     return 0 if job.is_video else decoded_bytes(job.source)
 
 
-def _read(job: Job) -> Source:
-    """Read the file of a job; a video is decoded later, frame by frame."""
+def _read(job: Job, largest: float) -> Source:
+    """Read the file of a job, but neither a video nor a decoded photo over ``largest`` bytes.
+
+    The frames of a video are decoded one after another. A large photo is read at its turn, when the
+    memory of the other photos is free.
+    """
     try:
         file = FileState.of(job.source, with_changed=True)
-        return Source(job, file, None if job.is_video else read_photo(job.source))
+        later = job.is_video or (largest < inf and _size(job) > largest)
+        return Source(job, file, None if later else read_photo(job.source))
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"{job.source} can't be read ({reason}): check it") from error

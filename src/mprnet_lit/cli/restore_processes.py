@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -60,9 +61,10 @@ def this_process() -> Process:
     if "LOCAL_RANK" in env:
         count = int(env.get("LOCAL_WORLD_SIZE") or 1)
         return Process(int(env["LOCAL_RANK"]), count, _launch_time())
-    if int(env.get("SLURM_NTASKS") or 1) > 1 and env.get("SLURM_LOCALID"):
-        tasks = (env.get("SLURM_STEP_TASKS_PER_NODE") or env["SLURM_NTASKS"]).partition("(")[0]
-        return Process(int(env["SLURM_LOCALID"]), int(tasks.split(",")[0]), _launch_time())
+    # Such as "4(x2),3"; a batch script without srun has SLURM_NTASKS, but not this variable.
+    tasks = re.findall(r"(\d+)(?:\(x\d+\))?", env.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    if (count := max(map(int, tasks), default=1)) > 1:
+        return Process(int(env.get("SLURM_LOCALID") or 0), count, _launch_time())
     return Process(started=time.time())
 
 

@@ -21,24 +21,27 @@ class SharedJobs(AbstractContextManager["SharedJobs"]):
 
     Args:
         folder: output folder.
+        jobs: jobs of the command.
         outputs: output options with the records.
         since: time in seconds since the epoch, if all jobs are restored again: only later results
             are results of these processes. ``None`` for up-to-date results of any time.
 
     Attributes:
+        left: jobs that are not restored; after :meth:`take`, those that other processes restore.
         failures: messages of the failed jobs of all processes.
         others: jobs that other processes restored.
-        busy: jobs that other processes were restoring at the last attempt.
     """
 
-    def __init__(self, folder: Path, outputs: Outputs, since: float | None) -> None:
+    def __init__(
+        self, folder: Path, jobs: Sequence[Job], outputs: Outputs, since: float | None
+    ) -> None:
         self._folder = folder
         self._outputs = outputs
         self._since = since
-        self._claims = Claims(folder)
+        self._claims = Claims(folder, outputs.recipe)
+        self.left = list(jobs)
         self.failures: list[str] = []
         self.others: list[Job] = []
-        self.busy: list[Job] = []
 
     def __enter__(self) -> "SharedJobs":
         self._claims.__enter__()
@@ -52,20 +55,32 @@ class SharedJobs(AbstractContextManager["SharedJobs"]):
     ) -> None:
         self._claims.__exit__(kind, error, trace)
 
-    def take(self, jobs: Sequence[Job]) -> Iterator[Job]:
-        """Yield the jobs that no other process has restored or is restoring."""
-        self.busy = []
+    def take(self, *, videos: bool) -> Iterator[Job]:
+        """Claim and yield the photos, or the videos, that are left.
+
+        Raises:
+            UserError: another process restores a job with other weights or options.
+        """
+        jobs = [job for job in self.left if job.is_video == videos]
+        self.left = [job for job in self.left if job.is_video != videos]
         for job in jobs:
-            if self._is_restored(job):
+            name = self._name(job.destination)
+            # A process that is about to release its claim still removes its temporary files.
+            if self._is_restored(job) and self._claims.is_free(name):
                 self.others.append(job)
                 continue
             try:
-                state, message = self._claims.take(self._name(job.destination))
+                state, message = self._claims.take(name)
             except UserError as error:
                 self.failures.append(str(error))
                 continue
+            if state == State.CONFLICT:
+                raise UserError(
+                    f"another command restores {job.destination} with other weights or options: "
+                    "wait until it ends, or choose another output"
+                )
             if state == State.BUSY:
-                self.busy.append(job)
+                self.left.append(job)
             elif state == State.FAILED:
                 self.failures.append(message)
             else:

@@ -20,7 +20,7 @@ from mprnet_lit.images.reading import to_float
 from mprnet_lit.inference import Restorer
 from mprnet_lit.metrics import Protocol
 from mprnet_lit.metrics.protocols import TileCounts
-from mprnet_lit.utils.hardware import cores
+from mprnet_lit.utils.hardware import core_share
 from mprnet_lit.utils.prefetch import map_ahead
 
 Scores = dict[str, float]
@@ -207,7 +207,7 @@ def _loader(
     rank, processes = module.trainer.global_rank, module.trainer.world_size
     sampler = EpochSampler(len(images), rank=rank, world_size=processes)
     return _PrefetchLoader(
-        max(1, cores() // module.trainer.num_devices),
+        max(1, core_share(module.trainer.num_devices)[0]),
         cost,
         dataset=list(enumerate(images)),
         batch_size=None,

@@ -54,14 +54,15 @@ def _run(
     """Restore a batch; if it fails, for example for lack of memory, restore its images singly."""
     images: list[Any] = [pixels for pixels, _ in batch]
     started = time.perf_counter()
-    failure: Exception | None = None
+    failure: BaseException | None = None
     try:
         restored = list(network(np.stack(images))) if len(batch) > 1 else [network(images[0])]
-    except Exception as error:
+        results = list(zip(batch, restored, strict=True))
+    except BaseException as error:  # else the other threads of the batch would get no result
         failure = error
     seconds = time.perf_counter() - started
     if failure is None:
-        for (_, future), image in zip(batch, restored, strict=True):
+        for (_, future), image in results:
             future.set_result((image, seconds))
     elif len(batch) == 1:
         batch[0][1].set_exception(failure)

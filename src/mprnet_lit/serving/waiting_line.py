@@ -7,7 +7,11 @@ from contextlib import contextmanager
 from mprnet_lit.utils.errors import UserError
 
 WAITING = 20
-"""Maximum number of photos that wait, of the page and of the REST endpoint together."""
+"""Maximum number of photos that wait, of the page and of the REST endpoint together.
+
+Each of them holds one of the 40 threads of the web server, as do the at most 16 photos that have
+their turn. The others must suffice for uploads and downloads, or no photo would get a thread.
+"""
 
 
 class BusyError(UserError):
@@ -103,8 +107,9 @@ class WaitingLine:
             if len(self._waiting) >= WAITING:
                 raise BusyError
             self._waiting.append(ticket)
-            self._admit()
         try:
+            with self._changed:
+                self._admit()
             yield ticket
         finally:
             with self._changed:

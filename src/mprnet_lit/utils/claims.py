@@ -37,10 +37,15 @@ _TRUSTED = 1.0
 
 
 class State(Enum):
-    """State of a name: claimed by this process or by another one, or failed in another one."""
+    """State of a name.
+
+    It is claimed by this process, by another one, or by another one with another purpose, or it
+    failed in another process.
+    """
 
     MINE = "mine"
     BUSY = "busy"
+    CONFLICT = "conflict"
     FAILED = "failed"
 
 
@@ -53,13 +58,15 @@ class Claims:
     Args:
         folder: folder that contains the hidden folder. It is created if it is missing, and then
             removed if it is empty when this process ends.
+        purpose: one word that is equal in all processes whose results are interchangeable.
 
     Raises:
         UserError: the hidden folder can't be created.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, purpose: str = "") -> None:
         self.folder = folder / FOLDER
+        self._purpose = purpose
         self._token = secrets.token_hex(8)
         self._owned: dict[str, Path] = {}
         self._examined: dict[Path, tuple[float, bool]] = {}
@@ -95,19 +102,21 @@ class Claims:
         Raises:
             UserError: the claim can't be written.
         """
-        key, number = hashlib.sha256(os.fsencode(name)).hexdigest()[:32], 0
-        while not self._create(path := self.folder / f"{key}.{number}"):
+        first, number = self._path(name), 0
+        while not self._create(path := first.with_suffix(f".{number}")):
             try:
-                owner, _, message = path.read_text(encoding="utf-8").partition("\n")
+                line, _, message = path.read_text(encoding="utf-8").partition("\n")
                 is_new = path.stat().st_mtime >= self._joined
             except FileNotFoundError:
                 continue  # released at this moment
+            owner, _, purpose = line.partition(" ")
             # A process that was killed may have left its claim empty.
             ended = self._has_ended(self._file_of(owner) if owner else path)
-            if message and (is_new or not ended):
+            if message and purpose == self._purpose and (is_new or not ended):
                 return State.FAILED, message
-            if not ended:
-                return State.BUSY, ""
+            if not (ended or message):
+                is_busy = purpose == self._purpose or not owner
+                return State.BUSY if is_busy else State.CONFLICT, ""
             number += 1  # claims are not replaced, so that only one process succeeds the owner
         self._owned[name] = path
         if path.with_suffix(f".{number + 1}").exists():  # its process succeeded an earlier owner
@@ -115,12 +124,15 @@ class Claims:
             return State.BUSY, ""
         return State.MINE, ""
 
+    def is_free(self, name: str) -> bool:
+        """Return whether no process has a claim of a name."""
+        return not self._path(name).exists()
+
     def release(self, name: str) -> None:
         """Release the claim of a name, after its result is recorded elsewhere."""
         path = self._owned.pop(name)
         for number in range(int(path.suffix[1:]), -1, -1):  # the claims of killed processes too
-            with suppress(OSError):
-                path.with_suffix(f".{number}").unlink()
+            _remove(path.with_suffix(f".{number}"))
 
     def fail(self, name: str, message: str) -> None:
         """Replace the claim of a name by an error message for the other processes.
@@ -128,11 +140,14 @@ class Claims:
         The message remains until the last process ends. It is ignored by processes that start after
         this process has ended.
         """
-        path = self._owned.pop(name)
+        path = self._owned[name]
         temporary = path.with_name(f"{path.name}.{self._token}")
-        with suppress(OSError):  # without the message, the others try the name later
-            temporary.write_text(f"{self._token}\n{message}", encoding="utf-8")
+        try:
+            temporary.write_text(f"{self._token} {self._purpose}\n{message}", encoding="utf-8")
             temporary.replace(path)
+            del self._owned[name]
+        except OSError:  # the others try the name too
+            self.release(name)
 
     def _create(self, path: Path) -> bool:
         """Create a claim; return False if it exists."""
@@ -142,8 +157,12 @@ class Claims:
             except FileExistsError:
                 return False
             with file:
-                file.write(f"{self._token}\n")
+                file.write(f"{self._token} {self._purpose}\n")
         return True
+
+    def _path(self, name: str) -> Path:
+        """Return the first claim of a name."""
+        return self.folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.0"
 
     def _file_of(self, token: str) -> Path:
         return self.folder / f"{token}.worker"
@@ -209,12 +228,24 @@ def _is_abandoned(path: Path, now: float, *, remove: bool = False) -> bool:
     """
     with path.open("rb") as file:  # a network file system updates its cached times
         is_local = file.read().decode(errors="replace") == _machine()
-        locked = lock_file(file.fileno(), wait=False) if is_local else None
-        if locked is None:
-            locked = now - os.fstat(file.fileno()).st_mtime > _TIMEOUT
-        if locked and remove:
-            path.unlink(missing_ok=True)
-        return locked
+        ended = lock_file(file.fileno(), wait=False) if is_local else None
+        if ended is None:
+            ended = now - os.fstat(file.fileno()).st_mtime > _TIMEOUT
+    if ended and remove:  # Windows does not remove an open file
+        path.unlink(missing_ok=True)
+    return ended
+
+
+def _remove(path: Path) -> None:
+    """Remove a file. Windows refuses that while another process reads the file."""
+    for _ in range(100):
+        try:
+            return path.unlink(missing_ok=True)
+        except PermissionError:
+            time.sleep(0.01)
+        except OSError:
+            return None
+    return None
 
 
 def _machine() -> str:

@@ -180,12 +180,25 @@ def _remove(folder: Path, found: dict[str, Info]) -> None:
 
 def read_versions(folder: Path) -> dict[str, tuple[str, int]]:
     """Return the recorded versions, and the modification times of the local files, by name."""
+    return read_versions_from(folder, 0)[0]
+
+
+def read_versions_from(folder: Path, start: int) -> tuple[dict[str, tuple[str, int]], int]:
+    """Return the versions that are recorded from byte ``start`` on, and the next start.
+
+    The next start is that of the last line, which another process may be writing.
+    """
     path, found = folder / _VERSIONS, {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    if not path.is_file():
+        return {}, 0
+    with path.open("rb") as file:
+        file.seek(start)
+        content = file.read()
+    for line in content.splitlines():
         with suppress(ValueError):  # line cut off by a killed process
             name, value, modified = json.loads(line)
             found[name] = (value, modified)
-    return found
+    return found, start + max(content.rfind(b"\n"), 0)
 
 
 def remember(folder: Path, name: str, value: str) -> None:

@@ -1,6 +1,7 @@
 """Uploads of results to URLs. A file is uploaded again only if it changed."""
 
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,13 +13,16 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.mirror import (
     local_folder,
     name_in_messages,
-    read_versions,
+    read_versions_from,
     readable,
     remember,
     threads,
 )
 from mprnet_lit.utils.remote import Info, Location, version
 from mprnet_lit.utils.url import is_url, local_path
+
+_RECORDED = 0.5
+"""Seconds in which another process records the version of a file that it has uploaded."""
 
 
 class Outbox:
@@ -40,7 +44,7 @@ class Outbox:
         self.location = Location(url)
         self.location.require_writable()
         self.folder = local_folder(url, "results")
-        self._known = read_versions(self.folder)
+        self._known, self._read = read_versions_from(self.folder, 0)
 
     def path(self, local: Path) -> str:
         """Return the path at the URL of a file in the local folder."""
@@ -58,17 +62,20 @@ class Outbox:
 
         def conflicts(file: Path) -> bool:
             info = self.location.describe(self.path(file))
-            name = file.relative_to(self.folder).as_posix()
-            return info is not None and self._known.get(name, ("", 0))[0] != _state(info)
+            return info is not None and not self._has_uploaded(file, info)
 
         with ThreadPoolExecutor(threads(self.location)) as pool:
             found = [f for f, c in zip(files, pool.map(conflicts, files), strict=True) if c]
         if found:
-            more = f" and {len(found) - 1} more files" if found[1:] else ""
-            raise UserError(
-                f"{found[0]}{more} would be overwritten, but this machine did not write it: choose "
-                "another output or add overwrite=true to replace it"
-            )
+            time.sleep(_RECORDED)
+            found = [file for file in found if conflicts(file)]
+        if not found:
+            return
+        more = f" and {len(found) - 1} more files" if found[1:] else ""
+        raise UserError(
+            f"{found[0]}{more} would be overwritten, but this machine did not write it: choose "
+            "another output or add overwrite=true to replace it"
+        )
 
     def push(self, files: Sequence[Path]) -> None:
         """Upload each file atomically, unless it is unchanged since its last upload.
@@ -77,14 +84,30 @@ class Outbox:
             UserError: a file can't be written. Files at the URL are whole.
         """
         for file in files:
-            name = file.relative_to(self.folder).as_posix()
             info, modified = self.location.describe(self.path(file)), file.stat().st_mtime_ns
-            if info is not None and self._known.get(name) == (_state(info), modified):
+            if info is not None and self._has_uploaded(file, info, modified):
                 continue
             self.location.upload(file, self.path(file))
             state = _state(self.location.describe(self.path(file)) or {})
+            name = file.relative_to(self.folder).as_posix()
             remember(self.folder, name, state)
             self._known[name] = (state, modified)
+
+    def _has_uploaded(self, file: Path, info: Info, modified: int | None = None) -> bool:
+        """Return whether a process of this machine uploaded the file that is at the URL.
+
+        ``modified`` is the modification time of the local file when it was uploaded, if it matters.
+        """
+        name, state = file.relative_to(self.folder).as_posix(), _state(info)
+
+        def is_known() -> bool:
+            known, then = self._known.get(name, ("", 0))
+            return known == state and modified in (None, then)
+
+        if not is_known():  # perhaps, another process recorded it
+            added, self._read = read_versions_from(self.folder, self._read)
+            self._known |= added
+        return is_known()
 
 
 def _state(info: Info) -> str:

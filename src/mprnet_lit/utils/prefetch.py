@@ -114,6 +114,11 @@ class OrderedExecutor:
         completion = self._completions.submit(_complete, self._jobs.submit(job))
         self._unfinished.append((completion, cost))
 
+    def wait(self) -> None:
+        """Wait for all jobs."""
+        while self._unfinished:
+            self._unfinished.popleft()[0].result()
+
     def __enter__(self) -> Self:
         return self
 
@@ -121,8 +126,7 @@ class OrderedExecutor:
         self._jobs.shutdown()
         self._completions.shutdown()
         if error is None:
-            for job, _ in self._unfinished:
-                job.result()
+            self.wait()
 
 
 def _complete(running: Future[Callable[[], Any] | None]) -> None:

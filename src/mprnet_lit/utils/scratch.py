@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import shutil
 import weakref
-from contextlib import suppress
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
@@ -73,10 +72,11 @@ def _leave(folder: Path, lock: int | None, user: int) -> None:
     if lock is None:
         shutil.rmtree(folder, ignore_errors=True)
         return
-    with suppress(OSError):
-        fcntl.flock(lock, fcntl.LOCK_UN)  # also for the children, which inherited the descriptor
+    # The children inherited the descriptor, and with it this lock. NFS has no exclusive locks of
+    # folders: if other users remain, their images are decoded again.
+    if lock_file(lock, wait=False) is not False:
+        shutil.rmtree(folder, ignore_errors=True)
     os.close(lock)
-    remove_unlocked(folder)
 
 
 def _leave_orphaned(folder: Path, lock: int | None) -> None:

@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -11,7 +13,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from mprnet_lit.utils.atomic import write_atomic
+from mprnet_lit.utils.atomic import temporary_folder_name, write_atomic
 from mprnet_lit.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,16 +55,13 @@ class Segments:
         self.folder, self._key = folder, key
 
     def start(self, *settings: object) -> int:
-        """Delete the segments of other settings, and return the number of segments to reuse.
+        """Return the number of segments to reuse. Segments of other settings are kept.
 
         Args:
             settings: settings of the encoder, which determine the segments together with the key.
         """
         text = repr((self._key, SECONDS, MIN_FRAMES, *settings))
         self._key = hashlib.sha256(text.encode()).hexdigest()[:16]
-        for path in self.folder.glob("*.npz"):
-            if not path.name.startswith(self._key):
-                path.unlink(missing_ok=True)
         count = 0
         while self._path(count).is_file():
             count += 1
@@ -97,8 +96,15 @@ class Segments:
         write_atomic(self._path(number), buffer.getbuffer(), "the unfinished video")
 
     def remove(self) -> None:
-        """Delete the work folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the work folder, with the segments of all settings.
+
+        If the process is killed meanwhile, the next process that writes to the parent folder
+        deletes the rest (not on Windows).
+        """
+        renamed = self.folder.with_name(temporary_folder_name(secrets.token_hex(8)))
+        with suppress(OSError):  # missing
+            self.folder.rename(renamed)
+            shutil.rmtree(renamed, ignore_errors=True)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{self._key}-{number:06}.npz"

@@ -48,8 +48,7 @@ class PeerCheck(Callback):
         The message is printed immediately, because torchrun kills this process soon after the loss
         of another machine.
         """
-        text = str(exception).partition("\n")[0].partition(". This is typically")[0]
-        if isinstance(exception, torch.distributed.DistError) or "/gloo/" in text:
+        if text := lost_connection(exception):
             self.lost = (
                 "another process of this run ended or can't be reached; the output of that "
                 "process may state the cause. Run the same command with resume=auto to resume from "
@@ -57,3 +56,10 @@ class PeerCheck(Callback):
             )
             print(f"Error: {self.lost}", file=sys.stderr, flush=True)
             note_failure(self.folder, self.lost, replace=False)
+
+
+def lost_connection(error: BaseException) -> str:
+    """Return the message of an error of the connection to another process; empty for others."""
+    text = str(error).partition("\n")[0].partition(". This is typically")[0]
+    is_lost = isinstance(error, torch.distributed.DistError) or "/gloo/" in text
+    return text if is_lost else ""
