@@ -197,7 +197,7 @@ def test_four_processes_read_disjoint_shards_with_the_same_number_of_batches(
     log = shards.parent
     logged_names(monkeypatch, log)
     outcome = shell(
-        *TRAIN, "trainer.devices=4", "data.batch_size=4", "data.num_workers=1",
+        *TRAIN, "trainer.devices=4", "data.batch_size=4", "data.num_workers=2",
         "trainer.max_epochs=2", "trainer.num_sanity_val_steps=0", "data.crops_per_image=2",
     )  # fmt: skip
     assert "on 4 x cpu" in outcome.output and "16 training and 4 validation" in outcome.output
@@ -222,7 +222,8 @@ def test_four_processes_read_disjoint_shards_with_the_same_number_of_batches(
     files = Counter(line.split()[1] for line in opened.elements())
     training = {file: n for file, n in files.items() if file.startswith("train/")}
     assert len(training) == 16 and set(training.values()) == {2}, "once per epoch"
-    assert len({line.split()[0] for line in opened if " train/" in line}) == 4
+    readers = Counter(line.split()[0] for line in opened.elements() if " train/" in line)
+    assert len(readers) == 8 and set(readers.values()) == {4}, "two workers per process"
 
 
 def test_uneven_shards_give_each_process_the_same_number_of_batches(
