@@ -1,5 +1,6 @@
 """Configurations of many runs are parsed once, with the values that PyYAML gives."""
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         return parse_yaml(text)
 
     monkeypatch.setattr(config_reading, "parse_yaml", parse)
-    monkeypatch.setattr(config_reading, "_templates", config_reading.defaultdict(list))
+    monkeypatch.setattr(config_reading, "_templates", defaultdict(list))
     return texts
 
 
@@ -122,6 +123,7 @@ def test_file_without_a_mapping_has_no_settings(tmp_path: Path, text: str) -> No
 def test_lines_that_are_not_keys_are_not_filled_in(tmp_path: Path, text: str) -> None:
     for number in (1, 3):
         changed = text.replace(": 1", f": {number}").encode()
+        expected: tuple[dict[str, Any] | None, str]
         try:
             expected = masked_settings(parse_yaml(changed)), ""
         except NotReadableError as error:

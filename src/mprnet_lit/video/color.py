@@ -119,9 +119,10 @@ def to_rgb(
         dst_color_range=FULL,
         interpolation=_scaler_flags(),
     )
+    planes: Any = planar.planes  # PyAV does not declare the buffer protocol
     green, blue, red, *opacity = (
         np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-        for plane in planar.planes
+        for plane in planes
     )
     rgb = np.asarray(cv2.merge((red, green, blue, *opacity)), np.uint8)
     if is_gray(frame.format) and tags.range == LIMITED:  # libswscale treats gray as full range
