@@ -47,9 +47,12 @@ def test_only_files_without_a_partner_are_examined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examined: list[str] = []
-    monkeypatch.setattr(
-        pairing._Matches, "faults", lambda self, key, other=None: examined.append(key) or []
-    )
+
+    def faults(self: Any, key: str, other: Any = None) -> list[str]:
+        examined.append(key)
+        return []
+
+    monkeypatch.setattr(pairing._Matches, "faults", faults)
     for name in ("in/1", "in/2", "gt/1", "gt/2", "gt/3"):
         draw(tmp_path / f"{name}.png")
     assert len(find_pairs(tmp_path / "in", tmp_path / "gt")) == 2
