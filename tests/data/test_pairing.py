@@ -43,6 +43,22 @@ def test_two_folders_are_paired_across_subfolders_and_suffixes(
     assert not caplog.messages
 
 
+def test_only_files_without_a_partner_are_examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examined: list[str] = []
+
+    def faults(self: Any, key: str, other: Any = None) -> list[str]:
+        examined.append(key)
+        return []
+
+    monkeypatch.setattr(pairing._Matches, "faults", faults)
+    for name in ("in/1", "in/2", "gt/1", "gt/2", "gt/3"):
+        draw(tmp_path / f"{name}.png")
+    assert len(find_pairs(tmp_path / "in", tmp_path / "gt")) == 2
+    assert {key.strip("\0") for key in examined} == {"3"}
+
+
 def test_gopro_layout_uses_blur_and_ignores_blur_gamma(tmp_path: Path) -> None:
     for scene in ("GOPR0372_07_00", "GOPR0384_11_01"):
         for kind in ("blur", "blur_gamma", "sharp"):

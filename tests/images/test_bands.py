@@ -83,6 +83,18 @@ def test_photo_that_exceeds_the_free_memory_is_refused_before_it_is_decoded(
         read_photo(path)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_memory_is_trimmed_before_a_large_photo_is_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    trimmed: list[bool] = []
+    monkeypatch.setattr(photo, "trim_memory", lambda: trimmed.append(True))
+    for large, expected in ((RGB.nbytes + 1, []), (RGB.nbytes, [True])):
+        monkeypatch.setattr(photo, "_LARGE", large)
+        write_photo(tmp_path / f"photo{suffix}", Photo(RGB))
+        assert trimmed == expected
+
+
 class FullDisk(io.BytesIO):
     def write(self, content: Any) -> int:
         raise OSError(ENOSPC, "No space left on device")

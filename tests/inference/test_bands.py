@@ -14,6 +14,7 @@ from torch import Tensor
 
 import mprnet_lit
 from mprnet_lit.images.photo import Photo, read_photo, write_photo
+from mprnet_lit.inference import tiling
 from mprnet_lit.inference.ensemble import SELF_ENSEMBLE
 from mprnet_lit.inference.tiling import Tiling, join, run_in_bands, run_tiled
 from mprnet_lit.models import MPRNet
@@ -75,6 +76,30 @@ def test_rows_are_finished_from_top_to_bottom_and_held_for_one_tile() -> None:
         assert 0 < band.shape[-2] <= 48
         torch.testing.assert_close(band, image[..., top : tops[-1], :], rtol=0, atol=1e-6)
     assert tops[-1] == 203 and len(tops) > 6
+
+
+def test_tiles_of_frames_of_one_size_are_computed_once() -> None:
+    restorer = mprnet_lit.Restorer(MPRNet(8, 4, 4, 1), tile=24, overlap=8, device="cpu")
+    restorer.network = lambda tiles: [tiles]
+    tiling._grid.cache_clear()
+    for seed in range(3):
+        frame = np.random.default_rng(seed).integers(0, 256, (40, 56, 3), np.uint8)
+        np.testing.assert_array_equal(restorer(frame), frame)
+    assert tiling._grid.cache_info().misses == 2  # the rows and the columns
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_integers_are_rounded_and_not_a_number_gives_no_warning(dtype: Any) -> None:
+    peak = np.iinfo(dtype).max
+    restorer = mprnet_lit.Restorer(MPRNet(8, 4, 4, 1), device="cpu")
+    outputs = torch.tensor([-1, 0, 0.4, 0.6, 100.4, 100.6, peak, peak + 9])
+    restorer.network = lambda tiles: [(outputs / peak).expand_as(tiles).clone()]
+    restored = restorer(np.zeros((8, 8, 3), dtype))
+    assert restored.dtype == dtype
+    assert (restored == np.array([0, 0, 0, 1, 100, 101, peak, peak])[:, None]).all()
+    restorer.network = lambda tiles: [tiles * torch.nan]
+    restorer(np.zeros((8, 8, 3), dtype))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak memory can be reset")

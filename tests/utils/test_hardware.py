@@ -18,6 +18,7 @@ from mprnet_lit.utils.hardware import (
     fast_precision,
     keep_freed_memory,
     return_freed_memory,
+    trim_memory,
 )
 
 FAULTS = """
@@ -96,6 +97,25 @@ def test_data_workers_return_the_memory_of_large_images() -> None:
             np.ones(50_000_000, np.uint8)
         kept = psutil.Process().memory_info().rss - before
         assert kept < 30_000_000, kept  # touched pages of libraries
+
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+@pytest.mark.parametrize("keep", [False, True])
+def test_freed_memory_between_blocks_in_use_is_trimmed(keep: bool) -> None:
+    def work() -> None:
+        if keep:
+            keep_freed_memory()
+        resident = psutil.Process().memory_info
+        blocks = [np.ones(100_000, np.uint8) for _ in range(1000)]
+        del blocks[:-1]
+        before = resident().rss
+        assert trim_memory()
+        assert before - resident().rss > 90_000_000
 
     worker = multiprocessing.get_context("fork").Process(target=work)
     worker.start()

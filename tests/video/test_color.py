@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.video.color import frame_color, new_scaler, to_rgb
 from mprnet_lit.video.restore import restore_video
 
 av = pytest.importorskip("av")
@@ -218,3 +219,44 @@ def test_unsupported_matrix_is_refused(tmp_path: Path) -> None:
         container.mux(stream.encode(None))
     with pytest.raises(UserError, match=r"ycgco\.mkv .*YCgCo is not supported: convert the video"):
         restore_video(path, tmp_path / "out.mkv", fail_on_frame)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "alpha"),
+    [
+        ("yuv420p", False),
+        ("yuvj422p", False),
+        ("yuv444p10le", False),
+        ("nv12", False),
+        ("yuva420p", True),
+        ("rgb24", False),
+        ("rgba", True),
+        ("pal8", True),
+        ("gray", False),
+    ],
+)
+def test_planar_conversion_equals_that_of_libswscale_to_packed_rgb(
+    pix_fmt: str, alpha: bool
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (63, 95, 4), np.uint8)
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgba")
+    if pix_fmt == "pal8":
+        palette = np.random.default_rng(1).integers(0, 256, (256, 4), np.uint8)
+        frame = av.VideoFrame.from_ndarray((pixels[..., 0], palette), format="pal8")
+    elif pix_fmt != "rgba":
+        frame = frame.reformat(format=pix_fmt)
+    matrix, levels = frame_color(frame).scaler_settings(frame.width, frame.height)
+    flags = av.video.reformatter.Interpolation
+    packed = new_scaler().reformat(
+        frame,
+        format="rgba" if alpha else "rgb24",
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=levels if is_ycbcr(frame.format) else 2,
+        dst_color_range=2,
+        interpolation=flags.BICUBIC
+        | flags.ACCURATE_RND
+        | flags.FULL_CHR_H_INT
+        | flags.FULL_CHR_H_INP,
+    )
+    np.testing.assert_array_equal(to_rgb(frame, alpha), packed.to_ndarray())

@@ -57,15 +57,13 @@ def find_pairs(
     manifests = {folder: Manifest(folder, check) for folder in (degraded_folder, target_folder)}
     degraded = _Matches(degraded_folder, degraded_pattern, manifests[degraded_folder])
     target = _Matches(target_folder, target_pattern, manifests[target_folder])
+    faulty = degraded.files.keys() ^ target.files.keys()
+    faulty |= degraded.ambiguous.keys() | target.ambiguous.keys()
     problems: list[str] = []
-    images: list[str] = []
-    partners: list[str] = []
-    for key in sorted(degraded.files.keys() | target.files.keys()):
-        faults = [*degraded.faults(key, target), *target.faults(key, degraded)]
-        problems += faults
-        if not faults:
-            images.append(degraded.files[key])
-            partners.append(target.files[key])
+    for key in sorted(faulty):
+        problems += (*degraded.faults(key, target), *target.faults(key, degraded))
+    keys = sorted(degraded.files.keys() - faulty)
+    images, partners = ([found.files[key] for key in keys] for found in (degraded, target))
     wanted: dict[Path, dict[str, None]] = {folder: {} for folder in manifests}
     wanted[degraded_folder] |= dict.fromkeys(images)
     wanted[target_folder] |= dict.fromkeys(partners)

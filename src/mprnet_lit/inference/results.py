@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from mprnet_lit.utils.transfer import HostCopy
@@ -37,7 +38,8 @@ class Result:
         band = (band.mean(1, keepdim=True) if gray else band).clamp_(0, 1)
         if self._peak is not None:
             band = band.mul_(self._peak).round_()
-        band = band.to(self._pixels.dtype)  # before the copy, which is then smaller
+        if not band.is_cpu:
+            band = band.to(self._pixels.dtype)  # before the copy, which is then smaller
         if band.is_cuda and self._pixels.is_cpu:
             upcoming = top, HostCopy(band)  # in the background
             self._finish_copy()
@@ -57,4 +59,9 @@ class Result:
             self._copying = None
 
     def _put(self, top: int, band: Tensor) -> None:
-        self._pixels[..., top : top + band.shape[-2], :] = band
+        rows = self._pixels[..., top : top + band.shape[-2], :]
+        if self._peak is None or not rows.is_cpu:
+            rows.copy_(band)
+        else:  # torch would take five times as long to convert
+            with np.errstate(invalid="ignore"):  # NaN
+                np.copyto(rows.numpy(), band.numpy(), casting="unsafe")

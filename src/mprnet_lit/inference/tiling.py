@@ -12,6 +12,7 @@ The sides of tiles are multiples of 8 pixels. A tile is larger than the overlap.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from heapq import merge
 from itertools import groupby, islice
 
@@ -194,8 +195,12 @@ class _Span:
     flipped: bool
 
 
+@lru_cache(maxsize=8)
 def _grid(length: int, tiling: Tiling, device: torch.device) -> dict[bool, list[_Span]]:
-    """Return the spans of all tiles in one direction from the top, without and with a flip."""
+    """Return the spans of all tiles in one direction from the top, without and with a flip.
+
+    They are cached, because computing them takes as long as a pass over a small video frame.
+    """
     padded = reflection(length)
     begins = starts(len(padded), tiling.tile, tiling.overlap)
     weights = blending(len(padded), tiling.tile, tiling.overlap)

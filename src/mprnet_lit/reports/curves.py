@@ -106,7 +106,7 @@ def collapse_notes(curves: dict[str, Curve], first_step: float) -> list[str]:
     """Return a note about the first validation with a collapsed stage from ``first_step`` on."""
     validations: dict[int, dict[str, float]] = {}
     for name, curve in curves.items():
-        if name.startswith("val/"):
+        if name.startswith(("val/psnr_", "val/saturated_")):
             short = name.removeprefix("val/")
             for step, value in zip(curve.steps, curve.values, strict=True):
                 validations.setdefault(step, {})[short] = value
@@ -172,21 +172,31 @@ def _curves(header: list[str], rows: list[list[str]]) -> dict[str, Curve]:
         OverflowError: a step or an epoch is infinite.
     """
     columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
-    steps, epochs = (
-        [int(float(text)) + 1 for text in columns.pop(name, ())] for name in ("step", "epoch")
-    )
-    counts = steps + epochs
-    if counts and not 0 < min(counts) <= max(counts) <= _MAX_STEP:
-        raise ValueError("not a step")
+    steps, epochs = (_counts(columns.pop(name, ())) for name in ("step", "epoch"))
     curves = {}
+    places: dict[tuple[bool, ...], tuple[list[int], list[int]]] = {}
     for name, texts in columns.items():
         values = list(map(float, filter(None, texts)))
         if not values:
             continue
-        if not math.isfinite(sum(values)) or max(max(values), -min(values)) > MAX_NUMBER:
+        if not sum(map(abs, values)) <= MAX_NUMBER:  # NaN is not
             values = list(map(_limited, values))
-        curves[name] = Curve(list(compress(steps, texts)), list(compress(epochs, texts)), values)
+        present = tuple(map(bool, texts))  # equal for the metrics of a validation
+        if present not in places:
+            places[present] = list(compress(steps, present)), list(compress(epochs, present))
+        curves[name] = Curve(*places[present], values)
     return curves
+
+
+def _counts(texts: Sequence[str]) -> list[int]:
+    """Return numbers that start at 1 instead of 0."""
+    try:
+        counts = [int(text) + 1 for text in texts]
+    except ValueError:
+        counts = [int(float(text)) + 1 for text in texts]
+    if counts and not 0 < min(counts) <= max(counts) <= _MAX_STEP:
+        raise ValueError("not a step")
+    return counts
 
 
 def _limited(value: float) -> float:

@@ -14,8 +14,9 @@ from typing import Any
 from mprnet_lit.reports.curves import Curve, collapse_notes, curve_files, read_curves
 from mprnet_lit.reports.parameter_counts import count_parameters
 from mprnet_lit.runs.collapse import first_check
+from mprnet_lit.runs.config_reading import masked_settings, read_config
 from mprnet_lit.runs.files import (
-    flatten,
+    CONFIG,
     is_number,
     modified,
     overrides,
@@ -226,27 +227,26 @@ def _read(folder: Path, root: Path) -> Trial:
     started, ended, failed = (modified(folder / name) for name in (RECORD, SUMMARY, ERROR))
     summary, summary_damage = read_json(folder / SUMMARY)
     environment, environment_damage = read_json(folder / "environment.json")
-    config, config_damage = read_yaml(folder, "config.yaml")
+    config, config_damage = read_config(folder, CONFIG)
     if summary_damage != MISSING:  # a run has no summary before it ends
         trial.note(SUMMARY, summary_damage)
     if started is not None or failed is None:  # otherwise the run failed before writing these files
         trial.note("environment.json", environment_damage)
-        trial.note("config.yaml", config_damage)
+        trial.note(CONFIG, config_damage)
     counted = summary.pop("parameters", None)  # runs of earlier versions have no count
     trial.best = {key: float(v) for key, v in summary.items() if is_number(v)}
     if trial.psnr is None and "val/psnr" in trial.curves:
         trial.best |= _best_of(trial.curves)
-    trial.environment = _masked(environment)
-    trial.resolved = isinstance(config, dict)
+    trial.environment = masked_settings(environment)
+    trial.resolved = config is not None
+    if config is None:
+        config = read_config(folder, ".hydra/config.yaml")[0] or {}
+    own = config.get("paths.run")
+    if isinstance(own, str) and own:
+        config |= {k: v.replace(own, "RUN") for k, v in config.items() if isinstance(v, str)}
+    trial.config = config
     if not trial.resolved:
-        config, _ = read_yaml(folder, ".hydra/config.yaml")
-    leaves = _masked(config)
-    own = leaves.get("paths.run")
-    for key, value in leaves.items():
-        if isinstance(value, str) and isinstance(own, str) and own:
-            value = value.replace(own, "RUN")
-        if trial.resolved or "${" not in str(value):
-            trial.config[key] = value
+        trial.config = {k: v for k, v in config.items() if "${" not in str(v)}
     decay = trial.config.get("callbacks.ema.decay")
     trial.notes += collapse_notes(trial.curves, first_check(decay if is_number(decay) else None))
     trial.parameters = counted if type(counted) is int else count_parameters(trial.config)
@@ -258,11 +258,6 @@ def _read(folder: Path, root: Path) -> Trial:
     if started is not None and ended is not None and ended - started >= 1:
         trial.seconds = ended - started
     return trial
-
-
-def _masked(content: Any) -> dict[str, Any]:
-    """Return the leaves of a tree by dotted key, without credentials."""
-    return {key: mask(value, key) for key, value in flatten(content).items()}
 
 
 def _best_of(curves: dict[str, Curve]) -> dict[str, float]:

@@ -118,6 +118,17 @@ def return_freed_memory() -> bool:
     return bool(min(library.mallopt(*setting) for setting in settings))
 
 
+def trim_memory() -> bool:
+    """Return the unused pages of the heap to the system, and return whether that is supported.
+
+    glibc keeps the freed memory of blocks up to 32 MB, or of all blocks after
+    :func:`keep_freed_memory`. The pages in use between them prevent the reuse for larger blocks.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    return bool(ctypes.CDLL(None).malloc_trim(0))
+
+
 def is_gpu_out_of_memory(error: BaseException) -> bool:
     """Return whether a GPU ran out of memory, for which torch has an exception only on CUDA."""
     texts = ("CUDA error: out of memory", "MPS backend out of memory")

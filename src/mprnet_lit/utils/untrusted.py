@@ -47,13 +47,12 @@ def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) ->
         NotReadableError: the file is missing, a symbolic link, a folder, a pipe or a device, is
             outside ``folder``, is larger than ``max_bytes``, or can't be opened.
     """
+    path = os.path.join(folder, name)  # noqa: PTH118  # Path would be slow
     try:
-        inside = folder.resolve(strict=True)
-        expected = inside / name
-        real = expected.resolve(strict=True)
-        if real != expected or not real.is_relative_to(inside):
-            raise NotReadableError("is a symbolic link or outside the folder, and is not read")
-        descriptor = os.open(expected, _FLAGS)
+        has_links = os.path.realpath(path, strict=True) != path
+        if has_links or not path.startswith(f"{folder}{os.sep}"):
+            path = _without_links(folder, name)
+        descriptor = os.open(path, _FLAGS)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         raise NotReadableError(
@@ -71,6 +70,16 @@ def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) ->
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _without_links(folder: Path, name: str | Path) -> str:
+    """Return the path of a file in a folder, which may be a symbolic link itself."""
+    inside = folder.resolve(strict=True)
+    expected = inside / name
+    real = expected.resolve(strict=True)
+    if real != expected or not real.is_relative_to(inside):
+        raise NotReadableError("is a symbolic link or outside the folder, and is not read")
+    return str(expected)
 
 
 def read_bytes(folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTES) -> bytes:
@@ -105,17 +114,26 @@ def read_json(
 
 
 def read_yaml(folder: Path, name: str | Path, max_bytes: int = _DEFAULT_MAX_BYTES) -> Any:
-    """Return the content of a YAML file in the subset that OmegaConf writes.
+    """Return the content of a YAML file; see :func:`parse_yaml`.
+
+    Raises:
+        NotReadableError: as in :func:`open_inside` and :func:`parse_yaml`.
+    """
+    return parse_yaml(read_bytes(folder, name, max_bytes))
+
+
+def parse_yaml(content: bytes) -> Any:
+    """Return the value of a YAML document in the subset that OmegaConf writes.
 
     The subset has mappings, lists, strings, numbers, booleans and null, and neither anchors nor
     aliases. Interpolations are returned as strings.
 
     Raises:
-        NotReadableError: as in :func:`open_inside`; the content is not in this subset or is nested
-            too deeply.
+        NotReadableError: the content is not in this subset, is nested too deeply, or has too many
+            values.
     """
     try:
-        return _Document(read_bytes(folder, name, max_bytes)).read()
+        return _Document(content).read()
     # PyYAML raises LookupError for an explicitly tagged number or boolean without a value.
     except (yaml.YAMLError, ValueError, LookupError, RecursionError, OverflowError) as error:
         raise NotReadableError("is damaged") from error
@@ -187,7 +205,7 @@ class _Document:
         if kind is yaml.ScalarEvent:
             if tag:
                 return _tagged(event.value, tag)
-            return _plain(event.value) if event.implicit[0] else event.value
+            return parse_scalar(event.value) if event.implicit[0] else event.value
         if tag not in (None, "!", _KINDS[kind]):
             raise yaml.YAMLError(f"the tag {tag} is not supported")
         if kind is yaml.SequenceStartEvent:
@@ -205,8 +223,12 @@ class _Document:
 
 
 @cache_short
-def _plain(text: str) -> Any:
-    """Return the value of a scalar without quotes. Dates are texts, as in OmegaConf."""
+def parse_scalar(text: str) -> Any:
+    """Return the value of a YAML scalar without quotes. Dates are texts, as in OmegaConf.
+
+    Raises:
+        ValueError, LookupError, OverflowError: the text is not a valid number.
+    """
     forms = _FORMS.get(text[:1], ())
     return _tagged(text, next((tag for tag, form in forms if form.match(text)), "!"))
 

@@ -145,8 +145,8 @@ class _Job:
             ):
                 for batch in batches:
                     restored = None
-                    if batch.frames:
-                        restored = restore(np.stack([frame[..., :3] for frame in batch.frames]))
+                    if frames := [frame[None, ..., :3] for frame in batch.frames]:
+                        restored = restore(np.concatenate(frames) if len(frames) > 1 else frames[0])
                     executor.submit(partial(writer.write, batch, restored))
                     for _ in batch.times:
                         done += 1
