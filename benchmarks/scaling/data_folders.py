@@ -12,7 +12,7 @@ from benchmarks.scaling.processes import Used, counted, in_new_process
 from PIL import Image
 
 TITLE = "Start of a training, by number of images (PNG files of 16x12)"
-SIZES = BEFORE = (1_000, 10_000, 100_000)
+SIZES, BEFORE = (1_000, 10_000, 100_000), (1_000, 10_000)
 _PER_FOLDER = 1_000
 
 

@@ -14,22 +14,23 @@ from numpy.typing import NDArray
 from mprnet_lit.images.photo import Photo, write_photo
 
 TITLE = "Peak memory of `mode=restore`, by megapixels of one photo of 8 bits"
-SIZES, BEFORE = (12, 50, 108, 500), (12, 50)
+SIZES, BEFORE = (12, 50, 500), (12, 50)
 _KINDS = ("jpg", "png", "tif")
 _ONLY_TIFF = 200
-"""Number of megapixels above which only TIFF is measured, without self-ensemble."""
+"""Number of megapixels above which only TIFF is measured."""
+_ENSEMBLE = 12
+"""Number of megapixels up to which self-ensemble is measured."""
 
 
 def measure(megapixels: int) -> dict[str, float]:
-    """Restore a photo of each format without and with self-ensemble, each in a new process."""
+    """Restore a photo of each format, also with self-ensemble, each in a new process."""
     figures = {}
-    large = megapixels > _ONLY_TIFF
-    for kind in ("tif",) if large else _KINDS:
+    for kind in ("tif",) if megapixels > _ONLY_TIFF else _KINDS:
         with tempfile.TemporaryDirectory() as name:
             path = Path(name) / f"photo.{kind}"
             write_photo(path, Photo(large_photo(megapixels)))
             write_photo(path.with_name(f"small.{kind}"), Photo(large_photo(1)))
-            for ensemble in (False,) if large else (False, True):
+            for ensemble in (False, True) if megapixels <= _ENSEMBLE else (False,):
                 used = in_new_process(_restore, path, ensemble)
                 label = f"{kind.upper()}{', self-ensemble' * ensemble}"
                 figures[f"{label}, bytes per pixel"] = used.growth / (megapixels * 1e6)
