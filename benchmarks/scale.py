@@ -29,10 +29,12 @@ _DOCUMENT = _ROOT / "docs" / "performance.md"
 def main() -> None:
     """Measure parts in new processes, and write the tables after each part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=PARTS)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: {', '.join(PARTS)}")
     parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="an earlier version")
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(PARTS)}")
     if options.size is not None:  # in a new process
         print(json.dumps(_part(options.parts[0]).measure(options.size)))
         return

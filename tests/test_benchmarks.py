@@ -169,6 +169,9 @@ def test_table_of_scale_has_both_versions_and_keeps_other_parts(
         monkeypatch.setattr(sys, "argv", ["scale", *arguments])
         scale.main()
     text = document.read_text()
+    monkeypatch.setattr(sys, "argv", ["scale", "restore"])
+    with pytest.raises(SystemExit):
+        scale.main()
     assert "| s | 0.05 → 0.025 | 0.5 → 0.25 | 2.5 |" in text
     assert "| MB | 1,234 → 1,234 | 1,234 → 1,234 | 1,234 |" in text
     assert "**The page with the packaged denoiser" in text

@@ -227,7 +227,7 @@ class RestorationDataModule(LightningDataModule):
             degradation = degradation.for_validation()
         batch_size = self.device_batch_size() if training else 1
         transfer = self._choose_transfer()
-        workers = 0 if transfer is Transfer.NONE else self._readers(training)
+        workers = 0 if transfer is Transfer.NONE else self.readers(training)
         crops = {
             "crop_size": self.patch_size if training else self.val_crop_size,
             "training": training,
@@ -257,7 +257,7 @@ class RestorationDataModule(LightningDataModule):
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
 
-    def _readers(self, training: bool) -> int:
+    def readers(self, training: bool) -> int:
         """Return the number of workers of a loader per device."""
         return self.workers()[0]
 

@@ -30,16 +30,14 @@ class ShardDataModule(RestorationDataModule):
     The batches are those of :class:`RestorationDataModule`, with a different order of the patches.
     The arguments are the same too, with these differences:
 
-    Args:
-        train: training split of the shards.
-        val: validation split of the shards.
-        holdout: without effect, because ``mode=prepare`` has held out the validation images.
-        on_error: ``raise`` for an error if a shard is missing or damaged, or ``skip`` to skip it
-            with a warning.
-        num_workers: number of worker processes per device; at most one per shard is used.
-        cache_gb: memory in GB for the images whose patches are shuffled together, for all
-            processes of a machine.
-        verify: whether to compare the checksums of all shards before training starts.
+    - ``train`` and ``val`` are splits of shards.
+    - ``holdout`` has no effect, because ``mode=prepare`` has held out the validation images.
+    - ``on_error`` applies to missing and damaged shards: ``raise`` stops with an error, ``skip``
+      skips them with a warning.
+    - ``num_workers``: at most one worker per shard is used.
+    - ``cache_gb`` is the memory for the images whose patches are shuffled together, for all
+      processes of a machine.
+    - ``verify`` compares the checksums of all shards before training starts.
 
     Raises:
         UserError: ``train`` or ``val`` is not of the class ``Shards``, or another argument is
@@ -136,7 +134,7 @@ class ShardDataModule(RestorationDataModule):
             if self._order_before not in (None, self._order):
                 print(_OTHER_ORDER, file=sys.stderr, flush=True)
             self._order_before = None
-            asked, used = self.workers()[0], self._readers(training=True)
+            asked, used = self.workers()[0], self.readers(training=True)
             if used < asked:
                 print(
                     f"Warning: {used} of {asked} data workers per device are used, because there "
@@ -151,17 +149,17 @@ class ShardDataModule(RestorationDataModule):
     def _order(self) -> list[int]:
         """Values on which the order of the patches depends, beside the seed and the shards."""
         world_size = self.trainer.world_size if self.trainer else 1
-        return [world_size, max(self._readers(training=True), 1), self._window]
+        return [world_size, max(self.readers(training=True), 1), self._window]
 
     @property
     def _window(self) -> int:
         devices = self.trainer.num_devices if self.trainer else 1
-        return self.cache_bytes // (max(self._readers(training=True), 1) * devices)
+        return self.cache_bytes // (max(self.readers(training=True), 1) * devices)
 
-    def _readers(self, training: bool) -> int:
+    def readers(self, training: bool) -> int:
         shards = len(self.lists[0 if training else 1].shards)
         devices = self.trainer.world_size if self.trainer else 1
-        return min(super()._readers(training), max(shards // devices, 1))
+        return min(super().readers(training), max(shards // devices, 1))
 
     def _largest_val_crop(self) -> int:
         largest = max(shard.pixels for shard in self.lists[1].shards)
