@@ -157,6 +157,7 @@ class ShardDataModule(RestorationDataModule):
         return self.cache_bytes // (max(self.readers(training=True), 1) * devices)
 
     def readers(self, training: bool) -> int:
+        """Return the number of workers of a loader per device, at most one per shard."""
         shards = len(self.lists[0 if training else 1].shards)
         devices = self.trainer.world_size if self.trainer else 1
         return min(super().readers(training), max(shards // devices, 1))
