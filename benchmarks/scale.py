@@ -47,14 +47,13 @@ def main() -> None:
             if options.before and size in part.BEFORE:
                 versions["before"][str(size)] = _measure(name, size, options.before)
             versions["now"][str(size)] = _measure(name, size, _ROOT)
-        record["parts"][name] = {"title": part.TITLE, **versions}
-        record["machine"] = machine(torch.device("cpu"))
+        on = machine(torch.device("cpu"))
+        record["parts"][name] = {"title": part.TITLE, "machine": on, **versions}
         path.write_text(json.dumps(record, indent=1) + "\n")
         print("\n".join(_table(record["parts"][name])), flush=True)
-    tables = [
-        line for name in PARTS if name in record["parts"] for line in _table(record["parts"][name])
-    ]
-    put_section(_DOCUMENT, "scale", tables[:-1])
+        measured = [record["parts"][key] for key in PARTS if key in record["parts"]]
+        lines = [line for each in measured for line in _table(each)]
+        put_section(_DOCUMENT, "scale", lines[:-1])
 
 
 def _part(name: str) -> Any:

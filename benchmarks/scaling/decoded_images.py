@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,8 @@ def _resident(pid: int) -> float:
 
 def _bytes(folder: Path) -> int:
     total = 0
-    for entry in os.scandir(folder):
-        try:
-            total += entry.stat().st_size
-        except OSError:  # deleted meanwhile
-            continue
+    with suppress(OSError):  # the folder was deleted meanwhile
+        for entry in os.scandir(folder):
+            with suppress(OSError):
+                total += entry.stat().st_size
     return total

@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 @dataclass
 class Used:
-    """Seconds, CPU seconds with those of ended child processes, and growth of the memory in bytes.
+    """Seconds, CPU seconds (including ended child processes), and memory growth in bytes.
 
-    The growth is the peak of the resident memory of this process minus its value at the start.
+    The growth is the peak resident memory minus the resident memory at the start.
     """
 
     seconds: float = 0

@@ -15,6 +15,8 @@ from PIL import Image
 TITLE = "Throughput of `mode=restore` with an identity network, by number of PNG files of 1280x720"
 SIZES, BEFORE = (25, 50, 100), (25, 50)
 _COMMANDS = (1, 2)
+_WAIT = 300
+"""Longest time in seconds until all commands have imported their modules."""
 
 
 def measure(photos: int) -> dict[str, float]:
@@ -82,7 +84,7 @@ def _time_commands(source: Path, output: Path, count: int) -> float:
     ]
     for command in commands:
         command.start()
-    start.wait()
+    start.wait(_WAIT)
     started = time.perf_counter()
     for command in commands:
         command.join()
@@ -93,5 +95,5 @@ def _time_commands(source: Path, output: Path, count: int) -> float:
 def _command(source: Path, output: Path, start: Barrier) -> None:
     from benchmarks.scaling.identity import restore_unchanged
 
-    start.wait()
+    start.wait(_WAIT)
     restore_unchanged(source, output)

@@ -107,7 +107,10 @@ def _is_int8(model: Any) -> bool:
 
 
 def _multiplies_int8() -> bool:
-    """Return whether this CPU adds products of int8 without overflow (x86: VNNI or AMX)."""
+    """Return whether this CPU has int8 dot products without saturation in 16 bits.
+
+    On x86, these are the instructions VNNI and AMX.
+    """
     has = torch.cpu.get_capabilities()
     return has.get("architecture") != "x86_64" or any(
         has.get(name) for name in ("avx_vnni", "avx512_vnni", "amx_int8")

@@ -11,12 +11,12 @@ from mprnet_lit.utils.masking import mask
 from mprnet_lit.utils.untrusted import NotReadableError, parse_scalar, parse_yaml, read_bytes
 
 _VALUE = re.compile(rb"( *\w+: )(-?[\w./](?:[\w./+=,~@%\\-]|:[\w./\\])*)")
-"""Line of a key with a value without quotes and spaces."""
+"""Line ``key: value`` with an unquoted value without spaces."""
 _MARK = rb"_:\./+=,~@%-"
 """Text with all characters that such a value may have."""
 _MAX_BYTES, _MAX_TEMPLATES, _MAX_LENGTHS = 2**16, 4, 64
-"""Maximum size of a template in bytes, maximum number of templates with the same number of lines,
-and maximum number of such numbers of lines."""
+"""Limits of the cache: bytes per template, templates per number of lines, and distinct numbers of
+lines."""
 
 
 def read_config(folder: Path, name: str) -> tuple[dict[str, Any] | None, str]:

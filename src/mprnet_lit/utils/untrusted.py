@@ -73,7 +73,10 @@ def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) ->
 
 
 def _without_links(folder: Path, name: str | Path) -> str:
-    """Return the path of a file in a folder, which may be a symbolic link itself."""
+    """Return the path of a file.
+
+    The folder may be a symbolic link, but the file and the folders between them may not.
+    """
     inside = folder.resolve(strict=True)
     expected = inside / name
     real = expected.resolve(strict=True)
