@@ -295,6 +295,26 @@ def test_damaged_shard_is_reported_or_skipped(
         sharded(tmp_path, verify=True)
 
 
+def test_checksums_are_compared_before_setup_where_processes_wait_without_a_time_limit(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = original(photos, paired=True)
+    write(tmp_path, {"train": data.train_samples, "val": data.val_samples})
+    splits = Shards(tmp_path, "train"), Shards(tmp_path, "val")
+    good, bad = (ShardDataModule(*splits, **OPTIONS, verify=True) for _ in range(2))
+    good.prepare_data()
+    damage(tmp_path / "train" / "shard-000001.tar", "header")
+    bad.prepare_data()
+    with monkeypatch.context() as patch:
+        patch.setattr(Shards, "shards", None)
+        good.setup()
+        assert good.counts() == (12, 1)
+        with pytest.raises(UserError, match=r"1 of \d+ shards are missing or damaged"):
+            bad.setup()
+    with pytest.raises(UserError, match="missing or damaged"):
+        bad.setup()
+
+
 def test_missing_shard_is_reported_or_skipped(
     photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

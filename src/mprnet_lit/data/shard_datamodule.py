@@ -52,21 +52,27 @@ class ShardDataModule(RestorationDataModule):
         self._order_before: list[int] | None = None
 
     def prepare_data(self) -> None:
-        """Do nothing: the first process reads the index of the shards in ``setup``."""
+        """List the shards in the first process, while the others wait without a time limit.
+
+        ``setup`` raises an error that occurs here.
+        """
+        if self._lists is None and (self.trainer is None or self.trainer.is_global_zero):
+            self._error = None
+            try:
+                self._lists = self._listed()
+            except UserError as error:
+                self._error = error
 
     def setup(self, stage: str | None = None) -> None:
-        """List the shards in the first process, for all processes. Repeated calls have no effect.
+        """Send the list of the shards to all processes. Repeated calls have no effect.
 
         Raises:
-            UserError: a shard is missing or damaged, there are fewer shards than devices, or
-                ``patch_size`` is larger than every training image.
+            UserError: a shard is missing or damaged, or ``patch_size`` is larger than every
+                training image.
         """
-        found: tuple[ShardList, ShardList] | UserError | None = self._lists
-        if found is None and (self.trainer is None or self.trainer.is_global_zero):
-            try:
-                found = self._listed()
-            except UserError as error:
-                found = error
+        if self._error is None:
+            self.prepare_data()  # for a caller without a Trainer
+        found, self._error = self._lists or self._error, None
         if self.trainer is not None and self.trainer.world_size > 1:
             found = self.trainer.strategy.broadcast(found)
         if isinstance(found, UserError):
