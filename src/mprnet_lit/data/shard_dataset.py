@@ -103,13 +103,14 @@ class ShardDataset(Crops, Dataset[dict[str, Any]]):
                 target, degraded = images[index] if left[index] else images.pop(index)
                 number = sample.number + crop * self.listed.numbered
                 yield number, sample.name, target, degraded
+            window.clear()  # else it stays in memory while the next window is read
 
     def _windows(self, shard: int) -> Iterator[list[ShardSample]]:
         record = self.listed.shards[shard]
         window: list[ShardSample] = []
         size = 0
         for sample in read_samples(self.listed.folder, record.file, record.samples):
-            more = sample.decoded_bytes if self.crops_per_image > 1 else sample.file_bytes
+            more = sample.file_bytes + (sample.decoded_bytes if self.crops_per_image > 1 else 0)
             if window and size + more > self.window:
                 yield window
                 window, size = [], 0
