@@ -1,5 +1,6 @@
 """Shards: the same patches as from the folders, each once, in an order that can be resumed."""
 
+import http.client
 import io
 import sys
 import tarfile
@@ -373,6 +374,29 @@ def test_foreign_tar_files_are_refused(
             tar.addfile(member, io.BytesIO(content))
     with pytest.raises(UserError, match=f"a.tar is damaged .*{sentence}"):
         list(shard_reader.read_samples(str(tmp_path), "a.tar", 1))
+
+
+class BrokenStream(io.BytesIO):
+    """Stream that ends with an error of the network in the middle."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() >= 10_000:
+            raise http.client.IncompleteRead(b"")
+        return super().read(size)
+
+
+def test_interrupted_transfer_is_not_reported_as_damage(
+    photos: Path, tmp_path: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = original(photos, paired=True)
+    write(tmp_path, {"train": data.train_samples, "val": data.val_samples})
+    content = (tmp_path / "train" / "shard-000001.tar").read_bytes()
+    monkeypatch.setattr(memory, "open", lambda *_: BrokenStream(content))
+    samples = shard_reader.read_samples("memory://bucket", "train/shard-000001.tar", 3)
+    with pytest.raises(UserError) as caught:
+        list(samples)
+    place = "memory://bucket/train/shard-000001.tar"
+    assert str(caught.value) == f"the transfer of {place} was interrupted: repeat the command"
 
 
 def test_invalid_indexes_and_arguments_are_refused(

@@ -1,8 +1,11 @@
 """Reading of shards, at local paths and URLs, with the ``webdataset`` library."""
 
 import json
+import lzma
 import os
+import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +16,12 @@ from mprnet_lit.images.reading import Pixels, read_image
 from mprnet_lit.utils.errors import UserError, install_hint
 from mprnet_lit.utils.remote import Location
 from mprnet_lit.utils.url import is_url, local_path
+
+_DAMAGE = (
+    *(tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, LookupError),
+    *(ArithmeticError, AssertionError, RecursionError),
+)
+"""Errors that ``tarfile`` and ``webdataset`` raise for a damaged file."""
 
 
 def load_webdataset() -> Any:
@@ -160,13 +169,13 @@ def read_samples(folder: str, file: str, count: int) -> Iterator[ShardSample]:
 
 
 def _damage(items: Iterator[Any], place: str) -> Iterator[Any]:
-    """Yield items; convert each error other than one of the file system to a UserError."""
+    """Yield items; convert the errors of a damaged tar file, not of a file system, to UserError."""
     try:
         yield from items
-    except (UserError, OSError):
+    except (UserError, OSError):  # an OSError may also be a ValueError: that of a certificate
         raise
-    except Exception as error:  # tarfile and the library raise many types
-        raise UserError(_damaged(place, f"{type(error).__name__}")) from error
+    except _DAMAGE as error:
+        raise UserError(_damaged(place, type(error).__name__)) from error
 
 
 def _sample(members: dict[str, Any], place: str) -> ShardSample:
