@@ -122,6 +122,14 @@ def test_damaged_shards_are_found_and_replaced(cli: Cli, shards: Path) -> None:
     path.unlink()
     assert "19 of 20 shards are already prepared" in cli(*PREPARE).output
     cli("mode=prepare", "prepare.verify=true", "output=shards")
+    index = shards / "shards.json"
+    good = index.read_bytes()
+    index.write_bytes(good[:-9])
+    message = error_message(cli(*PREPARE, status=1))
+    assert "shards/shards.json is damaged: delete it and run mode=prepare" in message
+    index.unlink()
+    cli(*PREPARE)
+    assert index.read_bytes() == good
 
 
 def test_preparation_that_can_not_work_is_refused(

@@ -118,7 +118,7 @@ def parse(content: bytes, place: str) -> Shards:
         if index["format"] == FORMAT:
             return {split: [Shard(**record) for record in index[split]] for split in SPLITS}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{place} is damaged: {AGAIN}") from error
+        raise UserError(f"{place} is damaged: delete it and {AGAIN}") from error
     raise UserError(
         f"{place} has format {index['format']}, but this version reads format {FORMAT}: {AGAIN} "
         "with another output folder"
