@@ -2,10 +2,12 @@
 
 import http.client
 import io
+import shutil
 import sys
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.conftest import PHOTOS
 from tests.utils.test_remote import memory as memory
+from tests.web_server import serve
 
 from mprnet_lit.data import (
     CleanFolder,
@@ -262,6 +265,24 @@ def test_shards_at_a_url_are_each_opened_once(
     assert len(items(sharded(f"file://{folder}").val_dataloader())) == 1
     with pytest.raises(UserError, match=r"memory://none/shards\.json does not exist"):
         sharded("memory://none")
+
+
+def test_shards_on_a_web_server_without_index_pages(
+    both: tuple[RestorationDataModule, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, folder = both
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+
+    def refuse(handler: SimpleHTTPRequestHandler, _: Any) -> None:
+        handler.send_error(403)
+
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "list_directory", refuse)
+    with serve(copy) as url:
+        assert items(sharded(url).train_dataloader()) == items(data.train_dataloader())
+        (copy / "train" / "shard-000002.tar").unlink()
+        with pytest.raises(UserError, match=r"1 of \d+ shards are missing.*/shard-000002\.tar"):
+            sharded(url)
 
 
 def damage(path: Path, how: str) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,7 @@ from mprnet_lit.data.shard_reader import load_webdataset, opened, place_of, reso
 from mprnet_lit.data.store import SPLITS, Split
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.mirror import threads
 from mprnet_lit.utils.remote import Location
 from mprnet_lit.utils.url import is_url
 
@@ -110,10 +112,20 @@ class Shards:
 def _sizes(folder: str, shards: Sequence[Shard]) -> dict[str, int | None]:
     """Return the sizes of the existing shards; ``None`` if a web server does not tell the size."""
     if is_url(folder):
-        _, found = Location(folder).find(lambda name: name.endswith(".tar"))
-        return {name: info.get("size") for name, info in found.items()}
+        return _sizes_at_url(Location(folder), [shard.file for shard in shards])
     paths = {shard.file: Path(folder) / shard.file for shard in shards}
     return {file: path.stat().st_size for file, path in paths.items() if path.is_file()}
+
+
+def _sizes_at_url(location: Location, files: Sequence[str]) -> dict[str, int | None]:
+    if location.is_web:  # a web server may not list its files
+        root = location.path.rstrip("/")
+        with ThreadPoolExecutor(threads(location)) as pool:
+            infos = list(pool.map(location.describe, [f"{root}/{file}" for file in files]))
+        found = {file: info for file, info in zip(files, infos, strict=True) if info is not None}
+    else:
+        _, found = location.find(lambda name: name.endswith(".tar"))
+    return {file: info.get("size") for file, info in found.items()}
 
 
 def _is_good(folder: str, shard: Shard, sizes: dict[str, int | None], *, verify: bool) -> bool:
