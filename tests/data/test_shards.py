@@ -26,6 +26,7 @@ from mprnet_lit.data import (
     RestorationDataModule,
     ShardDataModule,
     Shards,
+    datamodule,
     shard_index,
     shard_reader,
 )
@@ -33,6 +34,7 @@ from mprnet_lit.data.degradations import GaussianNoise
 from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.shard_sampling import ShardSampler
 from mprnet_lit.data.shard_writer import plan, write_shard
+from mprnet_lit.data.shared_memory import Transfer
 from mprnet_lit.data.store import SPLITS, Split
 from mprnet_lit.utils.errors import RefusedError, UserError
 
@@ -488,6 +490,21 @@ def test_changed_shards_are_not_resumed(photos: Path, tmp_path: Path) -> None:
     first.load_state_dict(first.state_dict())
     with pytest.raises(RefusedError, match="the training images differ"):
         second.load_state_dict(first.state_dict())
+
+
+def test_order_without_workers_is_recorded_if_they_can_not_be_started(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = original(photos, paired=True)
+    write(tmp_path, {"train": data.train_samples, "val": data.val_samples})
+    alone = sharded(tmp_path).state_dict()
+    monkeypatch.setattr(datamodule, "choose_transfer", lambda *_: (Transfer.NONE, "no memory"))
+    ours = sharded(tmp_path, num_workers=2)
+    ours.load_state_dict(alone)
+    loader = ours.train_dataloader()
+    assert loader.num_workers == ours.readers(training=True) == 0
+    assert ours.state_dict() == alone and alone["order"] == [1, 1, 10**9]
+    assert capfd.readouterr().err == "Warning: no memory\n"
 
 
 def test_files_in_memory_are_read_as_files_on_the_disk(

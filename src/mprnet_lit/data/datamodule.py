@@ -227,7 +227,7 @@ class RestorationDataModule(LightningDataModule):
             degradation = degradation.for_validation()
         batch_size = self.device_batch_size() if training else 1
         transfer = self._choose_transfer()
-        workers = 0 if transfer is Transfer.NONE else self.readers(training)
+        workers = self.readers(training)
         crops = {
             "crop_size": self.patch_size if training else self.val_crop_size,
             "training": training,
@@ -258,8 +258,8 @@ class RestorationDataModule(LightningDataModule):
         )
 
     def readers(self, training: bool) -> int:
-        """Return the number of workers of a loader per device."""
-        return self.workers()[0]
+        """Return the number of workers of a loader per device; 0 if none can be started."""
+        return 0 if self._choose_transfer() is Transfer.NONE else self.workers()[0]
 
     def _read(
         self, crops: dict[str, Any], order: dict[str, Any], batch_size: int, workers: int

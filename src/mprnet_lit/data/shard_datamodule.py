@@ -102,13 +102,15 @@ class ShardDataModule(RestorationDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return counts and digests with which a resumed run detects changed shards."""
+        return self._content() | {"order": self._order}
+
+    def _content(self) -> dict[str, Any]:
         training, validation = self.lists
         return {
             "images": len(training),
             "patches": len(training) * self.crops_per_image,
             "training": training.digest(),
             "validation": validation.digest(self.val_crop_size),
-            "order": self._order,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -117,7 +119,7 @@ class ShardDataModule(RestorationDataModule):
         Raises:
             RefusedError: the shards differ from those of the checkpoint.
         """
-        check_unchanged(state_dict, self.state_dict(), self.cache_bytes / 1e9)
+        check_unchanged(state_dict, self._content(), self.cache_bytes / 1e9)
         self._order_before = state_dict.get("order")
 
     def counts(self) -> tuple[int, int]:
@@ -141,7 +143,7 @@ class ShardDataModule(RestorationDataModule):
                 print(_OTHER_ORDER, file=sys.stderr, flush=True)
             self._order_before = None
             asked, used = self.workers()[0], self.readers(training=True)
-            if used < asked:
+            if 0 < used < asked:
                 print(
                     f"Warning: {used} of {asked} data workers per device are used, because there "
                     f"are {len(self.lists[0].shards)} training shards: prepare them with a smaller "
