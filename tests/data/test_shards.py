@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tests.conftest import PHOTOS
+from tests.full_disk import file_size_limit
 from tests.utils.test_remote import memory as memory
 from tests.web_server import serve
 
@@ -238,6 +239,15 @@ def test_shards_have_the_files_as_they_are_and_the_same_bytes_each_time(
                     assert source is not None and content.read() == source.read_bytes()
     indexes = [(tmp_path / k / "shards.json").read_bytes() for k in "abc"]
     assert indexes[0] == indexes[1] != indexes[2]
+
+
+def test_full_disk_is_reported(photos: Path, tmp_path: Path) -> None:
+    data = original(photos, paired=True)
+    samples: dict[Split, Sequence[Sample]] = {"train": data.train_samples, "val": data.val_samples}
+    message = r"can't write .*/train/shard-000000\.tar: File too large; free disk space or choose"
+    with pytest.raises(UserError, match=message), file_size_limit(20_000):
+        write(tmp_path, samples)
+    assert not list(tmp_path.glob("train/*"))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

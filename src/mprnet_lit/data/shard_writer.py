@@ -14,7 +14,7 @@ from mprnet_lit.data.shard_index import Shard, checksum, shard_name
 from mprnet_lit.data.shard_reader import as_file, load_webdataset
 from mprnet_lit.data.store import Split
 from mprnet_lit.images.reading import read_image
-from mprnet_lit.utils.atomic import atomic_writer
+from mprnet_lit.utils.atomic import atomic_writer, write_errors
 from mprnet_lit.utils.errors import UserError
 
 _BLOCK, _UNIT = 512, 10_240
@@ -112,7 +112,8 @@ def write_shard(folder: Path, planned: PlannedShard, samples: Sequence[Sample]) 
     """
     tar_writer = load_webdataset().TarWriter
     chosen = [samples[number] for number in planned.numbers]
-    with atomic_writer(folder / planned.file) as file:
+    path = folder / planned.file
+    with atomic_writer(path) as file, write_errors(path):
         with tar_writer(file, user="", group="", mtime=0, encoder=False) as tar:
             for number, sample in zip(planned.numbers, chosen, strict=True):
                 tar.write({"__key__": f"{number:09d}"} | _members(sample))
