@@ -162,6 +162,16 @@ def test_preparation_that_can_not_work_is_refused(
     cli(*store[:-1], "output=store")
     message = error_message(cli(*PREPARE[:-1], "output=store", status=1))
     assert "store contains a store: choose another" in message
+    incomplete = {
+        "store": ("index.json", "progress.jsonl"),
+        "shards": ("shards.json", "shards.jsonl"),
+    }
+    for folder, (index, progress) in incomplete.items():
+        (pairs / folder / index).unlink()
+        (pairs / folder / progress).touch()
+    message = error_message(cli(*PREPARE[:-1], "output=store", status=1))
+    assert "store contains a store: choose another" in message
+    assert "shards contains shards: choose another" in error_message(cli(*store, status=1))
     message = error_message(cli(*store, "prepare.shard_mb=9", status=1))
     assert "prepare.shard_mb=9 has no effect on a store" in message
     again = (*PREPARE[2:][3:-1], "mode=prepare", "data=webdataset", "data.train.folder=shards")

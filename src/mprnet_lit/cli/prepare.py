@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from omegaconf import DictConfig
@@ -12,10 +13,9 @@ from mprnet_lit.cli import prepare_shards
 from mprnet_lit.cli.common import place
 from mprnet_lit.cli.prepare_common import check_room, failing, require_none, run_all
 from mprnet_lit.config.instantiate import instantiate
-from mprnet_lit.data import RestorationDataModule, ShardDataModule, shard_index
+from mprnet_lit.data import RestorationDataModule, ShardDataModule, shard_index, store
 from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.store import (
-    INDEX,
     SPLITS,
     SUFFIX,
     Entry,
@@ -52,7 +52,7 @@ def run(config: DictConfig) -> None:
     refuse_url("output", place(config, "output"), "copy the folder to the URL later")
     as_shards = config.prepare.format == "webdataset"
     if config.prepare.verify:
-        if as_shards or (folder / shard_index.INDEX).is_file():
+        if as_shards or _contains(folder, shard_index):
             prepare_shards.verify(folder, console)
         else:
             _verify(folder, console)
@@ -62,7 +62,7 @@ def run(config: DictConfig) -> None:
             f"prepare.shard_mb={config.prepare.shard_mb} has no effect on a store: add "
             "prepare.format=webdataset, or remove it"
         )
-    if (folder / (INDEX if as_shards else shard_index.INDEX)).exists():
+    if _contains(folder, store if as_shards else shard_index):
         other = "a store" if as_shards else "shards"
         raise UserError(f"{folder} contains {other}: choose another output")
     samples = _listed(config)
@@ -70,6 +70,11 @@ def run(config: DictConfig) -> None:
         prepare_shards.prepare(folder, samples, config.seed, config.prepare.shard_mb, console)
     else:
         _prepare(folder, samples, console)
+
+
+def _contains(folder: Path, kind: ModuleType) -> bool:
+    """Return whether a folder is a complete or incomplete store or folder of shards."""
+    return any((folder / name).exists() for name in (kind.INDEX, kind.PROGRESS))
 
 
 def _listed(config: DictConfig) -> dict[Split, Sequence[Sample]]:

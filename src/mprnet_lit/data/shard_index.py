@@ -1,7 +1,7 @@
 """Index of a folder of shards: tar files with many images each, for the ``webdataset`` library.
 
 ``shards.json`` lists the shards of both splits. It is written last: a folder without it is
-incomplete, and ``progress.jsonl`` lists its complete shards.
+incomplete, and ``shards.jsonl`` lists its complete shards.
 """
 
 import hashlib
@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mprnet_lit.data.store import PROGRESS, SPLITS, Split
+from mprnet_lit.data.store import SPLITS, Split
 from mprnet_lit.utils.atomic import write_atomic, write_errors
 from mprnet_lit.utils.errors import UserError
 
 FORMAT = 1
-INDEX = "shards.json"
+INDEX, PROGRESS = "shards.json", "shards.jsonl"
 AGAIN = "run mode=prepare prepare.format=webdataset again"
 _NAME = re.compile(r"(train|val)/shard-\d{6}\.tar")
 
