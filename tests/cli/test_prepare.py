@@ -16,8 +16,9 @@ from tests.conftest import PHOTOS, Cli, ForkedCommand
 
 from mprnet_lit.data import PairedFolders
 from mprnet_lit.data.datasets import CropDataset
+from mprnet_lit.data.progress import append_progress
 from mprnet_lit.data.sampling import ItemKey
-from mprnet_lit.data.store import Prepared, append_progress
+from mprnet_lit.data.store import Prepared
 from mprnet_lit.runs.folder import held
 
 PAIRED = ("data=paired", "data.train.degraded=in", "data.train.target=gt")
@@ -86,8 +87,8 @@ def test_killed_preparation_is_resumed(
     cli: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kill_after_six() -> None:
-        def noted(stored: Any, folder: Path) -> None:
-            append_progress(stored, folder)
+        def noted(stored: Any, path: Path) -> None:
+            append_progress(stored, path)
             if notes.read_text().count("\n") == 6:
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -136,8 +137,8 @@ def test_incomplete_store_is_refused_for_training(
     for side in ("in", "gt"):
         Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(pairs / side / "0.png")
 
-    def killed(stored: Any, folder: Path) -> None:
-        append_progress(stored, folder)
+    def killed(stored: Any, path: Path) -> None:
+        append_progress(stored, path)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mprnet_lit.cli.prepare.append_progress", killed)

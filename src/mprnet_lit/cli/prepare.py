@@ -14,18 +14,19 @@ from mprnet_lit.cli.common import place
 from mprnet_lit.cli.prepare_common import check_room, failing, require_none, run_all
 from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.data import RestorationDataModule, ShardDataModule, shard_index, store
+from mprnet_lit.data.progress import append_progress, start_progress
 from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.store import (
+    INDEX,
+    PROGRESS,
     SPLITS,
     SUFFIX,
     Entry,
     Split,
     StoredImage,
-    append_progress,
     completed_images,
     file_name,
     read_index,
-    start_progress,
     store_image,
     stored_images,
     write_index,
@@ -125,11 +126,11 @@ def _store(
         print_line(console, f"{len(done)} of {len(images)} images are already prepared")
     if todo:
         check_room(folder, _decoded_bytes(todo))
-        start_progress(folder, done.values())
+        start_progress(folder / PROGRESS, done.values(), folder / INDEX)
 
     def record(stored: StoredImage) -> None:
         done[stored.file] = stored
-        append_progress(stored, folder)
+        append_progress(stored, folder / PROGRESS)
 
     tasks = [functools.partial(_store_one, image, file, folder) for file, image in todo.items()]
     require_none(run_all(tasks, record, console), "images")

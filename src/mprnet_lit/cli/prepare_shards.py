@@ -7,10 +7,12 @@ from rich.console import Console
 
 from mprnet_lit.cli.prepare_common import check_room, failing, require_none, run_all
 from mprnet_lit.data import shard_index
+from mprnet_lit.data.progress import append_progress, start_progress
 from mprnet_lit.data.samples import Sample
 from mprnet_lit.data.shard_index import Shard
 from mprnet_lit.data.shard_reader import load_webdataset
 from mprnet_lit.data.shard_writer import ImageError, PlannedShard, plan, write_shard
+from mprnet_lit.data.shards import file_sizes, is_good
 from mprnet_lit.data.store import SPLITS, Split
 from mprnet_lit.runs.folder import held
 from mprnet_lit.utils.console import print_line
@@ -71,15 +73,16 @@ def _write_all(
         split: [shard for shard in planned[split] if shard.file not in done] for split in SPLITS
     }
     missing = todo["train"] + todo["val"]
+    progress = folder / shard_index.PROGRESS
     if done:
         print_line(console, f"{len(done)} of {len(sources)} shards are already prepared")
     if missing:
         check_room(folder, _bytes(missing))
-        shard_index.start(folder, list(done.values()))
+        start_progress(progress, done.values(), folder / shard_index.INDEX)
 
     def record(shard: Shard) -> None:
         done[shard.file] = shard
-        shard_index.append(folder, shard)
+        append_progress(shard, progress)
 
     tasks = [_task(folder, shard, samples[split]) for split in SPLITS for shard in todo[split]]
     require_none(run_all(tasks, record, console), "shards")
@@ -108,7 +111,8 @@ def verify(folder: Path, console: Console) -> None:
     """Check the checksums of shards."""
     index = shard_index.read(folder)
     shards = [shard for split in SPLITS for shard in index[split]]
-    if damaged := failing(lambda shard: shard.is_intact(folder), shards):
+    sizes = file_sizes(str(folder), shards)
+    if damaged := failing(lambda shard: is_good(str(folder), shard, sizes, verify=True), shards):
         lines = "".join(f"\n  {folder / shard.file}" for shard in damaged)
         raise UserError(
             f"{len(damaged)} of {len(shards)} shards are damaged; delete them and run mode=prepare "

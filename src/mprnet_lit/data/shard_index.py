@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mprnet_lit.data.progress import read_progress, refuse_links
 from mprnet_lit.data.store import SPLITS, Split
-from mprnet_lit.utils.atomic import write_atomic, write_errors
+from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 
 FORMAT = 1
@@ -53,14 +54,6 @@ class Shard:
         if not _NAME.fullmatch(self.file) or self.samples < 1:
             raise ValueError(f"{self.file!r} is not a shard")
 
-    def is_intact(self, folder: Path) -> bool:
-        """Return whether the file has the recorded checksum."""
-        path = folder / self.file
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return checksum(file) == self.sha256
-
 
 def checksum(file: Any) -> str:
     """Return the SHA-256 of a file that is open for reading."""
@@ -73,20 +66,6 @@ Shards = Mapping[Split, list[Shard]]
 def shard_name(split: Split, number: int) -> str:
     """Return the path of a shard relative to its folder."""
     return f"{split}/shard-{number:06d}.tar"
-
-
-def start(folder: Path, complete: list[Shard]) -> None:
-    """Write a progress file that lists the complete shards, and delete the index."""
-    lines = "".join(json.dumps(asdict(shard)) + "\n" for shard in complete)
-    write_atomic(folder / PROGRESS, lines.encode())
-    (folder / INDEX).unlink(missing_ok=True)
-
-
-def append(folder: Path, shard: Shard) -> None:
-    """Append the record of a complete shard to the progress file."""
-    path = folder / PROGRESS
-    with write_errors(path), path.open("a", encoding="utf-8") as progress:
-        progress.write(json.dumps(asdict(shard)) + "\n")
 
 
 def write(folder: Path, shards: Shards, seed: int) -> int:
@@ -147,20 +126,10 @@ def complete_shards(folder: Path) -> dict[str, Shard]:
         UserError: the index is damaged, or a folder of the shards is a symbolic link (files
             elsewhere would be overwritten and deleted).
     """
-    for split in SPLITS:
-        if (folder / split).is_symlink():
-            raise UserError(
-                f"{folder / split} is a symbolic link: remove it or choose another output folder"
-            )
-    found: list[Shard] = []
+    refuse_links(folder / split for split in SPLITS)
+    found = read_progress(folder / PROGRESS, Shard)
     if (folder / INDEX).is_file():
-        found += [shard for shards in read(folder).values() for shard in shards]
-    if (folder / PROGRESS).is_file():
-        for line in (folder / PROGRESS).read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                found.append(Shard(**json.loads(line)))
-            except (ValueError, TypeError, RecursionError):  # line cut off by a killed process
-                continue
+        found = [shard for shards in read(folder).values() for shard in shards] + found
     paths = {shard.file: folder / shard.file for shard in found}
     return {
         shard.file: shard

@@ -85,8 +85,8 @@ class Shards:
         load_webdataset()
         folder = resolved(str(self.folder))
         listed = self._index(folder)
-        sizes = _sizes(folder, listed)
-        faulty = [s for s in listed if not _is_good(folder, s, sizes, verify=verify)]
+        sizes = file_sizes(folder, listed)
+        faulty = [s for s in listed if not is_good(folder, s, sizes, verify=verify)]
         if faulty:
             names = ", ".join(place_of(folder, shard.file) for shard in faulty[:_SHOWN])
             more = f" and {len(faulty) - _SHOWN} more" if len(faulty) > _SHOWN else ""
@@ -109,7 +109,7 @@ class Shards:
             return parse(file.read(), place_of(folder, INDEX))[self.split]
 
 
-def _sizes(folder: str, shards: Sequence[Shard]) -> dict[str, int | None]:
+def file_sizes(folder: str, shards: Sequence[Shard]) -> dict[str, int | None]:
     """Return the sizes of the existing shards; ``None`` if a web server does not tell the size."""
     if is_url(folder):
         return _sizes_at_url(Location(folder), [shard.file for shard in shards])
@@ -128,7 +128,8 @@ def _sizes_at_url(location: Location, files: Sequence[str]) -> dict[str, int | N
     return {file: info.get("size") for file, info in found.items()}
 
 
-def _is_good(folder: str, shard: Shard, sizes: dict[str, int | None], *, verify: bool) -> bool:
+def is_good(folder: str, shard: Shard, sizes: dict[str, int | None], *, verify: bool) -> bool:
+    """Return whether a shard has its recorded size and, with ``verify``, its checksum."""
     if shard.file not in sizes or sizes[shard.file] not in (None, shard.size):
         return False
     if not verify:

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mprnet_lit.data.pairing import OnError
+from mprnet_lit.data.progress import read_progress, refuse_links
 from mprnet_lit.data.samples import Sample
 from mprnet_lit.images.reading import Pixels
-from mprnet_lit.utils.atomic import require_regular_file, write_atomic, write_errors
+from mprnet_lit.utils.atomic import require_regular_file, write_atomic
 from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.url import refuse_url
@@ -137,20 +138,6 @@ def open_pixels(path: Path) -> Pixels:
     return pixels
 
 
-def start_progress(folder: Path, complete: Iterable[StoredImage]) -> None:
-    """Write a progress file that lists the complete files, and delete the index."""
-    lines = "".join(json.dumps(asdict(stored)) + "\n" for stored in complete)
-    write_atomic(folder / PROGRESS, lines.encode())
-    (folder / INDEX).unlink(missing_ok=True)
-
-
-def append_progress(stored: StoredImage, folder: Path) -> None:
-    """Append the record of a complete file to the progress file."""
-    path = folder / PROGRESS
-    with write_errors(path), path.open("a", encoding="utf-8") as progress:
-        progress.write(json.dumps(asdict(stored)) + "\n")
-
-
 def write_index(folder: Path, index: Index) -> int:
     """Write the index atomically, delete unlisted images, and return the number of deletions."""
     entries = {split: [asdict(entry) for entry in index[split]] for split in SPLITS}
@@ -220,20 +207,10 @@ def completed_images(folder: Path) -> dict[str, StoredImage]:
         UserError: the index is damaged, or a folder of the store is a symbolic link (files
             elsewhere would be overwritten and deleted).
     """
-    for split in SPLITS:
-        if (folder / split).is_symlink():
-            raise UserError(
-                f"{folder / split} is a symbolic link: remove it or choose another output folder"
-            )
-    found: list[StoredImage] = []
+    refuse_links(folder / split for split in SPLITS)
+    found = read_progress(folder / PROGRESS, StoredImage)
     if (folder / INDEX).is_file():
-        found += stored_images(read_index(folder))
-    if (folder / PROGRESS).is_file():
-        for line in (folder / PROGRESS).read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                found.append(StoredImage(**json.loads(line)))
-            except (ValueError, TypeError, RecursionError):  # line cut off by a killed process
-                continue
+        found = [*stored_images(read_index(folder)), *found]
     return {stored.file: stored for stored in found if stored.is_current(folder)}
 
 
