@@ -329,7 +329,7 @@ def test_other_number_of_workers_resumes_with_a_warning(
         cli(*RESUMABLE, status=128 + signal.SIGHUP)
     (run,) = Path("runs").glob("*/*")
     outcome = cli(*RESUMABLE, f"resume={run}", "data.num_workers=0", "trainer.max_epochs=3")
-    assert outcome.errors.count("the shards are read in another order") == 1
+    assert outcome.errors.count("The shards are therefore read in another order") == 1
     last = [names for epoch, names, _ in read(shards.parent / "training_step-0") if epoch == 2]
     counts = Counter(name for names in last for name in names)
     assert len(counts) == 16 and set(counts.values()) == {2}, "the next epoch is complete"

@@ -75,7 +75,7 @@ def require_none(failures: Iterable[str], what: str) -> None:
 
     Args:
         failures: one message per failure.
-        what: what the failures are of: ``images``.
+        what: plural noun for the failed items, such as ``images``.
     """
     messages = list(failures)
     if messages:

@@ -18,9 +18,9 @@ from mprnet_lit.utils.checks import require
 from mprnet_lit.utils.errors import UserError
 
 _OTHER_ORDER = (
-    "Warning: the number of devices, of data workers or data.cache_gb differs from that of the "
-    "checkpoint, so that the shards are read in another order: in an epoch that was interrupted, "
-    "some patches are repeated and others skipped"
+    "Warning: the number of devices, the number of data workers or data.cache_gb differs from that "
+    "of the checkpoint. The shards are therefore read in another order, and in an interrupted "
+    "epoch some patches are repeated and others skipped"
 )
 
 

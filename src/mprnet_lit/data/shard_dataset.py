@@ -25,11 +25,10 @@ Piece = tuple[int, str, Pixels, Pixels | None]
 class ShardDataset(Crops, Dataset[dict[str, Any]]):
     """Dataset of crops of the images in shards. The other arguments are those of ``Crops``.
 
-    In training, the crops of the images in a window are shuffled together: of as many images, one
-    after another in a shard, as fit into ``window``. With one crop per image, these are kept as
-    files, else decoded. A window does not exceed its shard, so that reading can start at each
-    shard. The items of a shard are read one after another; another item than the next one is found
-    by reading its shard from the start.
+    In training, crops are shuffled within a window: consecutive images of a shard with a total size
+    of at most ``window``. With one crop per image, the window holds encoded files, otherwise also
+    decoded images. A window never crosses the end of a shard, so that reading can start at any
+    shard. Sequential access is fast. Random access reads the shard from its start.
 
     Args:
         listed: shards.

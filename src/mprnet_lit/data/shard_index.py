@@ -33,7 +33,7 @@ class Shard:
         sha256: checksum of the file.
         samples: number of samples.
         pairs: number of samples with a degraded image.
-        side: shorter side in pixels of the image whose shorter side is the longest.
+        side: largest crop size in pixels that fits into at least one of its images.
         pixels: number of pixels of the largest image.
         sources: digest of the names, sizes and modification times of the source images.
     """

@@ -9,7 +9,7 @@ from torch.utils.data import Sampler
 
 
 class ShardKey(NamedTuple):
-    """Key of an item: its place among the items of a shard in an epoch."""
+    """Key of an item: epoch, index of the shard, and position in the shard."""
 
     epoch: int
     shard: int
