@@ -150,10 +150,12 @@ def test_photo_is_restored_and_downloaded_in_its_format(
 
 
 def test_comparison_is_usable_by_keyboard_and_named_for_screen_readers(
-    server: tuple[Any, str], browser: Chrome
+    server: tuple[Any, str], browser: Chrome, photo: Path
 ) -> None:
-    """The page of the previous test shows a restored photo."""
-    line = browser.find_element(By.CSS_SELECTOR, "#compare input")
+    restore(browser, server[1], photo)
+    line = WebDriverWait(browser, 20).until(
+        lambda p: p.find_elements(By.CSS_SELECTOR, "#compare input")
+    )[0]
     assert line.accessible_name.startswith("Line between before (left) and after (right)")
     before = browser.find_element(By.CSS_SELECTOR, "#compare img.before")
 
