@@ -22,7 +22,9 @@ LOCAL = "hydra/launcher=submitit_local"
 
 
 @pytest.mark.parametrize("launcher", ["launch=joblib", "launch=ray", LOCAL])
-def test_grid_of_four_jobs_runs(shell: Cli, launcher: str) -> None:
+def test_grid_of_four_jobs_runs(shell: Cli, launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ray runs its jobs at niceness 15, which takes minutes beside other tests.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     outcome = shell(launcher, *GRID, warm=launcher != "launch=ray")  # Ray starts its own processes
     found = {}
     for summary in outcome.folder.glob("runs/multirun/*/*/summary.json"):
