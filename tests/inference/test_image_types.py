@@ -13,6 +13,7 @@ from PIL import Image
 
 from mprnet_lit import Restorer
 from mprnet_lit.images.photo import Photo, write_photo
+from mprnet_lit.inference.image_types import to_batch, to_network_input
 from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
 
@@ -182,3 +183,15 @@ def test_unsupported_types_raise(identity: Restorer, name: str) -> None:
         identity(make())
     with pytest.raises(UserError, match=sentence):
         identity.stages(make())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("add_axis", [True, False])
+def test_the_batch_is_a_copy_with_the_channels_last(dtype: Any, add_axis: bool) -> None:
+    """A batch axis that NumPy adds has the stride 0, with which torch moves the channels first."""
+    image = np.ones((16, 24, 3), dtype)
+    pixels = to_network_input(image[None] if add_axis else image).pixels
+    batch = to_batch(pixels, torch.device("cpu"))
+    assert batch.stride() == (16 * 24 * 3, 1, 24 * 3, 3)
+    batch.zero_()
+    assert (image == 1).all()

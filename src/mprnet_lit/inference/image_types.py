@@ -73,11 +73,13 @@ def to_batch(pixels: Tensor, device: torch.device) -> Tensor:
         device: device of the batch.
 
     Returns:
-        Batch (B, 3, H, W) float32 in [0, 1]; gray images have three equal channels.
+        Batch (B, 3, H, W) float32 in [0, 1] with the channels last in memory; gray images have
+        three equal channels.
     """
     pixels = to_device(pixels, device)
     peak = _PEAKS.get(pixels.dtype)
-    batch = pixels.float()
+    # Unlike float(), this sets the stride of a batch of one image, on which the layout depends.
+    batch = pixels.to(torch.float32, memory_format=torch.channels_last, copy=True)
     batch = batch if peak is None else batch.div_(peak)
     return batch.expand(-1, 3, -1, -1)
 

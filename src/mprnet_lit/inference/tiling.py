@@ -105,7 +105,7 @@ def run_tiled(
     """
 
     def load(rows: slice, columns: slice) -> Tensor:
-        return image[..., rows, columns]
+        return image[..., rows, columns].clone()
 
     height, width = image.shape[-2:]
     tiling = Tiling(tile, overlap, batch_size)
@@ -136,7 +136,7 @@ def run_in_bands(
 
     Args:
         network: function that maps (N, C, h, w) to tensors of the same height and width.
-        load: function that returns a part of the batch.
+        load: function that returns a copy of a part of the batch.
         size: height H and width W of the batch, of any size. The batch is padded by reflection.
         tiling: options.
         device: device of the tiles before and after the network.
@@ -152,7 +152,7 @@ def run_in_bands(
     done, top, sums = 0, 0, list[Tensor]()
     for batch in _batches(_from_top(grids, tiling.orientations), tiling.batch_size):
         inputs = [tile.read(load) for tile in batch]
-        outputs = network(torch.cat(inputs))
+        outputs = network(torch.cat(inputs) if len(inputs) > 1 else inputs[0])
         done += len(batch)
         if progress is not None:
             progress(done, total)
@@ -162,17 +162,18 @@ def run_in_bands(
                 return
             if not sums:
                 rows = min(tiling.tile, height)
-                sums = [part.new_zeros((*part.shape[:2], rows, width)) for part in parts]
+                shapes = ((len(part), rows, width, part.shape[1]) for part in parts)
+                sums = [parts[0].new_zeros(shape) for shape in shapes]  # channels last
             if (finished := tile.rows.target.start - top) > 0:
-                yield top, [part_sum[..., :finished, :] for part_sum in sums]
+                yield top, [part_sum[:, :finished].movedim(-1, 1) for part_sum in sums]
                 top += finished
                 for part_sum in sums:
                     _scroll(part_sum, finished)
-            weight = tile.weight / len(tiling.orientations)
             for part_sum, part in zip(sums, parts, strict=True):
-                weighted = tile.upright(part * weight)
-                part_sum[..., : weighted.shape[-2], tile.columns.target] += weighted
-    yield top, [part_sum[..., : height - top, :] for part_sum in sums]
+                weighted = tile.weighted(part)
+                covered = part_sum[:, : weighted.shape[1], tile.columns.target]
+                covered.add_(weighted, alpha=1 / len(tiling.orientations))
+    yield top, [part_sum[:, : height - top].movedim(-1, 1) for part_sum in sums]
 
 
 @dataclass(frozen=True)
@@ -183,15 +184,17 @@ class _Span:
         source: contiguous rows of the image that contain all rows of the tile.
         index: rows of the tile within ``source``, flipped and padded by reflection; ``None`` for
             all rows of ``source`` in order.
+        length: number of rows of the tile.
         target: rows of the image that the tile writes.
-        weight: blending weights of the rows of the tile.
+        weight: blending weights of these rows; ``None`` if they are all 1.
         flipped: whether the tile is flipped.
     """
 
     source: slice
     index: Tensor | None
+    length: int
     target: slice
-    weight: Tensor
+    weight: Tensor | None
     flipped: bool
 
 
@@ -205,18 +208,20 @@ def _grid(length: int, tiling: Tiling, device: torch.device) -> dict[bool, list[
     begins = starts(len(padded), tiling.tile, tiling.overlap)
     weights = blending(len(padded), tiling.tile, tiling.overlap)
     grid: dict[bool, list[_Span]] = {False: [], True: []}
-    for begin, weight in zip(begins, weights, strict=True):
-        end = min(begin + len(weight), length)
+    for begin, blend in zip(begins, weights, strict=True):
+        end = min(begin + len(blend), length)
         for flipped, target in (
             (False, slice(begin, end)),
             (True, slice(length - end, length - begin)),
         ):
-            rows = padded[begin : begin + len(weight)]
+            rows = padded[begin : begin + len(blend)]
             rows = length - 1 - rows if flipped else rows
             source = slice(int(rows.min()), int(rows.max()) + 1)
-            in_order = not flipped and end - begin == len(weight)
+            in_order = not flipped and end - begin == len(blend)
             index = None if in_order else (rows - source.start).to(device)
-            span = _Span(source, index, target, weight.to(device), flipped)
+            weight = None if len(begins) == 1 else blend[: end - begin].to(device)
+            weight = weight.flip(0) if weight is not None and flipped else weight
+            span = _Span(source, index, len(blend), target, weight, flipped)
             grid[flipped].append(span)
     grid[True].reverse()
     return grid
@@ -233,14 +238,8 @@ class _Tile:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the input of the network."""
-        height, width = len(self.rows.weight), len(self.columns.weight)
+        height, width = self.rows.length, self.columns.length
         return (width, height) if self.transposed else (height, width)
-
-    @property
-    def weight(self) -> Tensor:
-        """Blending weights of the output of the network."""
-        weight = self.rows.weight[:, None] * self.columns.weight
-        return weight.mT if self.transposed else weight
 
     def read(self, load: Load) -> Tensor:
         """Return the input of the network."""
@@ -257,6 +256,20 @@ class _Tile:
             output = output.narrow(dim, 0, span.target.stop - span.target.start)
             output = output.flip(dim) if span.flipped else output
         return output
+
+    def weighted(self, output: Tensor) -> Tensor:
+        """Return an upright output, (B, h, w, C), times its blending weights.
+
+        The weights are applied to rows of w * C values: torch is slow if the innermost loop of a
+        product has only the C channels of a pixel.
+        """
+        upright = self.upright(output).movedim(1, -1)
+        rows = upright.flatten(-2)
+        if self.columns.weight is not None:
+            rows = rows * self.columns.weight.repeat_interleave(upright.shape[-1])
+        if self.rows.weight is not None:
+            rows = rows * self.rows.weight[:, None]
+        return rows.view(upright.shape)
 
 
 def _from_top(
@@ -281,9 +294,9 @@ def _batches(tiles: Iterable[_Tile], size: int) -> Iterator[list[_Tile]]:
 
 
 def _scroll(rows: Tensor, count: int) -> None:
-    """Move rows (..., h, W) up by ``count`` in place, and fill the last rows with zeros."""
-    height = rows.shape[-2]
+    """Move rows (B, h, W, C) up by ``count`` in place, and fill the last rows with zeros."""
+    height = rows.shape[1]
     for top in range(0, height - count, count):  # steps without overlap
         end = min(top + count, height - count)
-        rows[..., top:end, :] = rows[..., top + count : end + count, :]
-    rows[..., max(height - count, 0) :, :] = 0
+        rows[:, top:end] = rows[:, top + count : end + count]
+    rows[:, max(height - count, 0) :] = 0
