@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from tests.conftest import Golden
 from mprnet_lit import weights
 from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
-from mprnet_lit.weights import Info
+from mprnet_lit.weights import Info, read
+from mprnet_lit.weights.shapes import build
 
 INFO = Info(
     "derain", 128, "CC0", metrics={"val/psnr": 31.5}, config={"seed": 3, "data": {"folder": None}}
@@ -212,3 +214,20 @@ def test_failed_write_keeps_the_existing_file(
     assert path.read_bytes() == b"before"
     with pytest.raises(UserError, match=r"\.safetensors, \.ckpt, \.pth"):
         weights.save(model, tmp_path / "w.bin")
+
+
+def test_reading_weights_does_not_import_sympy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The import would take half a second of each command."""
+    monkeypatch.setitem(sys.modules, "torch.fx.experimental.symbolic_shapes", None)
+    model = read("denoise").model
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {("cpu", torch.float32)}
+
+
+def test_the_network_has_its_own_copy_of_a_state() -> None:
+    state = MPRNet(8, 4, 4, 1).state_dict()
+    name = "shallow1.0.weight"
+    built = build({key: tensor.half() if key == name else tensor for key, tensor in state.items()})
+    for tensor in state.values():
+        tensor.zero_()
+    assert built.state_dict()[name].dtype == torch.float32
+    assert all(tensor.any() for key, tensor in built.state_dict().items() if "weight" in key)

@@ -61,8 +61,12 @@ def build(state: Mapping[str, Tensor]) -> MPRNet:
     problems = [_problem(names, what) for what, names in faults.items() if names]
     if problems:
         raise ValueError("; ".join(problems))
-    model = model.to_empty(device="cpu")
-    model.load_state_dict(state)
+    # Module.to_empty would import SymPy for tensors on the meta device, which takes half a second.
+    layout = torch.contiguous_format
+    copies = {
+        n: t.to("cpu", torch.float32, copy=True, memory_format=layout) for n, t in state.items()
+    }
+    model.load_state_dict(copies, assign=True)
     return model
 
 
