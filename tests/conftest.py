@@ -203,7 +203,7 @@ QUICK = (
     *SMALLEST,
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",  # the same on every machine
-    "data.patch_size=32",
+    "data.patch_size=16",
     "data.batch_size=2",
     "data.crops_per_image=2",
     "data.val_crop_size=32",

@@ -8,6 +8,8 @@ Lightning, torchrun, joblib and submitit.
 
 import _posixsubprocess
 import atexit
+import functools
+import importlib
 import logging
 import os
 import runpy
@@ -36,10 +38,22 @@ def warm_python(on: bool = True) -> Iterator[None]:
     """Fork this process instead of starting Python, unless ``on`` is false."""
     global _on
     before, _on = _on, on and sys.platform == "linux"
+    if _on:
+        _import_what_trainings_import()
     try:
         yield
     finally:
         _on = before
+
+
+@functools.cache
+def _import_what_trainings_import() -> None:
+    """Import the modules of a training and Hydra's plugins once, and not in each fork."""
+    from hydra.core.plugins import Plugins
+
+    importlib.import_module("mprnet_lit.cli.train")
+    importlib.import_module("torch.utils.tensorboard")
+    Plugins.instance()
 
 
 def _fork_exec(args: Sequence[Any], *rest: Any) -> int:
