@@ -38,7 +38,7 @@ from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 from tests import composition
 from tests.order import start_with_slow_files
-from tests.warm import warm_python
+from tests.warm import import_tests, warm_python
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -86,6 +86,17 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
+    """Import the tests once, and fork the workers of pytest-xdist from this process."""
+    if not session.config.getoption("numprocesses", None):  # also in the workers
+        yield
+        return
+    import_tests(session.config.args)
+    with warm_python():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
