@@ -91,7 +91,8 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
     """Import the tests once, and fork the workers of pytest-xdist from this process."""
-    if not session.config.getoption("numprocesses", None):  # also in the workers
+    workers = session.config.getoption("numprocesses", None)  # None in the workers
+    if not workers or sys.platform != "linux":
         yield
         return
     import_tests(session.config.args)
