@@ -38,7 +38,7 @@ from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 from tests import composition
 from tests.order import start_with_slow_files
-from tests.warm import warm_python
+from tests.warm import import_tests, warm_python
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -86,6 +86,18 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
+    """Import the tests once, and fork the workers of pytest-xdist from this process."""
+    workers = session.config.getoption("numprocesses", None)  # None in the workers
+    if not workers or sys.platform != "linux":
+        yield
+        return
+    import_tests(session.config.args)
+    with warm_python():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -203,7 +215,7 @@ QUICK = (
     *SMALLEST,
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",  # the same on every machine
-    "data.patch_size=32",
+    "data.patch_size=16",
     "data.batch_size=2",
     "data.crops_per_image=2",
     "data.val_crop_size=32",

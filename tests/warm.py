@@ -8,6 +8,9 @@ Lightning, torchrun, joblib and submitit.
 
 import _posixsubprocess
 import atexit
+import functools
+import gc
+import importlib
 import logging
 import os
 import runpy
@@ -18,17 +21,36 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import process, resource_tracker, util
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pytest
+
 _MainProcess = type(process.current_process())
 _real = _posixsubprocess.fork_exec
 _SPAWNED = "--multiprocessing-fork"
+_WORKER = "import sys;exec(eval(sys.stdin.readline()))"
+"""Program of the workers of pytest-xdist."""
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _on = False
+
+
+def import_tests(arguments: Iterable[str]) -> None:
+    """Import the test modules in the files and folders that pytest has as arguments.
+
+    The workers of pytest-xdist, which are forks, find them in ``sys.modules``. A module that can't
+    be imported is left to them.
+    """
+    root = Path(__file__).parent.parent
+    for argument in arguments:
+        place = Path(argument.partition("::")[0]).absolute()
+        for path in sorted(place.rglob("test_*.py")) if place.is_dir() else [place]:
+            with suppress(Exception, pytest.skip.Exception):
+                importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
+    gc.freeze()  # the forks then share these objects
 
 
 @contextmanager
@@ -36,10 +58,22 @@ def warm_python(on: bool = True) -> Iterator[None]:
     """Fork this process instead of starting Python, unless ``on`` is false."""
     global _on
     before, _on = _on, on and sys.platform == "linux"
+    if _on:
+        _import_what_trainings_import()
     try:
         yield
     finally:
         _on = before
+
+
+@functools.cache
+def _import_what_trainings_import() -> None:
+    """Import the modules of a training and Hydra's plugins once, and not in each fork."""
+    from hydra.core.plugins import Plugins
+
+    importlib.import_module("mprnet_lit.cli.train")
+    importlib.import_module("torch.utils.tensorboard")
+    Plugins.instance()
 
 
 def _fork_exec(args: Sequence[Any], *rest: Any) -> int:
@@ -47,7 +81,8 @@ def _fork_exec(args: Sequence[Any], *rest: Any) -> int:
     program, *command = (os.fsdecode(part) for part in args)
     while command[:1] in (["-u"], ["-B"]):
         command = command[1:]
-    known = command[:1] == ["-m"] or (command[:1] == ["-c"] and command[2:] == [_SPAWNED])
+    known = command[:1] == ["-m"] or command == ["-c", _WORKER]
+    known |= command[:1] == ["-c"] and command[2:] == [_SPAWNED]
     if not _on or program != sys.executable or not known:
         return _real(args, *rest)
     pid = os.fork()

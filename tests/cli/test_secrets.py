@@ -43,7 +43,7 @@ def test_files_of_a_training_contain_no_secrets(
     assert config["task"]["again"] == "${task.note}"
     assert config["api_key"] == config["task"]["same"] == "***"
     assert config["tracking"]["address"] == "https://***@host/x"
-    assert config["data"]["patch_size"] == 32 and config["model"]["width"] == 8
+    assert config["data"]["patch_size"] == 16 and config["model"]["width"] == 8
     overrides = yaml.safe_load((folder / ".hydra/overrides.yaml").read_text())
     assert "+api_key=***" in overrides and "+task.same=${api_key}" in overrides
     kept = yaml.safe_load((folder / "csv/version_0/hparams.yaml").read_text())

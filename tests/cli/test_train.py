@@ -39,7 +39,7 @@ def test_run_folder_contains_all_documented_files(cli: Cli) -> None:
     assert best["psnr_gain"] == pytest.approx(best["psnr"] - best["psnr_degraded"], abs=1e-4)
 
     config = yaml.safe_load(outcome.file("summary.json").with_name("config.yaml").read_text())
-    assert config["data"]["patch_size"] == 32 and config["model"]["width"] == 16
+    assert config["data"]["patch_size"] == 16 and config["model"]["width"] == 16
     environment = outcome.json("environment.json")
     assert environment["packages"]["torch"] == torch.__version__
     assert environment["machine"]["cpu_cores"] and len(environment["code"]["source"]) == 64
@@ -77,7 +77,7 @@ def test_two_devices_train_as_one_and_share_a_folder(shell: Cli, task: str) -> N
 
 
 def test_multirun_trains_sizes_and_tasks(cli: Cli) -> None:
-    outcome = cli("-m", "model=tiny,small", "task=denoise,derain", "trainer.max_steps=2")
+    outcome = cli("-m", "model=tiny,small", "task=denoise,derain", "trainer.max_steps=1")
     assert len(list(outcome.folder.glob("runs/multirun/*"))) == 1
     paths = outcome.folder.glob("runs/multirun/*/*/config.yaml")
     configs = [yaml.safe_load(path.read_text()) for path in paths]
@@ -125,7 +125,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return torch.load(next(folder.glob("runs/**/last.ckpt")), weights_only=True)
 
 
-TWO_DEVICES = ("trainer.devices=2", "data.crops_per_image=4",
+TWO_DEVICES = ("trainer.devices=2", "data.crops_per_image=2",
                "data.val_crop_size=32", "logger=csv", *SMALLEST)  # fmt: skip
 
 
@@ -250,7 +250,7 @@ def test_finetuning_on_own_pairs_starts_from_the_given_weights(
     found = weights(outcome)["model.tail.weight"]
     torch.testing.assert_close(found, golden.tensor("weight/tail.weight"), rtol=0, atol=1e-6)
     info = read_weights(outcome.file("best.ckpt")).info
-    assert "non-commercial" in info.license and info.crop == 32
+    assert "non-commercial" in info.license and info.crop == 16
 
 
 LAYOUTS = {

@@ -49,7 +49,7 @@ def test_optuna_trials_run_in_parallel_and_one_may_fail(shell: Cli) -> None:
     assert states == {"32": "complete", "33": "failed"}
 
 
-LONG = ("trainer.max_epochs=60", "logger=none", "data.crops_per_image=6", "data.val_crop_size=32")
+LONG = ("trainer.max_epochs=60", "logger=none", "data.crops_per_image=1", "data.val_crop_size=32")
 TWO = {
     "joblib": ("sweep=optuna", "launch=joblib", "sweep.jobs=2", "sweep.trials=2", "seed=0,1"),
     "devices": ("-m", "seed=0,1", "trainer.devices=2"),

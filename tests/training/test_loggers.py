@@ -141,7 +141,7 @@ def test_all_loggers_record_the_same(
     best = outcome.file("checkpoints/best.ckpt")
     settings = yaml.safe_load((outcome.file("metrics.csv").parent / "hparams.yaml").read_text())
     environment = outcome.json("environment.json")
-    assert settings["optimizer.lr"] == 2e-4 and settings["data.patch_size"] == 32
+    assert settings["optimizer.lr"] == 2e-4 and settings["data.patch_size"] == 16
     assert settings["code.revision"] == (environment["code"]["revision"] or "null")
     assert settings["code.source"] == environment["code"]["source"]
     assert settings["packages.torch"] == torch.__version__
@@ -156,7 +156,7 @@ def test_all_loggers_record_the_same(
     for logger, values in held.items():
         assert values.keys() - {"_wandb"} == settings.keys(), logger
         assert settings["code.revision"] in str(values["code.revision"]), logger
-    assert run.data.params["data.patch_size"] == "32"
+    assert run.data.params["data.patch_size"] == "16"
     assert held["wandb"]["optimizer.lr"] == "0.0002"
 
     # Weights, group and tags.
