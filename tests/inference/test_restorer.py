@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import mprnet_lit
 from mprnet_lit import weights
-from mprnet_lit.inference.tile_size import largest_tile, memory_budget
+from mprnet_lit.inference.tile_size import balanced, largest_tile, memory_budget
+from mprnet_lit.inference.tiling import starts
 from mprnet_lit.models import SIZES, MPRNet
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
@@ -170,7 +171,8 @@ def test_tlc_uses_the_crop_of_the_weights_file(model: MPRNet, tmp_path: Path) ->
 
 def test_auto_tiles_respect_the_memory_limit(model: MPRNet) -> None:
     restorer = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.01, device="cpu")
-    assert restorer._tile(800, 600) == largest_tile(model.size, 0.0065e9, False) < 256
+    most = largest_tile(model.size, 0.0065e9, False)
+    assert restorer._tile(800, 600) == balanced(most, 32, 800, 600) <= most < 256
     assert mprnet_lit.Restorer(model, tile="auto", device="cpu")._tile(64, 80) == 80
     roomy = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.6, device="cpu")
     assert roomy._tile(4000, 6000, images=4) <= roomy._tile(4000, 6000) / 2
@@ -182,6 +184,23 @@ def test_auto_tiles_respect_the_memory_limit(model: MPRNet) -> None:
     assert largest_tile(SIZES["large"], 1, True) == 64
 
 
+@pytest.mark.parametrize(
+    ("lengths", "tile", "side"),
+    [
+        ((1080, 1920), 800, 664),  # 2 x 3 tiles of (1920 + 2 * 32) / 3 = 661.3 pixels
+        ((720, 1280), 800, 720),  # one row
+        ((2000, 64), 72, 72),  # the smallest tile for an overlap of 60
+    ],
+)
+def test_automatic_tiles_are_as_small_as_their_number_allows(
+    lengths: tuple[int, int], tile: int, side: int
+) -> None:
+    overlap = 60 if tile == 72 else 32
+    assert balanced(tile, overlap, *lengths) == side
+    counts = {s: [len(starts(n, s, overlap)) for n in lengths] for s in (side, tile)}
+    assert counts[side] == counts[tile]
+
+
 def test_memory_limit_includes_the_image_its_results_and_unfinished_rows(
     model: MPRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +210,7 @@ def test_memory_limit_includes_the_image_its_results_and_unfinished_rows(
     assert memory_budget(cpu, None, 0.2e9) == pytest.approx(0.4e9)
     assert memory_budget(cpu, 0.3, 0.2e9) == pytest.approx(0.1e9)
     restorer = mprnet_lit.Restorer(model, tile="auto", memory_gb=0.05, device="cpu")
+    monkeypatch.setattr("mprnet_lit.inference.restorer.balanced", lambda tile, *_: tile)
     for stages, itemsize, held in (1, 1, 6e6), (3, 2, 24e6):  # the image and its results
         whole = largest_tile(model.size, 0.05e9 - held, False)
         rows = 12 * stages * 1000 * whole  # float32

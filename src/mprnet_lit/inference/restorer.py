@@ -15,6 +15,7 @@ from mprnet_lit.inference.image_types import to_batch, to_network_input
 from mprnet_lit.inference.options import check_options, check_tiling, parse_device, smallest_tile
 from mprnet_lit.inference.results import Result
 from mprnet_lit.inference.tile_size import (
+    balanced,
     band_bytes,
     largest_tile,
     memory_budget,
@@ -43,7 +44,7 @@ class Restorer:
             ``https://``); see :func:`mprnet_lit.weights.io.read`.
         tile: side of the tiles in pixels, a multiple of 8 that is at least 8 larger than
             ``overlap``; ``"auto"`` for the whole image if it fits in memory and otherwise the
-            largest tile that fits; ``None`` for the whole image.
+            fewest tiles that fit, as small as their number allows; ``None`` for the whole image.
         overlap: minimum overlap of adjacent tiles in pixels; tiles are blended in the overlap.
         tlc: whether to use the test-time local converter (TLC, arXiv 2112.04491): local instead of
             global averages in channel attention.
@@ -309,5 +310,6 @@ class Restorer:
             side = largest(held)
             if height * width > side**2:
                 side = largest(held + band_bytes(stages * images, side, width))
-                return max(side, smallest_tile(self.overlap))
+                side = max(side, smallest_tile(self.overlap))
+                return balanced(side, self.overlap, height, width)
         return max(height, width)

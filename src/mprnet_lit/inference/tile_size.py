@@ -1,10 +1,12 @@
-"""Largest tile that fits in the free memory, and advice if a GPU runs out of memory."""
+"""Tiles that fit in the free memory, and advice if a GPU runs out of memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from mprnet_lit.inference.options import smallest_tile
+from mprnet_lit.inference.tiling import starts
 from mprnet_lit.models import SIZE_MULTIPLE, Size
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes, is_gpu_out_of_memory
@@ -31,6 +33,18 @@ def largest_tile(size: Size, budget: float, tlc: bool) -> int:
     per_pixel = maps * (size.width + size.orsnet_step) * 4
     side = int((budget / per_pixel) ** 0.5)
     return max(side // SIZE_MULTIPLE * SIZE_MULTIPLE, _MIN_SIDE)
+
+
+def balanced(tile: int, overlap: int, *lengths: int) -> int:
+    """Return the side of the smallest tiles whose number in each direction is that of ``tile``.
+
+    Larger tiles would only overlap more.
+    """
+    counts = [len(starts(length, tile, overlap)) for length in lengths]
+    for side in range(smallest_tile(overlap), tile, SIZE_MULTIPLE):
+        if [len(starts(length, side, overlap)) for length in lengths] == counts:
+            return side
+    return tile
 
 
 def band_bytes(images: int, rows: int, width: int) -> int:
