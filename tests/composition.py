@@ -2,7 +2,8 @@
 
 Hydra composes the files and the schemas of each command anew. The result depends only on the chosen
 options of the groups, and on the machine. The values of the command are applied afterwards. Workers
-of pytest-xdist share the compositions. Each process also caches the syntax trees of interpolations.
+of pytest-xdist share the compositions. Each process also caches the files and the syntax trees of
+interpolations.
 """
 
 import copy
@@ -46,7 +47,7 @@ def cache_compositions() -> None:
     _Loader._compose_config_from_defaults_list = _config  # type: ignore
     CachingConfigRepository.__init__ = _initialize  # type: ignore[method-assign]
     CachingConfigRepository.load_config = _file  # type: ignore[method-assign]
-    defaults_list._create_interpolation_map = _choices
+    defaults_list._create_interpolation_map = _choices  # type: ignore[assignment]
     # A visitor reads the tree and does not change it.
     omegaconf.base.parse = functools.cache(omegaconf.base.parse)  # type: ignore[attr-defined]
 
