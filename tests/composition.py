@@ -2,7 +2,8 @@
 
 Hydra composes the files and the schemas of each command anew. The result depends only on the chosen
 options of the groups, and on the machine. The values of the command are applied afterwards. Workers
-of pytest-xdist share the compositions. Each process also caches the syntax trees of interpolations.
+of pytest-xdist share the compositions. Each process also caches the files and the syntax trees of
+interpolations.
 """
 
 import copy
@@ -16,6 +17,9 @@ import omegaconf.base
 from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.defaults_list import DefaultsList
+from hydra.core.default_element import InputDefault
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig
 
 from mprnet_lit.config.groups import CONFIG_DIR
 from mprnet_lit.config.resolvers import machine
@@ -23,7 +27,10 @@ from mprnet_lit.config.resolvers import machine
 _Loader = config_loader_impl.ConfigLoaderImpl
 _create = defaults_list.create_defaults_list
 _compose = _Loader._compose_config_from_defaults_list
+_load = CachingConfigRepository.load_config
+_interpolation_map = defaults_list._create_interpolation_map
 _cached: dict[Any, bytes] = {}
+_files: dict[str, bytes] = {}
 
 
 def not_shared(name: str, make: Callable[[], bytes]) -> bytes:
@@ -39,6 +46,8 @@ def cache_compositions() -> None:
     config_loader_impl.create_defaults_list = _defaults_list  # type: ignore
     _Loader._compose_config_from_defaults_list = _config  # type: ignore
     CachingConfigRepository.__init__ = _initialize  # type: ignore[method-assign]
+    CachingConfigRepository.load_config = _file  # type: ignore[method-assign]
+    defaults_list._create_interpolation_map = _choices  # type: ignore[assignment]
     # A visitor reads the tree and does not change it.
     omegaconf.base.parse = functools.cache(omegaconf.base.parse)  # type: ignore[attr-defined]
 
@@ -91,3 +100,21 @@ def _initialize(self: CachingConfigRepository, delegate: Any) -> None:
     """Copy the repository without its sources, which Hydra replaces but never changes."""
     self.delegate = copy.copy(delegate)
     self.cache = {}
+
+
+def _file(self: CachingConfigRepository, config_path: str) -> ConfigResult | None:
+    """Load each file once per process. A composition changes its copy."""
+    if not _is_own(self):
+        return _load(self, config_path)
+    if (key := f"config_path={config_path}") not in self.cache:
+        if config_path not in _files:
+            _files[config_path] = pickle.dumps(_load(self, config_path))
+        self.cache[key] = pickle.loads(_files[config_path])
+    return self.cache[key]
+
+
+def _choices(overrides: Any, defaults: list[InputDefault], self_added: bool) -> DictConfig:
+    """Return the chosen options only if the file interpolates them."""
+    if any(default.is_interpolation() for default in defaults):
+        return _interpolation_map(overrides, defaults, self_added)
+    return DictConfig({})

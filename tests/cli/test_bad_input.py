@@ -165,7 +165,8 @@ def test_weights_that_run_code_are_refused(cli: Cli, tmp_path: Path) -> None:
 
 def test_full_disk_during_a_checkpoint_is_reported(shell: Cli) -> None:
     """A limit on the file size makes the write fail as on a full disk."""
-    first = shell("trainer.max_epochs=1")
+    small = ("data.crops_per_image=1", "trainer.limit_val_batches=1")
+    first = shell("trainer.max_epochs=1", *small)
     last = first.file("last.ckpt")
     before = last.read_bytes()
 
@@ -173,7 +174,7 @@ def test_full_disk_during_a_checkpoint_is_reported(shell: Cli) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2,) * 2)
 
     again = (f"hydra.run.dir={last.parents[1]}", "resume=auto", "trainer.max_epochs=2")
-    outcome = shell(*again, status=1, preexec_fn=limit)
+    outcome = shell(*again, *small, status=1, preexec_fn=limit)
     message = error_message(outcome)
     assert "can't write the checkpoint" in message and "File too large" in message
     assert last.read_bytes() == before

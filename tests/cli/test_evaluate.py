@@ -24,7 +24,7 @@ from mprnet_lit.models import MPRNet
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint of a network that returns its input."""
     torch.manual_seed(0)
-    model = MPRNet.from_size("tiny")
+    model = MPRNet(8, 4, 4, 1)
     model.start_from_identity()
     path = tmp_path_factory.mktemp("weights") / "identity.ckpt"
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -157,7 +157,7 @@ def test_custom_pairs_are_evaluated_by_any_protocol(
 def test_image_larger_than_memory_is_tiled_and_marked_in_the_scores(
     evaluate: Cli, pairs: None
 ) -> None:
-    outcome = evaluate("noisy", "clean", "inference.memory_gb=0.015")
+    outcome = evaluate("noisy", "clean", "inference.memory_gb=0.0075")
     scores = outcome.json("scores.json")
     assert scores["images_in_tiles"] == 1
     assert scores["settings"]["tiling"] == "auto, overlap 32; 1 of 2 images"
@@ -170,9 +170,9 @@ def test_image_larger_than_memory_is_tiled_and_marked_in_the_scores(
 def test_memory_share_is_larger_for_whole_images_than_for_tiles(
     evaluate: Cli, pairs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The estimate for 96 x 128 pixels is 28 MB, between 50% and 90% of 40 MB.
-    monkeypatch.setattr("mprnet_lit.cli.evaluate.free_bytes", lambda _: 40e6)
-    monkeypatch.setattr("mprnet_lit.inference.tile_size.free_bytes", lambda _: 40e6)
+    # The estimate for 96 x 128 pixels is 14 MB, between 50% and 90% of 20 MB.
+    monkeypatch.setattr("mprnet_lit.cli.evaluate.free_bytes", lambda _: 20e6)
+    monkeypatch.setattr("mprnet_lit.inference.tile_size.free_bytes", lambda _: 20e6)
     scores = evaluate("noisy", "clean").json("scores.json")
     assert scores["images_in_tiles"] == 0 and scores["settings"]["tiling"] == "off"
 

@@ -269,8 +269,8 @@ def test_uneven_shards_give_each_process_the_same_number_of_batches(
     assert len(weighted) == 11 and set(weighted.values()) == {1}
 
 
-RESUMABLE = (*TRAIN, "data.num_workers=2", "data.crops_per_image=2", "trainer.max_epochs=2",
-             "data.cache_gb=3e-5", "schedule.per_step=true")  # fmt: skip
+RESUMABLE = (*TRAIN, "data.num_workers=2", "data.crops_per_image=2", "data.batch_size=4",
+             "trainer.max_epochs=2", "data.cache_gb=3e-5", "schedule.per_step=true")  # fmt: skip
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
@@ -300,12 +300,12 @@ def test_resumed_training_reads_the_remaining_patches_once(
             logged_names(patch, folder)
             if run == "resumed":
                 with monkeypatch.context() as stopping:
-                    stop_at(stopping, 22)  # in the middle of a shard
+                    stop_at(stopping, 10)  # in the middle of a shard
                     cli(*options, status=128 + signal.SIGHUP)
-                assert len(read(folder / "training_step-0")) == 23
+                assert len(read(folder / "training_step-0")) == 11
                 opened = len((folder / "opened").read_text().split("\n"))
                 outcome = cli(*options, "resume=auto")
-                assert "resuming after step 23" in outcome.output
+                assert "resuming after step 11" in outcome.output
                 assert "another order" not in outcome.errors
                 again = (folder / "opened").read_text().split("\n")[opened - 1 :]
                 rest = {line.split()[1] for line in again if " train/" in line}
@@ -315,7 +315,7 @@ def test_resumed_training_reads_the_remaining_patches_once(
         names[run] = read(folder / "training_step-0")
         (path,) = folder.glob("**/last.ckpt")
         weights[run] = torch.load(path, weights_only=True)["state_dict"]
-    assert names["resumed"] == names["whole"] and len(names["whole"]) == 32
+    assert names["resumed"] == names["whole"] and len(names["whole"]) == 16
     for name, expected in weights["whole"].items():
         assert torch.equal(weights["resumed"][name], expected)
 
@@ -325,7 +325,7 @@ def test_other_number_of_workers_resumes_with_a_warning(
 ) -> None:
     logged_names(monkeypatch, shards.parent)
     with monkeypatch.context() as patch:
-        stop_at(patch, 20)
+        stop_at(patch, 10)
         cli(*RESUMABLE, status=128 + signal.SIGHUP)
     (run,) = Path("runs").glob("*/*")
     outcome = cli(*RESUMABLE, f"resume={run}", "data.num_workers=0", "trainer.max_epochs=3")
@@ -350,15 +350,16 @@ def test_killed_data_worker_is_reported(
     assert "a DataLoader worker died unexpectedly" in message and "resume=auto to resume" in message
     monkeypatch.undo()
     monkeypatch.chdir(shards.parent)
-    assert "resuming after step 16" in cli(*RESUMABLE, "resume=auto").output
+    assert "resuming after step 8" in cli(*RESUMABLE, "resume=auto").output
 
 
 def test_damaged_shard_ends_the_training_or_is_skipped(cli: Cli, shell: Cli, shards: Path) -> None:
     for path in shards.glob("train/*3.tar"):
         path.write_bytes(bytes(path.stat().st_size))
-    message = error_message(cli(*TRAIN, "data.num_workers=1", status=1))
+    train = (*TRAIN, "data.num_workers=1", "data.batch_size=4")
+    message = error_message(cli(*train, status=1))
     assert "shards/train/shard-0000" in message and "is damaged" in message
-    outcome = cli(*TRAIN, "data.num_workers=1", "data.on_error=skip", "trainer.max_epochs=1")
+    outcome = cli(*train, "data.on_error=skip", "trainer.max_epochs=1")
     assert outcome.errors.count("Warning: skipped the rest of a shard: shards/train/shard") == 2
     next(shards.glob("train/*1.tar")).unlink()
     message = error_message(shell(*TRAIN, "trainer.devices=2", status=1))

@@ -227,7 +227,7 @@ def test_references_are_followed_and_lists_within_classes_checked() -> None:
 
 def build_data(config: DictConfig) -> Any:
     data = instantiate(config.data)
-    data.train_samples = [Sample("a", PHOTOS / "coffee.png", None, 400, 600)]
+    data.train_samples = [Sample("a", PHOTOS / "chessboard_RGB.png", None, 200, 200)]
     return data.train_dataloader().dataset[ItemKey(0, 0)]
 
 

@@ -27,7 +27,7 @@ def model() -> MPRNet:
 
 @pytest.fixture(scope="module")
 def identity() -> MPRNet:
-    network = MPRNet(8, 4, 4, 1)
+    network = MPRNet(4, 0, 0, 1)
     network.start_from_identity()
     return network
 
@@ -40,19 +40,25 @@ sides = st.integers(1, 64)
     height=sides,
     width=sides,
     dtype=st.sampled_from([np.uint8, np.uint16, np.float32, np.float64]),
-    tile=st.sampled_from([None, "auto", 40]),
+    tiling=st.fixed_dictionaries(
+        {
+            "tile": st.sampled_from([None, "auto", 40]),
+            "overlap": st.sampled_from([0, 8, 32]),
+            "tile_batch": st.sampled_from([1, 4, 7]),
+        }
+    ),
     ensemble=st.booleans(),
     seed=st.integers(0, 99),
 )
 def test_identity_model_round_trips_image(
-    identity: MPRNet, height: Any, width: Any, dtype: Any, tile: Any, ensemble: Any, seed: int
+    identity: MPRNet, height: Any, width: Any, dtype: Any, tiling: Any, ensemble: Any, seed: int
 ) -> None:
     """Padding, tiling, self-ensemble and quantization keep an image of any size and dtype."""
     rng = np.random.default_rng(seed)
     image = rng.random((height, width, 3))
     integer = np.issubdtype(dtype, np.integer)
     image = (image * np.iinfo(dtype).max if integer else image).astype(dtype)
-    restorer = mprnet_lit.Restorer(identity, tile=tile, self_ensemble=ensemble, device="cpu")
+    restorer = mprnet_lit.Restorer(identity, **tiling, self_ensemble=ensemble, device="cpu")
     found = restorer(image)
     assert found.dtype == image.dtype
     np.testing.assert_allclose(found, image, rtol=0, atol=0 if integer else 1e-6)

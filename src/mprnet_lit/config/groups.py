@@ -147,7 +147,7 @@ def package(path: Path) -> str:
 def file_settings(path: Path) -> list[Setting]:
     """Return the settings of a file in file order, including the defaults list."""
     text = path.read_text(encoding="utf-8")
-    root = yaml.compose(text)
+    root = yaml.compose(text, _Loader)
     return [] if root is None else list(_settings(root, text.splitlines(), ()))
 
 
@@ -178,9 +178,11 @@ def _settings(node: yaml.Node, lines: list[str], path: tuple[str, ...]) -> Itera
         if isinstance(value, yaml.MappingNode) and not value.flow_style and value.value:
             yield from _settings(value, lines, name)
             continue
-        shown = yaml.safe_load(yaml.serialize(value))
-        flow = yaml.safe_dump(shown, default_flow_style=True, width=10_000, sort_keys=False)
-        text = str(value.value) if isinstance(value, yaml.ScalarNode) else flow.strip()
+        if isinstance(value, yaml.ScalarNode):
+            text = str(value.value)
+        else:
+            shown = yaml.load(yaml.serialize(value), _Loader)
+            text = yaml.safe_dump(shown, default_flow_style=True, width=10_000, sort_keys=False)
         yield Setting(".".join(name), " ".join(text.split()), _comment(lines, line))
 
 

@@ -17,6 +17,7 @@ from tests.warm import warm_python
 
 from mprnet_lit.__main__ import main
 from mprnet_lit.training.callbacks.stop_on_signal import StopOnSignal, Stopped, start_again
+from mprnet_lit.training.module import RestorationModule
 
 MODULE = "mprnet_lit.training.callbacks.stop_on_signal"
 from mprnet_lit.utils import signals
@@ -180,10 +181,18 @@ def test_submitit_requeues_by_itself_after_our_save(
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     executor = submitit.AutoExecutor(tmp_path / "jobs", cluster="local")
     executor.update_parameters(timeout_min=600)
-    runs = tmp_path / "runs"
-    options = (
-        *SMALLEST, "data.val_crop_size=32", "trainer.max_epochs=4", "data.crops_per_image=6"
-    )  # fmt: skip
+    runs, waiting = tmp_path / "runs", tmp_path / "waiting"
+    training_step = RestorationModule.training_step
+
+    def wait_once(self: Any, batch: Any, batch_idx: int) -> Any:
+        if self.trainer.current_epoch == 1 and not waiting.exists():
+            (stop,) = (c for c in self.trainer.callbacks if isinstance(c, StopOnSignal))
+            waiting.touch()
+            wait_for(lambda: stop.received)
+        return training_step(self, batch, batch_idx)
+
+    monkeypatch.setattr(RestorationModule, "training_step", wait_once)  # also in the forks
+    options = (*SMALLEST, "data.val_crop_size=32", "trainer.max_epochs=2")
     settings = (
         "callbacks.stop_on_signal.requeue=true",
         "resume=auto",
@@ -193,7 +202,8 @@ def test_submitit_requeues_by_itself_after_our_save(
     with warm_python():
         job = executor.submit(Job(quick([*options, *settings])))
     try:
-        wait_for(lambda: list(runs.glob("**/last.ckpt")))
+        wait_for(waiting.exists)
+        assert list(runs.glob("**/last.ckpt"))
         (task,) = psutil.Process(job._process.pid).children()
         task.send_signal(signal.SIGUSR2)  # SLURM sends it for submitit
         wait_for(job.done)
@@ -203,7 +213,7 @@ def test_submitit_requeues_by_itself_after_our_save(
         job.cancel(check=False)
     assert output.count("Stopped by SIGUSR2 and saved") == 1
     assert output.count("resuming after step") == 1
-    assert "epoch 4/4" in output
+    assert "epoch 2/2" in output
     assert calls() == []
 
 
