@@ -198,7 +198,7 @@ def test_commands_tested_elsewhere_are_tested(sign: str, file: str) -> None:
 
 
 def test_every_key_in_the_documentation_exists() -> None:
-    options = [(f"mode={mode}",) for mode in modes()]
+    options: list[tuple[str, ...]] = [(f"mode={mode}",) for mode in modes()]
     options += [("data=paired",), ("data=clean", "callbacks=ema", "logger=all", "loss=l1")]
     configs = [compose(*option) for option in options]
     launchers = (("launch=joblib", "sweep=optuna"), ("launch=ray",), ("launch=slurm",))

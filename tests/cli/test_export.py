@@ -155,7 +155,8 @@ def test_int8_is_calibrated_and_close_to_float32(cli: Cli, folder: Path) -> None
 def test_torch_program_matches_the_network(
     cli: Cli, folder: Path, model: MPRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, loaded = torch.export.load, {}
+    load = torch.export.load
+    loaded: dict[bytes, Any] = {}
 
     def recorded(file: Any) -> Any:  # loading takes five seconds
         content = file.getvalue()
