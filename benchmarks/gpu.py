@@ -45,7 +45,7 @@ FULL = Sizes(
 )  # fmt: skip
 QUICK = Sizes(
     steps=(("tiny", 2, 16),),
-    inference="tiny", height=40, width=64, photos=3, rounds=3, steps_of_fit=6,
+    inference="tiny", height=24, width=40, photos=2, rounds=2, steps_of_fit=4,
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import skimage
 import torch
 from benchmarks import network
 from benchmarks.baseline import PlainMPRNet, plain_loss
-from benchmarks.gpu_timing import elapsed, synchronize
+from benchmarks.gpu_timing import elapsed, synchronize, warm_up
 from benchmarks.interleave import Job
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
@@ -175,7 +175,7 @@ def restore_folder(sizes: Sizes, device: torch.device, folder: Path) -> dict[str
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         config = hydra.compose("restore", arguments)
     job = our_inference(sizes.inference, sizes.height, sizes.width, device)
-    for _ in range(3):
+    for _ in warm_up(sizes.rounds):
         job()
     alone = statistics.median(elapsed(job, device) for _ in range(sizes.rounds))
     started = time.perf_counter()
@@ -193,7 +193,7 @@ def train(sizes: Sizes, device: torch.device, folder: Path) -> dict[str, float]:
     """Run the training loop on batches in memory, and compare it with the bare step."""
     name, batch, patch = sizes.steps[0]
     job = our_step(name, batch, patch, device)
-    for _ in range(3):
+    for _ in warm_up(sizes.rounds):
         job()
     bare = statistics.median(elapsed(job, device) for _ in range(sizes.rounds))
     images = torch.rand(2, batch, 3, patch, patch)

@@ -8,8 +8,10 @@ from collections.abc import Callable
 import torch
 from benchmarks.interleave import Figures, Job
 
-WARM_UP = 3
-"""Untimed rounds after the first call."""
+
+def warm_up(rounds: int) -> range:
+    """Return the untimed rounds after the first call: three, or fewer in a trial run."""
+    return range(min(3, rounds // 2))
 
 
 def measure(make: Callable[[], Job], device: torch.device, rounds: int) -> Figures:
@@ -29,7 +31,7 @@ def measure(make: Callable[[], Job], device: torch.device, rounds: int) -> Figur
     job()
     synchronize(device)
     setup = time.perf_counter() - started
-    for _ in range(WARM_UP):
+    for _ in warm_up(rounds):
         job()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)

@@ -198,18 +198,11 @@ def test_commands_tested_elsewhere_are_tested(sign: str, file: str) -> None:
 
 
 def test_every_key_in_the_documentation_exists() -> None:
-    options = [f"mode={mode}" for mode in modes()]
-    options += [
-        "data=paired",
-        "data=clean",
-        "sweep=optuna",
-        "callbacks=ema",
-        "logger=all",
-        "loss=l1",
-    ]
-    configs = [compose(option) for option in options]
-    launchers = ("launch=joblib", "launch=ray", "launch=slurm")
-    configs += [compose(option, return_hydra_config=True) for option in launchers]
+    options: list[tuple[str, ...]] = [(f"mode={mode}",) for mode in modes()]
+    options += [("data=paired",), ("data=clean", "callbacks=ema", "logger=all", "loss=l1")]
+    configs = [compose(*option) for option in options]
+    launchers = (("launch=joblib", "sweep=optuna"), ("launch=ray",), ("launch=slurm",))
+    configs += [compose(*launcher, return_hydra_config=True) for launcher in launchers]
     groups = {path.name for path in CONFIG_DIR.iterdir()}
     for page in PAGES:
         for code in INLINE.findall((ROOT / page).read_text()):

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import torch
+from torch.export import ExportedProgram
 
 import mprnet_lit
 from mprnet_lit.export.graph import quiet, trace
@@ -49,7 +50,7 @@ def to_onnx(weights: Weights) -> bytes:
 
 def _convert(model: MPRNet) -> Any:
     """Convert the final stage of the network to an ``onnx.ModelProto``."""
-    program = trace(model)
+    program = without_decompositions(trace(model))
     with quiet():
         exported = torch.onnx.export(
             program,
@@ -62,3 +63,17 @@ def _convert(model: MPRNet) -> Any:
         )
     assert exported is not None
     return exported.model_proto
+
+
+def without_decompositions(program: ExportedProgram) -> ExportedProgram:
+    """Make the exporter skip its decompositions, which trace the network two more times.
+
+    ONNX has an equivalent of every operation of the network except in-place additions.
+    """
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.add_.Tensor:  # all later operations read its result
+            changed = node.args[0]
+            assert set(changed.users) == {node}, f"{changed} has a view that {node} changes"
+            node.target = torch.ops.aten.add.Tensor
+    program.run_decompositions = lambda _table: program
+    return program
