@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -127,11 +126,11 @@ def test_one_manifest_serves_both_patterns_of_a_folder(
         (pair,) = find_pairs(tmp_path / "data", tmp_path / "data", "*/blur/*", "*/sharp/*")
         assert (pair.name, pair.target) == ("x/blur/1", tmp_path / "data/x/sharp/1.png")
         assert read() == expected
-    assert len(list((tmp_path / "cache/manifests").glob("*.sqlite"))) == 1
+    assert len(list((tmp_path / "cache/manifests").glob("*.npz"))) == 1
     assert len(sizes(tmp_path / "data")) == 3 and read() == {"2.png"}
 
 
-@pytest.mark.parametrize("damage", ["text", "version", "readonly"])
+@pytest.mark.parametrize("damage", ["text", "cut", "array", "lengths", "version", "readonly"])
 def test_unusable_manifest_is_ignored(
     tmp_path: Path, read: Callable[[], set[str]], damage: str
 ) -> None:
@@ -140,16 +139,43 @@ def test_unusable_manifest_is_ignored(
         (tmp_path / "cache").write_text("a file instead of a folder")
     else:
         sizes(tmp_path / "data")
-        (path,) = (tmp_path / "cache/manifests").glob("*.sqlite")
+        (path,) = (tmp_path / "cache/manifests").glob("*.npz")
+        content = dict(np.load(path))
         if damage == "text":
-            path.write_text("not a database")
+            path.write_text("not a manifest")
+        elif damage == "cut":
+            path.write_bytes(path.read_bytes()[:-30])
+        elif damage == "array":
+            with path.open("wb") as file:
+                np.save(file, content["states"])
+        elif damage == "lengths":
+            np.savez(path, **content | {"sizes": np.ones((2, 2), np.int32)})
         else:
-            with sqlite3.connect(path) as database:
-                database.execute("PRAGMA user_version = 99")
+            np.savez(path, **content | {"others": np.frombuffer(b"[99, {}, [], []]", np.uint8)})
     read()
     for check in ("headers", "known") if damage == "readonly" else ("headers",):
         assert sizes(tmp_path / "data", check) == {"a": (16, 12)}
         assert read() == {"a.png"}
+
+
+def test_results_follow_their_files_when_others_appear_before_them(
+    tmp_path: Path, read: Callable[[], set[str]]
+) -> None:
+    folder = tmp_path / "data"
+    names = ["bad.png", "good\udcff.png" if sys.platform == "linux" else "good.png"]
+    draw(folder / names[1], (24, 20))
+    (folder / names[0]).write_bytes(b"no image")
+    os.utime(folder / names[0], (HOUR_AGO, HOUR_AGO))
+    for before in ((), ("a.png",)):
+        for name in before:
+            draw(folder / name)
+        found = Manifest(folder)
+        (problem,) = found.probe(range(len(found.files)))
+        assert found.files == [*before, *names]
+        assert found.sizes.tolist() == [*([[12, 16]] * len(before)), [0, 0], [20, 24]]
+        assert problem.startswith(f"{folder / 'bad.png'} is not an image")
+        assert read() == ({"a.png", "bad.png!"} if before else set(names))
+    assert Manifest(folder, "known").probe([1]) == [problem] and read() == set()
 
 
 def test_many_files_are_read_in_processes_with_the_same_result(
@@ -159,15 +185,18 @@ def test_many_files_are_read_in_processes_with_the_same_result(
     for k in range(5):
         draw(folder / f"{k}.png", (8 + k, 8))
     (folder / "3.png").write_bytes(b"no image")
-    found = Manifest(folder).probe([f"{k}.png" for k in range(5)])
+    first = Manifest(folder)
+    problems = first.probe(range(5))
     monkeypatch.setenv("MPRNET_LIT_CACHE", str(tmp_path / "other"))
     monkeypatch.setattr(manifest, "_MANY", 1)
     monkeypatch.setattr(manifest, "cores", lambda: 3)
     read()
-    assert Manifest(folder).probe([f"{k}.png" for k in range(5)]) == found
+    second = Manifest(folder)
+    assert second.probe(range(5)) == problems
     assert read() == set() or sys.platform != "linux"
-    sizes, (problem,) = found
-    assert sizes == {f"{k}.png": (8, 8 + k) for k in (0, 1, 2, 4)}
+    assert second.sizes.tolist() == first.sizes.tolist()
+    assert first.sizes.tolist() == [[8, 8 + k] if k != 3 else [0, 0] for k in range(5)]
+    (problem,) = problems
     assert problem.startswith(f"{folder / '3.png'} is not an image")
 
 
@@ -198,7 +227,7 @@ def test_other_processes_use_the_manifest_without_a_look_at_the_folder(
     read()
     with monkeypatch.context() as patch:
         patch.setattr(manifest, "list_names", None)
-        patch.setattr(manifest, "_state", None)
+        patch.setattr(manifest, "_states", None)
         other.setup()
     assert list(other.train_samples) == list(first.train_samples)
     assert other.state_dict() == first.state_dict() and read() == set()

@@ -72,6 +72,18 @@ def test_recorded_number_of_parameters_is_not_counted_again(
     assert built == [sizes]  # once for both old runs
 
 
+def test_every_kind_of_difference_is_found() -> None:
+    shared = {"same": "x", "equal": [1, 2], "zero": 0}
+    first = Trial("first", resolved=True, config=shared | {"kind": 1, "removed": 2})
+    second = Trial("second", resolved=True, config=shared | {"kind": True, "added": 3})
+    second.config["equal"] = [1, 2]  # another list with the same values
+    assert config_differences([first, second]) == {
+        "kind": [("1", ["first"]), ("true", ["second"])],
+        "removed": [("2", ["first"]), ("not set", ["second"])],
+        "added": [("not set", ["first"]), ("3", ["second"])],
+    }
+
+
 def test_size_of_the_page_is_bounded() -> None:
     runs = many(curve_length=500)
     for run in runs[::10]:

@@ -2,25 +2,30 @@
 
 The first start of a training reads the headers of all images. A later start compares the size and
 the modification time of each file with the manifest, and reads the headers of new and changed files
-only. A manifest is an SQLite file that is replaced atomically.
+only. A manifest is a NumPy archive (``.npz``) that is replaced atomically.
 """
 
 import contextlib
 import hashlib
+import json
 import logging
 import multiprocessing
 import os
-import sqlite3
 import sys
 import time
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, Self
+from zipfile import BadZipFile
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from mprnet_lit.images.listing import list_names
 from mprnet_lit.images.reading import probe_image
@@ -38,31 +43,29 @@ folder."""
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-_FORMAT = 1
+_FORMAT = 2
 _YOUNG = 2_000_000_000
 """Nanoseconds. A file that changed so recently may change again with the same size and time."""
 _MANY = 2_000
 """Number of files whose headers are read in processes, which takes longer to start than threads."""
 _MAX_PROCESSES = 32
-_MAX_LENGTH = 2**48
-"""Bytes. Files are shorter."""
-_TABLES = f"""
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
-PRAGMA user_version = {_FORMAT};
-CREATE TABLE file (
-    name BLOB PRIMARY KEY, size INTEGER, modified INTEGER,
-    height INTEGER, width INTEGER, problem BLOB
-) WITHOUT ROWID;
-CREATE TABLE skipped (name BLOB, is_folder INTEGER);
-"""
+_DAMAGES = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError),
+    *(BadZipFile, zlib.error),
+)
+"""Errors of NumPy for a damaged file or a file of another format."""
 
 
 class Manifest:
     """Images in a folder and its subfolders, and their dimensions.
 
+    The values of all files are in arrays, which are compared at once: an object for each of 100,000
+    files would take most of the time and the memory of a start.
+
     Attributes:
         files: sorted names of the images, relative to the folder.
+        sizes: height and width of each image in pixels, (N, 2) int32; 0 for an image that was not
+            probed or is unreadable.
         unread: such names of the images and videos with unsupported suffixes.
         closed: paths of the folders that could not be opened.
 
@@ -77,146 +80,167 @@ class Manifest:
     def __init__(self, folder: Path, check: Check = "headers") -> None:
         self._folder, self._check = folder, check
         digest = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:24]
-        self._path = cache_folder() / "manifests" / f"{digest}.sqlite"
-        self._states: dict[str, int] = {}
-        """Size and modification time of each file; see :func:`_packed`."""
-        self._results: dict[str, Size | str] = {}
-        """Dimensions of each readable file, and error message of each other file."""
-        self.files, self.unread, self.closed = list[str](), list[str](), list[Path]()
-        if check == "known" and self._adopt():
-            self.files = list(self._states)
+        self._path = cache_folder() / "manifests" / f"{digest}.npz"
+        self._problems: dict[int, str] = {}
+        """Error message of each unreadable file, by its place in ``files``."""
+        if check == "known" and (stored := _Stored.read(self._path)):
+            self.files = stored.names.split("\0")
+            self._states, self.sizes, self._problems = stored.states, stored.sizes, stored.problems
+            self.unread, self.closed = stored.unread, [Path(name) for name in stored.closed]
             return
-        self._results = {}
         found = list_names(folder)
         self.files, self.unread, self.closed = found.files, found.unread, found.closed
-        young = time.time_ns() - _YOUNG
-        self._states = {name: _state(f"{folder}{os.sep}{name}", young) for name in self.files}
+        self._states = _states(folder, found.files)
+        self.sizes = np.zeros((len(self.files), 2), np.int32)
         self._check = "full" if check == "full" else "headers"
 
-    def probe(self, names: Collection[str]) -> tuple[dict[str, Size], list[str]]:
-        """Return the height and width of each readable file, and a message per unreadable file.
+    def probe(self, places: Sequence[int]) -> list[str]:
+        """Determine the sizes of files; return an error message for each unreadable file.
 
         A manifest that is out of date is replaced. Other processes that need it wait.
 
         Args:
-            names: names of files of the folder.
+            places: places of the files in ``files``.
         """
         if self._check == "known":
-            self._look([name for name in names if name not in self._results])
-        elif self._check == "full" or not (self._adopt() and not self._unsized(names)):
+            self._look([k for k in self._unsized(places) if k not in self._problems])
+        elif self._check == "full" or not (self._adopt() and not self._unsized(places)):
             with _locked(self._path):
                 listed = self._adopt()  # another process may have updated the manifest meanwhile
-                todo = list(names) if self._check == "full" else self._unsized(names)
-                before = [self._results.get(name) for name in todo]
-                self._look(todo)
-                if not listed or before != [self._results.get(name) for name in todo]:
+                before = self.sizes.copy(), dict(self._problems)
+                self._look(places if self._check == "full" else self._unsized(places))
+                if not listed or not (
+                    np.array_equal(before[0], self.sizes) and before[1] == self._problems
+                ):
                     self._write()
-        sizes = {name: r for name in names if isinstance(r := self._results[name], tuple)}
-        problems = ((name, self._results[name]) for name in names if name not in sizes)
-        return sizes, [str(r).replace("\0", str(self._folder / name)) for name, r in problems]
+        return [
+            self._problems[k].replace("\0", str(self._folder / self.files[k]))
+            for k in self._unsized(places)
+        ]
 
-    def _unsized(self, names: Collection[str]) -> list[str]:
-        """Return the files without dimensions: the new, changed and unreadable ones."""
-        return [name for name in names if not isinstance(self._results.get(name), tuple)]
+    def _unsized(self, places: Sequence[int]) -> list[int]:
+        """Return the places without dimensions: of the new, changed and unreadable files."""
+        chosen = np.asarray(places, np.intp)
+        unsized: list[int] = chosen[(self.sizes[chosen] == 0).any(axis=1)].tolist()
+        return unsized
 
-    def _look(self, names: Sequence[str]) -> None:
+    def _look(self, places: Sequence[int]) -> None:
         """Read files. A file that was unreadable before is read as a whole."""
         full = self._check == "full"
-        tasks = [(str(self._folder / name), full or name in self._results) for name in names]
+        tasks = [(str(self._folder / self.files[k]), full or k in self._problems) for k in places]
         if len(tasks) >= _MANY:
             log.info("Reading the headers of %d images in %s", len(tasks), self._folder)
-        self._results |= zip(names, _probe_all(tasks), strict=True)
+        for k, result in zip(places, _probe_all(tasks), strict=True):
+            self._problems.pop(k, None)
+            if isinstance(result, str):
+                self._problems[k] = result
+            self.sizes[k] = 0 if isinstance(result, str) else result
 
     def _adopt(self) -> bool:
-        """Adopt the results of unchanged files; with ``known``, all results and names.
+        """Adopt the results of unchanged files.
 
         Returns:
             Whether the manifest is of the files that the folder has now.
         """
-        if not self._path.is_file():
+        stored = _Stored.read(self._path)
+        if stored is None:
             return False
-        known, sizes = self._check == "known", dict[Size, Size]()
-        count, same = 0, True
-        try:
-            address = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
-            with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
-                if database.execute("PRAGMA user_version").fetchone() != (_FORMAT,):
-                    return False
-                rows = database.execute("SELECT * FROM file ORDER BY name")
-                for encoded, length, modified, height, width, problem in rows:
-                    name, state = _decoded(encoded), _packed(length, modified)
-                    if known:
-                        self._states[name] = state
-                    elif self._states.get(name) != state:
-                        same = False
-                        continue
-                    count += 1
-                    if problem is not None:
-                        self._results[name] = _decoded(problem)
-                    elif height is not None:
-                        size = height, width
-                        self._results[name] = sizes.setdefault(size, size)
-                skipped = [(_decoded(n), f) for n, f in database.execute("SELECT * FROM skipped")]
-        except (sqlite3.Error, OSError, TypeError, ValueError) as error:
-            log.info("%s can't be used (%s), and is written anew", self._path, error)
-            return False
-        if known:
-            self.unread = [name for name, is_folder in skipped if not is_folder]
-            self.closed = [Path(name) for name, is_folder in skipped if is_folder]
-        return same and count == len(self._states) and skipped == self._skipped()
+        names = "\0".join(self.files)
+        if stored.names == names:
+            places = np.arange(len(self.files))
+        else:
+            known = {name: k for k, name in enumerate(stored.names.split("\0"))}
+            places = np.array([known.get(name, -1) for name in self.files])
+        same = (stored.states[places] == self._states).all(axis=1) & (places >= 0)
+        self.sizes = np.where(same[:, None], stored.sizes[places], 0)
+        numbers = dict(zip(places[same].tolist(), np.flatnonzero(same).tolist(), strict=True))
+        problems = ((numbers.get(k), problem) for k, problem in stored.problems.items())
+        self._problems = {k: problem for k, problem in problems if k is not None}
+        skipped = stored.unread, stored.closed
+        return stored.names == names and bool(same.all()) and skipped == self._skipped()
 
-    def _skipped(self) -> list[tuple[str, int]]:
-        return [*((name, 0) for name in self.unread), *((str(p), 1) for p in self.closed)]
-
-    def _rows(self) -> Iterator[tuple[bytes, int, int, int | None, int | None, bytes | None]]:
-        for name, state in self._states.items():
-            result = self._results.get(name)
-            size = result if isinstance(result, tuple) else (None, None)
-            problem = _encoded(result) if isinstance(result, str) else None
-            modified, length = divmod(state, _MAX_LENGTH)
-            yield (_encoded(name), length, modified, *size, problem)
+    def _skipped(self) -> tuple[list[str], list[str]]:
+        return self.unread, list(map(str, self.closed))
 
     def _write(self) -> None:
         """Replace the manifest, if the cache can be written."""
+        names, skipped = "\0".join(self.files), self._skipped()
+        stored = _Stored(names, self._states, self.sizes, self._problems, *skipped)
         try:
-            with (
-                atomic_writer(self._path) as file,
-                contextlib.closing(sqlite3.connect(file.name)) as database,
-            ):
-                database.executescript(_TABLES)
-                database.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?)", self._rows())
-                skipped = [(_encoded(name), kind) for name, kind in self._skipped()]
-                database.executemany("INSERT INTO skipped VALUES (?, ?)", skipped)
-                database.commit()
-        except (UserError, sqlite3.Error) as error:
+            stored.write(self._path)
+        except (UserError, OSError) as error:
             log.info("Each start reads the headers of the images in %s: %s", self._folder, error)
 
 
-def _packed(length: int, modified: int) -> int:
-    """Return a size in bytes and a time in nanoseconds as one number.
+class _Stored(NamedTuple):
+    """Content of a manifest file.
 
-    A tuple for each file would take twice the memory, and a third of the time of a start for the
-    garbage collector.
+    ``names`` has the names of the files, separated by null characters. ``states`` has the size in
+    bytes and the modification time in nanoseconds of each file, (N, 2) int64. The others are as in
+    :class:`Manifest`.
     """
-    return modified * _MAX_LENGTH + length
+
+    names: str
+    states: NDArray[np.int64]
+    sizes: NDArray[np.int32]
+    problems: dict[int, str]
+    unread: list[str]
+    closed: list[str]
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Return the content; ``None`` if the file is missing or unusable."""
+        if not path.is_file():
+            return None
+        try:
+            with path.open("rb") as file, np.load(file) as arrays:
+                version, problems, *skipped = json.loads(arrays["others"].tobytes())
+                if version != _FORMAT:
+                    return None
+                names = arrays["names"].tobytes().decode("utf-8", "surrogatepass")
+                states, sizes = arrays["states"], arrays["sizes"]
+            if not states.shape == sizes.shape == (names.count("\0") + 1, 2):
+                raise ValueError("the lists differ in length")
+            return cls(names, states, sizes, {int(k): v for k, v in problems.items()}, *skipped)
+        except _DAMAGES as error:
+            log.info("%s can't be used (%s), and is written anew", path, error)
+            return None
+
+    def write(self, path: Path) -> None:
+        """Replace the file.
+
+        Raises:
+            UserError, OSError: the file can't be written.
+        """
+        names = self.names.encode("utf-8", "surrogatepass")  # file names may have surrogates
+        others = json.dumps((_FORMAT, self.problems, self.unread, self.closed)).encode()
+        with atomic_writer(path) as file:
+            np.savez(
+                file,
+                names=np.frombuffer(names, np.uint8),
+                states=self.states,
+                sizes=self.sizes,
+                others=np.frombuffer(others, np.uint8),
+            )
 
 
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # file names may have surrogates
+def _states(folder: Path, names: Sequence[str]) -> NDArray[np.int64]:
+    """Return the size in bytes and the modification time in nanoseconds of each file, (N, 2).
 
-
-def _decoded(encoded: bytes) -> str:
-    return encoded.decode("utf-8", "surrogatepass")
-
-
-def _state(path: str, young: int) -> int:
-    """Return the size and the modification time of a file, which is unique for a young file."""
-    try:
-        status = os.stat(path)  # noqa: PTH116  # Path would be slow
-    except OSError:  # broken link
-        return 0
-    modified = status.st_mtime_ns
-    return _packed(status.st_size, modified if modified < young else -time.time_ns())
+    The time of a young file is replaced by a unique one.
+    """
+    young, prefix, states = time.time_ns() - _YOUNG, f"{folder}{os.sep}", array("q")
+    for name in names:
+        try:
+            status = os.stat(prefix + name)  # noqa: PTH116  # Path would be slow
+            length, modified = status.st_size, status.st_mtime_ns
+        except OSError:  # broken link
+            length = modified = 0
+        if modified >= young:
+            modified = -time.time_ns()
+        states.append(length)
+        states.append(modified)
+    return np.array(states, np.int64).reshape(-1, 2)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from mprnet_lit.data.manifest import Check, Manifest
 from mprnet_lit.data.samples import SampleList
 from mprnet_lit.images.listing import Listing, skip_messages
@@ -62,33 +64,35 @@ def find_pairs(
     problems: list[str] = []
     for key in sorted(faulty):
         problems += (*degraded.faults(key, target), *target.faults(key, degraded))
-    keys = sorted(degraded.files.keys() - faulty)
+    keys = sorted(key for key in degraded.files if key not in faulty)  # sorted names, except a few
     images, partners = ([found.files[key] for key in keys] for found in (degraded, target))
-    wanted: dict[Path, dict[str, None]] = {folder: {} for folder in manifests}
-    wanted[degraded_folder] |= dict.fromkeys(images)
-    wanted[target_folder] |= dict.fromkeys(partners)
-    sizes = {}
-    for folder, manifest in manifests.items():
-        sizes[folder], unreadable = manifest.probe(wanted[folder])
-        problems += unreadable
-    pairs = SampleList()
-    image_sizes, target_sizes = sizes[degraded_folder], sizes[target_folder]
-    for image, partner in zip(images, partners, strict=True):
-        size, target_size = image_sizes.get(image), target_sizes.get(partner)
-        paths = f"{degraded.prefix}{image}", f"{target.prefix}{partner}"
-        if paths[0] == paths[1]:
-            problems.append(
-                f"{paths[0]}: both patterns match this file, which would be its own target"
-            )
-        elif size and target_size and size != target_size:
-            problems.append(
-                f"{paths[0]}: {size[1]}x{size[0]}, but its target {paths[1]} is "
-                f"{target_size[1]}x{target_size[0]}"
-            )
-        elif size and target_size:
-            pairs.add(_stem(image), paths[1], paths[0], *size)
-    _report(problems, (*degraded.skipped, *target.skipped), on_error, "pair", len(pairs))
-    return pairs
+    if len(manifests) == 1:
+        problems += degraded.manifest.probe(list(dict.fromkeys((*images, *partners))))
+    else:
+        problems += (*degraded.manifest.probe(images), *target.manifest.probe(partners))
+    image_sizes, target_sizes = degraded.manifest.sizes[images], target.manifest.sizes[partners]
+    is_readable = (image_sizes > 0).all(axis=1) & (target_sizes > 0).all(axis=1)
+    pairs = zip(map(degraded.path, images), map(target.path, partners), strict=True)
+    is_own = np.array([image == partner for image, partner in pairs], bool)
+    differ = (image_sizes != target_sizes).any(axis=1) & is_readable
+    for k in np.flatnonzero(is_own | differ):
+        image, partner = degraded.path(images[k]), target.path(partners[k])
+        (height, width), (target_height, target_width) = image_sizes[k], target_sizes[k]
+        problems.append(
+            f"{image}: both patterns match this file, which would be its own target"
+            if is_own[k]
+            else f"{image}: {width}x{height}, but its target {partner} is "
+            f"{target_width}x{target_height}"
+        )
+    kept = np.flatnonzero(is_readable & ~is_own & ~differ).tolist()
+    samples = SampleList.of_columns(
+        (_stem(degraded.names[images[k]]) for k in kept),
+        (target.path(partners[k]) for k in kept),
+        (degraded.path(images[k]) for k in kept),
+        image_sizes[kept],
+    )
+    _report(problems, (*degraded.skipped, *target.skipped), on_error, "pair", len(samples))
+    return samples
 
 
 def find_images(
@@ -100,15 +104,19 @@ def find_images(
         UserError: the folder is missing, or no file in it matches the pattern; with ``raise``, a
             file can't be read or is ambiguous; with ``skip``, no image remains.
     """
-    manifest = Manifest(folder, check)
-    found = _Matches(folder, pattern, manifest)
+    found = _Matches(folder, pattern, Manifest(folder, check))
     keys = sorted(found.files)
-    problems = [fault for key in keys for fault in found.faults(key)]
-    sizes, unreadable = manifest.probe([found.files[k] for k in keys if k not in found.ambiguous])
-    samples = SampleList()
-    for name, size in sizes.items():
-        samples.add(_stem(name), f"{found.prefix}{name}", "", *size)
-    _report([*problems, *unreadable], found.skipped, on_error, "image", len(samples))
+    problems = [fault for key in sorted(found.ambiguous) for fault in found.faults(key)]
+    places = [found.files[key] for key in keys if key not in found.ambiguous]
+    problems += found.manifest.probe(places)
+    kept = [k for k, size in zip(places, found.manifest.sizes[places], strict=True) if size.all()]
+    samples = SampleList.of_columns(
+        (_stem(found.names[k]) for k in kept),
+        map(found.path, kept),
+        ("" for _ in kept),
+        found.manifest.sizes[kept],
+    )
+    _report(problems, found.skipped, on_error, "image", len(samples))
     return samples
 
 
@@ -120,9 +128,9 @@ def matches(name: str, pattern: str) -> bool:
 class _Matches:
     """Files in a folder that match a pattern.
 
-    ``files`` maps the texts that the wildcards match to a file with these texts, relative to the
-    folder. ``ambiguous`` has all files of the texts of several files. ``prefix`` is the folder with
-    a separator. ``skipped`` has the messages about skipped files and folders.
+    ``files`` maps the texts that the wildcards match to the place in ``names`` of a file with these
+    texts. ``names`` are those of the manifest. ``ambiguous`` has the places of all files of the
+    texts of several files. ``skipped`` has the messages about skipped files and folders.
     """
 
     def __init__(self, folder: Path, pattern: str, manifest: Manifest) -> None:
@@ -131,37 +139,40 @@ class _Matches:
             raise UserError(
                 f"the pattern '{pattern}' has more than {_MAX_WILDCARDS} wildcards: use **"
             )
-        self.folder, self.pattern = folder, pattern
-        self.prefix = str(folder / "x")[:-1]
-        self.files: dict[Key, str] = {}
-        self.ambiguous: dict[Key, list[str]] = {}
+        self.folder, self.pattern, self.manifest = folder, pattern, manifest
+        self.names = manifest.files
+        self._prefix = str(folder / "x")[:-1]
+        self.files: dict[Key, int] = {}
+        self.ambiguous: dict[Key, list[int]] = {}
         match = _matcher(parts)
-        for name in manifest.files:
+        for place, name in enumerate(self.names):
             if (key := match(_stem(name))) is None:
                 continue
-            if key in self.files:
-                self.ambiguous.setdefault(key, [self.files[key]]).append(name)
-            else:
-                self.files[key] = name
+            if (first := self.files.setdefault(key, place)) != place:
+                self.ambiguous.setdefault(key, [first]).append(place)
         if not self.files:
             raise UserError(
                 f"no image in {folder} matches the pattern '{pattern}': use a pattern that matches "
-                f"names without the suffix, such as '{_stem(manifest.files[0])}'"
+                f"names without the suffix, such as '{_stem(self.names[0])}'"
             )
         unread = [folder / name for name in manifest.unread if match(_stem(name)) is not None]
         self.skipped = skip_messages(Listing([], unread, manifest.closed), folder=folder)
 
+    def path(self, place: int) -> str:
+        """Return the path of a file by its place in ``names``."""
+        return self._prefix + self.names[place]
+
     def faults(self, key: Key, other: "_Matches | None" = None) -> list[str]:
         """Return a list of at most one message about the files of a key."""
         if key in self.ambiguous:
-            names = ", ".join(f"{self.prefix}{name}" for name in self.ambiguous[key])
-            return [f"{names}: ambiguous, because the names differ only in the suffix"]
+            paths = ", ".join(map(self.path, self.ambiguous[key]))
+            return [f"{paths}: ambiguous, because the names differ only in the suffix"]
         if other is None or key not in self.files:
             return []
         if key in other.files and key not in other.ambiguous:
             return []
         count = "more than one partner" if key in other.files else "no partner"
-        path = f"{self.prefix}{self.files[key]}"
+        path = self.path(self.files[key])
         return [f"{path}: {count} in {other.folder} (pattern {other.pattern})"]
 
 

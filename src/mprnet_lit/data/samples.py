@@ -41,32 +41,49 @@ class SampleList(Sequence[Sample]):
     A list of ``Sample`` would be several times larger, and each worker process would copy it,
     because reading a Python object changes the page of memory that holds it.
 
+    Attributes:
+        sizes: height and width of each sample in pixels, (N, 2) int32.
+
     Args:
         samples: samples in their order.
     """
 
     def __init__(self, samples: Iterable[Sample] = ()) -> None:
-        self._names, self._targets, self._degraded = _Texts(), _Texts(), _Texts()
-        self._heights, self._widths = array("i"), array("i")
-        for sample in samples:
-            degraded = "" if sample.degraded is None else str(sample.degraded)
-            self.add(sample.name, str(sample.target), degraded, sample.height, sample.width)
+        listed = list(samples)
+        self._names = _Texts(s.name for s in listed)
+        self._targets = _Texts(str(s.target) for s in listed)
+        self._degraded = _Texts("" if s.degraded is None else str(s.degraded) for s in listed)
+        sizes = [(s.height, s.width) for s in listed]
+        self.sizes: NDArray[np.int32] = np.array(sizes, np.int32).reshape(-1, 2)
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Self:
         """Return the samples as a compact list: the same object if it is one."""
         return samples if isinstance(samples, cls) else cls(samples)
 
-    def add(self, name: str, target: str, degraded: str, height: int, width: int) -> None:
-        """Append a sample; ``degraded`` is empty for a sample without a degraded image."""
-        self._names.append(name)
-        self._targets.append(target)
-        self._degraded.append(degraded)
-        self._heights.append(height)
-        self._widths.append(width)
+    @classmethod
+    def of_columns(
+        cls,
+        names: Iterable[str],
+        targets: Iterable[str],
+        degraded: Iterable[str],
+        sizes: NDArray[np.int32],
+    ) -> Self:
+        """Return samples by the values of their attributes, without an object for each sample.
+
+        Args:
+            names: names.
+            targets: paths of the targets.
+            degraded: paths of the degraded images; empty for a sample without one.
+            sizes: heights and widths in pixels, (N, 2).
+        """
+        new = cls()
+        new._names, new._targets, new._degraded = map(_Texts, (names, targets, degraded))
+        new.sizes = np.array(sizes, np.int32)
+        return new
 
     def __len__(self) -> int:
-        return len(self._heights)
+        return len(self.sizes)
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -81,8 +98,7 @@ class SampleList(Sequence[Sample]):
             self._names[index],
             Path(self._targets[index]),
             Path(degraded) if degraded else None,
-            self._heights[index],
-            self._widths[index],
+            *self.sizes[index].tolist(),
         )
 
     def take(self, indices: Sequence[int]) -> Self:
@@ -90,24 +106,17 @@ class SampleList(Sequence[Sample]):
         new = type(self)()
         for name in ("_names", "_targets", "_degraded"):
             setattr(new, name, getattr(self, name).take(indices))
-        for name in ("_heights", "_widths"):
-            setattr(new, name, array("i", [getattr(self, name)[i] for i in indices]))
+        new.sizes = self.sizes[np.asarray(indices, np.intp)]
         return new
-
-    @property
-    def sizes(self) -> NDArray[np.int32]:
-        """Height and width of each sample in pixels, (N, 2)."""
-        return np.stack([np.array(c, np.int32) for c in (self._heights, self._widths)], axis=1)
 
     def has_pairs(self) -> bool:
         """Return whether a sample has a degraded image."""
         return len(self._degraded.content) > 0
 
     def columns(self) -> Iterator[tuple[str, str, str, int, int]]:
-        """Yield the values of each sample as :meth:`add` takes them."""
-        return zip(
-            self._names, self._targets, self._degraded, self._heights, self._widths, strict=True
-        )
+        """Yield the name, the paths of target and degraded image, the height and the width."""
+        heights, widths = self.sizes.T.tolist()
+        return zip(self._names, self._targets, self._degraded, heights, widths, strict=True)
 
 
 def digest(samples: Sequence[Sample], *options: Any) -> str:
@@ -138,12 +147,12 @@ def decoded_bytes(samples: Sequence[Sample], without: str) -> NDArray[np.int64]:
 class _Texts:
     """Compact list of texts: their bytes one after another, and the end of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, texts: Iterable[str] = ()) -> None:
         self.content, self.ends = bytearray(), array("q")
-
-    def append(self, text: str) -> None:
-        self.content += text.encode("utf-8", "surrogatepass")  # file names may have surrogates
-        self.ends.append(len(self.content))
+        content, ends = self.content, self.ends
+        for text in texts:
+            content += text.encode("utf-8", "surrogatepass")  # file names may have surrogates
+            ends.append(len(content))
 
     def take(self, indices: Sequence[int]) -> Self:
         new = type(self)()

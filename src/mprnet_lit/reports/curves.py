@@ -104,12 +104,21 @@ def _continued(curves: dict[str, Curve], read: dict[str, Curve]) -> dict[str, Cu
 
 def collapse_notes(curves: dict[str, Curve], first_step: float) -> list[str]:
     """Return a note about the first validation with a collapsed stage from ``first_step`` on."""
+    checked = {
+        name.removeprefix("val/"): curve
+        for name, curve in curves.items()
+        if name.startswith(("val/psnr_", "val/saturated_"))
+    }
+    worst = {
+        name: (min if name.startswith("psnr_stage") else max)(curve.values)
+        for name, curve in checked.items()
+    }
+    if all(map(math.isfinite, worst.values())) and not find_collapse(worst):
+        return []
     validations: dict[int, dict[str, float]] = {}
-    for name, curve in curves.items():
-        if name.startswith(("val/psnr_", "val/saturated_")):
-            short = name.removeprefix("val/")
-            for step, value in zip(curve.steps, curve.values, strict=True):
-                validations.setdefault(step, {})[short] = value
+    for name, curve in checked.items():
+        for step, value in zip(curve.steps, curve.values, strict=True):
+            validations.setdefault(step, {})[name] = value
     for step in sorted(step for step in validations if step >= first_step):
         if found := find_collapse(validations[step]):
             return [f"after step {step}, {found}"]
@@ -118,12 +127,18 @@ def collapse_notes(curves: dict[str, Curve], first_step: float) -> list[str]:
 
 def curve_files(folder: Path) -> list[str]:
     """Return the files of the CSV logger in the folder of a run, oldest first."""
-    found = islice(folder.glob("csv/version_*/metrics.csv"), _MAX_FILES)
-    return [path.relative_to(folder).as_posix() for path in sorted(found, key=_version)]
+    try:
+        names = os.listdir(folder / "csv")  # noqa: PTH208  # Path would be slow
+    except OSError:  # missing, or not a folder
+        return []
+    versions = sorted((name for name in names if name.startswith("version_")), key=_version)
+    files = (f"csv/{name}/metrics.csv" for name in versions)
+    found = (file for file in files if os.path.exists(f"{folder}/{file}"))  # noqa: PTH110
+    return list(islice(found, _MAX_FILES))
 
 
-def _version(path: Path) -> tuple[int, str]:
-    number = path.parent.name.removeprefix("version_")
+def _version(name: str) -> tuple[int, str]:
+    number = name.removeprefix("version_")
     return (int(number) if number.isdecimal() else -1, number)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from mprnet_lit.reports.trials import Trial
@@ -61,10 +62,16 @@ def environment_differences(trials: Sequence[Trial]) -> tuple[dict[str, str], Di
 
 def _differences(known: Mapping[str, Mapping[str, Any]], skipped: tuple[str, ...]) -> Differences:
     """Return the keys that differ between the runs, without keys that have a skipped prefix."""
-    found = {}
-    for key in dict.fromkeys(key for values in known.values() for key in values):
+    first, found = next(iter(known.values()), {}), {}
+    suspects = set[str]()  # runs that were read with one template share the other values
+    for values in known.values():
+        suspects.update(k for k, v in values.items() if v is not first.get(k, _NOT_SET))
+        suspects |= first.keys() - values.keys()
+    for key in dict.fromkeys(chain.from_iterable(known.values())):
+        if key not in suspects or key.startswith(skipped):
+            continue
         column = [values.get(key, _NOT_SET) for values in known.values()]
-        if key.startswith(skipped) or _are_same(column):
+        if _are_same(column):
             continue
         names: dict[str, list[str]] = {}
         for name, value in zip(known, column, strict=True):

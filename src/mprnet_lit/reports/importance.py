@@ -68,8 +68,9 @@ def importance(trials: Sequence[Trial], keys: Sequence[str]) -> tuple[list[dict[
             first = list(shares)[:MAX_AXES]
             shown = _spread(done)
             some = _study([done[k] for k in shown], _at(columns, shown))
-            known = _known(shares)  # the figures copy all trials of a study several times
-            bars = optuna.visualization.plot_param_importances(some, known, first)
+            # The figures copy all trials of a study several times, and the bars need none.
+            one = _study(done[:1], _at(columns, [0]))
+            bars = optuna.visualization.plot_param_importances(one, _known(shares), first)
             slices = optuna.visualization.plot_slice(some, first, target_name="PSNR (dB)")
     finally:
         optuna.logging.set_verbosity(verbosity)

@@ -243,7 +243,8 @@ def _read(folder: Path, root: Path) -> Trial:
         config = read_config(folder, ".hydra/config.yaml")[0] or {}
     own = config.get("paths.run")
     if isinstance(own, str) and own:
-        config |= {k: v.replace(own, "RUN") for k, v in config.items() if isinstance(v, str)}
+        inside = [(k, v) for k, v in config.items() if isinstance(v, str) and own in v]
+        config |= {k: v.replace(own, "RUN") for k, v in inside}
     trial.config = config
     if not trial.resolved:
         trial.config = {k: v for k, v in config.items() if "${" not in str(v)}

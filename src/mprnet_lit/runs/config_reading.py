@@ -3,6 +3,8 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import compress, count
+from operator import ne
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,15 +69,14 @@ def _settings(content: bytes) -> dict[str, Any] | None:
 def _filled(template: _Template, lines: Sequence[bytes]) -> dict[str, Any] | None:
     """Return the settings in a file; ``None`` if it differs in more than values."""
     changed: dict[str, Any] = {}
-    for number, (line, known) in enumerate(zip(lines, template.lines, strict=True)):
-        if line != known:
-            key, found = template.keys.get(number), _VALUE.fullmatch(line)
-            if key is None or found is None or not known.startswith(found[1]):
-                return None
-            try:
-                changed[key] = mask(parse_scalar(found[2].decode()), key)
-            except (ValueError, LookupError, OverflowError):  # an invalid number
-                return None
+    for number in compress(count(), map(ne, lines, template.lines)):
+        key, found = template.keys.get(number), _VALUE.fullmatch(lines[number])
+        if key is None or found is None or not template.lines[number].startswith(found[1]):
+            return None
+        try:
+            changed[key] = mask(parse_scalar(found[2].decode()), key)
+        except (ValueError, LookupError, OverflowError):  # an invalid number
+            return None
     return template.settings | changed
 
 

@@ -32,6 +32,7 @@ _FLAGS = (
 )
 
 
+_SEPARATORS = re.compile(r"[/\\]" if os.sep == "\\" else "/")
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Parser of YAML in C, or in Python if PyYAML was built without it."""
 
@@ -49,8 +50,7 @@ def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) ->
     """
     path = os.path.join(folder, name)  # noqa: PTH118  # Path would be slow
     try:
-        has_links = os.path.realpath(path, strict=True) != path
-        if has_links or not path.startswith(f"{folder}{os.sep}"):
+        if _may_be_outside(folder, name):
             path = _without_links(folder, name)
         descriptor = os.open(path, _FLAGS)
     except OSError as error:
@@ -70,6 +70,25 @@ def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) ->
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _may_be_outside(folder: Path, name: str | Path) -> bool:
+    """Return whether a file or a folder above it, below ``folder``, is a link, or a part is ``..``.
+
+    Some reparse points of Windows are not links; :func:`_without_links` decides.
+
+    Raises:
+        OSError: the file or a folder above it is missing.
+    """
+    path = str(folder)
+    for part in re.split(_SEPARATORS, str(name)):
+        if part in ("", ".", ".."):
+            return True
+        path = f"{path}{os.sep}{part}"
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", False):
+            return True
+    return False
 
 
 def _without_links(folder: Path, name: str | Path) -> str:

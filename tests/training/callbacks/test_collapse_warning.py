@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.conftest import Cli
 
-from mprnet_lit.reports.curves import collapse_notes, read_curves
+from mprnet_lit.reports.curves import Curve, collapse_notes, read_curves
 from mprnet_lit.reports.trials import find_trials
 from mprnet_lit.runs.collapse import find_collapse, first_check
 from mprnet_lit.training.callbacks import EMA, CollapseWarning
@@ -53,6 +53,18 @@ def test_report_notes_the_first_collapse(tmp_path: Path) -> None:
     assert collapse_notes(curves, first_check()) == [
         "after step 250, stage 3 has 6.0 dB, 14.5 dB less than the degraded input"
     ]
+
+
+def test_collapse_is_found_within_one_validation() -> None:
+    steps = [150, 250]
+    values = {"val/psnr_degraded": [20.5, 10.0], "val/psnr_stage1": [19.0, 9.0]}
+    curves = {name: Curve(steps, [1, 2], column) for name, column in values.items()}
+    assert collapse_notes(curves, first_check()) == []  # 11.5 dB apart, in different validations
+    for unmeasured in (math.nan, math.inf):
+        curves["val/psnr_stage2"] = Curve(steps, [1, 2], [unmeasured, 2.0])
+        assert collapse_notes(curves, first_check()) == [
+            "after step 250, stage 2 has 2.0 dB, 8.0 dB less than the degraded input"
+        ]
 
 
 def test_warning_waits_until_averaged_weights_are_trained(
