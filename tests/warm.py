@@ -115,6 +115,8 @@ def _become(
     if folder is not None:
         os.chdir(folder)
     _forget()
+    global _on
+    _on = command != ["-c", _WORKER]  # a worker starts its own processes in the usual way
     flag, program, *arguments = command
     sys.argv = [flag, *arguments]
     sys.path.insert(0, str(Path.cwd()))

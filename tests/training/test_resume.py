@@ -147,7 +147,7 @@ def test_settings_that_cannot_change_are_refused(
     size = Size(**read_checkpoint(last)[RECORD]["size"])
     new = ("trainer.max_epochs=3", "paths.run=there")
     for arguments, expected in (
-        (["data.patch_size=16", "seed=3"], "with seed=3, data.patch_size=16: it was trained with "),
+        (["data.patch_size=32", "seed=3"], "with seed=3, data.patch_size=32: it was trained with "),
         (["task=derain"], "it was trained with task.name=denoise"),
         (["optimizer._target_=torch.optim.AdamW"], "optimizer._target_=torch.optim.Adam."),
         (["trainer.max_steps=9"], "trainer.max_steps=9: the checkpoint is already at 10"),

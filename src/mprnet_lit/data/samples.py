@@ -78,7 +78,8 @@ class SampleList(Sequence[Sample]):
             sizes: heights and widths in pixels, (N, 2).
         """
         new = cls()
-        new._names, new._targets, new._degraded = map(_Texts, (names, targets, degraded))
+        for name, texts in ("_names", names), ("_targets", targets), ("_degraded", degraded):
+            setattr(new, name, _Texts(texts))
         new.sizes = np.array(sizes, np.int32)
         return new
 
