@@ -285,7 +285,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 def test_resumed_training_reads_the_remaining_patches_once(
-    cli: Cli, shards: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, shell: Cli, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli(*PREPARE[:-1], "prepare.shard_mb=0.05", "output=large")
     count = len(list(Path("large").glob("train/*.tar")))
@@ -301,17 +301,17 @@ def test_resumed_training_reads_the_remaining_patches_once(
             if run == "resumed":
                 with monkeypatch.context() as stopping:
                     stop_at(stopping, 10)  # in the middle of a shard
-                    cli(*options, status=128 + signal.SIGHUP)
+                    shell(*options, status=128 + signal.SIGHUP)
                 assert len(read(folder / "training_step-0")) == 11
                 opened = len((folder / "opened").read_text().split("\n"))
-                outcome = cli(*options, "resume=auto")
+                outcome = shell(*options, "resume=auto")
                 assert "resuming after step 11" in outcome.output
                 assert "another order" not in outcome.errors
                 again = (folder / "opened").read_text().split("\n")[opened - 1 :]
                 rest = {line.split()[1] for line in again if " train/" in line}
                 assert len(rest) < count, "finished shards are not read again"
             else:
-                cli(*options)
+                shell(*options)
         names[run] = read(folder / "training_step-0")
         (path,) = folder.glob("**/last.ckpt")
         weights[run] = torch.load(path, weights_only=True)["state_dict"]
