@@ -160,7 +160,8 @@ def test_torch_program_matches_the_network(
 
     def recorded(file: Any) -> Any:  # loading takes five seconds
         content = file.getvalue()
-        return loaded.setdefault(content, load(io.BytesIO(content)))
+        loaded[content] = load(io.BytesIO(content))
+        return loaded[content]
 
     monkeypatch.setattr(torch.export, "load", recorded)
     outcome = cli("mode=export", "weights=w.safetensors", "output=w.pt2")

@@ -130,7 +130,9 @@ def test_one_manifest_serves_both_patterns_of_a_folder(
     assert len(sizes(tmp_path / "data")) == 3 and read() == {"2.png"}
 
 
-@pytest.mark.parametrize("damage", ["text", "cut", "array", "lengths", "version", "readonly"])
+@pytest.mark.parametrize(
+    "damage", ["text", "cut", "header", "array", "lengths", "version", "readonly"]
+)
 def test_unusable_manifest_is_ignored(
     tmp_path: Path, read: Callable[[], set[str]], damage: str
 ) -> None:
@@ -145,6 +147,8 @@ def test_unusable_manifest_is_ignored(
             path.write_text("not a manifest")
         elif damage == "cut":
             path.write_bytes(path.read_bytes()[:-30])
+        elif damage == "header":
+            path.write_bytes(path.read_bytes().replace(b"'shape': (", b"'shape': ["))
         elif damage == "array":
             with path.open("wb") as file:
                 np.save(file, content["states"])

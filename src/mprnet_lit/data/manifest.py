@@ -14,14 +14,12 @@ import os
 import sys
 import time
 import warnings
-import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
-from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock
@@ -49,11 +47,6 @@ _YOUNG = 2_000_000_000
 _MANY = 2_000
 """Number of files whose headers are read in processes, which takes longer to start than threads."""
 _MAX_PROCESSES = 32
-_DAMAGES = (
-    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError),
-    *(BadZipFile, zlib.error),
-)
-"""Errors of NumPy for a damaged file or a file of another format."""
 
 
 class Manifest:
@@ -202,7 +195,7 @@ class _Stored(NamedTuple):
             if not states.shape == sizes.shape == (names.count("\0") + 1, 2):
                 raise ValueError("the lists differ in length")
             return cls(names, states, sizes, {int(k): v for k, v in problems.items()}, *skipped)
-        except _DAMAGES as error:
+        except Exception as error:  # NumPy has many for a damaged file
             log.info("%s can't be used (%s), and is written anew", path, error)
             return None
 

@@ -107,9 +107,9 @@ def find_images(
     found = _Matches(folder, pattern, Manifest(folder, check))
     keys = sorted(found.files)
     problems = [fault for key in sorted(found.ambiguous) for fault in found.faults(key)]
-    places = [found.files[key] for key in keys if key not in found.ambiguous]
-    problems += found.manifest.probe(places)
-    kept = [k for k, size in zip(places, found.manifest.sizes[places], strict=True) if size.all()]
+    places = np.array([found.files[key] for key in keys if key not in found.ambiguous], np.intp)
+    problems += found.manifest.probe(places.tolist())
+    kept = places[(found.manifest.sizes[places] > 0).all(axis=1)].tolist()
     samples = SampleList.of_columns(
         (_stem(found.names[k]) for k in kept),
         map(found.path, kept),

@@ -68,7 +68,8 @@ def _convert(model: MPRNet) -> Any:
 def without_decompositions(program: ExportedProgram) -> ExportedProgram:
     """Make the exporter skip its decompositions, which trace the network two more times.
 
-    ONNX has an equivalent of every operation of the network except in-place additions.
+    ONNX has an equivalent of every operation of the network except in-place additions. The program
+    is changed. No in-place addition may change a view.
     """
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.add_.Tensor:  # all later operations read its result

@@ -38,7 +38,7 @@ def largest_tile(size: Size, budget: float, tlc: bool) -> int:
 def balanced(tile: int, overlap: int, *lengths: int) -> int:
     """Return the side of the smallest tiles whose number in each direction is that of ``tile``.
 
-    Larger tiles would only overlap more.
+    Larger tiles would only overlap more. ``lengths`` are the height and width of the padded image.
     """
     counts = [len(starts(length, tile, overlap)) for length in lengths]
     for side in range(smallest_tile(overlap), tile, SIZE_MULTIPLE):

@@ -126,15 +126,15 @@ def collapse_notes(curves: dict[str, Curve], first_step: float) -> list[str]:
 
 
 def curve_files(folder: Path) -> list[str]:
-    """Return the files of the CSV logger in the folder of a run, oldest first."""
+    """Return the newest files of the CSV logger in the folder of a run, oldest first."""
     try:
         names = os.listdir(folder / "csv")  # noqa: PTH208  # Path would be slow
     except OSError:  # missing, or not a folder
         return []
     versions = sorted((name for name in names if name.startswith("version_")), key=_version)
-    files = (f"csv/{name}/metrics.csv" for name in versions)
+    files = (f"csv/{name}/metrics.csv" for name in reversed(versions))
     found = (file for file in files if os.path.exists(f"{folder}/{file}"))  # noqa: PTH110
-    return list(islice(found, _MAX_FILES))
+    return list(islice(found, _MAX_FILES))[::-1]
 
 
 def _version(name: str) -> tuple[int, str]:

@@ -81,8 +81,8 @@ def _may_be_outside(folder: Path, name: str | Path) -> bool:
         OSError: the file or a folder above it is missing.
     """
     path = str(folder)
-    for part in re.split(_SEPARATORS, str(name)):
-        if part in ("", ".", ".."):
+    for part in _SEPARATORS.split(str(name)):
+        if part in ("", ".", "..") or (":" in part and os.sep == "\\"):  # C:name is absolute
             return True
         path = f"{path}{os.sep}{part}"
         status = os.lstat(path)
