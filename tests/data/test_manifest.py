@@ -263,7 +263,7 @@ def test_compact_list_equals_the_samples() -> None:
         Sample("b", Path("gt/b.webp"), None, 7, 11),
         Sample("c\udcff", Path("gt/c\udcff.npy"), None, 13, 17),
     ]
-    compact = SampleList(samples)
+    compact = SampleList.of(samples)
     assert list(compact) == samples and len(compact) == 3 and SampleList.of(compact) is compact
     assert compact[-1] == samples[-1] and list(compact[::-1]) == samples[::-1]
     assert list(compact.take([2, 0])) == [samples[2], samples[0]]

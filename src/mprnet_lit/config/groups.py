@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from mprnet_lit.utils.untrusted import SAFE_LOADER
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 CONFIG_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
 """Folder of the configuration: in an installed package, or at the top of a source checkout."""
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Setting(NamedTuple):
@@ -147,7 +147,7 @@ def package(path: Path) -> str:
 def file_settings(path: Path) -> list[Setting]:
     """Return the settings of a file in file order, including the defaults list."""
     text = path.read_text(encoding="utf-8")
-    root = yaml.compose(text, _Loader)
+    root = yaml.compose(text, SAFE_LOADER)
     return [] if root is None else list(_settings(root, text.splitlines(), ()))
 
 
@@ -160,7 +160,7 @@ def about(path: Path) -> list[str]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    return yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
+    return yaml.load(path.read_text(encoding="utf-8"), SAFE_LOADER) or {}
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[str]:
@@ -181,7 +181,7 @@ def _settings(node: yaml.Node, lines: list[str], path: tuple[str, ...]) -> Itera
         if isinstance(value, yaml.ScalarNode):
             text = str(value.value)
         else:
-            shown = yaml.load(yaml.serialize(value), _Loader)
+            shown = yaml.load(yaml.serialize(value), SAFE_LOADER)
             text = yaml.safe_dump(shown, default_flow_style=True, width=10_000, sort_keys=False)
         yield Setting(".".join(name), " ".join(text.split()), _comment(lines, line))
 

@@ -85,7 +85,7 @@ def find_pairs(
             f"{target_width}x{target_height}"
         )
     kept = np.flatnonzero(is_readable & ~is_own & ~differ).tolist()
-    samples = SampleList.of_columns(
+    samples = SampleList(
         (_stem(degraded.names[images[k]]) for k in kept),
         (target.path(partners[k]) for k in kept),
         (degraded.path(images[k]) for k in kept),
@@ -110,7 +110,7 @@ def find_images(
     places = np.array([found.files[key] for key in keys if key not in found.ambiguous], np.intp)
     problems += found.manifest.probe(places.tolist())
     kept = places[(found.manifest.sizes[places] > 0).all(axis=1)].tolist()
-    samples = SampleList.of_columns(
+    samples = SampleList(
         (_stem(found.names[k]) for k in kept),
         map(found.path, kept),
         ("" for _ in kept),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mprnet_lit.images.formats import HIGH_BIT_DEPTH_SUFFIXES
 
@@ -45,43 +45,33 @@ class SampleList(Sequence[Sample]):
         sizes: height and width of each sample in pixels, (N, 2) int32.
 
     Args:
-        samples: samples in their order.
+        names: names.
+        targets: paths of the targets.
+        degraded: paths of the degraded images; empty for a sample without one.
+        sizes: heights and widths in pixels, (N, 2).
     """
 
-    def __init__(self, samples: Iterable[Sample] = ()) -> None:
-        listed = list(samples)
-        self._names = _Texts(s.name for s in listed)
-        self._targets = _Texts(str(s.target) for s in listed)
-        self._degraded = _Texts("" if s.degraded is None else str(s.degraded) for s in listed)
-        sizes = [(s.height, s.width) for s in listed]
+    def __init__(
+        self,
+        names: Iterable[str] = (),
+        targets: Iterable[str] = (),
+        degraded: Iterable[str] = (),
+        sizes: ArrayLike = (),
+    ) -> None:
+        self._names, self._targets, self._degraded = map(_texts, (names, targets, degraded))
         self.sizes: NDArray[np.int32] = np.array(sizes, np.int32).reshape(-1, 2)
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Self:
         """Return the samples as a compact list: the same object if it is one."""
-        return samples if isinstance(samples, cls) else cls(samples)
-
-    @classmethod
-    def of_columns(
-        cls,
-        names: Iterable[str],
-        targets: Iterable[str],
-        degraded: Iterable[str],
-        sizes: NDArray[np.int32],
-    ) -> Self:
-        """Return samples by the values of their attributes, without an object for each sample.
-
-        Args:
-            names: names.
-            targets: paths of the targets.
-            degraded: paths of the degraded images; empty for a sample without one.
-            sizes: heights and widths in pixels, (N, 2).
-        """
-        new = cls()
-        for name, texts in ("_names", names), ("_targets", targets), ("_degraded", degraded):
-            setattr(new, name, _Texts(texts))
-        new.sizes = np.array(sizes, np.int32)
-        return new
+        if isinstance(samples, cls):
+            return samples
+        return cls(
+            (s.name for s in samples),
+            (str(s.target) for s in samples),
+            ("" if s.degraded is None else str(s.degraded) for s in samples),
+            [(s.height, s.width) for s in samples],
+        )
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -104,11 +94,12 @@ class SampleList(Sequence[Sample]):
 
     def take(self, indices: Sequence[int]) -> Self:
         """Return the samples with the given indices."""
-        new = type(self)()
-        for name in ("_names", "_targets", "_degraded"):
-            setattr(new, name, getattr(self, name).take(indices))
-        new.sizes = self.sizes[np.asarray(indices, np.intp)]
-        return new
+        return type(self)(
+            self._names.take(indices),
+            self._targets.take(indices),
+            self._degraded.take(indices),
+            self.sizes[np.asarray(indices, np.intp)],
+        )
 
     def has_pairs(self) -> bool:
         """Return whether a sample has a degraded image."""
@@ -171,6 +162,10 @@ class _Texts:
     def _encoded(self, index: int) -> bytearray:
         start = self.ends[index - 1] if index else 0
         return self.content[start : self.ends[index]]
+
+
+def _texts(texts: Iterable[str]) -> _Texts:
+    return texts if isinstance(texts, _Texts) else _Texts(texts)
 
 
 def _depth(path: str) -> int:

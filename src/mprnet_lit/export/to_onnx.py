@@ -50,7 +50,8 @@ def to_onnx(weights: Weights) -> bytes:
 
 def _convert(model: MPRNet) -> Any:
     """Convert the final stage of the network to an ``onnx.ModelProto``."""
-    program = without_decompositions(trace(model))
+    program = trace(model)
+    skip_decompositions(program)
     with quiet():
         exported = torch.onnx.export(
             program,
@@ -65,11 +66,11 @@ def _convert(model: MPRNet) -> Any:
     return exported.model_proto
 
 
-def without_decompositions(program: ExportedProgram) -> ExportedProgram:
-    """Make the exporter skip its decompositions, which trace the network two more times.
+def skip_decompositions(program: ExportedProgram) -> None:
+    """Make the exporter skip the decompositions of a program, which trace it two more times.
 
-    ONNX has an equivalent of every operation of the network except in-place additions. The program
-    is changed. No in-place addition may change a view.
+    ONNX has an equivalent of every operation of the network except in-place additions, which
+    this function replaces. None of them may change a view.
     """
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.add_.Tensor:  # all later operations read its result
@@ -77,4 +78,3 @@ def without_decompositions(program: ExportedProgram) -> ExportedProgram:
             assert set(changed.users) == {node}, f"{changed} has a view that {node} changes"
             node.target = torch.ops.aten.add.Tensor
     program.run_decompositions = lambda _table: program
-    return program

@@ -30,10 +30,8 @@ _FLAGS = (
     | getattr(os, "O_NONBLOCK", 0)  # else opening a pipe would block
     | getattr(os, "O_BINARY", 0)
 )
-
-
 _SEPARATORS = re.compile(r"[/\\]" if os.sep == "\\" else "/")
-_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Parser of YAML in C, or in Python if PyYAML was built without it."""
 
 
@@ -201,7 +199,7 @@ class _Document:
     """
 
     def __init__(self, content: bytes) -> None:
-        self._next = _PARSER(content).get_event
+        self._next = SAFE_LOADER(content).get_event
         self._nodes = 0
 
     def read(self) -> Any:

@@ -12,9 +12,7 @@ from mprnet_lit.runs.files import CONFIG, ENVIRONMENT, flatten
 from mprnet_lit.runs.folder import RECORD
 from mprnet_lit.training.records import Value, attempt, record_settings, record_weights
 from mprnet_lit.utils.masking import mask_home_folders
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Parser in C, which takes a tenth of the time of OmegaConf's."""
+from mprnet_lit.utils.untrusted import SAFE_LOADER
 
 
 class LogRun(Callback):
@@ -63,7 +61,7 @@ class LogRun(Callback):
 
 def run_settings(folder: Path) -> dict[str, Value]:
     """Return the recorded settings of a run by dotted key, with masked home directories."""
-    config: Any = yaml.load((folder / CONFIG).read_bytes(), _LOADER)
+    config: Any = yaml.load((folder / CONFIG).read_bytes(), SAFE_LOADER)
     environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     settings = {
