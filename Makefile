@@ -21,9 +21,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## train a tiny denoiser on photographs and show the result (minutes)
 	$(BIN)/python -m mprnet_lit experiment=quickstart
 
-# Four workers keep two cores busy, because some tests wait for other processes.
+# Four workers keep two cores busy, because some tests wait for other processes. Each file runs in one worker, which sets
+# up its fixtures once; the slow files start first (tests/order.py).
 test: $(INSTALLED) chromium  ## run all tests with the newest versions that pyproject.toml allows
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # The tests run one after another, because some limit or measure the memory of the GPU.
 test-gpu: $(INSTALLED)  ## run the tests of the GPU (minutes); without one, all are skipped

@@ -37,7 +37,7 @@ from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.errors import UserError
 from tests import composition
-from tests.order import start_with_slow_files
+from tests.order import slow_files_first
 from tests.warm import import_tests, warm_python
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ composition.cache_compositions()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items[:] = start_with_slow_files(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+    items[:] = slow_files_first(items)
 
 
 def pytest_collection_finish() -> None:
@@ -103,6 +103,15 @@ def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["MPRNET_LIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """Restore the environment, in which a training leaves its seed and its process number."""
+    before = os.environ.copy()
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

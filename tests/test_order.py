@@ -4,22 +4,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from tests.order import SLOW, start_with_slow_files
+from tests.order import SLOW, slow_files_first
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_each_worker_begins_with_slow_files(workers: int) -> None:
-    files = [*(f"tests/test_{i}.py" for i in range(40)), *SLOW]
+def test_slow_files_are_first_and_tests_keep_their_order() -> None:
+    files = [*(f"tests/test_{i}.py" for i in range(40)), *reversed(SLOW)]
     tests: list[Any] = [SimpleNamespace(nodeid=f"{f}::test_{n}") for f in files for n in range(3)]
-    ordered = start_with_slow_files(tests, workers)
-    assert sorted(test.nodeid for test in ordered) == sorted(test.nodeid for test in tests)
-    for worker in range(workers):
-        first = ordered[worker * len(tests) // workers]
-        assert first.nodeid == f"{SLOW[worker]}::test_0"
+    ordered = [test.nodeid for test in slow_files_first(tests)]
+    others = [test.nodeid for test in tests if test.nodeid.partition("::")[0] not in SLOW]
+    assert ordered == [*(f"{file}::test_{n}" for file in SLOW for n in range(3)), *others]
 
 
 def test_slow_files_exist() -> None:
