@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
@@ -231,16 +232,25 @@ def build_data(config: DictConfig) -> Any:
     return data.train_dataloader().dataset[ItemKey(0, 0)]
 
 
-# Functions that build a section of the configuration without training.
-BUILDERS: dict[str, Callable[[DictConfig], object]] = {
-    "trainer": build_trainer,
-    "callbacks": build_callbacks,
-    "module": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
-    "optimizer": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
-    "loss": lambda c: build_module(c, MPRNet(8, 4, 4, 1)),
-    "data": build_data,
-    "task.degradation": build_data,
-    "task.augmentation": build_data,
+def degrade_patch(config: DictConfig, key: str) -> Any:
+    """Degrade a patch with the degradation, perhaps one of several, whose argument is ``key``."""
+    while OmegaConf.select(config, f"{key}._target_") is None:
+        key = key.rpartition(".")[0]
+    degradation = instantiate(OmegaConf.select(config, key))
+    patch = np.full((64, 64, 3), 0.5, np.float32)
+    return degradation(patch, np.random.default_rng(0))
+
+
+# Functions that build a section of the configuration, or one of its keys, without training.
+BUILDERS: dict[str, Callable[[DictConfig, str], object]] = {
+    "trainer": lambda c, _: build_trainer(c),
+    "callbacks": lambda c, _: build_callbacks(c),
+    "module": lambda c, _: build_module(c, MPRNet(8, 4, 4, 1)),
+    "optimizer": lambda c, _: build_module(c, MPRNet(8, 4, 4, 1)),
+    "loss": lambda c, _: build_module(c, MPRNet(8, 4, 4, 1)),
+    "data": lambda c, _: build_data(c),
+    "task.degradation": degrade_patch,
+    "task.augmentation": lambda c, _: build_data(c),
 }
 
 
@@ -259,7 +269,7 @@ def test_accepted_values_can_be_built_or_are_refused_with_the_key() -> None:
                 tried[key, value] = part
                 OmegaConf.update(config, key, value)
                 try:
-                    BUILDERS[part](config)
+                    BUILDERS[part](config, key)
                 except UserError as error:
                     assert key.rpartition(".")[2] in str(error)
                     assert str(error).startswith((part, "data.degradation"))

@@ -62,11 +62,16 @@ def _with_key(sentence: str, key: str, targets: Iterable[str]) -> str:
 
     Args:
         sentence: error message of the class.
-        key: key in Hydra's error message, which has brackets or no dots at list indices.
+        key: key in Hydra's error message.
         targets: keys of all ``_target_`` settings.
     """
     for target in targets:
         node = target.removesuffix("._target_")
-        if node.replace(".", "") == re.sub(r"[.\[\]]", "", key):
+        if _letters(node) == _letters(key):
             return sentence if f"{node}." in sentence else f"{node}: {sentence}"
     return sentence
+
+
+def _letters(key: str) -> str:
+    """Return a key without the signs by which OmegaConf and Hydra write list indices."""
+    return re.sub(r"[.\[\]]", "", key)
