@@ -105,3 +105,10 @@ def test_environment_variables_stay_interpolations(
     assert config.other == "text-x"  # unchanged
     assert training_settings(recorded(config, numbers=True))["seed"] == 5
     assert json.dumps(training_settings(recorded(config, numbers=True))).count("text") == 0
+
+
+@pytest.mark.parametrize(("path", "copy"), [("/data", "/data"), ("${oc.env:SOME}", "${path}")])
+def test_keys_are_recorded_as_text(monkeypatch: pytest.MonkeyPatch, path: str, copy: str) -> None:
+    monkeypatch.setenv("SOME", "text")
+    config = OmegaConf.create({"path": path, "sizes": {1: "a"}, "lists": [{2: "${path}"}]})
+    assert recorded(config) == {"path": path, "sizes": {"1": "a"}, "lists": [{"2": copy}]}

@@ -32,8 +32,9 @@ def recorded(config: DictConfig, *, numbers: bool = False) -> dict[str, Any]:
         numbers: whether to resolve numbers and booleans from environment variables too.
     """
     with _traced() as used:
-        values = _record(config, used, numbers)
-    return masked(values, OmegaConf.to_container(config, resolve=True))
+        resolved: Any = OmegaConf.to_container(config, resolve=True)
+        values = _record(config, used, numbers) if used else resolved
+    return masked(values, resolved)
 
 
 def masked(values: dict[str, Any], resolved: Any) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def _child(node: DictConfig | ListConfig, key: Any, used: list[str], numbers: bo
 def _replace(value: Any, secrets: Sequence[str]) -> Any:
     """Replace credentials in all texts of a value."""
     if isinstance(value, dict):
-        return {key: _replace(child, secrets) for key, child in value.items()}
+        return {str(key): _replace(child, secrets) for key, child in value.items()}
     if isinstance(value, list):
         return [_replace(child, secrets) for child in value]
     if isinstance(value, str):
