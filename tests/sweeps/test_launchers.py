@@ -19,13 +19,16 @@ from mprnet_lit.utils.errors import install_hint
 
 GRID = ("-m", "optimizer.lr=1e-3,1e-4", "seed=0,1", "trainer.max_steps=1", "logger=none")
 LOCAL = "hydra/launcher=submitit_local"
+# One process, because each takes ten seconds to import torch.
+RAY = ("+hydra.launcher.ray.init.num_cpus=1", "+hydra.launcher.ray.init.include_dashboard=false")
 
 
 @pytest.mark.parametrize("launcher", ["launch=joblib", "launch=ray", LOCAL])
 def test_grid_of_four_jobs_runs(shell: Cli, launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Ray runs its jobs at niceness 15, which takes minutes beside other tests.
     monkeypatch.setenv("RAY_worker_niceness", "0")
-    outcome = shell(launcher, *GRID, warm=launcher != "launch=ray")  # Ray starts its own processes
+    is_ray = launcher == "launch=ray"  # which starts its own processes
+    outcome = shell(launcher, *GRID, *(RAY if is_ray else ()), warm=not is_ray)
     found = {}
     for summary in outcome.folder.glob("runs/multirun/*/*/summary.json"):
         run = summary.parent
