@@ -186,8 +186,8 @@ def test_damaged_video_leaves_no_segments(tmp_path: Path) -> None:
     path, folder = tmp_path / "a.mov", tmp_path / "work"
     write_video(path, codec="png", sound=None)
     data = bytearray(path.read_bytes())
-    middle = data.index(b"IDAT", len(data) * 3 // 4)
-    data[middle : middle + 2000] = bytes(2000)
+    late = data.index(b"IDAT", len(data) * 7 // 8)
+    data[late : late + 2000] = bytes(2000)
     path.write_bytes(data)
     saved: list[Path] = []
 

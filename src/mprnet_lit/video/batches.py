@@ -76,7 +76,7 @@ class Decoding:
     def _batches(self) -> Iterator[Batch]:
         source, base, scaler = self.source, self.base, new_scaler()
         decoder = create_decoder(source.stream)
-        decoder.options = {"err_detect": "explode"}
+        decoder.options = {"err_detect": "crccheck+explode"}
         batch, count, start, last = Batch(0), 0, 0, -1  # frames and start of the segment
         for packet in demux(source.path, source.container, source.stream, *self.copies):
             if packet.stream is not source.stream:

@@ -115,7 +115,7 @@ def create_decoder(stream: "VideoStream") -> "VideoCodecContext":
             decoder.extradata = stream.codec_context.extradata
             decoder.color_primaries = stream.codec_context.color_primaries
             decoder.color_trc = stream.codec_context.color_trc
-    decoder.thread_type = ThreadType.AUTO
+    decoder.thread_type = ThreadType.SLICE  # with frame threads, errors in the last frames are lost
     return decoder
 
 
