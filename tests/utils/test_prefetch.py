@@ -172,3 +172,22 @@ def test_error_of_a_job_is_raised_in_the_caller() -> None:
     with pytest.raises(KeyboardInterrupt), OrderedExecutor() as writer:
         writer.submit(fail)
         raise KeyboardInterrupt  # takes precedence over the error of the job
+
+
+def test_jobs_after_a_failed_one_are_not_completed() -> None:
+    ran = threading.Event()
+    order: list[str] = []
+
+    def fail() -> None:
+        assert ran.wait(10)
+        raise UserError("the disk is full")
+
+    def later() -> Any:
+        ran.set()
+        return lambda: order.append("later")
+
+    with pytest.raises(UserError, match="the disk is full"), OrderedExecutor(3) as writer:
+        writer.submit(lambda: lambda: order.append("earlier"))
+        writer.submit(fail)
+        writer.submit(later)
+    assert order == ["earlier"]

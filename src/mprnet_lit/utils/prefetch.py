@@ -90,7 +90,8 @@ class OrderedExecutor:
 
     The jobs run in parallel. A job may return a function that completes it; these functions run
     one at a time, in the order of the jobs. Leaving the context waits for all jobs. An error of a
-    job is raised by a later call of :meth:`submit`, or on leaving the context.
+    job is raised by a later call of :meth:`submit`, or on leaving the context; no later job is
+    completed.
 
     Args:
         workers: maximum number of unfinished jobs.
@@ -103,6 +104,7 @@ class OrderedExecutor:
         self._jobs = ThreadPoolExecutor(workers, "job")
         self._completions = ThreadPoolExecutor(1, "completion")
         self._unfinished: deque[tuple[Future[None], float]] = deque()
+        self._has_failed = False
 
     def submit(self, job: Callable[[], Callable[[], Any] | None], cost: float = 0) -> None:
         """Start a job; wait for the oldest jobs first if too many are unfinished."""
@@ -111,7 +113,7 @@ class OrderedExecutor:
             or sum(held for _, held in self._unfinished) + cost > self._limit
         ):
             self._unfinished.popleft()[0].result()
-        completion = self._completions.submit(_complete, self._jobs.submit(job))
+        completion = self._completions.submit(self._complete, self._jobs.submit(job))
         self._unfinished.append((completion, cost))
 
     def wait(self) -> None:
@@ -128,8 +130,11 @@ class OrderedExecutor:
         if error is None:
             self.wait()
 
-
-def _complete(running: Future[Callable[[], Any] | None]) -> None:
-    completion = running.result()
-    if completion is not None:
-        completion()
+    def _complete(self, running: Future[Callable[[], Any] | None]) -> None:
+        try:
+            completion = running.result()
+            if completion is not None and not self._has_failed:
+                completion()
+        except BaseException:
+            self._has_failed = True
+            raise
