@@ -1,6 +1,6 @@
 """Restoration of a video with its sound, subtitles, time stamps and metadata.
 
-Decoding, restoration and encoding run in three threads.
+Decoding, restoration, conversion and encoding run in different threads.
 """
 
 import io
@@ -36,6 +36,8 @@ Frames = NDArray[np.uint8]
 
 _DECODED_BATCHES = 2
 """Maximum number of batches that are decoded in advance."""
+_ENCODED_BATCHES, _ENCODED_BYTES = 4, 2**28
+"""Maximum number and bytes of the restored batches that are not encoded yet."""
 
 
 class Restored(NamedTuple):
@@ -140,14 +142,15 @@ class _Job:
         done, total = 0, len(self.source.timestamps)
         try:
             with (
-                OrderedExecutor() as executor,
+                OrderedExecutor(_ENCODED_BATCHES, _ENCODED_BYTES) as executor,
                 closing(prefetch(decoding.batches(), _DECODED_BATCHES)) as batches,
             ):
                 for batch in batches:
                     restored = None
                     if frames := [frame[None, ..., :3] for frame in batch.frames]:
                         restored = restore(np.concatenate(frames) if len(frames) > 1 else frames[0])
-                    executor.submit(partial(writer.write, batch, restored))
+                    held = 2 * sum(frame.nbytes for frame in batch.frames)
+                    executor.submit(partial(writer.prepare, batch, restored), held)
                     for _ in batch.times:
                         done += 1
                         progress(done, total)

@@ -3,7 +3,9 @@
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.packet import Packet
     from av.stream import Stream
+    from av.video.frame import VideoFrame
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
@@ -54,25 +57,51 @@ class Writer:
     reused: int
     changes: list[float] = field(default_factory=list)
     _scaler: "VideoReformatter" = field(default_factory=new_scaler)
+    _scaler_lock: Lock = field(default_factory=Lock)
     _encoder: "VideoStream | None" = None
     _segment: Segment = field(default_factory=Segment)
     _copies: "list[Packet[Any]]" = field(default_factory=list)
     _delayed: list[int] = field(default_factory=list)
 
-    def write(self, batch: Batch, restored: Frames | None) -> None:
-        """Encode a batch. The last batch of a segment writes the segment to the output.
+    def prepare(self, batch: Batch, restored: Frames | None) -> Callable[[], None]:
+        """Convert the frames of a batch to the pixel format of the encoder.
+
+        Several batches may be converted at the same time.
 
         Args:
             batch: batch of the decoder.
             restored: restored frames, uint8 (N, H, W, 3); ``None`` if the batch has no frames.
 
-        Raises:
-            UserError: the output or a segment can't be written, or a segment is damaged.
+        Returns:
+            Function that encodes the batch, to be called in the order of the batches. The last
+            batch of a segment writes the segment to the output. The function raises UserError if
+            the output or a segment can't be written, or a segment is damaged.
         """
-        self._copies += batch.copies
+        frames: list[VideoFrame] = []
+        changes: list[float] = []
         if restored is not None:
             for before, after, times in zip(batch.frames, restored, batch.times, strict=True):
-                self._encode(before, after, *times)
+                changes.append(self.measure(before[..., :3], after))
+                frames.append(self._convert(before, after, *times))
+        return partial(self._write, batch, frames, changes)
+
+    def _convert(self, before: Frames, after: Frames, pts: int, duration: int) -> "VideoFrame":
+        """Return a frame for the encoder, with the alpha channel of the source."""
+        pixels = np.dstack((after, before[..., 3:])) if before.shape[2] == 4 else after
+        context = self.stream.codec_context
+        with self._scaler_lock:
+            frame = to_frame(pixels, str(context.pix_fmt), self.color, self._scaler)
+        frame.pts, frame.duration, frame.time_base = pts, duration, context.time_base
+        return frame
+
+    def _write(self, batch: Batch, frames: "list[VideoFrame]", changes: list[float]) -> None:
+        """Encode the frames of a batch."""
+        self._copies += batch.copies
+        self._segment.changes += changes
+        with write_errors(self.destination):
+            for frame in frames:
+                self._encoder = self._encoder or self.create_encoder()
+                self._segment.packets += self._encoder.encode(frame)
         if batch.ends_segment:
             self._finish(batch.segment)
 
@@ -97,19 +126,6 @@ class Writer:
             for packet in heapq.merge(self._copies, segment.packets, key=_seconds):
                 self.output.mux(packet)
         self._copies = []
-
-    def _encode(self, before: Frames, after: Frames, pts: int, duration: int) -> None:
-        """Encode a frame with the alpha channel of the source."""
-        if self._encoder is None:
-            with write_errors(self.destination):
-                self._encoder = self.create_encoder()
-        self._segment.changes.append(self.measure(before[..., :3], after))
-        pixels = np.dstack((after, before[..., 3:])) if before.shape[2] == 4 else after
-        context = self._encoder.codec_context
-        frame = to_frame(pixels, str(context.pix_fmt), self.color, self._scaler)
-        frame.pts, frame.duration, frame.time_base = pts, duration, context.time_base
-        with write_errors(self.destination):
-            self._segment.packets += self._encoder.encode(frame)
 
     def _shift(self, packets: "list[Packet[Any]]", *, is_first: bool) -> None:
         """Replace the decoding times of a segment, except the first, by those of one encoder.
