@@ -2,7 +2,7 @@
 
 from mprnet_lit.inference.restorer import Restorer
 from mprnet_lit.inference.tile_size import largest_tile, memory_budget
-from mprnet_lit.models import SIZE_MULTIPLE
+from mprnet_lit.models.padding import padded_length
 
 _MOST = 8
 _PIXELS = 5_000_000
@@ -23,7 +23,7 @@ def frames_at_once(restorer: Restorer, height: int, width: int) -> int:
     on_gpu = restorer.device.type != "cpu" and restorer.runtime == "torch"
     if not on_gpu or restorer.tile != "auto":
         return 1
-    rows, columns = (-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in (height, width))
+    rows, columns = padded_length(height), padded_length(width)
     for frames in range(min(_MOST, _PIXELS // (rows * columns)), 1, -1):
         budget = memory_budget(restorer.device, restorer.memory_gb)
         per_tile = max(budget, 0) / (restorer.tile_batch * frames)

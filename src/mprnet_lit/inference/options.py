@@ -5,6 +5,7 @@ from typing import Any, Literal, cast
 import torch
 
 from mprnet_lit.models import SIZE_MULTIPLE
+from mprnet_lit.models.padding import padded_length
 from mprnet_lit.utils.checks import require_number
 from mprnet_lit.utils.errors import UserError
 
@@ -23,7 +24,7 @@ def parse_device(name: str) -> torch.device:
 
 def smallest_tile(overlap: int) -> int:
     """Return the smallest valid tile: a multiple of 8, at least 8 larger than the overlap."""
-    return -(-overlap // SIZE_MULTIPLE) * SIZE_MULTIPLE + SIZE_MULTIPLE
+    return padded_length(overlap) + SIZE_MULTIPLE
 
 
 def check_options(memory_gb: Any, tlc_crop: Any, strength: Any, **switches: Any) -> None:

@@ -24,7 +24,7 @@ from mprnet_lit.inference.tile_size import (
 from mprnet_lit.inference.tiling import Band, Network, Progress, Tiling, join, run_in_bands
 from mprnet_lit.inference.tlc import with_tlc
 from mprnet_lit.models import SIZE_MULTIPLE, MPRNet
-from mprnet_lit.models.padding import reflection
+from mprnet_lit.models.padding import padded_length
 from mprnet_lit.utils.checks import require, require_batch, require_function
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.url import is_url
@@ -272,7 +272,7 @@ class Restorer:
             return to_batch(pixels[..., rows, columns], self._place)
 
         height, width = pixels.shape[-2:]
-        rows, columns = len(reflection(height)), len(reflection(width))
+        rows, columns = padded_length(height), padded_length(width)
         stages = 1 if last_only else _STAGES
         tile = self._tile(rows, columns, len(pixels), stages, pixels.element_size())
         orientations = SELF_ENSEMBLE if self.self_ensemble else (UPRIGHT,)

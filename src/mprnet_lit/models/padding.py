@@ -19,6 +19,11 @@ def pad_to_multiple(image: Tensor, multiple: int = SIZE_MULTIPLE) -> Tensor:
     return image
 
 
+def padded_length(length: int, multiple: int = SIZE_MULTIPLE) -> int:
+    """Return the smallest multiple of ``multiple`` that is at least ``length``."""
+    return -(-length // multiple) * multiple
+
+
 def reflection(length: int, multiple: int = SIZE_MULTIPLE) -> Tensor:
     """Return the index of the pixel at each position of a padded row of ``length`` pixels.
 
@@ -26,5 +31,5 @@ def reflection(length: int, multiple: int = SIZE_MULTIPLE) -> Tensor:
     0 1 2 3 2 1 0 1 for a multiple of 8.
     """
     period = max(2 * (length - 1), 1)
-    index = torch.arange(-(-length // multiple) * multiple) % period
+    index = torch.arange(padded_length(length, multiple)) % period
     return torch.minimum(index, period - index)

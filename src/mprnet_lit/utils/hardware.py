@@ -83,13 +83,15 @@ def free_bytes(device: torch.device) -> float:
     group = Path("/sys/fs/cgroup")  # limit of a container, which psutil ignores
     try:
         limit = (group / "memory.max").read_text(encoding="utf-8").strip()
+        if limit == "max":
+            return free
         used = int((group / "memory.current").read_text(encoding="utf-8"))
         lines = (group / "memory.stat").read_text(encoding="utf-8").splitlines()
         stat = dict(line.split() for line in lines)
         cached = int(stat["inactive_file"])
     except (OSError, ValueError, KeyError):
         return free
-    return free if limit == "max" else min(free, float(int(limit) - used + cached))
+    return min(free, float(int(limit) - used + cached))
 
 
 def keep_freed_memory() -> bool:
