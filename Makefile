@@ -32,7 +32,7 @@ test-gpu: $(INSTALLED)  ## run the tests of the GPU (minutes); without one, all 
 
 # Only `make test` runs the tests of the extras, the long tests, and the tests with two processes.
 test-lowest: $(LOWEST)/.installed  ## run the tests of each dependency with its lowest version
-	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal tests/data tests/images tests/video tests/inference tests/metrics \
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/data tests/images tests/video tests/inference tests/metrics \
 	  tests/models tests/weights tests/cli/test_evaluate.py tests/cli/test_restore.py \
 	  tests/config/test_config.py tests/test_contributing.py tests/training/test_losses.py tests/test_package.py \
 	  --deselect tests/cli/test_evaluate.py::test_two_processes_write_the_same_table_as_one

@@ -110,8 +110,9 @@ def same_environment() -> Iterator[None]:
     """Restore the environment, in which a training leaves its seed and its process number."""
     before = os.environ.copy()
     yield
-    os.environ.clear()
-    os.environ.update(before)
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before.items() - os.environ.items())
 
 
 @pytest.fixture(scope="session")

@@ -174,13 +174,17 @@ def test_error_of_a_job_is_raised_in_the_caller() -> None:
         raise KeyboardInterrupt  # takes precedence over the error of the job
 
 
-def test_jobs_after_a_failed_one_are_not_completed() -> None:
+@pytest.mark.parametrize("in_completion", [False, True])
+def test_jobs_after_a_failed_one_are_not_completed(in_completion: bool) -> None:
     ran = threading.Event()
     order: list[str] = []
 
-    def fail() -> None:
-        assert ran.wait(10)
+    def raise_error() -> None:
         raise UserError("the disk is full")
+
+    def fail() -> Any:
+        assert ran.wait(10)
+        return raise_error if in_completion else raise_error()
 
     def later() -> Any:
         ran.set()

@@ -67,11 +67,11 @@ def _with_key(sentence: str, key: str, targets: Iterable[str]) -> str:
     """
     for target in targets:
         node = target.removesuffix("._target_")
-        if _letters(node) == _letters(key):
+        if _without_signs(node) == _without_signs(key):
             return sentence if f"{node}." in sentence else f"{node}: {sentence}"
     return sentence
 
 
-def _letters(key: str) -> str:
-    """Return a key without the signs by which OmegaConf and Hydra write list indices."""
+def _without_signs(key: str) -> str:
+    """Return a key without dots and brackets, which OmegaConf and Hydra place differently."""
     return re.sub(r"[.\[\]]", "", key)

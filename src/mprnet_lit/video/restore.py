@@ -36,8 +36,10 @@ Frames = NDArray[np.uint8]
 
 _DECODED_BATCHES = 2
 """Maximum number of batches that are decoded in advance."""
-_ENCODED_BATCHES, _ENCODED_BYTES = 4, 2**28
-"""Maximum number and bytes of the restored batches that are not encoded yet."""
+_PENDING_BATCHES = 4
+"""Maximum number of restored batches that are not encoded yet."""
+_PENDING_BYTES = 2**28
+"""Maximum size of these batches, unless there is only one."""
 
 
 class Restored(NamedTuple):
@@ -87,7 +89,7 @@ def restore_video(
             the first frame is restored if any are dropped.
         batch_size: function that returns the maximum N, given the height and width of the frames.
         measure: function that returns the change of a frame, given the frame, uint8 (H, W, 3),
-            before and after. A background thread calls it.
+            before and after. Background threads call it, several at the same time.
         segments: work folder, which the caller removes after success. An error in the video removes
             it.
 
@@ -142,14 +144,14 @@ class _Job:
         done, total = 0, len(self.source.timestamps)
         try:
             with (
-                OrderedExecutor(_ENCODED_BATCHES, _ENCODED_BYTES) as executor,
+                OrderedExecutor(_PENDING_BATCHES, _PENDING_BYTES) as executor,
                 closing(prefetch(decoding.batches(), _DECODED_BATCHES)) as batches,
             ):
                 for batch in batches:
                     restored = None
                     if frames := [frame[None, ..., :3] for frame in batch.frames]:
                         restored = restore(np.concatenate(frames) if len(frames) > 1 else frames[0])
-                    held = 2 * sum(frame.nbytes for frame in batch.frames)
+                    held = 3 * sum(frame.nbytes for frame in batch.frames)  # with its results
                     executor.submit(partial(writer.prepare, batch, restored), held)
                     for _ in batch.times:
                         done += 1

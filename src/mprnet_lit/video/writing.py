@@ -41,6 +41,7 @@ class Writer:
         color: color tags of the output.
         create_encoder: function that returns a stream with a new encoder.
         measure: function that returns the change of a frame, given its RGB values before and after.
+            Several threads may call it.
         segments: work folder of the segments; ``None`` to keep none.
         reused: number of segments that are read from the work folder.
         changes: changes of all written frames.
@@ -64,9 +65,9 @@ class Writer:
     _delayed: list[int] = field(default_factory=list)
 
     def prepare(self, batch: Batch, restored: Frames | None) -> Callable[[], None]:
-        """Convert the frames of a batch to the pixel format of the encoder.
+        """Convert the frames of a batch to the pixel format of the encoder, and drop the originals.
 
-        Several batches may be converted at the same time.
+        Several threads may call this method. They share one scaler.
 
         Args:
             batch: batch of the decoder.
@@ -83,6 +84,7 @@ class Writer:
             for before, after, times in zip(batch.frames, restored, batch.times, strict=True):
                 changes.append(self.measure(before[..., :3], after))
                 frames.append(self._convert(before, after, *times))
+        batch.frames.clear()
         return partial(self._write, batch, frames, changes)
 
     def _convert(self, before: Frames, after: Frames, pts: int, duration: int) -> "VideoFrame":
