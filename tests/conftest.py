@@ -28,6 +28,8 @@ import skimage
 import torch
 from filelock import FileLock
 from hydra._internal.hydra import Hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
 from numpy.typing import NDArray
 
 from mprnet_lit.__main__ import main
@@ -106,10 +108,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(autouse=True)
-def same_environment() -> Iterator[None]:
-    """Restore the environment, in which a training leaves its seed and its process number."""
+def same_state() -> Iterator[None]:
+    """Restore the state of a new process: the environment and the configuration of Hydra.
+
+    A training leaves its seed and its process number in the environment.
+    """
     before = os.environ.copy()
     yield
+    Singleton._instances.pop(HydraConfig, None)
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before.items() - os.environ.items())
