@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LOWEST := $(VENV)-lowest
+# Each test file runs in one worker, which sets up its fixtures once; the slow files start first (tests/order.py).
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-gpu test-lowest chromium lint audit wheel bench bench-gpu faults fuzz photographs quality docs docs-serve clean
 .DEFAULT_GOAL := help
@@ -21,10 +23,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## train a tiny denoiser on photographs and show the result (minutes)
 	$(BIN)/python -m mprnet_lit experiment=quickstart
 
-# Four workers keep two cores busy, because some tests wait for other processes. Each file runs in one worker, which sets
-# up its fixtures once; the slow files start first (tests/order.py).
+# Four workers keep two cores busy, because some tests wait for other processes.
 test: $(INSTALLED) chromium  ## run all tests with the newest versions that pyproject.toml allows
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 $(BY_FILE)
 
 # The tests run one after another, because some limit or measure the memory of the GPU.
 test-gpu: $(INSTALLED)  ## run the tests of the GPU (minutes); without one, all are skipped
@@ -32,7 +33,7 @@ test-gpu: $(INSTALLED)  ## run the tests of the GPU (minutes); without one, all 
 
 # Only `make test` runs the tests of the extras, the long tests, and the tests with two processes.
 test-lowest: $(LOWEST)/.installed  ## run the tests of each dependency with its lowest version
-	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/data tests/images tests/video tests/inference tests/metrics \
+	$(LOWEST)/bin/python -m pytest -n 2 $(BY_FILE) tests/data tests/images tests/video tests/inference tests/metrics \
 	  tests/models tests/weights tests/cli/test_evaluate.py tests/cli/test_restore.py \
 	  tests/config/test_config.py tests/test_contributing.py tests/training/test_losses.py tests/test_package.py \
 	  --deselect tests/cli/test_evaluate.py::test_two_processes_write_the_same_table_as_one

@@ -29,7 +29,6 @@ import torch
 from filelock import FileLock
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.singleton import Singleton
 from numpy.typing import NDArray
 
 from mprnet_lit.__main__ import main
@@ -115,7 +114,7 @@ def same_state() -> Iterator[None]:
     """
     before = os.environ.copy()
     yield
-    Singleton._instances.pop(HydraConfig, None)
+    HydraConfig.instance().cfg = None
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before.items() - os.environ.items())

@@ -1,4 +1,4 @@
-"""Damaged frames are refused: no frame is dropped or restored with errors."""
+"""Frames that can't be decoded or have a wrong checksum are refused, the last ones too."""
 
 from pathlib import Path
 
