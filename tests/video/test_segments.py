@@ -1,5 +1,6 @@
 """A killed restoration resumes after the last complete segment, with the result of a single one."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -199,6 +200,22 @@ def test_damaged_video_leaves_no_segments(tmp_path: Path) -> None:
         restore(path, tmp_path / "out.mov", list_segments, segments=store(folder))
     assert saved
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_codecs_are_freed_without_the_garbage_collector(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4")
+    gc.collect()
+    before = count_codecs()
+    gc.disable()  # it counts Python objects, of which an encoder with 100 MB of frames has few
+    try:
+        restore(tmp_path / "a.mp4", tmp_path / "out.mp4")
+        assert count_codecs() == before
+    finally:
+        gc.enable()
+
+
+def count_codecs() -> int:
+    return sum(isinstance(item, av.CodecContext) for item in gc.get_objects())
 
 
 @pytest.mark.parametrize(("size", "counts"), [(8, [4] * 3), (3, [3, 1] * 3), (1, [1] * FRAMES)])

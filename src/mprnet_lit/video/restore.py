@@ -181,8 +181,10 @@ class _Job:
             reused = self.segments.start(output.format.name, encoding, color, versions)
 
         def create_encoder() -> "VideoStream":
-            sink = av.open(io.BytesIO(), "w", format=output.format.name)  # nothing is written to it
-            return add_encoder(sink, source, destination, encoding, color)
+            # Nothing is written to the sink. Closing it ends its references to the encoder, which
+            # is then freed, with its threads and frames, once its segment is written.
+            with av.open(io.BytesIO(), "w", format=output.format.name) as sink:
+                return add_encoder(sink, source, destination, encoding, color)
 
         size = self.batch_size(first.height, first.width)
         base = stream.codec_context.time_base
