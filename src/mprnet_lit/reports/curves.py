@@ -149,8 +149,9 @@ def _read(folder: Path, name: str, max_bytes: int) -> tuple[dict[str, Curve], st
     except NotReadableError as error:
         return {}, str(error), 0
     with os.fdopen(descriptor, "rb") as file:
-        content = file.read(max(max_bytes, 0))
-        is_whole = not file.read(1)
+        size = os.fstat(descriptor).st_size
+        content = file.read(max(min(size, max_bytes), 0))
+        is_whole = size <= max_bytes
     text = content.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     first, *lines = text.removesuffix("\n").split("\n")
     header = _cells(first)
@@ -189,17 +190,17 @@ def _curves(header: list[str], rows: list[list[str]]) -> dict[str, Curve]:
     columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
     steps, epochs = (_counts(columns.pop(name, ())) for name in ("step", "epoch"))
     curves = {}
-    places: dict[tuple[bool, ...], tuple[list[int], list[int]]] = {}
+    axes: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
     for name, texts in columns.items():
         values = list(map(float, filter(None, texts)))
         if not values:
             continue
         if not sum(map(abs, values)) <= MAX_NUMBER:  # NaN is not
             values = list(map(_limited, values))
-        present = tuple(map(bool, texts))  # equal for the metrics of a validation
-        if present not in places:
-            places[present] = list(compress(steps, present)), list(compress(epochs, present))
-        curves[name] = Curve(*places[present], values)
+        present = tuple(compress(range(len(texts)), texts))  # equal for the metrics of a validation
+        if present not in axes:
+            axes[present] = [steps[k] for k in present], [epochs[k] for k in present]
+        curves[name] = Curve(*axes[present], values)
     return curves
 
 
