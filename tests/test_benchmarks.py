@@ -155,7 +155,7 @@ def test_folders_of_sets_are_measured(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_table_of_scale_has_both_versions_and_keeps_other_parts(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def measure(part: str, size: int, checkout: Path) -> dict[str, float]:
         return {"s": size / 1000 if checkout == tmp_path else size / 2000, "MB": 1234.5}
@@ -165,13 +165,19 @@ def test_table_of_scale_has_both_versions_and_keeps_other_parts(
     document.write_text("Before\n{}\n{}\nAfter".format(*marks))
     monkeypatch.setattr(scale, "_DOCUMENT", document)
     monkeypatch.setattr(scale, "_measure", measure)
+    (tmp_path / "src" / "mprnet_lit").mkdir(parents=True)
     for arguments in (["serving"], ["reports", f"--before={tmp_path}"]):
         monkeypatch.setattr(sys, "argv", ["scale", *arguments])
         scale.main()
     text = document.read_text()
-    monkeypatch.setattr(sys, "argv", ["scale", "restore"])
-    with pytest.raises(SystemExit):
-        scale.main()
+    for argument, message in (
+        ("restore", "unknown: restore; choose from data_folders"),
+        (f"--before={tmp_path / 'missing'}", "missing is no checkout: it has no folder src/"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["scale", argument])
+        with pytest.raises(SystemExit):
+            scale.main()
+        assert message in capsys.readouterr().err
     assert "| s | 0.05 → 0.025 | 0.5 → 0.25 | 2.5 |" in text
     assert "| MB | 1,234 → 1,234 | 1,234 → 1,234 | 1,234 |" in text
     assert "**The page with the packaged denoiser" in text
