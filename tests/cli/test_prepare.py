@@ -253,7 +253,7 @@ def test_unreadable_image_and_full_disk_are_reported(
     monkeypatch.chdir(pairs)
     cut.write_bytes(content)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    assert "needs 0.0 GB, but its disk has 0.0 GB free" in error_message(
+    assert "needs 0.0002 GB, but its disk has 0 GB free" in error_message(
         cli(*PREPARE[:-1], "output=other", status=1)
     )
     assert not (pairs / "other").exists()

@@ -141,7 +141,7 @@ def test_preparation_that_can_not_work_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
         message = error_message(cli(*PREPARE[:-1], "output=other", status=1))
-    assert "other needs 0.0 GB, but its disk has 0.0 GB free" in message
+    assert "other needs 0.0002 GB, but its disk has 0 GB free" in message
     assert not (pairs / "other").exists()
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))

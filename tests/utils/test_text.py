@@ -8,7 +8,7 @@ from rich.console import Console
 from tests.conftest import PHOTOS, Cli
 
 from mprnet_lit.utils.console import print_line, print_table
-from mprnet_lit.utils.text import printable, printable_lines
+from mprnet_lit.utils.text import exceeding, printable, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,20 @@ def test_file_names_are_escaped_in_scores_and_pages(tmp_path: Path) -> None:
     text = page.decode()
     assert not {"\x1b", "\u202e", "\x07"} & set(text) and r"a\nb\\x07" in text
     assert PHOTOS.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("number", "limit", "shown"),
+    [
+        (62.34, 50, ("62.3", "50")),
+        (50.02, 50, ("50.02", "50")),
+        (0.125, 0.12, ("0.125", "0.12")),
+        (1.0400001, 1.04, ("1.0400001", "1.04")),
+        (100.4, 100, ("100.4", "100")),
+        (0.3, 0, ("0.3", "0")),
+    ],
+)
+def test_number_over_a_limit_is_shown_larger(
+    number: float, limit: float, shown: tuple[str, str]
+) -> None:
+    assert exceeding(number, limit) == shown

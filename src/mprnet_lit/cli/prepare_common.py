@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import cores
-from mprnet_lit.utils.text import printable
+from mprnet_lit.utils.text import exceeding, printable
 
 Result = TypeVar("Result")
 
@@ -22,9 +22,10 @@ def check_room(folder: Path, needed: int) -> None:
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(parent).free
     if needed > free:
+        size, room = exceeding(needed / 1e9, free / 1e9)
         raise UserError(
-            f"{folder} needs {needed / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB free: "
-            "choose another output or free disk space"
+            f"{folder} needs {size} GB, but its disk has {room} GB free: choose another output or "
+            "free disk space"
         )
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from mprnet_lit.images.formats import supported_formats
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
+from mprnet_lit.utils.text import exceeding
 
 # Peak memory of reading, restoring and writing an 8-bit RGB photo, in bytes per pixel. Measured for
 # JPEG, PNG and TIFF (benchmarks/scaling/large_photos.py), and estimated for the other formats.
@@ -42,10 +43,10 @@ def check_memory(path: Path, image: Image.Image, deep: bool) -> None:
     """
     needed, free = restoring_bytes(image, deep), free_bytes(torch.device("cpu"))
     if needed > free:
-        megapixels, gigabytes = image.width * image.height / 1e6, needed / 1e9
+        gigabytes, available = exceeding(needed / 1e9, max(free, 0) / 1e9)
         raise UserError(
-            f"{path} has {megapixels:.0f} megapixels and needs {gigabytes:.1f} GB of memory, but "
-            f"{max(free, 0) / 1e9:.1f} GB are free: close other programs, or split the image"
+            f"{path} has {image.width * image.height / 1e6:.0f} megapixels and needs {gigabytes} "
+            f"GB of memory, but {available} GB are free: close other programs, or split the image"
         )
 
 

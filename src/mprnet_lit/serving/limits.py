@@ -11,6 +11,7 @@ from mprnet_lit.images.high_bit_depth import is_high_bit_depth
 from mprnet_lit.images.memory import restoring_bytes
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.hardware import free_bytes
+from mprnet_lit.utils.text import exceeding
 
 _SHARE = 0.5
 """Share of the free memory that photos may use; the tiles of the network use the rest."""
@@ -69,10 +70,8 @@ def check_photo(path: Path, limits: Limits) -> Demand:
         raise UserError(f"{path.name} has expired: choose the photo again")
     megabytes = path.stat().st_size / 1e6
     if megabytes > limits.megabytes:
-        raise UserError(
-            f"{path.name} has {megabytes:.1f} MB, but the limit of this page is "
-            f"{limits.megabytes:g} MB"
-        )
+        size, limit = exceeding(megabytes, limits.megabytes)
+        raise UserError(f"{path.name} has {size} MB, but the limit of this page is {limit} MB")
     try:
         with Image.open(path, formats=supported_formats()) as image:
             pixels, deep = image.width * image.height, is_high_bit_depth(path, image)
@@ -85,9 +84,9 @@ def check_photo(path: Path, limits: Limits) -> Demand:
     except Exception:  # read_photo reads the file or reports the reason
         return Demand()
     if pixels > limits.megapixels * 1e6:
+        size, limit = exceeding(pixels / 1e6, limits.megapixels)
         raise UserError(
-            f"{path.name} has {pixels / 1e6:.1f} megapixels, but the limit of this page is "
-            f"{limits.megapixels:g} megapixels"
+            f"{path.name} has {size} megapixels, but the limit of this page is {limit} megapixels"
         )
     return Demand(pixels, pixels * (8 if deep else 4), needed)
 
@@ -100,7 +99,8 @@ def check_memory(path: Path, demand: Demand, limits: Limits) -> None:
     """
     bound = limits.available()
     if demand.peak > bound:
+        needed, available = exceeding(demand.peak / 1e9, bound / 1e9)
         raise UserError(
-            f"{path.name} needs {demand.peak / 1e9:.1f} GB of memory, but {bound / 1e9:.1f} GB are "
-            "available: choose a smaller photo"
+            f"{path.name} needs {needed} GB of memory, but {available} GB are available: choose a "
+            "smaller photo"
         )

@@ -20,6 +20,7 @@ from mprnet_lit.serving import api
 from mprnet_lit.serving.allowed_hosts import CROSS_SITE, AllowedHosts, RequestError
 from mprnet_lit.serving.uploads import Uploads
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.text import exceeding
 
 _API = "/gradio_api/"
 _FILE, _JOIN, _UPLOAD = f"{_API}file=", f"{_API}queue/join", f"{_API}upload"
@@ -117,10 +118,10 @@ class RequestFilter:
         """Return the length of an upload; raise a ``RequestError`` if it is too large."""
         length = _length(headers)
         if length > self.max_bytes + _MAX_FORM:
+            size, limit = exceeding(length / 1e6, self.max_bytes / 1e6)
             raise RequestError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the photo has {length / 1e6:.1f} MB, but the limit of this page is "
-                f"{self.max_bytes / 1e6:g} MB",
+                f"the photo has {size} MB, but the limit of this page is {limit} MB",
             )
         return length
 

@@ -18,6 +18,7 @@ from mprnet_lit.utils.atomic import write_errors
 from mprnet_lit.utils.cache import CACHE, cache_folder
 from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.remote import Info, Location, version
+from mprnet_lit.utils.text import exceeding
 from mprnet_lit.utils.url import ARCHIVES, is_url, local_path, shown
 
 log = logging.getLogger(__name__)
@@ -153,9 +154,10 @@ def _download(location: Location, folder: Path, wanted: dict[str, Info]) -> None
             return
         size = sum(info.get("size") or 0 for info in todo.values())
         if size > (free := shutil.disk_usage(folder).free):
+            needed, room = exceeding(size / 1e6, free / 1e6)
             raise UserError(
-                f"the copy of {location.name} needs {size / 1e6:.1f} MB, but the disk of "
-                f"{cache_folder()} has {free / 1e6:.1f} MB free: free disk space or set {CACHE}"
+                f"the copy of {location.name} needs {needed} MB, but the disk of {cache_folder()} "
+                f"has {room} MB free: free disk space or set {CACHE}"
             )
         count = "1 file" if len(todo) == 1 else f"{len(todo)} files"
         log.info("Downloading %s (%.1f MB) from %s", count, size / 1e6, location.name)

@@ -1,4 +1,4 @@
-"""Escaping of untrusted text, such as file names and error messages, for the terminal."""
+"""Text for people: escaped file names and messages for the terminal, and numbers over limits."""
 
 import io
 import re
@@ -21,6 +21,15 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Escape a message, but keep the line breaks of its list (items are indented by two spaces)."""
     return "\n".join(map(printable, _LINES.split(text)))
+
+
+def exceeding(number: float, limit: float) -> tuple[str, str]:
+    """Return a number and the smaller limit, with one to nine decimals that tell them apart."""
+    for decimals in range(1, 10):
+        shown, bound = f"{number:.{decimals}f}", f"{limit:.{decimals}f}"
+        if shown != bound:
+            break
+    return shown, bound.rstrip("0").rstrip(".")
 
 
 def escape_unencodable() -> None:
