@@ -11,7 +11,7 @@ from benchmarks.scaling.processes import Used, counted
 from torch import Tensor
 
 from mprnet_lit import Restorer
-from mprnet_lit.cli import common, restore
+from mprnet_lit.cli import restore, weights
 from mprnet_lit.config.groups import CONFIG_DIR
 from mprnet_lit.config.resolvers import register_resolvers
 
@@ -37,7 +37,7 @@ def restore_unchanged(source: Path, output: Path, *overrides: str) -> Used:
             self.network: Any = _identity
             used.append(stack.enter_context(counted()))
 
-    with patch.object(common, "Restorer", Identity), stack:
+    with patch.object(weights, "Restorer", Identity), stack:
         restore.run(config)
     return used[0]
 

@@ -1,5 +1,6 @@
 """Configuration tree: every option composes, and its values match the paper."""
 
+import json
 import subprocess
 import sys
 from dataclasses import asdict
@@ -289,6 +290,14 @@ def test_restore_mode_does_not_import_training() -> None:
     found = imported("mode=restore", "weights=missing.pth", "input=missing.png")
     assert "mprnet_lit.inference.restorer" in found
     assert not found & {"lightning", "albumentations", "skimage", "wandb", "tensorboard"}
+
+
+def test_report_mode_does_not_import_torch(tmp_path: Path) -> None:
+    for name, content in (("run.json", {"format": 2}), ("summary.json", {"parameters": 7})):
+        (tmp_path / name).write_text(json.dumps(content))
+    found = imported("mode=report", f"input={tmp_path}", f"output={tmp_path / 'report.html'}")
+    assert (tmp_path / "report.html").is_file()
+    assert "plotly" in found and "torch" not in found
 
 
 def test_average_of_release_0_1_is_found_by_its_new_class() -> None:

@@ -60,7 +60,7 @@ def test_recorded_number_of_parameters_is_not_counted_again(
         built.append(size)
         return MPRNet(**size)
 
-    monkeypatch.setattr(parameter_counts, "MPRNet", build)
+    monkeypatch.setattr("mprnet_lit.models.MPRNet", build)
     parameter_counts._count.cache_clear()
     for name, summary in (("old", {}), ("older", {}), ("new", {"parameters": 7})):
         run = make_run(tmp_path / name)

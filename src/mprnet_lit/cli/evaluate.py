@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mprnet_lit.cli import common as arguments
+from mprnet_lit.cli.weights import build_restorer
 from mprnet_lit.data.sources import PairedFolders
 from mprnet_lit.evaluation.dnd import find_dnd_images
 from mprnet_lit.evaluation.evaluator import Evaluation, Submission, TestSet
@@ -194,7 +195,7 @@ def _restorer(config: DictConfig, trainer: Trainer) -> Restorer:
     """
     inference, own = config.inference, trainer.strategy.root_device
     device = own if inference.device in ("auto", own.type) else inference.device
-    restorer = arguments.restorer(config, device=str(device))
+    restorer = build_restorer(config, device=str(device))
     if inference.tile == "auto" and inference.memory_gb is None:
         processes = trainer.num_devices if restorer.device.type == "cpu" else 1
         restorer.memory_gb = _MEMORY_SHARE * free_bytes(restorer.device) / processes / 1e9

@@ -11,7 +11,8 @@ from rich.console import Console
 from torch import Tensor
 
 from mprnet_lit import weights
-from mprnet_lit.cli.common import new_file, weights_file
+from mprnet_lit.cli.common import new_file
+from mprnet_lit.cli.weights import weights_file
 from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.export import check, to_onnx, trace

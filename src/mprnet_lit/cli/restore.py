@@ -25,6 +25,7 @@ from mprnet_lit.cli.restore_plan import Plan, check_report, make_plan
 from mprnet_lit.cli.restore_processes import Process, device_count, other_devices, this_process
 from mprnet_lit.cli.restore_sharing import SharedJobs
 from mprnet_lit.cli.restore_video import restore_and_write
+from mprnet_lit.cli.weights import build_restorer
 from mprnet_lit.images.memory import decoded_bytes
 from mprnet_lit.images.photo import read_photo
 from mprnet_lit.inference import Restorer
@@ -95,7 +96,7 @@ def restore_files(
     destination = arguments.place(config, "output")
     target = Target(destination)
     jobs = find_jobs(local_inputs(arguments.inputs(config), destination), target.local, kinds, say)
-    restorer = arguments.restorer(config, device=process.device(str(config.inference.device)))
+    restorer = build_restorer(config, device=process.device(str(config.inference.device)))
     if process.count > 1 and restorer.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, core_share(process.count)[0]))
     if process.rank == 0:

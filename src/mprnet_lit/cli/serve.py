@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from mprnet_lit.cli import common as arguments
+from mprnet_lit.cli.weights import build_restorer, weights_file
 from mprnet_lit.serving.allowed_hosts import is_loopback
 from mprnet_lit.serving.limits import Limits
 from mprnet_lit.serving.photo_restorer import PhotoRestorer
@@ -32,7 +32,7 @@ def run(config: DictConfig) -> None:
             f"Warning: serve.host={host}: any client that can reach this address can use the page",
         )
     restorer = PhotoRestorer(
-        _weights(config), lambda file, tlc: arguments.restorer(config, file, tlc=tlc)
+        _weights(config), lambda file, tlc: build_restorer(config, file, tlc=tlc)
     )
     limits = Limits(options.max_mb, options.max_megapixels, options.max_gb)
     build = partial(
@@ -64,7 +64,7 @@ def _allowed_hosts(config: DictConfig) -> list[str]:
 def _weights(config: DictConfig) -> dict[str, str]:
     """Return the weights files by name; by default those in the package, ``task`` first."""
     if config.weights is None:
-        default = Path(arguments.weights_file(config)).stem
+        default = Path(weights_file(config)).stem
         return {name: str(shipped(name)) for name in dict.fromkeys((default, *SHIPPED))}
     if OmegaConf.is_dict(config.weights):
         named = OmegaConf.to_container(config.weights, resolve=True)

@@ -3,10 +3,6 @@
 from functools import cache
 from typing import Any
 
-import torch
-
-from mprnet_lit.models import MPRNet
-
 _SIZE = ("width", "unet_step", "orsnet_step", "cabs_per_orb", "reduction")
 _MAX_WIDTH, _MAX_CABS = 4096, 64
 """Maximum width and number of blocks of networks whose parameters are counted."""
@@ -28,6 +24,10 @@ def count_parameters(config: dict[str, Any]) -> int | None:
 
 @cache
 def _count(**sizes: int) -> int | None:
+    import torch  # takes two seconds, and few runs lack a count
+
+    from mprnet_lit.models import MPRNet
+
     try:
         with torch.device("meta"):  # allocates no memory
             model = MPRNet(**sizes)
