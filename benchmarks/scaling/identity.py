@@ -1,6 +1,8 @@
 """Run ``mode=restore`` with a network that returns its input, which leaves the work around it."""
 
 from contextlib import ExitStack
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -11,9 +13,12 @@ from benchmarks.scaling.processes import Used, counted
 from torch import Tensor
 
 from mprnet_lit import Restorer
-from mprnet_lit.cli import restore, weights
+from mprnet_lit.cli import restore
 from mprnet_lit.config.groups import CONFIG_DIR
 from mprnet_lit.config.resolvers import register_resolvers
+
+_EARLIER = find_spec("mprnet_lit.cli.weights") is None
+_builder = import_module(f"mprnet_lit.cli.{'common' if _EARLIER else 'weights'}")
 
 
 def restore_unchanged(source: Path, output: Path, *overrides: str) -> Used:
@@ -37,7 +42,7 @@ def restore_unchanged(source: Path, output: Path, *overrides: str) -> Used:
             self.network: Any = _identity
             used.append(stack.enter_context(counted()))
 
-    with patch.object(weights, "Restorer", Identity), stack:
+    with patch.object(_builder, "Restorer", Identity), stack:
         restore.run(config)
     return used[0]
 
