@@ -36,7 +36,7 @@ def main() -> None:
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(PARTS)}")
     if options.before and not (options.before / "src" / "mprnet_lit").is_dir():
-        parser.error(f"{options.before} is not a checkout: it has no folder src/mprnet_lit")
+        parser.error(f"--before={options.before} has no folder src/mprnet_lit")
     if options.size is not None:  # in a new process
         print(json.dumps(_part(options.parts[0]).measure(options.size)))
         return

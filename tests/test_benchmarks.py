@@ -172,7 +172,7 @@ def test_table_of_scale_has_both_versions_and_keeps_other_parts(
     text = document.read_text()
     for argument, message in (
         ("restore", "unknown: restore; choose from data_folders"),
-        (f"--before={tmp_path / 'missing'}", "missing is not a checkout: it has no folder src/"),
+        (f"--before={tmp_path / 'missing'}", "missing has no folder src/mprnet_lit"),
     ):
         monkeypatch.setattr(sys, "argv", ["scale", argument])
         with pytest.raises(SystemExit):

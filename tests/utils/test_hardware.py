@@ -3,6 +3,7 @@
 import multiprocessing
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -163,3 +164,25 @@ def test_number_of_workers_is_explained(monkeypatch: pytest.MonkeyPatch) -> None
     assert core_share(8) == (16, "16 CPU cores for each of the 8 processes on this machine")
     data = RestorationDataModule(CleanFolder("x"), CleanFolder(None), patch_size=8, num_workers=3)
     assert data.workers() == (3, "data.num_workers")
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "cached", "free"),
+    [(500, 300, 100, 300), (500, 600, 50, 0), ("max", 600, 50, None), (10**15, 0, 0, None)],
+)
+def test_free_memory_is_bounded_by_the_control_group(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int | str,
+    used: int,
+    cached: int,
+    free: float | None,
+) -> None:
+    """``None`` stands for the free memory of the machine, here 1 GB."""
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 7\ninactive_file {cached}\n")
+    monkeypatch.setattr(hardware, "Path", lambda path: tmp_path)
+    memory = psutil.virtual_memory()._replace(available=1e9)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    assert hardware.free_bytes(torch.device("cpu")) == (1e9 if free is None else free)

@@ -78,6 +78,8 @@ def test_file_names_are_escaped_in_scores_and_pages(tmp_path: Path) -> None:
         (1.0400001, 1.04, ("1.0400001", "1.04")),
         (100.4, 100, ("100.4", "100")),
         (0.3, 0, ("0.3", "0")),
+        (5, 0.05, ("5.00", "0.05")),
+        (62.3, 12.25, ("62.30", "12.25")),
     ],
 )
 def test_number_over_a_limit_is_shown_larger(

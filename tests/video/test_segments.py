@@ -206,7 +206,7 @@ def test_codecs_are_freed_without_the_garbage_collector(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4")
     gc.collect()
     before = count_codecs()
-    gc.disable()  # it counts Python objects, of which an encoder with 100 MB of frames has few
+    gc.disable()  # it runs by number of objects; an encoder with 100 MB of frames has few
     try:
         restore(tmp_path / "a.mp4", tmp_path / "out.mp4")
         assert count_codecs() == before

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mprnet_lit import weights
 from mprnet_lit.cli.common import new_file
-from mprnet_lit.cli.weights import weights_file
+from mprnet_lit.cli.restorer import weights_file
 from mprnet_lit.models.sizes import size_name
 from mprnet_lit.utils.console import print_table
 from mprnet_lit.utils.file_state import sha256

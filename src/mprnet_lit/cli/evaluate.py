@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mprnet_lit.cli import common as arguments
-from mprnet_lit.cli.weights import build_restorer
+from mprnet_lit.cli.restorer import build_restorer
 from mprnet_lit.data.sources import PairedFolders
 from mprnet_lit.evaluation.dnd import find_dnd_images
 from mprnet_lit.evaluation.evaluator import Evaluation, Submission, TestSet

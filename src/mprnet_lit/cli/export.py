@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mprnet_lit import weights
 from mprnet_lit.cli.common import new_file
-from mprnet_lit.cli.weights import weights_file
+from mprnet_lit.cli.restorer import weights_file
 from mprnet_lit.config.instantiate import instantiate
 from mprnet_lit.data import RestorationDataModule
 from mprnet_lit.export import check, to_onnx, trace
@@ -23,6 +23,7 @@ from mprnet_lit.models.padding import pad_to_multiple
 from mprnet_lit.utils.atomic import write_atomic
 from mprnet_lit.utils.console import print_line
 from mprnet_lit.utils.errors import UserError
+from mprnet_lit.utils.text import exceeding
 
 _BATCHES = 16
 """Number of calibration batches (of four crops) for int8."""
@@ -109,8 +110,9 @@ def _int8(
     size = f"{len(quantized) / 1e6:.2f} MB"
     print_line(console, f"int8     {rounded:.2f} dB, {size}: {loss:+.3f} dB lost")
     if not loss < _MAX_LOSS:
+        lost, limit = exceeding(loss, _MAX_LOSS)
         raise UserError(
-            f"int8 loses {loss:.2f} dB (limit: {_MAX_LOSS:g} dB), so no file was written: check "
-            "that data.degradation is the degradation that the weights were trained for"
+            f"int8 loses {lost} dB (limit: {limit} dB), so no file was written: check that "
+            "data.degradation is the degradation that the weights were trained for"
         )
     return quantized

@@ -25,7 +25,7 @@ from mprnet_lit.cli.restore_plan import Plan, check_report, make_plan
 from mprnet_lit.cli.restore_processes import Process, device_count, other_devices, this_process
 from mprnet_lit.cli.restore_sharing import SharedJobs
 from mprnet_lit.cli.restore_video import restore_and_write
-from mprnet_lit.cli.weights import build_restorer
+from mprnet_lit.cli.restorer import build_restorer
 from mprnet_lit.images.memory import decoded_bytes
 from mprnet_lit.images.photo import read_photo
 from mprnet_lit.inference import Restorer

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from mprnet_lit.cli.weights import build_restorer, weights_file
+from mprnet_lit.cli.restorer import build_restorer, weights_file
 from mprnet_lit.serving.allowed_hosts import is_loopback
 from mprnet_lit.serving.limits import Limits
 from mprnet_lit.serving.photo_restorer import PhotoRestorer

@@ -43,7 +43,7 @@ def check_memory(path: Path, image: Image.Image, deep: bool) -> None:
     """
     needed, free = restoring_bytes(image, deep), free_bytes(torch.device("cpu"))
     if needed > free:
-        gigabytes, available = exceeding(needed / 1e9, max(free, 0) / 1e9)
+        gigabytes, available = exceeding(needed / 1e9, free / 1e9)
         raise UserError(
             f"{path} has {image.width * image.height / 1e6:.0f} megapixels and needs {gigabytes} "
             f"GB of memory, but {available} GB are free: close other programs, or split the image"

@@ -150,7 +150,7 @@ def _read(folder: Path, name: str, max_bytes: int) -> tuple[dict[str, Curve], st
         return {}, str(error), 0
     with os.fdopen(descriptor, "rb") as file:
         size = os.fstat(descriptor).st_size
-        content = file.read(max(min(size, max_bytes), 0))
+        content = file.read(min(size, max_bytes))
         is_whole = size <= max_bytes
     text = content.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     first, *lines = text.removesuffix("\n").split("\n")

@@ -24,7 +24,7 @@ def count_parameters(config: dict[str, Any]) -> int | None:
 
 @cache
 def _count(**sizes: int) -> int | None:
-    import torch  # takes two seconds, and few runs lack a count
+    import torch  # takes two seconds; only runs without a recorded count need it
 
     from mprnet_lit.models import MPRNet
 

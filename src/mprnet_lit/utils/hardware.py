@@ -91,7 +91,7 @@ def free_bytes(device: torch.device) -> float:
         cached = int(stat["inactive_file"])
     except (OSError, ValueError, KeyError):
         return free
-    return min(free, float(int(limit) - used + cached))
+    return max(min(free, float(int(limit) - used + cached)), 0.0)
 
 
 def keep_freed_memory() -> bool:

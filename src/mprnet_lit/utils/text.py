@@ -1,6 +1,7 @@
 """Text for people: escaped file names and messages for the terminal, and numbers over limits."""
 
 import io
+import math
 import re
 import sys
 
@@ -24,10 +25,13 @@ def printable_lines(text: str) -> str:
 
 
 def exceeding(number: float, limit: float) -> tuple[str, str]:
-    """Return a number and the smaller limit, with one to nine decimals that tell them apart."""
+    """Return a number and a smaller limit as text, with enough decimals to tell them apart.
+
+    There are at most nine decimals. The limit is accurate to 0.1%.
+    """
     for decimals in range(1, 10):
         shown, bound = f"{number:.{decimals}f}", f"{limit:.{decimals}f}"
-        if shown != bound:
+        if shown != bound and math.isclose(float(bound), limit, rel_tol=1e-3, abs_tol=1e-6):
             break
     return shown, bound.rstrip("0").rstrip(".")
 

@@ -63,7 +63,7 @@ def open_inside(folder: Path, name: str | Path, max_bytes: int | None = None) ->
         if not stat.S_ISREG(status.st_mode):
             raise NotReadableError("is not a regular file, and is not read")
         if max_bytes is not None and status.st_size > max_bytes:
-            raise NotReadableError(f"is larger than {max_bytes / 1e6:.1f} MB, and is not read")
+            raise NotReadableError(f"is larger than {max_bytes / 1e6:.4g} MB, and is not read")
     except BaseException:
         os.close(descriptor)
         raise

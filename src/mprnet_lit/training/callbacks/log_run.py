@@ -12,6 +12,7 @@ from mprnet_lit.runs.files import CONFIG, ENVIRONMENT, flatten
 from mprnet_lit.runs.folder import RECORD
 from mprnet_lit.training.records import Value, attempt, record_settings, record_weights
 from mprnet_lit.utils.masking import mask_home_folders
+from mprnet_lit.utils.text import exceeding
 from mprnet_lit.utils.untrusted import SAFE_LOADER
 
 
@@ -50,8 +51,9 @@ class LogRun(Callback):
             return
         size = path.stat().st_size / 1e6
         if size > self.max_weights_mb:
+            shown, _ = exceeding(size, self.max_weights_mb)
             print(
-                f"{path.name} is not logged: its size of {size:.0f} MB exceeds "
+                f"{path.name} is not logged: its size of {shown} MB exceeds "
                 f"tracking.max_weights_mb={self.max_weights_mb}"
             )
             return
