@@ -183,6 +183,6 @@ def test_free_memory_is_bounded_by_the_control_group(
     (tmp_path / "memory.current").write_text(f"{used}\n")
     (tmp_path / "memory.stat").write_text(f"anon 7\ninactive_file {cached}\n")
     monkeypatch.setattr(hardware, "Path", lambda path: tmp_path)
-    memory = psutil.virtual_memory()._replace(available=1e9)
+    memory = psutil.virtual_memory()._replace(available=10**9)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     assert hardware.free_bytes(torch.device("cpu")) == (1e9 if free is None else free)
