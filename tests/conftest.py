@@ -101,6 +101,14 @@ def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    """Print the exit status of a worker of pytest-xdist that crashed; -9 means SIGKILL."""
+    if error:
+        status = node.gateway._io.popen.wait(10)
+        print(f"\n{node.gateway.id} crashed with exit status {status}", file=sys.stderr)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["MPRNET_LIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
