@@ -293,6 +293,7 @@ def test_restore_mode_does_not_import_training() -> None:
 
 
 def test_report_mode_does_not_import_torch(tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
     for name, content in (("run.json", {"format": 2}), ("summary.json", {"parameters": 7})):
         (tmp_path / name).write_text(json.dumps(content))
     found = imported("mode=report", f"input={tmp_path}", f"output={tmp_path / 'report.html'}")
