@@ -17,8 +17,8 @@ from mprnet_lit.cli import restore
 from mprnet_lit.config.groups import CONFIG_DIR
 from mprnet_lit.config.resolvers import register_resolvers
 
-_EARLIER = find_spec("mprnet_lit.cli.restorer") is None
-_builder = import_module(f"mprnet_lit.cli.{'common' if _EARLIER else 'restorer'}")
+_NEWER = find_spec("mprnet_lit.cli.restorer")  # an earlier version has the function in cli.common
+_builder = import_module(_NEWER.name if _NEWER else "mprnet_lit.cli.common")
 
 
 def restore_unchanged(source: Path, output: Path, *overrides: str) -> Used:

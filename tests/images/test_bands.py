@@ -73,7 +73,9 @@ def test_photo_that_exceeds_the_free_memory_is_refused_before_it_is_decoded(
     with monkeypatch.context() as patch:
         patch.setattr(photo, "decode", decode)
         with pytest.raises(
-            UserError, match=r"large\.png .* needs 0\.000060000 GB of memory, but 0\.000059999 GB"
+            UserError,
+            match=r"large\.png has 0 megapixels and needs 0\.000060000 GB of memory, but "
+            r"0\.000059999 GB are free",
         ):
             read_photo(path)
     free += 1
