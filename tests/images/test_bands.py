@@ -86,7 +86,7 @@ def test_photo_that_exceeds_the_free_memory_is_refused_before_it_is_decoded(
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
-def test_memory_is_trimmed_before_a_large_photo_is_encoded(
+def test_memory_is_trimmed_before_a_large_photo_is_encoded_and_after_it_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     trimmed: list[bool] = []
@@ -95,6 +95,8 @@ def test_memory_is_trimmed_before_a_large_photo_is_encoded(
         monkeypatch.setattr(photo, "_LARGE", large)
         write_photo(tmp_path / f"photo{suffix}", Photo(RGB))
         assert trimmed == expected
+        read_photo(tmp_path / f"photo{suffix}")
+        assert trimmed == 2 * expected
 
 
 class FullDisk(io.BytesIO):

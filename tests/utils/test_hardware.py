@@ -23,8 +23,8 @@ from mprnet_lit.utils.hardware import (
 )
 
 FAULTS = """
-import resource, torch
-from mprnet_lit.utils.hardware import keep_freed_memory
+import resource, threading, numpy, psutil, torch
+from mprnet_lit.utils.hardware import keep_freed_memory, trim_memory
 def step():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     x = torch.zeros(10_000_000, requires_grad=True)  # 40 MB: not reused by default
@@ -36,6 +36,13 @@ assert keep_freed_memory()
 for _ in range(10):
     step()
 print(step() + step())
+trim_memory()
+before = psutil.Process().memory_info().rss
+thread = threading.Thread(target=numpy.ones, args=(50_000_000, numpy.uint8))
+thread.start()
+thread.join()
+trim_memory()
+print(psutil.Process().memory_info().rss - before)
 """
 
 
@@ -67,11 +74,12 @@ def test_gpu_uses_bfloat16_from_ampere_on(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_large_tensors_reuse_freed_memory() -> None:
+def test_large_tensors_reuse_freed_memory_which_is_trimmed_in_all_threads() -> None:
     command = [sys.executable, "-c", FAULTS]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    default, keeping = map(int, done.stdout.split())
+    default, keeping, kept = map(int, done.stdout.split())
     assert keeping < 0.2 * default
+    assert kept < 10_000_000
 
 
 @pytest.mark.parametrize("bf16", [True, False])

@@ -80,6 +80,38 @@ def read_photo(path: Path) -> Photo:
         UserError: the file is missing, truncated, too large for the free memory, not an image, or
             has an unsupported format or several frames or pages.
     """
+    photo = _read(path)
+    if photo.pixels.nbytes >= _LARGE:
+        trim_memory()  # of the decoder
+    return photo
+
+
+def write_photo(path: Path, photo: Photo) -> None:
+    """Write a photo atomically in the format of the suffix, and create missing parent folders.
+
+    PNG, TIFF (Deflate) and BMP are lossless. JPEG, AVIF and HEIC have quality 95 and no chroma
+    subsampling. WebP has quality 95 for a lossy source, and is lossless otherwise.
+
+    16 bits are rounded to 10 bits in HEIC, and to 8 bits in JPEG, WebP, AVIF and BMP. BMP drops
+    EXIF and the profile. WebP, AVIF and HEIC drop the resolution. TIFF drops the tags of the first
+    EXIF directory except for the text tags. Gray becomes RGB in WebP. Gray with alpha becomes RGBA
+    in WebP, BMP, AVIF and HEIC, and with 16 bits also in TIFF.
+
+    Raises:
+        UserError: the format is unknown, does not support the alpha channel or size of the photo,
+            or needs a package that is not installed; the file can't be written.
+    """
+    form = format_for(path)
+    with atomic_writer(path) as file, write_errors(path):
+        try:
+            _encode(photo, form, file)
+        except (OSError, ValueError, struct.error) as error:  # such as a too long side
+            if isinstance(error, OSError) and error.errno:  # such as a full disk
+                raise
+            raise UserError(f"can't write {path} ({error}): choose .png") from error
+
+
+def _read(path: Path) -> Photo:
     with open_image(path) as (image, deep):
         check_memory(path, image, deep)
         frames = _frames(path, image)
@@ -108,31 +140,6 @@ def read_photo(path: Path) -> Photo:
             lossy=image.format in _LOSSY or _is_lossy_webp(path, image),
             cicp=(nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None,
         )
-
-
-def write_photo(path: Path, photo: Photo) -> None:
-    """Write a photo atomically in the format of the suffix, and create missing parent folders.
-
-    PNG, TIFF (Deflate) and BMP are lossless. JPEG, AVIF and HEIC have quality 95 and no chroma
-    subsampling. WebP has quality 95 for a lossy source, and is lossless otherwise.
-
-    16 bits are rounded to 10 bits in HEIC, and to 8 bits in JPEG, WebP, AVIF and BMP. BMP drops
-    EXIF and the profile. WebP, AVIF and HEIC drop the resolution. TIFF drops the tags of the first
-    EXIF directory except for the text tags. Gray becomes RGB in WebP. Gray with alpha becomes RGBA
-    in WebP, BMP, AVIF and HEIC, and with 16 bits also in TIFF.
-
-    Raises:
-        UserError: the format is unknown, does not support the alpha channel or size of the photo,
-            or needs a package that is not installed; the file can't be written.
-    """
-    form = format_for(path)
-    with atomic_writer(path) as file, write_errors(path):
-        try:
-            _encode(photo, form, file)
-        except (OSError, ValueError, struct.error) as error:  # such as a too long side
-            if isinstance(error, OSError) and error.errno:  # such as a full disk
-                raise
-            raise UserError(f"can't write {path} ({error}): choose .png") from error
 
 
 def _frames(path: Path, image: Image.Image) -> int:

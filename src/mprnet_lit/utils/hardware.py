@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import torch
 
-_MMAP_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -4, -3, -1  # parameters of glibc's mallopt
+# Parameters of glibc's mallopt.
+_ARENA_MAX, _MMAP_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -4, -3, -1
 _LARGE_BLOCK = 4 * 2**20
 
 
@@ -99,12 +100,14 @@ def keep_freed_memory() -> bool:
 
     By default, glibc returns blocks over 32 MB to the system, which zeroes each page on the next
     allocation. The zeroing can take half of a training step. Reuse increases fragmentation and thus
-    the peak memory. Only Linux with glibc is supported.
+    the peak memory. Threads that start later share the heap of the main thread, because glibc can't
+    trim the ends of other heaps. Only Linux with glibc is supported.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    return bool(library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    settings = (_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1)
+    return bool(min(library.mallopt(*setting) for setting in settings))
 
 
 def return_freed_memory() -> bool:
