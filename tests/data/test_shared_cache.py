@@ -94,6 +94,38 @@ def test_oldest_images_make_room(cache: SharedCache, photos: list[Path], decoded
     assert len(decoded()) == 10
 
 
+def test_files_never_exceed_the_limit(
+    cache: SharedCache, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, sizes = np.save, []
+
+    def measured(file: Any, image: Any, **options: Any) -> None:
+        save(file, image, **options)
+        sizes.append(held(cache) + image.nbytes)  # the new image has another suffix so far
+
+    monkeypatch.setattr(np, "save", measured)
+    for path in photos:
+        cache.read(path)
+    assert sizes == [min(count, 3) * BYTES for count in range(1, 9)]
+
+
+def test_image_that_others_replaced_while_it_was_written_is_deleted(
+    cache: SharedCache, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = np.save
+
+    def slow(file: Any, image: Any, **options: Any) -> None:
+        monkeypatch.setattr(np, "save", save)
+        for path in photos[1:4]:
+            cache.read(path)
+        save(file, image, **options)
+
+    monkeypatch.setattr(np, "save", slow)
+    cache.read(photos[0])
+    assert held(cache) == 3 * BYTES
+    assert not [*cache.scratch.path.glob("*.part")]
+
+
 def test_image_larger_than_the_cache_is_not_kept(tmp_path: Path, photos: list[Path]) -> None:
     cache = SharedCache(ScratchFolder(tmp_path, TOKEN), BYTES - 1)
     np.testing.assert_array_equal(cache.read(photos[0]), read_image(photos[0]))

@@ -90,33 +90,39 @@ class SharedCache:
             lock.release()
 
     def _add(self, name: str, image: Pixels) -> None:
-        """Write an image, and delete the oldest images to stay within the limit."""
+        """Write an image, after the oldest images were deleted to stay within the limit."""
         if image.nbytes > self.limit:
             return
         folder = self.scratch.path
         part = folder / f"{name}-{os.getpid()}.part"
         try:
-            with part.open("wb") as file:
-                np.save(file, image, allow_pickle=False)
             with closing(self._open_index()) as index:
+                start = self._reserve(index, name, image.nbytes)
+                with part.open("wb") as file:
+                    np.save(file, image, allow_pickle=False)
                 index.execute("BEGIN IMMEDIATE")
-                last = index.execute(
-                    "SELECT start + bytes FROM images ORDER BY start DESC LIMIT 1"
-                ).fetchone()
-                start = last[0] if last else 0
-                first_kept = start + image.nbytes - self.limit
-                for old in index.execute(
-                    "SELECT start, name FROM images WHERE start < ?", (first_kept,)
-                ).fetchall():
-                    with suppress(PermissionError):  # in use, on Windows: deleted later
-                        (folder / f"{old[1]}{SUFFIX}").unlink(missing_ok=True)
-                        index.execute("DELETE FROM images WHERE start = ?", old[:1])
-                part.replace(folder / f"{name}{SUFFIX}")
-                index.execute("INSERT INTO images VALUES (?, ?, ?)", (start, image.nbytes, name))
+                if index.execute("SELECT 1 FROM images WHERE start = ?", (start,)).fetchone():
+                    part.replace(folder / f"{name}{SUFFIX}")
+                else:  # deleted meanwhile: the cache holds few images
+                    part.unlink()
                 index.execute("COMMIT")
         except (OSError, sqlite3.Error):  # the disk is full, or the training has ended
             with suppress(OSError):
                 part.unlink(missing_ok=True)
+
+    def _reserve(self, index: sqlite3.Connection, name: str, size: int) -> int:
+        """Delete the oldest images, so that ``size`` bytes are free; return the image's start."""
+        index.execute("BEGIN IMMEDIATE")
+        query = "SELECT start + bytes FROM images ORDER BY start DESC LIMIT 1"
+        (start,) = index.execute(query).fetchone() or (0,)
+        query = "SELECT start, name FROM images WHERE start < ?"
+        for old in index.execute(query, (start + size - self.limit,)).fetchall():
+            with suppress(PermissionError):  # in use, on Windows: deleted later
+                (self.scratch.path / f"{old[1]}{SUFFIX}").unlink(missing_ok=True)
+                index.execute("DELETE FROM images WHERE start = ?", old[:1])
+        index.execute("INSERT INTO images VALUES (?, ?, ?)", (start, size, name))
+        index.execute("COMMIT")
+        return int(start)
 
     def _open_index(self) -> sqlite3.Connection:
         path = self.scratch.path / _INDEX
