@@ -275,7 +275,8 @@ def test_uneven_shards_give_each_process_the_same_number_of_batches(
 
 
 RESUMABLE = (*TRAIN, "data.num_workers=2", "data.crops_per_image=2", "data.batch_size=4",
-             "trainer.max_epochs=2", "data.cache_gb=3e-5", "schedule.per_step=true")  # fmt: skip
+             "trainer.max_epochs=2", "trainer.limit_val_batches=1", "data.cache_gb=3e-5",
+             "schedule.per_step=true")  # fmt: skip
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
