@@ -85,7 +85,6 @@ def test_int8_file_with_excessive_psnr_loss_is_not_written(
     cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mprnet_lit.cli.export._MAX_LOSS", -1.0)
-    monkeypatch.setattr("mprnet_lit.export.quantize.to_int8", lambda exported, crops: exported)
     (folder / "photos").mkdir()
     for number in range(3):
         photo = Image.open(PHOTOS / "coffee.png").crop((128 * number, 100, 128 * (number + 1), 228))

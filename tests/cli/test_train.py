@@ -111,7 +111,6 @@ RESUMABLE = (
     "trainer.max_epochs=3",
     "trainer.limit_val_batches=1",
     "logger=csv",
-    "~callbacks.panels",
 )
 
 
@@ -293,8 +292,11 @@ def test_paper_recipes_train_on_the_published_layouts(cli: Cli, tmp_path: Path, 
         "trainer.precision=bf16-mixed",
         # The quickstart clips gradients.
         "experiment=quickstart trainer.precision=bf16-mixed trainer.check_val_every_n_epoch=1",
-        "module.gradient_checkpointing=true data.num_workers=2",
-        "module.channels_last=false trainer.gradient_clip_val=0.5 trainer.deterministic=true",
+        "module.gradient_checkpointing=true",
+        "module.channels_last=false",
+        "trainer.gradient_clip_val=0.5",
+        "trainer.deterministic=true",
+        "data.num_workers=2",
     ],
 )
 def test_every_option_trains(cli: Cli, option: str) -> None:
