@@ -176,7 +176,7 @@ def test_training_from_the_store_equals_training_from_its_images(cli: Cli, old: 
         "all 6 files of store are intact"
         in cli("mode=prepare", "prepare.verify=true", "output=store").output
     )
-    options = (*TRAIN, "trainer.max_epochs=1", "logger=none")
+    options = (*TRAIN, "trainer.max_epochs=1", "trainer.limit_val_batches=0", "logger=none")
     cli(*options, "data=prepared", "data.train.folder=store", "hydra.run.dir=from_store")
     cli(*options, "hydra.run.dir=from_images")
     assert same(state(old / "from_store"), state(old / "from_images"))

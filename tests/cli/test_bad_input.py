@@ -145,7 +145,7 @@ def test_configuration_errors_are_one_sentence(cli: Cli, argument: str, expected
 
 
 def test_checkpoint_and_weights_of_another_size_are_refused(cli: Cli) -> None:
-    first = cli("trainer.max_steps=1", "data.val_crop_size=32")
+    first = cli("trainer.max_steps=1", "trainer.limit_val_batches=0", "logger=none")
     last = first.file("last.ckpt")
     for use in ("resume", "weights"):
         message = error_message(cli(f"{use}={last}", "model.width=24", status=1))
@@ -165,7 +165,7 @@ def test_weights_that_run_code_are_refused(cli: Cli, tmp_path: Path) -> None:
 
 def test_full_disk_during_a_checkpoint_is_reported(shell: Cli) -> None:
     """A limit on the file size makes the write fail as on a full disk."""
-    small = ("data.crops_per_image=1", "trainer.limit_val_batches=1")
+    small = ("data.crops_per_image=1", "trainer.limit_val_batches=1", "logger=none")
     first = shell("trainer.max_epochs=1", *small)
     last = first.file("last.ckpt")
     before = last.read_bytes()

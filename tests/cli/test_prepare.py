@@ -20,6 +20,7 @@ from mprnet_lit.data.progress import append_progress
 from mprnet_lit.data.sampling import ItemKey
 from mprnet_lit.data.store import Prepared
 from mprnet_lit.runs.folder import held
+from mprnet_lit.utils.errors import UserError
 
 PAIRED = ("data=paired", "data.train.degraded=in", "data.train.target=gt")
 PREPARE = ("mode=prepare", *PAIRED, "output=store")
@@ -64,7 +65,8 @@ def test_patches_equal_those_of_the_images_bit_for_bit(cli: Cli, pairs: Path) ->
 
 def test_training_on_a_store_gives_the_same_weights(cli: Cli, pairs: Path) -> None:
     cli(*PREPARE)
-    options = ("trainer.max_steps=2", "logger=none", "data.num_workers=1")
+    options = ("trainer.max_steps=2", "trainer.limit_val_batches=0", "logger=none",
+               "data.num_workers=1")  # fmt: skip
     weights = []
     for name, data in (
         ("plain", PAIRED),
@@ -200,8 +202,11 @@ def test_invalid_stores_are_refused(cli: Cli, pairs: Path) -> None:
         ("[]", "index.json is damaged"),
     ):
         path.write_text(content)
-        message = error_message(cli("data=prepared", "data.train.folder=store", status=1))
-        assert sentence in message
+        with pytest.raises(UserError) as error:
+            Prepared("store", "train").samples("raise")
+        assert sentence in str(error.value)
+    message = error_message(cli("data=prepared", "data.train.folder=store", status=1))
+    assert sentence in message
     message = error_message(cli("data=prepared", "data.train.folder=in", status=1))
     assert "in is not a prepared store" in message
     path.write_text(good)

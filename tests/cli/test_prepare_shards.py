@@ -270,7 +270,8 @@ def test_uneven_shards_give_each_process_the_same_number_of_batches(
 
 
 RESUMABLE = (*TRAIN, "data.num_workers=2", "data.crops_per_image=2", "data.batch_size=4",
-             "trainer.max_epochs=2", "data.cache_gb=3e-5", "schedule.per_step=true")  # fmt: skip
+             "trainer.max_epochs=2", "trainer.limit_val_batches=1", "data.cache_gb=3e-5",
+             "schedule.per_step=true")  # fmt: skip
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
@@ -285,17 +286,17 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 def test_resumed_training_reads_the_remaining_patches_once(
-    cli: Cli, shell: Cli, shards: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, shell: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cli(*PREPARE[:-1], "prepare.shard_mb=0.05", "output=large")
-    count = len(list(Path("large").glob("train/*.tar")))
+    cli(*PREPARE, "prepare.shard_mb=0.05")
+    count = len(list(Path("shards").glob("train/*.tar")))
     assert 4 <= count <= 8, "several images in each shard"
     names: dict[str, list[Any]] = {}
     weights: dict[str, Any] = {}
     for run in ("whole", "resumed"):
-        folder = shards.parent / run
+        folder = pairs / run
         folder.mkdir()
-        options = (*RESUMABLE, "data.train.folder=large", f"paths.runs={run}")
+        options = (*RESUMABLE, f"paths.runs={run}")
         with monkeypatch.context() as patch:
             logged_names(patch, folder)
             if run == "resumed":
@@ -346,17 +347,18 @@ def test_killed_data_worker_is_reported(
         return get(self, key)
 
     monkeypatch.setattr(ShardDataset, "__getitem__", die)
-    message = error_message(cli(*RESUMABLE, status=1))
+    options = (*RESUMABLE, "data.crops_per_image=1")
+    message = error_message(cli(*options, status=1))
     assert "a DataLoader worker died unexpectedly" in message and "resume=auto to resume" in message
     monkeypatch.undo()
     monkeypatch.chdir(shards.parent)
-    assert "resuming after step 8" in cli(*RESUMABLE, "resume=auto").output
+    assert "resuming after step 4" in cli(*options, "resume=auto").output
 
 
 def test_damaged_shard_ends_the_training_or_is_skipped(cli: Cli, shell: Cli, shards: Path) -> None:
     for path in shards.glob("train/*3.tar"):
         path.write_bytes(bytes(path.stat().st_size))
-    train = (*TRAIN, "data.num_workers=1", "data.batch_size=4")
+    train = (*TRAIN, "data.num_workers=1", "data.batch_size=4", "data.crops_per_image=1")
     message = error_message(cli(*train, status=1))
     assert "shards/train/shard-0000" in message and "is damaged" in message
     outcome = cli(*train, "data.on_error=skip", "trainer.max_epochs=1")
@@ -369,6 +371,6 @@ def test_damaged_shard_ends_the_training_or_is_skipped(cli: Cli, shell: Cli, sha
 def test_training_on_a_url(cli: Cli, shards: Path, memory: Any) -> None:
     memory.put(f"{shards}/", "/bucket/", recursive=True)
     url = ("data=webdataset", "data.train.folder=memory://bucket")
-    cli(*url, "logger=none", "trainer.max_steps=3")
+    cli(*url, "logger=none", "trainer.max_steps=2", "~callbacks.panels")
     memory.pipe("/bucket/shards.json", b"{}")
     assert "memory://bucket/shards.json is damaged" in error_message(cli(*url, status=1))

@@ -35,8 +35,11 @@ class EMA(WeightAveraging):
         averaged_model(self).to(pl_module.device)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the number of averaged steps, which a checkpoint may have set."""
-        self._count = int(averaged_model(self).n_averaged)
+        """List the tensors, and read the number of averaged steps from a loaded checkpoint."""
+        average = averaged_model(self)
+        self._averaged, self._current = [*average.module.parameters()], [*pl_module.parameters()]
+        self._buffers = [*zip(average.module.buffers(), pl_module.buffers(), strict=True)]
+        self._count = int(average.n_averaged)
         self._last_step = trainer.global_step
 
     def on_train_batch_end(
@@ -45,18 +48,16 @@ class EMA(WeightAveraging):
         """Average the weights if the optimizer has taken a step."""
         if trainer.global_step > self._last_step:
             self._last_step = trainer.global_step
-            self._update(pl_module)
+            self._update()
 
     @torch.no_grad()
-    def _update(self, pl_module: LightningModule) -> None:
-        average = averaged_model(self)
-        averaged, current = [*average.module.parameters()], [*pl_module.parameters()]
-        copied = [*zip(average.module.buffers(), pl_module.buffers(), strict=True)]
+    def _update(self) -> None:
+        copied = self._buffers
         if self._count:
-            self._average(averaged, current, self._count)
+            self._average(self._averaged, self._current, self._count)
         else:
-            copied += zip(averaged, current, strict=True)
+            copied = [*copied, *zip(self._averaged, self._current, strict=True)]
         for old, new in copied:
             old.copy_(new)
-        average.n_averaged += 1  # on the device, for the checkpoint
+        averaged_model(self).n_averaged += 1  # on the device, for the checkpoint
         self._count += 1
