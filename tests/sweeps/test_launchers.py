@@ -17,8 +17,7 @@ from tests.conftest import Cli, start_cli
 from mprnet_lit.config.messages import explain
 from mprnet_lit.utils.errors import install_hint
 
-SMALL = ("trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "logger=none",
-         "~callbacks.panels")  # fmt: skip
+SMALL = ("trainer.limit_val_batches=1", "logger=none", "~callbacks.panels")
 SHORT = ("trainer.max_steps=1", "data.num_workers=0", *SMALL)
 GRID = ("-m", "optimizer.lr=1e-3,1e-4", "seed=0,1", *SHORT)
 LOCAL = "hydra/launcher=submitit_local"
@@ -55,7 +54,7 @@ def test_optuna_trials_run_in_parallel_and_one_may_fail(shell: Cli) -> None:
     assert states == {"16": "complete", "33": "failed"}
 
 
-LONG = ("trainer.max_epochs=200", *SMALL)
+LONG = ("trainer.max_epochs=60", "data.crops_per_image=1", *SMALL)
 TWO = {
     "joblib": ("sweep=optuna", "launch=joblib", "sweep.jobs=2", "sweep.trials=2", "seed=0,1"),
     "devices": ("-m", "seed=0,1", "trainer.devices=2"),
