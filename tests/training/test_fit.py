@@ -11,10 +11,9 @@ import torch
 import yaml
 from tests.cli.test_bad_input import error_message
 from tests.config.test_config import compose
-from tests.conftest import Cli, quick
+from tests.conftest import Cli
 
 from mprnet_lit import weights
-from mprnet_lit.cli import train
 from mprnet_lit.config.groups import CONFIG_DIR
 from mprnet_lit.config.resolvers import register_resolvers
 from mprnet_lit.runs.folder import LAST, RECORD, SUMMARY
@@ -53,12 +52,12 @@ def test_requeue_with_slurm() -> None:
 
 
 @pytest.mark.parametrize("removed", CALLBACKS)
-def test_callback_can_be_removed(removed: str, tmp_path: Path) -> None:
-    register_resolvers()
-    train.run(compose(*quick([*SHORT, f"~callbacks.{removed}", f"paths.run={tmp_path}"])))
-    assert (tmp_path / SUMMARY).exists() == (removed != "summary")
-    assert (tmp_path / LAST).exists() == (removed != "last")
-    names = (tmp_path / "csv/version_0/metrics.csv").read_text().partition("\n")[0]
+def test_callback_can_be_removed(cli: Cli, removed: str) -> None:
+    outcome = cli(*SHORT, f"~callbacks.{removed}")
+    folder = outcome.file("metrics.csv").parents[2]
+    assert (folder / SUMMARY).exists() == (removed != "summary")
+    assert (folder / LAST).exists() == (removed != "last")
+    names = outcome.file("metrics.csv").read_text().partition("\n")[0]
     assert ("train/skipped_steps" in names) == (removed != "skip_nonfinite")
 
 
