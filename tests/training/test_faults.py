@@ -27,7 +27,7 @@ from mprnet_lit.training.module import RestorationModule
 from mprnet_lit.utils.compat import averaged_model
 from mprnet_lit.utils.errors import UserError
 
-TINY = ("model.width=8", "model.unet_step=4", "model.orsnet_step=4", "data.val_crop_size=32")
+TINY = ("trainer.limit_val_batches=1", "~callbacks.panels")
 
 
 class Line(LightningModule):

@@ -24,10 +24,7 @@ from mprnet_lit.utils.errors import UserError
 from mprnet_lit.utils.format_version import FORMAT
 
 CALLBACKS = yaml.safe_load((CONFIG_DIR / "callbacks/default.yaml").read_text())["defaults"]
-SHORT = (
-    "model.width=8", "model.unet_step=4", "model.orsnet_step=4", "model.cabs_per_orb=1",
-    "data.val_crop_size=32", "trainer.max_steps=1", "logger=csv",
-)  # fmt: skip
+SHORT = ("trainer.max_steps=1", "trainer.limit_val_batches=1", "data.num_workers=0", "logger=csv")
 
 
 def options(group: Any) -> list[str]:

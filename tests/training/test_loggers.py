@@ -18,7 +18,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from tests.conftest import SMALLEST, Cli
+from tests.conftest import Cli
 from tests.reports.page_reading import history, read_csv, read_wandb
 from torch.utils.data import DataLoader
 from wandb.errors import UsageError
@@ -180,8 +180,8 @@ def test_all_loggers_record_the_same(
 
 
 def test_jobs_of_a_sweep_are_runs_in_one_group(cli: Cli, tmp_path: Path) -> None:
-    cli("-m", "seed=1,2", "logger=wandb", "trainer.max_steps=1", "data.val_crop_size=32",
-        "tracking.log_weights=false")  # fmt: skip
+    cli("-m", "seed=1,2", "logger=wandb", "trainer.max_steps=1", "trainer.limit_val_batches=1",
+        "data.num_workers=0", "~callbacks.panels", "tracking.log_weights=false")  # fmt: skip
     (sweep,) = tmp_path.glob("runs/multirun/*")
     for job in (0, 1):
         (path,) = sweep.glob(f"{job}/wandb/offline-run-*/*.wandb")
@@ -195,8 +195,8 @@ def test_jobs_of_a_sweep_are_runs_in_one_group(cli: Cli, tmp_path: Path) -> None
 def test_two_devices_log_the_same_as_one(shell: Cli, tmp_path: Path) -> None:
     for devices in (1, 2):
         shell("logger=csv", f"trainer.devices={devices}", f"paths.runs=runs/{devices}",
-              "trainer.max_steps=3", "trainer.log_every_n_steps=1", "data.val_crop_size=32",
-              "module.mixup_alpha=0", *SMALLEST)  # fmt: skip
+              "trainer.max_steps=3", "trainer.log_every_n_steps=1", "trainer.limit_val_batches=1",
+              "module.mixup_alpha=0", "data.num_workers=0", "~callbacks.panels")  # fmt: skip
     (first,), (second,) = (tmp_path.glob(f"runs/{k}/**/metrics.csv") for k in (1, 2))
     one, two = read_csv(first), read_csv(second)
     assert one.keys() == NAMES == two.keys()
@@ -274,7 +274,8 @@ def test_failing_logger_is_disabled_with_one_warning(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lightning.pytorch.loggers.csv_logs.CSVLogger.save", full)
-    outcome = cli("trainer.max_steps=2", "data.val_crop_size=32", "trainer.log_every_n_steps=1")
+    outcome = cli("trainer.max_steps=2", "trainer.limit_val_batches=1",
+                  "trainer.log_every_n_steps=1", "data.num_workers=0")  # fmt: skip
     assert outcome.json("summary.json")["step"] == 2
     assert outcome.errors.count("Warning: CSV failed and is disabled") == 1
     assert "No space left on device" in outcome.errors
@@ -298,7 +299,8 @@ def test_logger_that_cannot_be_opened_ends_the_command_before_the_training(
 
 
 def test_weights_above_the_size_limit_are_not_logged(cli: Cli) -> None:
-    outcome = cli("logger=wandb", "trainer.max_steps=1", "data.val_crop_size=32",
+    outcome = cli("logger=wandb", "trainer.max_steps=1", "trainer.limit_val_batches=1",
+                  "data.num_workers=0", "~callbacks.panels",
                   "tracking.max_weights_mb=1")  # fmt: skip
     assert "exceeds tracking.max_weights_mb=1" in outcome.output
     assert not any(r.artifact.type == "model" for r in read_wandb(outcome.file("*.wandb")))

@@ -14,13 +14,17 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from tests.conftest import SMALLEST, quick
-from tests.training.callbacks.test_stop_on_signal import fake_scontrol
+from tests.conftest import quick
+from tests.training.callbacks.test_stop_on_signal import fake_scontrol, wait_for
 from tests.warm import warm_python
 from torch.distributed.elastic.rendezvous import dynamic_rendezvous
 
-RUN = ("trainer.max_epochs=3", "data.crops_per_image=4", "data.val_crop_size=32", "logger=csv",
-       *SMALLEST)  # fmt: skip
+from mprnet_lit.training.callbacks.stop_on_signal import StopOnSignal
+from mprnet_lit.training.module import RestorationModule
+
+RUN = ("trainer.max_epochs=2", "trainer.limit_val_batches=1", "logger=csv")
+STEPS = 5
+"""Number of steps in an epoch."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,13 +99,27 @@ def torchrun(start: Any, folder: Path, name: str, *arguments: str) -> list[Any]:
     return [start([*rendezvous, *training], folder, f"{name}{k}") for k in range(2)]
 
 
+@pytest.fixture
+def halt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes wait in the second epoch, for a signal or for the file ``go``."""
+    training_step = RestorationModule.training_step
+
+    def halting(self: Any, batch: Any, batch_idx: int) -> Any:
+        if self.trainer.global_step == STEPS + 2:
+            (stop,) = (c for c in self.trainer.callbacks if isinstance(c, StopOnSignal))
+            (tmp_path / f"halted{self.global_rank}").touch()
+            wait_for(lambda: stop.received or (tmp_path / "go").exists())
+        return training_step(self, batch, batch_idx)
+
+    monkeypatch.setattr(RestorationModule, "training_step", halting)  # also in the forks
+
+
 def wait_until_mid_epoch(folder: Path, nodes: Any) -> None:
     deadline = time.monotonic() + 100
-    while not list(folder.glob("runs/**/last.ckpt")):
+    while len(list(folder.glob("halted*"))) < len(nodes):
         assert time.monotonic() < deadline, [node.output for node in nodes]
         assert all(n.process.poll() is None for n in nodes), [node.output for node in nodes]
         time.sleep(0.01)
-    time.sleep(0.1)
 
 
 def checkpoint(folder: Path) -> Any:
@@ -138,24 +156,25 @@ def test_two_nodes_train_as_one_and_write_one_folder(
     alone = start(["-m", "mprnet_lit", *quick(RUN)], tmp_path, "one")
     assert alone.wait() == 0, alone.output
     one, two = checkpoint(tmp_path), checkpoint(uninterrupted)
-    assert one["global_step"] == two["global_step"] == 30
+    assert one["global_step"] == two["global_step"] == 2 * STEPS
     for name, expected in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][name], expected, rtol=0, atol=2e-5)
 
 
 def test_killed_node_stops_the_other_and_both_resume_from_the_checkpoint(
-    uninterrupted: Path, tmp_path: Path, start: Callable[..., Node]
+    uninterrupted: Path, halt: None, tmp_path: Path, start: Callable[..., Node]
 ) -> None:
     nodes = torchrun(start, tmp_path, "killed", "resume=auto")
     wait_until_mid_epoch(tmp_path, nodes)
     nodes[0].kill()
+    (tmp_path / "go").touch()
     killed = time.monotonic()
     assert nodes[1].wait(60) not in (0, None)
     assert time.monotonic() - killed < 30
     assert nodes[1].output.count("Error: another process of this run ended") == 1
     assert "mprnet_lit/cli/train.py" not in nodes[1].output  # no traceback of this package
     saved = checkpoint(tmp_path)["global_step"]
-    assert saved in (10, 20)
+    assert saved == STEPS
 
     nodes = torchrun(start, tmp_path, "again", "resume=auto")
     assert [node.wait() for node in nodes] == [0, 0], [node.output for node in nodes]
@@ -178,7 +197,11 @@ def srun(start: Any, folder: Path, name: str, **env: Any) -> list[Any]:
 
 
 def test_slurm_signal_saves_and_requeues_once_and_the_job_resumes(
-    uninterrupted: Path, tmp_path: Path, start: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+    uninterrupted: Path,
+    halt: None,
+    tmp_path: Path,
+    start: Callable[..., Node],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = fake_scontrol(tmp_path, monkeypatch)
     tasks = srun(start, tmp_path, "first")
@@ -190,8 +213,9 @@ def test_slurm_signal_saves_and_requeues_once_and_the_job_resumes(
     assert tasks[0].output.count("Stopped by SIGUSR1 and saved") == 1
     assert not any("Traceback" in task.output for task in tasks)
     saved = checkpoint(tmp_path)["global_step"]
-    assert 10 <= saved < 30
+    assert STEPS < saved < 2 * STEPS
 
+    (tmp_path / "go").touch()
     tasks = srun(start, tmp_path, "second", SLURM_RESTART_COUNT="1")
     assert [task.wait() for task in tasks] == [0, 0], [task.output for task in tasks]
     assert f"resuming after step {saved}" in tasks[0].output

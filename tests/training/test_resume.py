@@ -33,8 +33,7 @@ from mprnet_lit.utils.errors import RefusedError, UserError
 from mprnet_lit.weights import RECORD, Info
 
 SMALL = (
-    "model.width=8", "model.unet_step=4", "model.orsnet_step=4", "model.cabs_per_orb=1",
-    "data.val_crop_size=32", "data.num_workers=0", "logger=none", "~callbacks.panels",
+    "data.num_workers=0", "trainer.limit_val_batches=1", "logger=none", "~callbacks.panels",
     "schedule.per_step=true",
 )  # fmt: skip
 STEPS = 5

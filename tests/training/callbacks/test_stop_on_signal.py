@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.conftest import SMALLEST, ForkedCommand, quick
+from tests.conftest import ForkedCommand, quick
 from tests.warm import warm_python
 
 from mprnet_lit.__main__ import main
@@ -143,7 +143,7 @@ def test_sigusr1_outside_a_cluster_saves_without_requeue(
 ) -> None:
     calls = fake_scontrol(tmp_path, monkeypatch)
     process = ForkedCommand(
-        tmp_path, "data.val_crop_size=32", "trainer.max_epochs=500", "logger=none"
+        tmp_path, "trainer.limit_val_batches=1", "trainer.max_epochs=500", "logger=none"
     )
     try:
         wait_for(lambda: "\nepoch 1/" in process.printed()[0])
@@ -192,9 +192,10 @@ def test_submitit_requeues_by_itself_after_our_save(
         return training_step(self, batch, batch_idx)
 
     monkeypatch.setattr(RestorationModule, "training_step", wait_once)  # also in the forks
-    options = (*SMALLEST, "data.val_crop_size=32", "trainer.max_epochs=2")
+    options = ("trainer.limit_train_batches=2", "trainer.limit_val_batches=1")
     settings = (
         "callbacks.stop_on_signal.requeue=true",
+        "trainer.max_epochs=2",
         "resume=auto",
         "logger=none",
         f"paths.runs={runs}",
