@@ -79,6 +79,29 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_signal_in_an_epoch_of_one_batch_stops_after_the_validation(
+    small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = RestorationModule.training_step
+
+    def hang_up(self: Any, batch: Any, batch_idx: int) -> Any:
+        if self.trainer.global_step == 1:
+            signal.raise_signal(signal.SIGHUP)
+        return step(self, batch, batch_idx)
+
+    options = ("trainer.limit_train_batches=1", "trainer.max_epochs=3")
+    small(*options, "hydra.run.dir=whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(RestorationModule, "training_step", hang_up)
+        small(*options, "hydra.run.dir=stopped", status=128 + signal.SIGHUP)
+    assert read_checkpoint(tmp_path / "stopped" / runs.LAST)["global_step"] == 2
+    small(*options, "hydra.run.dir=stopped", "resume=stopped")
+    whole, resumed = (read_checkpoint(tmp_path / run / runs.LAST) for run in ("whole", "stopped"))
+    assert whole["global_step"] == resumed["global_step"] == 3
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], tensor)
+
+
 @pytest.fixture
 def complete_run(originals: Path, tmp_path: Path) -> Path:
     """Copy of the complete run."""

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning import LightningModule, Trainer
@@ -76,14 +76,34 @@ class StopOnSignal(Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop if any process has received a signal.
 
-        The check is skipped after the last batch of an epoch, so that validation runs first.
+        After the last batch of an epoch, validation runs first.
 
         Raises:
             Stopped: a process received a signal, and the checkpoint is saved.
         """
         number = self._agreed(trainer)
-        if not number or trainer.is_last_batch:
-            return
+        if number and not trainer.is_last_batch:
+            self._stop(trainer, number)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop after the validation, unless the training is complete.
+
+        Raises:
+            Stopped: a process received a signal, and the checkpoint is saved.
+        """
+        number = self._agreed(trainer)
+        epochs, steps = trainer.current_epoch + 1, trainer.global_step
+        complete = trainer.should_stop or epochs == trainer.max_epochs or steps == trainer.max_steps
+        if number and not complete:
+            self._stop(trainer, number)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record a signal that was received during the last validation, so that a sweep stops."""
+        if self.received:
+            signals.record_late_signal(self.received)
+
+    def _stop(self, trainer: Trainer, number: int) -> NoReturn:
+        """Save a checkpoint and end this process."""
         trainer.save_checkpoint(self.checkpoint)
         status = 128 + number
         if trainer.is_global_zero:
@@ -94,11 +114,6 @@ class StopOnSignal(Checkpoint):
             # first process if this process failed. torchrun would keep waiting after a status of 0.
             status = 0
         raise Stopped(number, status, self.requeue and trainer.is_global_zero)
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record a signal that was received during the last validation, so that a sweep stops."""
-        if self.received:
-            signals.record_late_signal(self.received)
 
     def _agreed(self, trainer: Trainer) -> int:
         """Return the signal that any process has received, or 0.
