@@ -22,7 +22,6 @@ from PIL import Image
 from mprnet_lit import weights
 from mprnet_lit.cli.command_line import translate
 from mprnet_lit.config.groups import CONFIG_DIR, modes
-from mprnet_lit.models import MPRNet
 from tests.config.test_config import compose
 from tests.conftest import PHOTOS, Cli, smallest_network
 from tests.evaluation.test_test_sets import MAKERS, put
@@ -100,11 +99,10 @@ def page_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("Rain13K", "Rain100L", "rain/Rain100L", "rain/Rain100H", "rain/Test100",
                  "rain/Test1200", "rain/Test2800"):  # fmt: skip
         MAKERS["rain100l"](data / name)
-    torch.manual_seed(0)
-    model, least = MPRNet.from_size("tiny"), smallest_network()
+    least = smallest_network()
     weights.save(least, folder / "runs" / "least" / "checkpoints" / "best.ckpt")
     for task, name in (("deblur", "deblurring"), ("denoise", "denoising"), ("derain", "deraining")):
-        weights.save(model, folder / f"model_{name}.pth")
+        weights.save(least, folder / f"model_{name}.pth")
         weights.save(least, folder / "runs" / task / "one" / "checkpoints" / "best.ckpt",
                      weights.Info(task=task, crop=32))  # fmt: skip
     return folder
@@ -178,7 +176,7 @@ def shrink_command(arguments: list[str]) -> list[str]:
     mode = modes[0] if modes else "train"
     if mode == "export":  # the same network on all pages, converted once
         arguments = [re.sub(r"^weights=.*", "weights=runs/least", a) for a in arguments]
-    trials = ["sweep.trials=2"] if "sweep=optuna" in arguments else []
+    trials = ["sweep.trials=1"] if "sweep=optuna" in arguments else []
     return [*arguments, *trials, *SMALLEST.get(mode, ())]
 
 

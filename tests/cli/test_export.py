@@ -109,6 +109,7 @@ def test_in_place_addition_is_converted_without_tracing_again(
         raise AssertionError("the program is traced again")
 
     monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", decompose)
+    monkeypatch.setattr(torch.fx.Interpreter, "run", decompose)
     program, viewed = (
         torch.export.export(InPlace(), (torch.rand(2, 3), viewed)) for viewed in (False, True)
     )

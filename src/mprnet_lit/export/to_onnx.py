@@ -67,10 +67,11 @@ def _convert(model: MPRNet) -> Any:
 
 
 def skip_decompositions(program: ExportedProgram) -> None:
-    """Make the exporter skip the decompositions of a program, which trace it two more times.
+    """Make the exporter skip the passes over a program that trace it three more times.
 
     ONNX has an equivalent of every operation of the network except in-place additions, which
-    this function replaces. None of them may change a view.
+    this function replaces. None of them may change a view. All tensors have the same type, so that
+    no operation needs the promotion of types either.
     """
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.add_.Tensor:  # all later operations read its result
@@ -78,3 +79,4 @@ def skip_decompositions(program: ExportedProgram) -> None:
             assert set(changed.users) == {node}, f"{changed} has a view that {node} changes"
             node.target = torch.ops.aten.add.Tensor
     program.run_decompositions = lambda _table: program
+    program.graph_module.modules = lambda: iter(())  # of which the exporter promotes the types
