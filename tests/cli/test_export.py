@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import sys
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from PIL import Image
 from tests.cli.test_bad_input import error_message
 from tests.conftest import PHOTOS, Cli, smallest_network
 
+import mprnet_lit
 from mprnet_lit import Restorer, weights
 from mprnet_lit.export import check, to_onnx
 from mprnet_lit.export.to_onnx import skip_decompositions
@@ -64,6 +66,9 @@ def test_exported_file_matches_the_network_at_any_image_size(
     assert graph.opset_import[0].version == 18
     assert not any(w.data_location == TensorProto.EXTERNAL for w in graph.graph.initializer)
     assert [len(graph.graph.input), len(graph.graph.output)] == [1, 1]
+    content = (folder / "w.onnx").read_bytes()
+    for path in (Path(mprnet_lit.__file__).parent, Path(torch.__file__).parent):
+        assert os.fsencode(path) not in content
 
 
 def test_openvino_bfloat16_is_close_to_float32(model: MPRNet, folder: Path) -> None:

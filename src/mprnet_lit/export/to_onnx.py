@@ -42,6 +42,8 @@ def to_onnx(weights: Weights) -> bytes:
             f"ONNX export needs {error.name}, which is not installed: {install_hint('onnx')}"
         ) from error
     model = _convert(weights.model)
+    for node in model.graph.node:
+        del node.metadata_props[:]  # stack traces, with the paths of this machine
     record = weights.info.record(weights.model.size)
     model.producer_name, model.producer_version = "mprnet_lit", mprnet_lit.__version__
     model.metadata_props.add(key=RECORD, value=json.dumps(record))
