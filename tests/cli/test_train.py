@@ -14,6 +14,8 @@ import yaml
 from PIL import Image
 from tests.conftest import PHOTOS, Cli, ForkedCommand, Golden, Outcome, start_cli
 
+from mprnet_lit.training.callbacks.stop_on_signal import StopOnSignal
+from mprnet_lit.training.module import RestorationModule
 from mprnet_lit.weights import read as read_weights
 
 
@@ -132,9 +134,23 @@ def wait_for(process: Any, when: Any) -> None:
 
 
 def start_and_stop(folder: Path, stop: Any, *arguments: str) -> tuple[Any, Any]:
-    """Start the run, send the signal after the first epoch, and return status and output."""
-    process = ForkedCommand(folder, *RESUMABLE, *arguments)
-    wait_for(process, lambda: list(folder.glob("runs/**/last.ckpt")))
+    """Start the run, send the signal in its eighth step, and return status and output."""
+
+    def halt_in_the_eighth_step() -> None:
+        step = RestorationModule.training_step
+
+        def halting(self: Any, batch: Any, batch_idx: int) -> Any:
+            if self.trainer.global_step == 7:
+                (callback,) = (c for c in self.trainer.callbacks if isinstance(c, StopOnSignal))
+                (folder / "halted").touch()
+                while not callback.received:
+                    time.sleep(0.01)
+            return step(self, batch, batch_idx)
+
+        RestorationModule.training_step = halting  # type: ignore[method-assign]
+
+    process = ForkedCommand(folder, *RESUMABLE, *arguments, before=halt_in_the_eighth_step)
+    wait_for(process, (folder / "halted").exists)
     process.send_signal(stop)
     output, errors = process.communicate(timeout=120)
     return process.returncode, output + errors
@@ -203,7 +219,7 @@ def test_run_stopped_by_sigterm_in_mid_epoch_resumes_bit_for_bit(
     assert status == 143, output
     assert "Stopped by SIGTERM and saved" in output and "resume=auto" in output
     saved = torch.load(next(tmp_path.glob("runs/**/last.ckpt")), weights_only=True)
-    assert 5 <= saved["global_step"] < 15
+    assert saved["global_step"] == 8
     assert_same_state(resumed(tmp_path, *often), uninterrupted)
 
 

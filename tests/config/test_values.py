@@ -16,7 +16,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from tests.cli.test_bad_input import error_message
-from tests.config.test_config import OPTIONS, compose
+from tests.config.test_config import compose
 from tests.conftest import PHOTOS, Cli
 
 from mprnet_lit.config.groups import mode_keys, mode_options, modes
@@ -36,16 +36,13 @@ from mprnet_lit.utils.errors import UserError
 
 @pytest.fixture(scope="module")
 def configs() -> list[Any]:
-    """Configurations of all modes that together contain every option of every group."""
+    """Configurations that together contain every option of every group."""
     register_resolvers()
     for launcher in ("joblib", "ray", "submitit"):
         pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher")
     composed = []
     for mode in modes():
-        groups = [
-            [option for name in names if OPTIONS[option := f"{group}={name}"] == mode]
-            for group, names in mode_options(mode).items()
-        ]
+        groups = [[f"{g}={name}" for name in names] for g, names in mode_options(mode).items()]
         for chosen in [*zip_longest(*groups)] or [()]:
             overrides = [f"mode={mode}", *(option for option in chosen if option)]
             composed.append(compose(*overrides, return_hydra_config=True))

@@ -14,6 +14,7 @@ import torch
 from tests.cli.test_bad_input import error_message
 from tests.config.test_config import compose
 from tests.conftest import Cli, quick
+from tests.reports.page_reading import read_csv
 
 from mprnet_lit.__main__ import main
 from mprnet_lit.data import RestorationDataModule
@@ -79,25 +80,36 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def logged_steps(folder: Path) -> list[int]:
+    """Return the numbers of all steps with a training loss in the files metrics.csv of a run."""
+    curves = [read_csv(path).get("train/loss", {}) for path in folder.glob("**/metrics.csv")]
+    return sorted(step for curve in curves for step in curve)
+
+
+@pytest.mark.parametrize("length", ["trainer.max_epochs=3", "trainer.max_steps=3"])
 def test_signal_in_an_epoch_of_one_batch_stops_after_the_validation(
-    small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: str
 ) -> None:
-    step = RestorationModule.training_step
+    step, received_in = RestorationModule.training_step, 2  # the last step: it changes nothing
 
     def hang_up(self: Any, batch: Any, batch_idx: int) -> Any:
-        if self.trainer.global_step == 1:
+        if self.trainer.global_step == received_in:
             signal.raise_signal(signal.SIGHUP)
         return step(self, batch, batch_idx)
 
-    options = ("trainer.limit_train_batches=1", "trainer.max_epochs=3")
-    small(*options, "hydra.run.dir=whole")
+    options = ("trainer.limit_train_batches=1", "trainer.max_epochs=-1", length, "logger=csv",
+               "trainer.log_every_n_steps=1")  # fmt: skip
     with monkeypatch.context() as patch:
         patch.setattr(RestorationModule, "training_step", hang_up)
+        small(*options, "hydra.run.dir=whole")
+        received_in = 1
         small(*options, "hydra.run.dir=stopped", status=128 + signal.SIGHUP)
     assert read_checkpoint(tmp_path / "stopped" / runs.LAST)["global_step"] == 2
     small(*options, "hydra.run.dir=stopped", "resume=stopped")
     whole, resumed = (read_checkpoint(tmp_path / run / runs.LAST) for run in ("whole", "stopped"))
     assert whole["global_step"] == resumed["global_step"] == 3
+    assert whole["epoch"] == resumed["epoch"]
+    assert logged_steps(tmp_path / "whole") == logged_steps(tmp_path / "stopped") == [0, 1, 2]
     for name, tensor in whole["state_dict"].items():
         assert torch.equal(resumed["state_dict"][name], tensor)
 

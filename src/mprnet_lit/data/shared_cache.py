@@ -37,9 +37,9 @@ _TABLE = "CREATE TABLE IF NOT EXISTS images (start INTEGER PRIMARY KEY, bytes IN
 class SharedCache:
     """First-in-first-out cache of decoded images of at most ``limit`` bytes in total.
 
-    The index lists each image with its start: the total size of all images that were ever added
-    before. The cache holds the images of the last ``limit`` bytes. An image that can't be written
-    is decoded again for the next reader.
+    The index lists each image, also while it is written, with its start: the total size of all
+    images that were ever added before. The cache holds the images of the last ``limit`` bytes. An
+    image that can't be written is decoded again for the next reader.
 
     Args:
         scratch: folder of the images and of the index.
@@ -90,7 +90,7 @@ class SharedCache:
             lock.release()
 
     def _add(self, name: str, image: Pixels) -> None:
-        """Write an image, after the oldest images were deleted to stay within the limit."""
+        """Delete the oldest images to make room, and write an image."""
         if image.nbytes > self.limit:
             return
         folder = self.scratch.path
@@ -98,10 +98,15 @@ class SharedCache:
         try:
             with closing(self._open_index()) as index:
                 start = self._reserve(index, name, image.nbytes)
-                with part.open("wb") as file:
-                    np.save(file, image, allow_pickle=False)
+                own = " FROM images WHERE start = ? AND name = ?"
+                try:
+                    with part.open("wb") as file:
+                        np.save(file, image, allow_pickle=False)
+                except OSError:
+                    index.execute("DELETE" + own, (start, name))
+                    raise
                 index.execute("BEGIN IMMEDIATE")
-                if index.execute("SELECT 1 FROM images WHERE start = ?", (start,)).fetchone():
+                if index.execute("SELECT 1" + own, (start, name)).fetchone():
                     part.replace(folder / f"{name}{SUFFIX}")
                 else:  # deleted meanwhile: the cache holds few images
                     part.unlink()

@@ -73,7 +73,7 @@ def skip_decompositions(program: ExportedProgram) -> None:
 
     ONNX has an equivalent of every operation of the network except in-place additions, which
     this function replaces. None of them may change a view. All tensors have the same type, so that
-    no operation needs the promotion of types either.
+    no operation needs the promotion of types either. The network has no assertions.
     """
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.add_.Tensor:  # all later operations read its result
@@ -81,4 +81,5 @@ def skip_decompositions(program: ExportedProgram) -> None:
             assert set(changed.users) == {node}, f"{changed} has a view that {node} changes"
             node.target = torch.ops.aten.add.Tensor
     program.run_decompositions = lambda _table: program
-    program.graph_module.modules = lambda: iter(())  # of which the exporter promotes the types
+    # The exporter promotes types and removes assertions in these modules.
+    program.graph_module.modules = lambda: iter(())

@@ -55,6 +55,11 @@ def logged_step(trainer: "Trainer") -> int:
     return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
+def set_logged_step(trainer: "Trainer", step: int) -> None:
+    """Set the step number under which Lightning logs scalars."""
+    trainer.fit_loop.epoch_loop._batches_that_stepped = step
+
+
 def averaged_model(callback: "WeightAveraging") -> "AveragedModel":
     """Return the averaged model of a callback, which exists from ``setup()`` on."""
     assert callback._average_model is not None

@@ -100,8 +100,8 @@ def keep_freed_memory() -> bool:
 
     By default, glibc returns blocks over 32 MB to the system, which zeroes each page on the next
     allocation. The zeroing can take half of a training step. Reuse increases fragmentation and thus
-    the peak memory. Threads that start later share the heap of the main thread, because glibc can't
-    trim the ends of other heaps. Only Linux with glibc is supported.
+    the peak memory. Threads that start later get no heap of their own, because glibc can't trim the
+    ends of such heaps. Only Linux with glibc is supported.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -23,6 +23,7 @@ from mprnet_lit.training.checkpoints import (
 )
 from mprnet_lit.training.module import RESTORATIONS, RestorationModule, grad_scaler
 from mprnet_lit.training.schedule import move
+from mprnet_lit.utils.compat import set_logged_step
 from mprnet_lit.utils.errors import UserError
 
 
@@ -119,6 +120,14 @@ class CheckpointStates(Callback):
         for config in trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, LambdaLR):
                 move(config.scheduler, steps if config.interval == "step" else epochs)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the number of the next logged step.
+
+        With ``max_steps``, Lightning adds 1 when it resumes a checkpoint of the end of an epoch.
+        """
+        if trainer.ckpt_path is not None:
+            set_logged_step(trainer, trainer.global_step)
 
 
 def adopt(callback: ModelCheckpoint, state: Mapping[str, Any], folder: Path, images: Any) -> None:

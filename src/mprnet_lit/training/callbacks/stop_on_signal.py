@@ -60,6 +60,8 @@ class StopOnSignal(Checkpoint):
         self.received = 0
         self.since = 0.0
         self._reduced: HostCopy | None = None
+        self._pending = 0
+        """Signal that was received before or during the only batch of an epoch."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handlers, which Lightning removes when training ends.
@@ -73,29 +75,29 @@ class StopOnSignal(Checkpoint):
         self.received = signals.received_signal()  # during the setup
         self._reduced = None
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Stop if any process has received a signal.
 
-        After the last batch of an epoch, validation runs first.
+        The check is skipped after the last batch of an epoch, so that validation runs first.
 
         Raises:
             Stopped: a process received a signal, and the checkpoint is saved.
         """
         number = self._agreed(trainer)
+        self._pending = number if batch_idx == 0 and trainer.is_last_batch else 0
         if number and not trainer.is_last_batch:
             self._stop(trainer, number)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop after the validation, unless the training is complete.
+        """Stop after an epoch of a single batch, unless the training is complete.
 
         Raises:
             Stopped: a process received a signal, and the checkpoint is saved.
         """
-        number = self._agreed(trainer)
-        epochs, steps = trainer.current_epoch + 1, trainer.global_step
-        complete = trainer.should_stop or epochs == trainer.max_epochs or steps == trainer.max_steps
-        if number and not complete:
-            self._stop(trainer, number)
+        if self._pending and not trainer.fit_loop.done:
+            self._stop(trainer, self._pending)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record a signal that was received during the last validation, so that a sweep stops."""
