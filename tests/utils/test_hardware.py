@@ -33,7 +33,7 @@ def step():
 step()
 print(step() + step())
 assert keep_freed_memory()
-for _ in range(10):
+for _ in range(30):  # until the heap has grown to its final size
     step()
 print(step() + step())
 trim_memory()
