@@ -22,7 +22,7 @@ from tests.conftest import PHOTOS, Cli, smallest_network
 import mprnet_lit
 from mprnet_lit import Restorer, weights
 from mprnet_lit.export import check, to_onnx
-from mprnet_lit.export.to_onnx import skip_decompositions
+from mprnet_lit.export.to_onnx import skip_passes
 from mprnet_lit.inference.onnx_runtime import OnnxNetwork
 from mprnet_lit.models import MPRNet
 from mprnet_lit.utils.errors import UserError
@@ -118,12 +118,12 @@ def test_in_place_addition_is_converted_without_tracing_again(
     program, viewed = (
         torch.export.export(InPlace(), (torch.rand(2, 3), viewed)) for viewed in (False, True)
     )
-    skip_decompositions(program)
+    skip_passes(program)
     converted = torch.onnx.export(program, verbose=False)
     assert converted is not None
     assert [node.op_type for node in converted.model_proto.graph.node] == ["Mul", "Add", "Sub"]
     with pytest.raises(AssertionError, match="mul has a view that add_ changes"):
-        skip_decompositions(viewed)
+        skip_passes(viewed)
 
 
 def test_exported_file_with_wrong_output_is_not_written(model: MPRNet) -> None:

@@ -13,8 +13,8 @@ import torch
 import yaml
 from PIL import Image
 from tests.conftest import PHOTOS, Cli, ForkedCommand, Golden, Outcome, start_cli
+from tests.halting import halting_step
 
-from mprnet_lit.training.callbacks.stop_on_signal import StopOnSignal
 from mprnet_lit.training.module import RestorationModule
 from mprnet_lit.weights import read as read_weights
 
@@ -136,21 +136,11 @@ def wait_for(process: Any, when: Any) -> None:
 def start_and_stop(folder: Path, stop: Any, *arguments: str) -> tuple[Any, Any]:
     """Start the run, send the signal in its eighth step, and return status and output."""
 
-    def halt_in_the_eighth_step() -> None:
-        step = RestorationModule.training_step
+    def halt() -> None:
+        RestorationModule.training_step = halting_step(7, folder)  # type: ignore[method-assign]
 
-        def halting(self: Any, batch: Any, batch_idx: int) -> Any:
-            if self.trainer.global_step == 7:
-                (callback,) = (c for c in self.trainer.callbacks if isinstance(c, StopOnSignal))
-                (folder / "halted").touch()
-                while not callback.received:
-                    time.sleep(0.01)
-            return step(self, batch, batch_idx)
-
-        RestorationModule.training_step = halting  # type: ignore[method-assign]
-
-    process = ForkedCommand(folder, *RESUMABLE, *arguments, before=halt_in_the_eighth_step)
-    wait_for(process, (folder / "halted").exists)
+    process = ForkedCommand(folder, *RESUMABLE, *arguments, before=halt)
+    wait_for(process, (folder / "halted0").exists)
     process.send_signal(stop)
     output, errors = process.communicate(timeout=120)
     return process.returncode, output + errors

@@ -15,11 +15,11 @@ import psutil
 import pytest
 import torch
 from tests.conftest import quick
-from tests.training.callbacks.test_stop_on_signal import fake_scontrol, wait_for
+from tests.halting import halting_step
+from tests.training.callbacks.test_stop_on_signal import fake_scontrol
 from tests.warm import warm_python
 from torch.distributed.elastic.rendezvous import dynamic_rendezvous
 
-from mprnet_lit.training.callbacks.stop_on_signal import StopOnSignal
 from mprnet_lit.training.module import RestorationModule
 
 RUN = ("trainer.max_epochs=2", "trainer.limit_val_batches=1", "logger=csv")
@@ -102,16 +102,8 @@ def torchrun(start: Any, folder: Path, name: str, *arguments: str) -> list[Any]:
 @pytest.fixture
 def halt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let processes wait in the second epoch, for a signal or for the file ``go``."""
-    training_step = RestorationModule.training_step
-
-    def halting(self: Any, batch: Any, batch_idx: int) -> Any:
-        if self.trainer.global_step == STEPS + 2:
-            (stop,) = (c for c in self.trainer.callbacks if isinstance(c, StopOnSignal))
-            (tmp_path / f"halted{self.global_rank}").touch()
-            wait_for(lambda: stop.received or (tmp_path / "go").exists())
-        return training_step(self, batch, batch_idx)
-
-    monkeypatch.setattr(RestorationModule, "training_step", halting)  # also in the forks
+    step = halting_step(STEPS + 2, tmp_path)
+    monkeypatch.setattr(RestorationModule, "training_step", step)  # also in the forks
 
 
 def wait_until_mid_epoch(folder: Path, nodes: Any) -> None:

@@ -53,7 +53,7 @@ def to_onnx(weights: Weights) -> bytes:
 def _convert(model: MPRNet) -> Any:
     """Convert the final stage of the network to an ``onnx.ModelProto``."""
     program = trace(model)
-    skip_decompositions(program)
+    skip_passes(program)
     with quiet():
         exported = torch.onnx.export(
             program,
@@ -68,7 +68,7 @@ def _convert(model: MPRNet) -> Any:
     return exported.model_proto
 
 
-def skip_decompositions(program: ExportedProgram) -> None:
+def skip_passes(program: ExportedProgram) -> None:
     """Make the exporter skip the passes over a program that trace it three more times.
 
     ONNX has an equivalent of every operation of the network except in-place additions, which
